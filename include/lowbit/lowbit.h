@@ -1,0 +1,255 @@
+/* lowbit: train neural networks with 1- to 8-bit weights and activations, and pack them for integer-only inference.
+ *
+ * This header is the whole library for training and conversion; inference alone is lowbit_rt.h, which needs nothing else.
+ * A program makes one context, then objects from it:
+ *
+ *     lb_ctx *ctx;  lb_ctx_create(NULL, &ctx);
+ *     lb_recipe *recipe;  lb_recipe_load(ctx, "recipe.yaml", NULL, 0, &recipe);     // what to do
+ *     lb_trainer *trainer;  lb_trainer_create(ctx, recipe, NULL, &trainer);         // data, network, optimizer
+ *     if (lb_trainer_run(trainer, "runs/mine", false)) puts(lb_error(ctx));         // train, checkpoint, log
+ *     lb_pack(trainer, "runs/mine/model.lbm");                                      // integer-only packed model
+ *
+ * Conventions. Every function that can fail returns lb_status: LB_OK is 0, and on anything else lb_error() has one line
+ * saying what went wrong, where, and what to do. Nothing here prints, exits, or keeps global state. An object made by
+ * X_create or X_load is freed by X_destroy, which accepts NULL; objects must be destroyed before their context.
+ * `const` pointers that come back are borrowed. Images are NHWC; shapes are named mb, ih, iw, ic (source), oh, ow, oc
+ * (destination), kh, kw (kernel). A context and its objects belong to one thread at a time. */
+#ifndef LOWBIT_H
+#define LOWBIT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define LB_VERSION "0.1.0"
+
+/* ---- Status and context ------------------------------------------------------------------------------------------ */
+
+typedef enum lb_status {
+    LB_OK = 0,
+    LB_ERR_ARGUMENT,    /* the caller's argument is wrong */
+    LB_ERR_MEMORY,      /* the allocator returned NULL */
+    LB_ERR_IO,          /* a file cannot be opened, read or written */
+    LB_ERR_FORMAT,      /* a file's content is not what it should be */
+    LB_ERR_RECIPE,      /* a recipe has an unknown key, a wrong type or a value out of range */
+    LB_ERR_SHAPE,       /* shapes of two layers, or of a checkpoint and a network, do not fit */
+    LB_ERR_UNSUPPORTED, /* a combination that makes no sense or is not there */
+    LB_ERR_DIVERGED,    /* the loss became NaN or exploded */
+    LB_ERR_INTERRUPTED, /* lb_interrupt was called; the state was saved */
+    LB_ERR_BACKEND      /* the compute library failed */
+} lb_status;
+
+/* Name of a status, e.g. "out of memory". Never NULL. */
+const char *lb_status_name(lb_status status);
+
+/* Memory for everything the library allocates itself. `alloc` returns memory aligned to 64 bytes, or NULL. */
+typedef struct lb_allocator {
+    void *(*alloc)(void *user, size_t size);
+    void (*free)(void *user, void *ptr);
+    void *user;
+} lb_allocator;
+
+typedef enum lb_event_kind {
+    LB_EVENT_NOTE,     /* text: something the user should know (a choice made, a file written) */
+    LB_EVENT_WARNING,  /* text: something that may be wrong */
+    LB_EVENT_PROGRESS, /* text (what is going on), done, total; loss and rate when training */
+    LB_EVENT_EPOCH     /* text: one finished epoch as a line */
+} lb_event_kind;
+
+/* What a long call reports while it runs. Borrowed during the callback only. */
+typedef struct lb_event {
+    lb_event_kind kind;
+    const char *text;
+    int64_t done, total;
+    double loss;   /* running training loss, or NaN */
+    double top1;   /* running training accuracy in percent, or NaN */
+    double rate;   /* images per second, or NaN */
+} lb_event;
+
+typedef void (*lb_report_fn)(void *user, const lb_event *event);
+
+/* All fields may be zero: default allocator, all processors, silence. */
+typedef struct lb_ctx_options {
+    lb_allocator allocator;
+    int threads;          /* compute threads; 0: one per processor this process may use */
+    lb_report_fn report;
+    void *user;           /* handed to report */
+} lb_ctx_options;
+
+typedef struct lb_ctx lb_ctx;
+
+/* Options may be NULL. On failure *ctx is NULL. */
+lb_status lb_ctx_create(const lb_ctx_options *options, lb_ctx **ctx);
+void lb_ctx_destroy(lb_ctx *ctx);
+
+/* The message of the last failure in this context, "" if there was none. Borrowed, valid until the next failure. */
+const char *lb_error(const lb_ctx *ctx);
+
+/* Asks the running call to stop at the next step and save. May be called from a signal handler or another thread. */
+void lb_interrupt(lb_ctx *ctx);
+
+int lb_threads(const lb_ctx *ctx);
+
+/* ---- Recipes (docs/recipes.md lists every key) --------------------------------------------------------------------- */
+
+typedef struct lb_recipe lb_recipe;
+
+/* Reads a YAML recipe; `overrides` are "a.b=value" texts applied on top, as the program's --set. Errors name file:line. */
+lb_status lb_recipe_load(lb_ctx *ctx, const char *path, const char *const *overrides, int noverrides, lb_recipe **recipe);
+
+/* A recipe of defaults, to be filled by lb_recipe_set. */
+lb_status lb_recipe_create(lb_ctx *ctx, lb_recipe **recipe);
+
+/* Sets one key, e.g. lb_recipe_set(r, "quant.weights.bits", "2"). Values are written as in YAML. */
+lb_status lb_recipe_set(lb_recipe *recipe, const char *key, const char *value);
+
+/* Writes the recipe with every key resolved, so that the run can be repeated from it. */
+lb_status lb_recipe_save(const lb_recipe *recipe, const char *path);
+void lb_recipe_destroy(lb_recipe *recipe);
+
+/* ---- Networks ------------------------------------------------------------------------------------------------------ */
+
+typedef struct lb_net lb_net;
+
+/* Builds a network by hand. Every lb_net_X returns the new node's index, or -1 after a failure, which then sticks: later
+ * calls do nothing and lb_net_finish returns it. `name` may be NULL (a name is made). Sources are earlier nodes' indices. */
+lb_status lb_net_create(lb_ctx *ctx, const char *name, int ih, int iw, int ic, lb_net **net);
+int lb_net_input(const lb_net *net);
+
+/* Square kernel k, stride, zero padding `pad` on every side, weights (oc, k, k, ic / groups). */
+int lb_net_conv2d(lb_net *net, int src, const char *name, int oc, int k, int stride, int pad, int groups, bool bias);
+int lb_net_linear(lb_net *net, int src, const char *name, int oc, bool bias); /* source is 1 x 1 x ic */
+int lb_net_batchnorm(lb_net *net, int src, const char *name, float eps, float momentum); /* 0, 0: 1e-5, 0.1 */
+int lb_net_relu(lb_net *net, int src, const char *name);
+int lb_net_relu6(lb_net *net, int src, const char *name);
+int lb_net_hardtanh(lb_net *net, int src, const char *name);
+int lb_net_clip(lb_net *net, int src, const char *name, float lo, float hi);
+int lb_net_add(lb_net *net, int src0, int src1, const char *name);
+int lb_net_maxpool(lb_net *net, int src, const char *name, int k, int stride, int pad);
+int lb_net_avgpool(lb_net *net, int src, const char *name, int k, int stride, int pad);
+int lb_net_globalpool(lb_net *net, int src, const char *name);   /* average over the image */
+int lb_net_flatten(lb_net *net, int src, const char *name);      /* in NHWC order */
+int lb_net_dropout(lb_net *net, int src, const char *name, float ratio);
+
+/* Closes the network: the last node must be a 1 x 1 x classes vector. Allocates the parameters. */
+lb_status lb_net_finish(lb_net *net);
+void lb_net_destroy(lb_net *net);
+
+/* ---- Training ------------------------------------------------------------------------------------------------------ */
+
+typedef struct lb_trainer lb_trainer;
+
+/* Loads the data, builds the recipe's network (or takes `net`, which the trainer then owns, even on failure; NULL: the recipe's) and
+ * prepares the first stage. The recipe is borrowed and must outlive the trainer. */
+lb_status lb_trainer_create(lb_ctx *ctx, const lb_recipe *recipe, lb_net *net, lb_trainer **trainer);
+
+/* Trains all stages. `dir` receives recipe.yaml, last.safetensors, best.safetensors, metrics.jsonl and TensorBoard events (NULL:
+ * nothing is written). With resume, continues from dir/last.safetensors to the same bits as a run never stopped. */
+lb_status lb_trainer_run(lb_trainer *trainer, const char *dir, bool resume);
+
+/* Opens a finished or stopped run directory for evaluation: its recipe, and the weights of best.safetensors (or last). */
+lb_status lb_trainer_open(lb_ctx *ctx, const char *dir, const char *data_spec, lb_trainer **trainer);
+void lb_trainer_destroy(lb_trainer *trainer);
+
+typedef struct lb_metrics {
+    double top1, top5;   /* percent */
+    double loss;
+    int64_t images;
+} lb_metrics;
+
+/* Accuracy of the quantized network on the test split. */
+lb_status lb_trainer_eval(lb_trainer *trainer, lb_metrics *metrics);
+
+/* Training speed: `steps` timed steps (after a warm-up) on the recipe's data. */
+typedef struct lb_speed {
+    double images_per_s, step_ms;  /* median step */
+    double peak_rss_mb;
+    const char *precision;         /* "bf16" or "f32" */
+    int threads, batch;
+} lb_speed;
+lb_status lb_trainer_bench(lb_trainer *trainer, int steps, lb_speed *speed);
+
+/* ---- Packed models ------------------------------------------------------------------------------------------------- */
+
+/* Lowers the trainer's network to integers and writes the packed model. */
+lb_status lb_pack(lb_trainer *trainer, const char *path);
+
+typedef struct lb_packed lb_packed;
+
+/* A packed model on the host: the file in memory, opened by the runtime. */
+lb_status lb_packed_load(lb_ctx *ctx, const char *path, lb_packed **model);
+void lb_packed_destroy(lb_packed *model);
+const struct lbrt_model *lb_packed_model(const lb_packed *model);
+
+/* Accuracy on the test split of the data `spec` names: a recipe's data.name or data.path, e.g. "fashion-mnist". NULL: the data set the
+ * model was trained on, which the file names. */
+lb_status lb_packed_eval(lb_packed *model, const char *data_spec, lb_metrics *metrics);
+
+/* Reads an image file (JPEG, PNG) as the model wants it and scores it. scores: (classes), logits. `pixels` may be NULL, else (h, w, c). */
+lb_status lb_packed_classify(lb_packed *model, const char *image, float *scores, uint8_t *pixels);
+
+/* The test image `index` of the model's own data set, scored likewise; *label receives the truth. */
+lb_status lb_packed_classify_test(lb_packed *model, const char *data_spec, int64_t index, float *scores, uint8_t *pixels, int *label);
+
+typedef struct lb_latency {
+    double min_ms, median_ms, images_per_s;
+    int threads, batch;
+} lb_latency;
+lb_status lb_packed_bench(lb_packed *model, int batch, int runs, lb_latency *latency);
+
+/* ---- Verification -------------------------------------------------------------------------------------------------- */
+
+typedef struct lb_verify_path {
+    const char *name;           /* "trainer", "ref", ... */
+    int64_t equal;              /* images with every score equal to the trainer's */
+    int64_t predictions_equal;  /* images with the same class */
+    double max_abs_diff;        /* largest difference of a score */
+} lb_verify_path;
+
+typedef struct lb_verify_result {
+    int64_t images;
+    bool equal;                 /* every path gave the reference's scores on every image */
+    int npaths;
+    lb_verify_path paths[8];
+} lb_verify_result;
+
+/* Runs every test image through the trainer's own evaluation and through the packed runtime, and compares score by score. `path`: a
+ * run directory (packed in memory), or a model inside one. */
+lb_status lb_verify(lb_ctx *ctx, const char *path, const char *data_spec, lb_verify_result *result);
+
+/* ---- Looking inside ------------------------------------------------------------------------------------------------ */
+
+typedef struct lb_layer_info {
+    char name[64], op[16], dst[32]; /* dst: "32x32x16" */
+    int weight_bits, activation_bits; /* of the weights, of the layer's input; 32: float; 0: none */
+    int64_t weights, macs, bytes;   /* bytes: packed, everything the layer needs */
+    double weight_error;            /* relative L1 quantization error, NaN if float or unknown */
+} lb_layer_info;
+
+typedef struct lb_inspection {
+    int nlayers;
+    lb_layer_info *layers;          /* (nlayers) owned; free with lb_inspection_free */
+    int64_t bytes, float_bytes;     /* packed model, and the same network in f32 */
+    lb_ctx *ctx;
+} lb_inspection;
+
+/* path: run directory, packed model, or recipe (then nothing is trained and sizes are those of initial weights). */
+lb_status lb_inspect(lb_ctx *ctx, const char *path, lb_inspection *inspection);
+void lb_inspection_free(lb_inspection *inspection);
+
+/* Rows of `lowbit list`: name and one line of help. */
+typedef enum lb_list_kind { LB_LIST_METHODS, LB_LIST_MODELS, LB_LIST_DATA } lb_list_kind;
+typedef struct lb_list_row {
+    const char *name, *kind, *help;
+} lb_list_row;
+/* Row i, or NULL after the last. Static memory. */
+const lb_list_row *lb_list(lb_list_kind kind, int i, lb_list_row *row);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

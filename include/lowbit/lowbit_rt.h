@@ -1,0 +1,72 @@
+/* liblowbit_rt: runs a packed model (.lbm, docs/format.md). C99, freestanding: no allocation, no libc beyond memcpy, memset, no float unless the
+ * model has float layers. All memory is the caller's.
+ *
+ *     lbrt_info info;
+ *     lbrt_probe(file, file_size, &info);                        // checks every field of the file
+ *     lbrt_model *model;
+ *     lbrt_open(file, file_size, memory, info.model_size, &model);   // `memory` and `file` must outlive the model
+ *     lbrt_run(model, images, 1, arena, lbrt_arena_size(model, 1), scores);
+ *
+ * Scores are the network's outputs (logits) as 32-bit fixed point with 16 fractional bits, equal bit for bit on every
+ * machine, kernel and thread count. */
+#ifndef LOWBIT_RT_H
+#define LOWBIT_RT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define LBRT_SCORE_ONE 65536 /* a score of 1.0 */
+
+typedef enum lbrt_status {
+    LBRT_OK = 0,
+    LBRT_ERR_TRUNCATED, /* the file ends before what its header says */
+    LBRT_ERR_MAGIC,     /* not a packed model */
+    LBRT_ERR_VERSION,   /* a newer format than this library reads */
+    LBRT_ERR_CHECKSUM,  /* altered */
+    LBRT_ERR_FIELD,     /* a field's value is impossible */
+    LBRT_ERR_MEMORY,    /* the memory given is too small or not aligned */
+    LBRT_ERR_ARGUMENT
+} lbrt_status;
+
+/* One line per status, never NULL. */
+const char *lbrt_status_text(lbrt_status status);
+
+typedef struct lbrt_info {
+    int ih, iw, ic;         /* input: uint8 images (mb, ih, iw, ic) as decoded, no normalisation needed */
+    int classes;            /* scores per image */
+    int layers;
+    size_t model_size;      /* bytes that lbrt_open needs, alignment included */
+    int has_float;          /* 1 if some layer computes in float */
+    const char *name;       /* network's name; 0-terminated, inside the file */
+} lbrt_info;
+
+typedef struct lbrt_model lbrt_model;
+
+/* Checks the whole file (magic, version, checksum, every length, index, range) and describes it. */
+lbrt_status lbrt_probe(const void *file, size_t size, lbrt_info *info);
+
+/* As lbrt_probe, then builds the model in `memory` (at least info.model_size bytes, any alignment). */
+lbrt_status lbrt_open(const void *file, size_t size, void *memory, size_t memory_size, lbrt_model **model);
+
+void lbrt_model_info(const lbrt_model *model, lbrt_info *info);
+
+/* Name of class i ("" if the model has no names). */
+const char *lbrt_class_name(const lbrt_model *model, int i);
+
+/* Bytes of scratch that a run of `mb` images needs, alignment included. 0 if mb is not positive or too large. */
+size_t lbrt_arena_size(const lbrt_model *model, int mb);
+
+/* images: (mb, ih, iw, ic) uint8; scores: (mb, classes). Nothing is kept in the arena between runs. */
+lbrt_status lbrt_run(const lbrt_model *model, const uint8_t *images, int mb, void *arena, size_t arena_size, int32_t *scores);
+
+/* Index of the largest score (the first of equals). */
+int lbrt_argmax(const int32_t *scores, int count);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

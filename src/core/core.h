@@ -1,0 +1,127 @@
+/* What every module uses: the context behind lb_ctx, errors, memory, and small helpers. */
+#ifndef LB_CORE_H
+#define LB_CORE_H
+
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "lowbit/lowbit.h"
+
+#define LB_ALIGN 64
+#define LB_COUNT(array) (sizeof(array) / sizeof *(array))
+#define LB_MIN(a, b) ((a) < (b) ? (a) : (b))
+#define LB_MAX(a, b) ((a) > (b) ? (a) : (b))
+
+#if defined(__GNUC__)
+#define LB_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
+#else
+#define LB_PRINTF(fmt, args)
+#endif
+
+/* Passes a failure on to the caller. Only where nothing has to be cleaned up first. */
+#define LB_TRY(call)                             \
+    do {                                         \
+        lb_status lb_try_status = (call);        \
+        if (lb_try_status != LB_OK)              \
+            return lb_try_status;                \
+    } while (0)
+
+struct lb_ctx {
+    lb_ctx_options options;
+    atomic_bool interrupted;
+    char error[1024];
+};
+
+/* ---- Errors: the one way --------------------------------------------------------------------------------------- */
+
+/* Records the message (one line, no newline: what, where, what to do) and returns `status`:
+ *     return lb_fail(ctx, LB_ERR_FORMAT, "%s: magic 0x%08x is not an IDX file's", path, magic);        */
+lb_status lb_fail(lb_ctx *ctx, lb_status status, const char *fmt, ...) LB_PRINTF(3, 4);
+
+/* Puts "prefix: " before the recorded message and returns `status` (for naming the file or layer around a failure). */
+lb_status lb_fail_in(lb_ctx *ctx, lb_status status, const char *fmt, ...) LB_PRINTF(3, 4);
+
+/* Reports through the context's callback. */
+void lb_note(lb_ctx *ctx, const char *fmt, ...) LB_PRINTF(2, 3);
+void lb_warn(lb_ctx *ctx, const char *fmt, ...) LB_PRINTF(2, 3);
+void lb_progress(lb_ctx *ctx, const char *text, int64_t done, int64_t total);
+void lb_report(lb_ctx *ctx, const lb_event *event);
+bool lb_interrupted(const lb_ctx *ctx);
+
+/* ---- Memory: the one way --------------------------------------------------------------------------------------- */
+
+/* `count * size` bytes, zeroed, 64-byte aligned. NULL (message recorded) when out of memory or when the product overflows.
+ * A count of 0 gives a valid pointer. */
+void *lb_alloc(lb_ctx *ctx, size_t count, size_t size);
+void lb_free(lb_ctx *ctx, void *ptr); /* NULL is fine */
+
+/* Grows an array made by lb_alloc to hold at least `need` elements (doubling); *capacity is updated. */
+lb_status lb_grow(lb_ctx *ctx, void **array, size_t *capacity, size_t need, size_t size);
+
+/* A pool owns allocations that live and die together; an object embeds one and frees it in its destroy function. */
+typedef struct lb_pool {
+    lb_ctx *ctx;
+    struct lb_pool_block *head;
+} lb_pool;
+
+void lb_pool_init(lb_pool *pool, lb_ctx *ctx);
+void *lb_pool_alloc(lb_pool *pool, size_t count, size_t size); /* as lb_alloc */
+char *lb_pool_strdup(lb_pool *pool, const char *text);
+char *lb_pool_printf(lb_pool *pool, const char *fmt, ...) LB_PRINTF(2, 3);
+void lb_pool_free(lb_pool *pool); /* everything; the pool can be used again */
+
+/* ---- Files ----------------------------------------------------------------------------------------------------- */
+
+/* Reads a whole file (at most `limit` bytes) into memory made by lb_alloc, with a 0 byte behind it. */
+lb_status lb_read_file(lb_ctx *ctx, const char *path, size_t limit, unsigned char **data, size_t *size);
+
+/* Writes path.tmp, syncs it, renames it over `path`: the old file stays whole whatever happens. */
+typedef struct lb_span {
+    const void *data;
+    size_t size;
+} lb_span;
+lb_status lb_write_file(lb_ctx *ctx, const char *path, const lb_span *spans, int nspans);
+
+/* Makes a directory and its parents; one that exists is fine. */
+lb_status lb_make_dirs(lb_ctx *ctx, const char *path);
+bool lb_exists(const char *path);
+bool lb_is_dir(const char *path);
+
+/* ---- Text ------------------------------------------------------------------------------------------------------ */
+
+/* The candidate nearest to `word` in edit distance, NULL if none is near (for "did you mean ...?"). */
+const char *lb_nearest(const char *word, const char *const *candidates, size_t count);
+
+/* Shell-like match with * and ?. */
+bool lb_match(const char *pattern, const char *text);
+
+/* ---- Counter-based random numbers (Philox4x32-10, Salmon et al. 2011) --------------------------------------------- */
+
+/* What a random number is for: part of its key, so that uses never share numbers. Append only: results depend on values. */
+typedef enum lb_purpose {
+    LB_RNG_INIT,    /* weight initialisation: step = parameter index, index = element */
+    LB_RNG_SHUFFLE, /* order of an epoch: step = epoch */
+    LB_RNG_AUGMENT, /* augmentation: step = epoch, index = image */
+    LB_RNG_DROPOUT, /* step = training step, index = element */
+    LB_RNG_TEST,
+    LB_RNG_MIXER    /* masks and roulettes: step = training step */
+} lb_purpose;
+
+/* Four 32-bit numbers that depend on nothing but the arguments. */
+void lb_rng4(uint64_t seed, lb_purpose purpose, uint64_t step, uint64_t index, uint32_t out[4]);
+
+/* 32 random bits to a float in [0, 1). */
+static inline float lb_uniform(uint32_t bits) { return (float)(bits >> 8) * 0x1p-24f; }
+
+/* Two standard normals from two uniforms (Box-Muller). */
+void lb_normal2(uint32_t a, uint32_t b, float out[2]);
+
+/* Fills values with N(0, stddev^2) or U(-range, range). */
+void lb_rng_normal(uint64_t seed, lb_purpose purpose, uint64_t step, float stddev, float *dst, size_t count);
+void lb_rng_uniform(uint64_t seed, lb_purpose purpose, uint64_t step, float range, float *dst, size_t count);
+
+/* CRC-32C (Castagnoli), as TensorBoard's record format wants it. Start with crc = 0. */
+uint32_t lb_crc32c(uint32_t crc, const void *data, size_t size);
+
+#endif

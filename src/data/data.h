@@ -1,0 +1,67 @@
+/* Data sets as arrays of uint8 images in memory (NHWC), and batches prepared ahead by worker threads. */
+#ifndef LB_DATA_H
+#define LB_DATA_H
+
+#include "core/core.h"
+#include "recipe/config.h"
+
+typedef enum lb_split { LB_TRAIN, LB_TEST, LB_SPLITS } lb_split;
+
+/* One split, decoded: all images of one size. */
+typedef struct lb_images {
+    int64_t count;
+    int h, w, c;
+    uint8_t *pixels;             /* (count, h, w, c) */
+    int32_t *labels;             /* (count) 0 .. classes-1 */
+} lb_images;
+
+struct lb_data {
+    lb_ctx *ctx;
+    lb_pool pool;
+    lb_data_config config;
+    const char *source;          /* where it was found, for messages */
+    int classes;
+    const char **class_names;    /* (classes) */
+    float mean[4], std[4];       /* resolved, per channel */
+    lb_images split[LB_SPLITS];
+};
+
+/* Finds, reads and checks the data set the config names. Progress is reported. A missing data set's error says where it was looked
+ * for, where to get it and where to put it. */
+lb_status lb_data_load(lb_ctx *ctx, const lb_data_config *config, lb_data **data);
+
+/* A reader of one format recognises what lies at `path` and fills both splits. One file each in src/data/; rows in data.c. */
+typedef struct lb_data_format {
+    const char *name, *help;
+    bool (*recognise)(const char *path);
+    lb_status (*load)(lb_data *data, const char *path);
+} lb_data_format;
+
+/* One prepared batch. */
+typedef struct lb_batch {
+    int64_t step;                /* which step of the epoch, from 0 */
+    int mb;
+    uint8_t *pixels;             /* (mb, size, size, c) after augmentation */
+    int32_t *labels;             /* (mb) */
+} lb_batch;
+
+/* Batches of the training split, shuffled by (seed, epoch) and augmented by (seed, epoch, image): they depend on nothing else, so an
+ * epoch can be entered at any step. The last, incomplete batch of an epoch is dropped. */
+typedef struct lb_loader lb_loader;
+lb_status lb_loader_create(lb_data *data, const lb_data_config *config, int oh, int ow, int mb, uint64_t seed, lb_loader **loader);
+/* Starts an epoch at a step (workers begin to prepare at once). */
+lb_status lb_loader_start(lb_loader *loader, int64_t epoch, int64_t first_step);
+/* Next batch in order; waits only if the workers are behind. Borrowed until the next call. */
+lb_status lb_loader_next(lb_loader *loader, const lb_batch **batch);
+int64_t lb_loader_steps(const lb_loader *loader); /* per epoch */
+double lb_loader_waited(const lb_loader *loader); /* seconds that lb_loader_next waited so far */
+void lb_loader_destroy(lb_loader *loader);
+
+/* Test images [first, first + mb), resized and centre-cropped to oh x ow if their size differs, into pixels (mb, oh, ow, c). */
+lb_status lb_test_batch(const lb_data *data, const lb_data_config *config, lb_split split, int64_t first, int mb, int oh, int ow,
+                        uint8_t *pixels, int32_t *labels);
+
+/* Decodes one image file (JPEG or PNG) to h x w x c (c = 1 or 3, converting), resized with centre crop. For `lowbit run`. */
+lb_status lb_image_load(lb_ctx *ctx, const char *path, int h, int w, int c, uint8_t *pixels);
+
+#endif

@@ -1,0 +1,158 @@
+/* A network as a graph: nodes in topological order, each with one output tensor, NHWC.
+ *
+ * The public builder (lowbit.h) and the zoo make it, lb_net_quantize() attaches quantizers, and everything downstream (training
+ * plan, evaluation, lowering, inspection) only reads it. */
+#ifndef LB_NET_H
+#define LB_NET_H
+
+#include "core/core.h"
+#include "quant/quant.h"
+
+#define LB_MAX_SRC 2
+#define LB_MAX_PARAMS 4
+
+/* Every operator: enumerator, name in messages and files. One file src/net/<name>.c each. */
+#define LB_OPS(X)             \
+    X(INPUT, input)           \
+    X(CONV, conv)             \
+    X(LINEAR, linear)         \
+    X(BATCHNORM, batchnorm)   \
+    X(ACT, act)               \
+    X(ADD, add)               \
+    X(MAXPOOL, maxpool)       \
+    X(AVGPOOL, avgpool)       \
+    X(FLATTEN, flatten)       \
+    X(DROPOUT, dropout)
+
+typedef enum lb_op {
+#define LB_X(id, name) LB_OP_##id,
+    LB_OPS(LB_X)
+#undef LB_X
+    LB_OP_COUNT
+} lb_op;
+
+/* What a parameter is: decides initialisation, weight decay and who updates it. */
+typedef enum lb_param_kind {
+    LB_PARAM_WEIGHT,   /* convolution (oc, kh, kw, ic / groups) or linear (oc, ic) */
+    LB_PARAM_BIAS,     /* (oc) */
+    LB_PARAM_BN_GAMMA, /* (c) */
+    LB_PARAM_BN_BETA,  /* (c) */
+    LB_PARAM_BN_MEAN,  /* (c) running statistic: saved, never given a gradient */
+    LB_PARAM_BN_VAR,   /* (c) running statistic, the unbiased variance */
+    LB_PARAM_QUANT     /* learned by a quantizer: step, clip, ... */
+} lb_param_kind;
+
+typedef struct lb_param {
+    const char *name;   /* e.g. "layer1.0.conv1.weight": the key in checkpoints */
+    lb_param_kind kind;
+    int node;           /* owner */
+    int ndim;
+    int64_t dims[4];    /* as listed at lb_param_kind */
+    size_t count;       /* product of dims */
+    size_t offset;      /* of its first element in the flat blocks below */
+    int fan_in, fan_out;/* weights: for initialisation */
+} lb_param;
+
+typedef struct lb_shape {
+    int h, w, c; /* one image; a flat vector is 1 x 1 x c */
+} lb_shape;
+
+typedef struct lb_conv {
+    int oc, kh, kw, sh, sw;   /* a zero kw, sh, sw means kh, 1, sh */
+    int pt, pl, pb, pr;       /* zero padding: top, left, bottom, right */
+    int groups;               /* zero means 1; groups == ic is depthwise */
+    bool bias;
+} lb_conv;
+
+typedef struct lb_pooling {
+    int kh, kw, sh, sw;
+    int pt, pl, pb, pr;       /* max: padding never wins; average: padding counts as zeros (fixed divisor kh * kw) */
+} lb_pooling;                 /* global pooling is a kernel as large as the source */
+
+typedef enum lb_act_kind {
+    LB_ACT_IDENTITY, /* only a place for a quantizer */
+    LB_ACT_RELU,
+    LB_ACT_RELU6,
+    LB_ACT_HARDTANH, /* clip(x, -1, 1) */
+    LB_ACT_CLIP      /* clip(x, lo, hi) */
+} lb_act_kind;
+
+typedef struct lb_node {
+    lb_op op;
+    const char *name;
+    int nsrc, src[LB_MAX_SRC];   /* indices of earlier nodes */
+    lb_shape dst;
+    int param[LB_MAX_PARAMS];    /* indices into net->params or -1. conv, linear: weight, bias; batchnorm: gamma, beta, mean, var */
+    union {
+        lb_conv conv;            /* linear uses oc and bias only */
+        lb_pooling pool;
+        struct { float eps, momentum; } bn;   /* running = (1 - momentum) * running + momentum * batch */
+        struct { lb_act_kind kind; float lo, hi; } act; /* lo, hi hold the range for every kind (relu: 0, INFINITY) */
+        struct { float ratio; } dropout;
+    } u;
+    bool shortcut;               /* conv of a residual shortcut: quant.edges.shortcut decides about it */
+    lb_quant *quant;             /* conv, linear: of the weights; act: of the output. NULL: float */
+} lb_node;
+
+struct lb_net {
+    lb_ctx *ctx;
+    lb_pool pool;
+    lb_status status;            /* of the builder: the first failure sticks */
+    char name[32];
+    int classes;
+    int nnodes; size_t nodes_capacity;
+    lb_node *nodes;              /* nodes[0] is the input; the last node is the output: 1 x 1 x classes */
+    int nparams; size_t params_capacity;
+    lb_param *params;
+    size_t nvalues;              /* elements of all parameters */
+    float *values;               /* (nvalues) flat; params[i] at values + params[i].offset. Made by lb_net_finish */
+    bool finished;
+};
+
+static inline const lb_shape *lb_src_shape(const lb_net *net, const lb_node *node, int i) {
+    return &net->nodes[node->src[i]].dst;
+}
+static inline float *lb_param_values(const lb_net *net, int param) { return net->values + net->params[param].offset; }
+static inline size_t lb_shape_count(const lb_shape *s) { return (size_t)s->h * (size_t)s->w * (size_t)s->c; }
+
+/* One row per operator, in src/net/ops.c; the functions are in the operator's own file. */
+typedef struct lb_op_desc {
+    const char *name;
+    int nsrc;
+    /* Fills node->dst from the sources' shapes and adds parameters; fails with LB_ERR_SHAPE naming both layers. */
+    lb_status (*infer)(lb_net *net, lb_node *node);
+    /* Multiply-accumulates of one image. NULL: none. */
+    int64_t (*macs)(const lb_net *net, const lb_node *node);
+} lb_op_desc;
+const lb_op_desc *lb_op_info(lb_op op);
+
+/* Adds a parameter (used by infer functions); returns its index through *index. */
+lb_status lb_net_add_param(lb_net *net, lb_node *node, const char *suffix, lb_param_kind kind, int ndim, const int64_t *dims,
+                           int *index);
+
+/* Inserts an activation node (LB_ACT_IDENTITY) between node `consumer` and its source, keeping topological order and
+ * renumbering; used where a layer's input has no activation that could carry the quantizer. Returns the new index. */
+lb_status lb_net_insert_identity(lb_net *net, int consumer, int *index);
+
+/* Seeded initialisation of all parameters: He-normal weights (N(0, 2 / fan_in)), zero biases, gamma 1, beta 0, mean 0, var 1;
+ * quantizer parameters are left to the quantizers. `weights_std` > 0 replaces He's (VGG-9 of the SQ code: 0.01). */
+void lb_net_initialise(lb_net *net, uint64_t seed, float weights_std);
+
+/* Attaches quantizers as the recipe's quant section says (methods, bits, edges, layers); see docs/recipes.md. Clears what was
+ * attached before, keeping learned parameters whose quantizer stays the same. `config` is borrowed during the call.
+ * Activations: a quantized layer's input is traced back through pooling, flatten and dropout to the activation node that
+ * made it, which gets the quantizer; if there is none, an identity activation is inserted before the layer. */
+struct lb_config;
+lb_status lb_net_quantize(lb_net *net, const struct lb_config *config);
+
+/* The zoo: one file per family in src/net/zoo/, one row each in zoo.c. */
+typedef struct lb_zoo_entry {
+    const char *name, *help;
+    lb_shape input;              /* the published input */
+    lb_status (*build)(lb_net *net, const struct lb_config *config, int input_node);
+} lb_zoo_entry;
+const lb_zoo_entry *lb_zoo_list(size_t *count);
+/* Builds the net a recipe's model section names, for images of `input` and `classes`. */
+lb_status lb_net_from_config(lb_ctx *ctx, const struct lb_config *config, lb_shape input, int classes, lb_net **net);
+
+#endif

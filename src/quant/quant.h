@@ -1,0 +1,164 @@
+/* Quantization: the one equation that holds every method (docs/architecture.md).
+ *
+ *     u~ = (1 - m) * s(u) + m * Q(u)                       forward
+ *     dL/du = [ (1 - m) * s'(u) + m * E(u) ] * dL/du~      backward
+ *
+ * u is the weights of one layer or the output of one activation node. Q projects onto a grid of integer codes:
+ * Q(u) = step * code. s is the surrogate (what the unquantized part does), E the estimator (the gradient through Q), and m the mixer's
+ * value, a number, one per filter, or one per element.
+ *
+ * Convolutions are always given u^ = u~ / step: integer codes, exact in bf16, wherever m = 1; the steps are applied after, in f32. */
+#ifndef LB_QUANT_H
+#define LB_QUANT_H
+
+#include "core/core.h"
+
+typedef enum lb_target { LB_WEIGHTS, LB_ACTIVATIONS } lb_target;
+typedef enum lb_granularity { LB_PER_TENSOR, LB_PER_FILTER } lb_granularity;
+
+/* The gradient through the quantized part. */
+typedef enum lb_estimator {
+    LB_EST_DEFAULT,    /* the quantizer's usual one */
+    LB_EST_STE,        /* identity (composed with the quantizer's own continuous transform, e.g. DoReFa's tanh) */
+    LB_EST_CLIPPED,    /* STE inside the quantizer's range, 0 outside */
+    LB_EST_NONE,       /* 0: STE-free */
+    LB_EST_OWN         /* the quantizer's: LSQ, PACT, XNOR's, learned parameters included */
+} lb_estimator;
+
+/* What the unquantized part does. */
+typedef enum lb_surrogate { LB_SUR_DEFAULT, LB_SUR_IDENTITY, LB_SUR_HARDTANH, LB_SUR_CLIP01, LB_SUR_RELU } lb_surrogate;
+
+typedef enum lb_scale_rule { LB_SCALE_MINMAX, LB_SCALE_L2 } lb_scale_rule; /* uniform: range or least squares */
+
+/* How code values are stored in `bits` bits: value = mul * stored + add, stored = 0 .. levels-1. */
+typedef struct lb_grid {
+    int bits;
+    int lo, hi;        /* smallest and largest code */
+    int mul, add;      /* signed: (1, -2^(b-1)); unsigned: (1, 0); odd symmetric, 1-bit sign: (2, -(2^b - 1)); ternary: (1, -1) */
+} lb_grid;
+
+/* What the user asked for one tensor: the recipe's quant.weights or quant.activations, after per-layer overrides. */
+typedef struct lb_quant_spec {
+    const struct lb_quantizer *quantizer;
+    const struct lb_mixer *mixer;
+    lb_target target;
+    int bits;
+    lb_granularity granularity;
+    lb_estimator estimator;
+    lb_surrogate surrogate;
+    lb_scale_rule scale;
+    float threshold;     /* twn: Delta = threshold * mean|w| */
+    bool is_signed;      /* uniform activations: signed grid (set by lb_net_quantize where the tensor can be negative) */
+    float mixer_value;   /* mixer constant: m */
+} lb_quant_spec;
+
+/* Elementwise form of an activation quantizer for one step, what the fused kernels take:
+ *     code = sign ? (z >= 0 ? 1 : -1) : clip(rint(z / step), lo, hi),    z~ = step * code
+ * with E(z) = 1 for pass_lo < z < pass_hi (open interval), else 0. */
+typedef struct lb_act_form {
+    float step;
+    float lo, hi;          /* codes */
+    bool sign;
+    float pass_lo, pass_hi;/* in units of z; infinite: STE everywhere; equal: none */
+    int learn;             /* 0: nothing learned; 1: PACT: dclip = sum of dz~ where z >= clip; 2: LSQ: d step as METHODS 6 */
+    float m;               /* mixer value, 1 = quantized */
+    float sur_lo, sur_hi;  /* surrogate s(z) = clip(z, sur_lo, sur_hi); infinite for identity and ReLU's upper side */
+} lb_act_form;
+
+/* One row of the table. A new quantizer is one file in src/quant/quantizers/, one line in LB_QUANTIZERS, and the tests loop over it. */
+typedef struct lb_quantizer {
+    const char *name;
+    const char *help;        /* one line for `lowbit list methods` */
+    const char *paper;       /* source */
+    bool weights, activations;          /* what it can quantize */
+    int min_bits, max_bits;             /* activations and weights alike; 1,1 for sign; ternary: 2,2 */
+    int nparams;                        /* learned parameters per tensor (per-tensor granularity) or filter */
+    const char *param_names[2];         /* e.g. "step", "clip" */
+    lb_estimator estimator;             /* default */
+    lb_surrogate surrogate_weights, surrogate_activations; /* defaults */
+
+    /* The grid for a spec; activations and weights. */
+    void (*grid)(const lb_quant_spec *spec, lb_grid *grid);
+
+    /* Learned parameters' first values from the tensor: weights at start (u is (oc, fan_in)), activations from the first batch
+     * (u is (1, count)). NULL if nparams is 0. */
+    void (*init)(const lb_quant_spec *spec, const float *u, int oc, int64_t fan_in, float *param);
+
+    /* Weights: step[oc] (all equal when per tensor) and code (oc, fan_in) as whole floats. `param`: learned parameters or NULL. */
+    void (*forward)(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step, float *code);
+
+    /* Weights: adds m = 1's part E(u) * diff to diff_u, and learned parameters' gradients to diff_param.
+     * diff is dL/du~ (oc, fan_in). `scaled` is what forward returned. NULL: plain STE / clipped STE by the shared code. */
+    void (*backward)(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, const float *step,
+                     const float *code, const float *diff, float *diff_u, float *diff_param);
+
+    /* Activations: the elementwise form for the current parameters. NULL if activations is false. */
+    void (*form)(const lb_quant_spec *spec, const float *param, lb_act_form *form);
+} lb_quantizer;
+
+/* The one list: enumerators, names, help, recipe values and tests come from it. */
+#define LB_QUANTIZERS(X) \
+    X(sign)              \
+    X(bwn)               \
+    X(xnor)              \
+    X(twn)               \
+    X(dorefa)            \
+    X(uniform)           \
+    X(pact)              \
+    X(lsq)
+#define LB_X(name) extern const lb_quantizer lb_quantizer_##name;
+LB_QUANTIZERS(LB_X)
+#undef LB_X
+
+/* A mixer decides m. Row of the table as above; one file in src/quant/mixers/. */
+typedef struct lb_mixer {
+    const char *name, *help, *paper;
+    /* Weights: m per element into `m` (oc, fan_in), or returns true and sets *scalar if one number holds for all. */
+    bool (*weights)(const lb_quant_spec *spec, const float *u, const float *step, const float *code, int oc, int64_t fan_in,
+                    uint64_t seed, uint64_t step_index, float *scalar, float *m);
+    float (*activations)(const lb_quant_spec *spec, uint64_t seed, uint64_t step_index);
+} lb_mixer;
+#define LB_MIXERS(X) X(constant)
+#define LB_X(name) extern const lb_mixer lb_mixer_##name;
+LB_MIXERS(LB_X)
+#undef LB_X
+
+const lb_quantizer *const *lb_quantizer_list(size_t *count);
+const lb_quantizer *lb_quantizer_find(const char *name);   /* NULL if unknown */
+const lb_mixer *const *lb_mixer_list(size_t *count);
+const lb_mixer *lb_mixer_find(const char *name);
+
+/* A quantizer attached to one tensor of a network. Owned by the net's pool. */
+typedef struct lb_quant {
+    lb_quant_spec spec;
+    lb_grid grid;
+    int param;          /* index of its first learned parameter in net->params (others follow), -1: none */
+    bool initialised;   /* learned parameters hold values (saved in checkpoints) */
+} lb_quant;
+
+/* Fills defaults (estimator, surrogate, grid) and refuses what makes no sense, with a reason: bits the quantizer cannot do, a
+ * quantizer for weights on activations, `own` where there is none. `what` names the tensor in the message. */
+lb_status lb_quant_resolve(lb_ctx *ctx, const char *what, lb_quant_spec *spec, lb_grid *grid);
+
+/* The equation, forward, for weights: uhat = u~ / step (oc, fan_in) and step (oc). `work` is (oc, fan_in), for the mixer.
+ * With m = 1 uhat holds whole numbers. evaluation = true forces m = 1. */
+void lb_quant_weights_forward(const lb_quant *q, const float *param, const float *u, int oc, int64_t fan_in, uint64_t seed,
+                              uint64_t step_index, bool evaluation, float *step, float *uhat, float *work);
+
+/* The equation, backward: diff is dL/du~ (oc, fan_in); adds to diff_u and diff_param (may be NULL). Recomputes codes into `work`
+ * (2 * oc * fan_in floats). Same seed and step_index as forward, so that m is the same. */
+void lb_quant_weights_backward(const lb_quant *q, const float *param, const float *u, int oc, int64_t fan_in, uint64_t seed,
+                               uint64_t step_index, const float *step, const float *diff, float *diff_u, float *diff_param,
+                               float *work);
+
+/* The elementwise form of an activation quantizer at a step, m and surrogate included. */
+void lb_quant_act_form(const lb_quant *q, const float *param, uint64_t seed, uint64_t step_index, bool evaluation, lb_act_form *form);
+
+/* Plain reference of the form on one value (the fused kernels are tested against these). */
+float lb_act_forward_ref(const lb_act_form *form, float z);                   /* z~ / step */
+float lb_act_backward_ref(const lb_act_form *form, float z, float diff, float *diff_param); /* diff is dL/dz~; adds d param */
+
+const char *lb_estimator_name(lb_estimator e);
+const char *lb_surrogate_name(lb_surrogate s);
+
+#endif

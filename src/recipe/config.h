@@ -1,0 +1,136 @@
+/* A recipe, typed. One table (keys.c) lists every key with type, default, range and help; the parser, `--set`, the resolved copy
+ * in the run directory and docs/recipes.md all come from it. Everybody else only reads these structs. */
+#ifndef LB_CONFIG_H
+#define LB_CONFIG_H
+
+#include "core/core.h"
+
+#define LB_CONFIG_TEXT 512   /* longest string value, with its 0 */
+#define LB_MAX_LAYER_RULES 32
+#define LB_MAX_STAGES 16
+#define LB_MAX_MILESTONES 16
+
+typedef enum lb_precision { LB_PRECISION_AUTO, LB_PRECISION_F32, LB_PRECISION_BF16 } lb_precision;
+typedef enum lb_loss_kind { LB_LOSS_CROSS_ENTROPY, LB_LOSS_SQUARED_HINGE } lb_loss_kind;
+typedef enum lb_optimizer_kind { LB_OPT_SGD, LB_OPT_ADAM, LB_OPT_ADAMW } lb_optimizer_kind;
+typedef enum lb_schedule_kind {
+    LB_SCHED_CONSTANT, LB_SCHED_STEP, LB_SCHED_MULTISTEP, LB_SCHED_COSINE, LB_SCHED_POLYNOMIAL, LB_SCHED_EXPONENTIAL
+} lb_schedule_kind;
+typedef enum lb_shortcut_kind { LB_SHORTCUT_CONV, LB_SHORTCUT_PAD } lb_shortcut_kind; /* 1x1 conv + BN, or strided identity with zero channels */
+
+/* quant.edges.*: 0 means float, LB_EDGE_SAME means like the other layers, else a bit-width (with the layer's own method if it can, else
+ * `uniform`). */
+#define LB_EDGE_SAME (-1)
+
+typedef struct lb_model_config {
+    char name[LB_CONFIG_TEXT];   /* a zoo name */
+    float width;                 /* multiplies every channel count */
+    int input_size;              /* 0: the data's */
+    char act[32];                /* auto, relu, relu6, hardtanh: what activation nodes are before quantization */
+    char variant[32];            /* family option: resnetNN: plain, sq */
+    lb_shortcut_kind shortcut;
+    float dropout;               /* -1: the family's own */
+    float init_std;              /* 0: He */
+} lb_model_config;
+
+typedef struct lb_augment_config {
+    int pad;                     /* pad-and-crop by so many pixels, 0: none */
+    bool flip;                   /* horizontal, with probability 1/2 */
+    bool resized_crop;           /* random resized crop to the network's input size */
+    float scale[2], ratio[2];    /* its area and aspect ranges */
+    int resize;                  /* test: shorter side to this before the centre crop; 0: straight to the input size */
+} lb_augment_config;
+
+typedef struct lb_data_config {
+    char name[LB_CONFIG_TEXT];   /* fashion-mnist, mnist, cifar10, cifar100, folder */
+    char path[LB_CONFIG_TEXT];   /* folder, archive, or "" : look in the standard places */
+    float mean[4], std[4];       /* of pixels in 0..1, per channel */
+    int nmean, nstd;             /* 0: the data set's own figures */
+    int size;                    /* images are resized to size x size when decoded; 0: as they are */
+    int train_limit, test_limit; /* first N images only (balanced over classes is not promised); 0: all */
+    int workers;                 /* threads that prepare batches */
+    bool cache;                  /* keep a decoded copy on disk ($XDG_CACHE_HOME/lowbit) where decoding is slow */
+    lb_augment_config augment;
+} lb_data_config;
+
+typedef struct lb_optimizer_config {
+    lb_optimizer_kind name;
+    float lr, momentum, beta1, beta2, eps;
+    bool nesterov;
+    float weight_decay;          /* weights */
+    float decay_bias, decay_bn, decay_quant; /* factors on weight_decay for these kinds of parameter */
+    float lr_quant;              /* factor on lr for quantizer parameters */
+    float clip_weights;          /* clamp latent weights of quantized layers to [-x, x] after each update; 0: no */
+} lb_optimizer_config;
+
+typedef struct lb_schedule_config {
+    lb_schedule_kind name;
+    float warmup;                /* epochs of linear warm-up from 0 */
+    float milestones[LB_MAX_MILESTONES]; int nmilestones; /* multistep: epochs */
+    float every;                 /* step: epochs */
+    float gamma;                 /* step, multistep: factor */
+    float power;                 /* polynomial */
+    float lr_end;                /* cosine, polynomial, exponential: final lr */
+} lb_schedule_config;
+
+typedef struct lb_train_config {
+    float epochs;                /* budget of one stage; may be a fraction */
+    int64_t steps;               /* if > 0, wins over epochs */
+    int batch;
+    uint64_t seed;
+    lb_precision precision;
+    lb_loss_kind loss;
+    float label_smoothing;
+    int eval_batch;
+    float eval_every;            /* epochs between evaluations */
+    int save_every;              /* steps between checkpoints besides those at each epoch's end; 0: none */
+    int histograms;              /* epochs between TensorBoard histograms; 0: none */
+    char init[LB_CONFIG_TEXT];   /* run directory or checkpoint to start from, "" : seeded */
+    lb_optimizer_config optimizer;
+    lb_schedule_config schedule;
+} lb_train_config;
+
+/* One side of quant; names are looked up in the quantizer tables by lb_net_quantize. "" or "default": not given. */
+typedef struct lb_tensor_config {
+    char method[32];             /* none, or a quantizer */
+    int bits;
+    char per[16];                /* default, tensor, filter */
+    char estimator[16];          /* default, ste, clipped, none, own */
+    char surrogate[16];          /* default, identity, hardtanh, clip01, relu */
+    char scale[16];              /* uniform: minmax, l2 */
+    float threshold;             /* twn */
+    char mixer[32];              /* constant */
+    float mix;                   /* constant: m */
+} lb_tensor_config;
+
+typedef struct lb_layer_rule {
+    char match[64];              /* pattern with * and ? on node names */
+    lb_tensor_config weights, activations; /* fields not given here are copied from quant.weights and quant.activations */
+} lb_layer_rule;
+
+typedef struct lb_quant_config {
+    lb_tensor_config weights, activations;
+    int edge_first, edge_last, edge_shortcut;
+    lb_layer_rule layers[LB_MAX_LAYER_RULES];
+    int nlayers;
+} lb_quant_config;
+
+typedef struct lb_config {
+    char stage[64];              /* name of the stage this config is of */
+    lb_model_config model;
+    lb_data_config data;
+    lb_train_config train;
+    lb_quant_config quant;
+} lb_config;
+
+/* A recipe: the base and its stages, each the base plus the stage's own keys. At least one stage always. */
+struct lb_recipe {
+    lb_ctx *ctx;
+    lb_pool pool;
+    const char *path;            /* where it was read, for messages; "" if made in memory */
+    int nstages;
+    lb_config *stages;           /* (nstages) resolved */
+    struct lb_recipe_entry *entries; /* what was given, in order: key path, value, file line; recipe.c's own */
+};
+
+#endif

@@ -1,0 +1,61 @@
+/* What every test includes: cmocka and its prerequisites, a context that fails the test on error, and a failing allocator. */
+#ifndef LB_TEST_SUPPORT_H
+#define LB_TEST_SUPPORT_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/core.h"
+
+/* Fails the test with the context's message. */
+#define assert_ok(ctx, call)                                                            \
+    do {                                                                                \
+        lb_status status_ = (call);                                                     \
+        if (status_ != LB_OK)                                                           \
+            fail_msg("%s: %s: %s", #call, lb_status_name(status_), lb_error(ctx));      \
+    } while (0)
+
+static inline lb_ctx *test_ctx(void) {
+    lb_ctx *ctx;
+    if (lb_ctx_create(NULL, &ctx) != LB_OK)
+        fail_msg("no context");
+    return ctx;
+}
+
+/* An allocator that gives out `left` blocks and then NULL, and counts what is alive. */
+typedef struct test_allocator {
+    long left, alive;
+} test_allocator;
+
+static inline void *test_alloc(void *user, size_t size) {
+    test_allocator *a = user;
+    if (a->left <= 0)
+        return NULL;
+    a->left--;
+    void *ptr = aligned_alloc(64, (size + 63) / 64 * 64 + (size == 0) * 64);
+    a->alive += ptr != NULL;
+    return ptr;
+}
+
+static inline void test_free(void *user, void *ptr) {
+    test_allocator *a = user;
+    a->alive -= ptr != NULL;
+    free(ptr);
+}
+
+static inline lb_ctx *test_ctx_with(test_allocator *a) {
+    lb_ctx *ctx = NULL;
+    lb_ctx_options options = {.allocator = {test_alloc, test_free, a}};
+    if (lb_ctx_create(&options, &ctx) != LB_OK)
+        return NULL;
+    return ctx;
+}
+
+#endif
