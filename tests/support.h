@@ -44,7 +44,7 @@ static inline void *test_alloc(void *user, size_t size) {
     return ptr;
 }
 
-static inline void test_free(void *user, void *ptr) {
+static inline void test_dealloc(void *user, void *ptr) {
     test_allocator *a = user;
     a->alive -= ptr != NULL;
     free(ptr);
@@ -52,7 +52,7 @@ static inline void test_free(void *user, void *ptr) {
 
 static inline lb_ctx *test_ctx_with(test_allocator *a) {
     lb_ctx *ctx = NULL;
-    lb_ctx_options options = {.allocator = {test_alloc, test_free, a}};
+    lb_ctx_options options = {.allocator = {test_alloc, test_dealloc, a}};
     if (lb_ctx_create(&options, &ctx) != LB_OK)
         return NULL;
     return ctx;

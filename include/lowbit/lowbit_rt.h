@@ -54,13 +54,20 @@ lbrt_status lbrt_open(const void *file, size_t size, void *memory, size_t memory
 
 void lbrt_model_info(const lbrt_model *model, lbrt_info *info);
 
-/* Name of class i ("" if the model has no names). */
+/* Name of class i ("" if the model has no names). Borrowed from the file. */
 const char *lbrt_class_name(const lbrt_model *model, int i);
+
+/* What the model's maker noted, e.g. key "data" -> "fashion-mnist"; NULL if there is no such key. Borrowed from the file. */
+const char *lbrt_metadata(const lbrt_model *model, const char *key);
+
+/* Note i as key and value; 0 after the last. */
+int lbrt_metadata_at(const lbrt_model *model, int i, const char **key, const char **value);
 
 /* Bytes of scratch that a run of `mb` images needs, alignment included. 0 if mb is not positive or too large. */
 size_t lbrt_arena_size(const lbrt_model *model, int mb);
 
-/* images: (mb, ih, iw, ic) uint8; scores: (mb, classes). Nothing is kept in the arena between runs. */
+/* images: (mb, ih, iw, ic) uint8; scores: (mb, classes). Nothing is kept in the arena between runs. A model is never written after
+ * lbrt_open: several threads may run it at the same time, each with its own arena. */
 lbrt_status lbrt_run(const lbrt_model *model, const uint8_t *images, int mb, void *arena, size_t arena_size, int32_t *scores);
 
 /* Index of the largest score (the first of equals). */

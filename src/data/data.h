@@ -15,7 +15,7 @@ typedef struct lb_images {
     int32_t *labels;             /* (count) 0 .. classes-1 */
 } lb_images;
 
-struct lb_data {
+typedef struct lb_data {
     lb_ctx *ctx;
     lb_pool pool;
     lb_data_config config;
@@ -24,11 +24,24 @@ struct lb_data {
     const char **class_names;    /* (classes) */
     float mean[4], std[4];       /* resolved, per channel */
     lb_images split[LB_SPLITS];
-};
+} lb_data;
+
+/* Largest decoded split, largest file of one image, largest image, in bytes: more is refused, not tried. */
+#define LB_DATA_LIMIT ((uint64_t)64 << 30)
+#define LB_MEMBER_LIMIT ((size_t)64 << 20)
+#define LB_IMAGE_LIMIT ((size_t)512 << 20)
 
 /* Finds, reads and checks the data set the config names. Progress is reported. A missing data set's error says where it was looked
  * for, where to get it and where to put it. */
 lb_status lb_data_load(lb_ctx *ctx, const lb_data_config *config, lb_data **data);
+void lb_data_destroy(lb_data *data);
+
+/* As lb_data_load for `lowbit eval --data SPEC`: spec is the name of a known set or a path recognised by content. What the images become
+ * (size, mean, std: a known set's own figures included) stays as `base` says; base may be NULL. */
+lb_status lb_data_from_spec(lb_ctx *ctx, const char *spec, const lb_data_config *base, lb_data **data);
+
+/* Rows of `lowbit list data`; NULL after the last. */
+const lb_list_row *lb_data_row(int i, lb_list_row *row);
 
 /* A reader of one format recognises what lies at `path` and fills both splits. One file each in src/data/; rows in data.c. */
 typedef struct lb_data_format {

@@ -22,7 +22,8 @@
     X(MAXPOOL, maxpool)       \
     X(AVGPOOL, avgpool)       \
     X(FLATTEN, flatten)       \
-    X(DROPOUT, dropout)
+    X(DROPOUT, dropout)       \
+    X(SHORTCUTPAD, shortcutpad)
 
 typedef enum lb_op {
 #define LB_X(id, name) LB_OP_##id,
@@ -89,8 +90,10 @@ typedef struct lb_node {
         struct { float eps, momentum; } bn;   /* running = (1 - momentum) * running + momentum * batch */
         struct { lb_act_kind kind; float lo, hi; } act; /* lo, hi hold the range for every kind (relu: 0, INFINITY) */
         struct { float ratio; } dropout;
+        struct { int stride, oc; } shortcutpad; /* dst[y][x][c] = c < ic ? src[y * stride][x * stride][c] : 0. A copy: keeps the kind */
     } u;
     bool shortcut;               /* conv of a residual shortcut: quant.edges.shortcut decides about it */
+    bool inserted;               /* identity act made by lb_net_insert_identity; lb_net_quantize takes these out again first */
     lb_quant *quant;             /* conv, linear: of the weights; act: of the output. NULL: float */
 } lb_node;
 
@@ -106,6 +109,7 @@ struct lb_net {
     lb_param *params;
     size_t nvalues;              /* elements of all parameters */
     float *values;               /* (nvalues) flat; params[i] at values + params[i].offset. Made by lb_net_finish */
+    size_t values_capacity;
     bool finished;
 };
 
@@ -126,33 +130,74 @@ typedef struct lb_op_desc {
 } lb_op_desc;
 const lb_op_desc *lb_op_info(lb_op op);
 
-/* Adds a parameter (used by infer functions); returns its index through *index. */
+/* Appends a node of any kind: op, nsrc, src, u, shortcut and name (NULL: made up, e.g. "conv3") are taken from `node`; the builder functions
+ * of lowbit.h are all this. Returns the index, or -1 after a failure, which sticks in net->status. */
+int lb_net_append(lb_net *net, const lb_node *node);
+
+/* "16x16x32" into text; returns text. */
+#define LB_SHAPE_TEXT 40
+char *lb_shape_text(const lb_shape *shape, char text[LB_SHAPE_TEXT]);
+
+/* Index of the node of that name, or -1. */
+int lb_net_find(const lb_net *net, const char *name);
+
+/* Multiply-accumulates of one image, all nodes. */
+int64_t lb_net_macs(const lb_net *net);
+
+/* Adds a parameter (used by infer functions); returns its index through *index. After lb_net_finish the values block grows (net->values
+ * may move, old values and offsets stay) and the new values are zero. */
 lb_status lb_net_add_param(lb_net *net, lb_node *node, const char *suffix, lb_param_kind kind, int ndim, const int64_t *dims,
                            int *index);
 
-/* Inserts an activation node (LB_ACT_IDENTITY) between node `consumer` and its source, keeping topological order and
- * renumbering; used where a layer's input has no activation that could carry the quantizer. Returns the new index. */
+/* Inserts an activation node (LB_ACT_IDENTITY) between node `consumer` and its source, right behind the source, keeping topological
+ * order and renumbering; used where a layer's input has no activation that could carry the quantizer. It is called
+ * "<source>.quant". Returns the new index; the consumer's is one higher than before. Moves net->nodes. */
 lb_status lb_net_insert_identity(lb_net *net, int consumer, int *index);
+
+/* Takes out a node with one source: its consumers read that source. It must own no parameters. */
+void lb_net_remove(lb_net *net, int index);
 
 /* Seeded initialisation of all parameters: He-normal weights (N(0, 2 / fan_in)), zero biases, gamma 1, beta 0, mean 0, var 1;
  * quantizer parameters are left to the quantizers. `weights_std` > 0 replaces He's (VGG-9 of the SQ code: 0.01). */
 void lb_net_initialise(lb_net *net, uint64_t seed, float weights_std);
 
-/* Attaches quantizers as the recipe's quant section says (methods, bits, edges, layers); see docs/recipes.md. Clears what was
- * attached before, keeping learned parameters whose quantizer stays the same. `config` is borrowed during the call.
+/* Attaches quantizers as the recipe's quant section says (methods, bits, edges, layers); see docs/recipes.md. `config` is borrowed
+ * during the call; the net must be finished. What was attached before goes, inserted nodes included, so that the result depends only on the
+ * network and on `config`; learned parameters of a quantizer that stays keep their values (a step is rescaled to the same range when
+ * the bits change). Quantizer parameters are always the last ones: no other parameter's offset changes. Node indices may.
+ *
+ * Weights: a rule of quant.layers that matches the layer's name decides, the last one if several; else quant.edges for the first
+ * layers (no conv or linear before them), the last layers (none behind them) and convs of shortcuts; else quant.weights.
  * Activations: a quantized layer's input is traced back through pooling, flatten and dropout to the activation node that
- * made it, which gets the quantizer; if there is none, an identity activation is inserted before the layer. */
+ * made it, which gets the quantizer; if there is none, an identity activation is inserted before the layer (behind the net's input, if
+ * that is reached), shared by all that read the same tensor. An act node's quantizer replaces its function. A float layer asks for no
+ * quantizer. Of several wishes for one act node the first layer's wins, ordinary layers before shortcuts and last layers.
+ *
+ * What was chosen is reported by lb_note. After a failure the net can only be destroyed or quantized again. */
 struct lb_config;
 lb_status lb_net_quantize(lb_net *net, const struct lb_config *config);
+
+/* What is attached, in one line: "weights: dorefa 2 bits in 20 layers; activations: ...". */
+void lb_net_describe_quant(const lb_net *net, char *text, size_t size);
+
+/* Which role a layer has for quant.edges. Fills roles (nnodes): LB_EDGE_ROLE_NONE for everything but conv and linear. */
+typedef enum lb_edge_role { LB_EDGE_ROLE_NONE, LB_EDGE_ROLE_INNER, LB_EDGE_ROLE_FIRST, LB_EDGE_ROLE_LAST, LB_EDGE_ROLE_SHORTCUT } lb_edge_role;
+lb_status lb_net_edge_roles(const lb_net *net, lb_edge_role *roles);
+
+/* The quantized activation node whose codes node `index` reads (through pooling, flatten and dropout), or -1: its input is float. */
+int lb_net_source_act(const lb_net *net, int index);
 
 /* The zoo: one file per family in src/net/zoo/, one row each in zoo.c. */
 typedef struct lb_zoo_entry {
     const char *name, *help;
     lb_shape input;              /* the published input */
-    lb_status (*build)(lb_net *net, const struct lb_config *config, int input_node);
+    lb_status (*build)(lb_net *net, const struct lb_config *config, int input_node); /* net->classes is set */
+    const char *variants;        /* values of model.variant besides "plain", comma between; "" : none */
+    bool residual;               /* has shortcuts: model.shortcut may be pad */
 } lb_zoo_entry;
 const lb_zoo_entry *lb_zoo_list(size_t *count);
-/* Builds the net a recipe's model section names, for images of `input` and `classes`. */
+/* Builds and finishes the net a recipe's model section names, for images of `input` and `classes`; weights are still zero. Channel
+ * counts are multiplied by model.width and rounded to the nearest whole number, at least 1. On failure *net is NULL. */
 lb_status lb_net_from_config(lb_ctx *ctx, const struct lb_config *config, lb_shape input, int classes, lb_net **net);
 
 #endif

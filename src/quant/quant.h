@@ -14,15 +14,15 @@
 #include "core/core.h"
 
 typedef enum lb_target { LB_WEIGHTS, LB_ACTIVATIONS } lb_target;
-typedef enum lb_granularity { LB_PER_TENSOR, LB_PER_FILTER } lb_granularity;
+typedef enum lb_granularity { LB_PER_TENSOR, LB_PER_FILTER, LB_PER_DEFAULT } lb_granularity; /* default: the quantizer's own */
 
-/* The gradient through the quantized part. */
+/* The gradient E(u) through the quantized part. Learned parameters follow the quantizer's own formula under every estimator. */
 typedef enum lb_estimator {
     LB_EST_DEFAULT,    /* the quantizer's usual one */
     LB_EST_STE,        /* identity (composed with the quantizer's own continuous transform, e.g. DoReFa's tanh) */
-    LB_EST_CLIPPED,    /* STE inside the quantizer's range, 0 outside */
+    LB_EST_CLIPPED,    /* STE inside the quantizer's range, 0 outside: step * lo .. step * hi, or -1 .. 1 where the step follows the data */
     LB_EST_NONE,       /* 0: STE-free */
-    LB_EST_OWN         /* the quantizer's: LSQ, PACT, XNOR's, learned parameters included */
+    LB_EST_OWN         /* the quantizer's: LSQ, PACT, XNOR's; refused where it has none */
 } lb_estimator;
 
 /* What the unquantized part does. */
@@ -50,17 +50,24 @@ typedef struct lb_quant_spec {
     float threshold;     /* twn: Delta = threshold * mean|w| */
     bool is_signed;      /* uniform activations: signed grid (set by lb_net_quantize where the tensor can be negative) */
     float mixer_value;   /* mixer constant: m */
+    int64_t features;    /* activations: elements of one image, for LSQ's gradient scale; 0 counts as 1. Set by lb_net_quantize */
 } lb_quant_spec;
 
 /* Elementwise form of an activation quantizer for one step, what the fused kernels take:
  *     code = sign ? (z >= 0 ? 1 : -1) : clip(rint(z / step), lo, hi),    z~ = step * code
- * with E(z) = 1 for pass_lo < z < pass_hi (open interval), else 0. */
+ * with E(z) = 1 for pass_lo < z < pass_hi (open interval), else 0. z / step is z * (1.f / step), as in net/numerics.h; clipping before
+ * lb_rint (rint.h) gives the same code and keeps it in lb_rint's range. NaN has the lowest code, `lo` (sign: -1).
+ *
+ * With m < 1 the output is (1 - m) * clip(z, sur_lo, sur_hi) + m * step * code, and the gradient
+ * (1 - m) * 1[sur_lo < z < sur_hi] + m * E(z). lb_act_forward_ref and lb_act_backward_ref are the exact statement. */
 typedef struct lb_act_form {
     float step;
     float lo, hi;          /* codes */
     bool sign;
     float pass_lo, pass_hi;/* in units of z; infinite: STE everywhere; equal: none */
-    int learn;             /* 0: nothing learned; 1: PACT: dclip = sum of dz~ where z >= clip; 2: LSQ: d step as METHODS 6 */
+    int learn;             /* 0: nothing learned; 1: PACT: d clip = m * sum of dz~ where z >= clip, clip = step * hi;
+                            * 2: LSQ: d step = m * sum of dz~ * (z / step <= lo: lo; >= hi: hi; else code - z / step); sign: dz~ * code */
+    float learn_scale;     /* factor on that sum: LSQ's g = 1 / sqrt(features * max(hi, 1)); PACT 1 */
     float m;               /* mixer value, 1 = quantized */
     float sur_lo, sur_hi;  /* surrogate s(z) = clip(z, sur_lo, sur_hi); infinite for identity and ReLU's upper side */
 } lb_act_form;
@@ -72,27 +79,36 @@ typedef struct lb_quantizer {
     const char *paper;       /* source */
     bool weights, activations;          /* what it can quantize */
     int min_bits, max_bits;             /* activations and weights alike; 1,1 for sign; ternary: 2,2 */
-    int nparams;                        /* learned parameters per tensor (per-tensor granularity) or filter */
+    int nparams;                        /* parameters per tensor or filter; lb_quant_nparams says how many for a target */
     const char *param_names[2];         /* e.g. "step", "clip" */
-    lb_estimator estimator;             /* default */
-    lb_surrogate surrogate_weights, surrogate_activations; /* defaults */
+    bool weight_params;                 /* weights have them too, not only activations */
+    bool fixed_params;                  /* set once by init and never trained: no gradient, no decay, no update */
+    lb_granularity granularity;         /* default for weights; activations are always per tensor */
+    lb_estimator estimator;             /* default for weights */
+    lb_estimator estimator_activations; /* default for activations. LB_EST_OWN is allowed exactly where it is the default */
+    const char *no_clipped;             /* NULL, or why LB_EST_CLIPPED makes no sense on weights of 2 and more bits */
+    bool backward_uses_code;            /* else backward is given code = NULL, and codes are not recomputed for it */
+    lb_surrogate surrogate_weights, surrogate_activations; /* defaults; LB_SUR_DEFAULT: ReLU where unsigned, identity where signed */
 
     /* The grid for a spec; activations and weights. */
     void (*grid)(const lb_quant_spec *spec, lb_grid *grid);
 
     /* Learned parameters' first values from the tensor: weights at start (u is (oc, fan_in)), activations from the first batch
-     * (u is (1, count)). NULL if nparams is 0. */
+     * (u is (1, count), what enters the activation node). param is (nparams, 1 or oc). NULL if nparams is 0. */
     void (*init)(const lb_quant_spec *spec, const float *u, int oc, int64_t fan_in, float *param);
 
-    /* Weights: step[oc] (all equal when per tensor) and code (oc, fan_in) as whole floats. `param`: learned parameters or NULL. */
+    /* Weights: step[oc] (all equal when per tensor; positive and finite whatever u holds) and code (oc, fan_in) as whole floats on the
+     * grid. `param`: learned parameters, NULL if there are none. NULL: weights is false. */
     void (*forward)(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step, float *code);
 
-    /* Weights: adds m = 1's part E(u) * diff to diff_u, and learned parameters' gradients to diff_param.
-     * diff is dL/du~ (oc, fan_in). `scaled` is what forward returned. NULL: plain STE / clipped STE by the shared code. */
+    /* Weights: adds m = 1's part E(u) * diff to diff_u, and learned parameters' gradients to diff_param. Either may be NULL: not wanted
+     * (diff_u for LB_EST_NONE). diff is m * dL/du~ (oc, fan_in), so this must be linear in it. step and code are what forward returned.
+     * NULL: the shared code's STE, or clipped STE with range -1 .. 1. */
     void (*backward)(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, const float *step,
                      const float *code, const float *diff, float *diff_u, float *diff_param);
 
-    /* Activations: the elementwise form for the current parameters. NULL if activations is false. */
+    /* Activations: sets step, lo, hi, sign, learn, learn_scale and, for own and clipped, the pass range for the current parameters; the
+     * shared code does the rest. NULL if activations is false. */
     void (*form)(const lb_quant_spec *spec, const float *param, lb_act_form *form);
 } lb_quantizer;
 
@@ -113,9 +129,11 @@ LB_QUANTIZERS(LB_X)
 /* A mixer decides m. Row of the table as above; one file in src/quant/mixers/. */
 typedef struct lb_mixer {
     const char *name, *help, *paper;
+    bool uses_code; /* `weights` looks at step and code; else it is given NULL in backward */
     /* Weights: m per element into `m` (oc, fan_in), or returns true and sets *scalar if one number holds for all. */
     bool (*weights)(const lb_quant_spec *spec, const float *u, const float *step, const float *code, int oc, int64_t fan_in,
                     uint64_t seed, uint64_t step_index, float *scalar, float *m);
+    /* Activations: one m for the whole tensor. */
     float (*activations)(const lb_quant_spec *spec, uint64_t seed, uint64_t step_index);
 } lb_mixer;
 #define LB_MIXERS(X) X(constant)
@@ -136,7 +154,10 @@ typedef struct lb_quant {
     bool initialised;   /* learned parameters hold values (saved in checkpoints) */
 } lb_quant;
 
-/* Fills defaults (estimator, surrogate, grid) and refuses what makes no sense, with a reason: bits the quantizer cannot do, a
+/* Parameters of a spec per tensor or filter: 0, or quantizer->nparams. Each is (1), or (oc) for weights per filter. */
+int lb_quant_nparams(const lb_quant_spec *spec);
+
+/* Fills defaults (estimator, surrogate, granularity, mixer, threshold; grid) and refuses what makes no sense, with a reason: bits the quantizer cannot do, a
  * quantizer for weights on activations, `own` where there is none. `what` names the tensor in the message. */
 lb_status lb_quant_resolve(lb_ctx *ctx, const char *what, lb_quant_spec *spec, lb_grid *grid);
 

@@ -85,7 +85,8 @@ typedef struct lb_train_config {
     float eval_every;            /* epochs between evaluations */
     int save_every;              /* steps between checkpoints besides those at each epoch's end; 0: none */
     int histograms;              /* epochs between TensorBoard histograms; 0: none */
-    char init[LB_CONFIG_TEXT];   /* run directory or checkpoint to start from, "" : seeded */
+    char init[LB_CONFIG_TEXT];   /* run directory or checkpoint to start from, "" : seeded; from the second stage on: the stage before,
+                                  * unless the stage itself says it */
     lb_optimizer_config optimizer;
     lb_schedule_config schedule;
 } lb_train_config;
@@ -116,21 +117,22 @@ typedef struct lb_quant_config {
 } lb_quant_config;
 
 typedef struct lb_config {
-    char stage[64];              /* name of the stage this config is of */
+    char stage[64];              /* name of the stage this config is of; "main" in a recipe without stages */
     lb_model_config model;
     lb_data_config data;
     lb_train_config train;
     lb_quant_config quant;
 } lb_config;
 
-/* A recipe: the base and its stages, each the base plus the stage's own keys. At least one stage always. */
+/* A recipe: the base and its stages, each the base plus the stage's own keys. At least one stage always. A key that is not read under
+ * the others (e.g. gamma with a cosine schedule) has its default here. */
 struct lb_recipe {
     lb_ctx *ctx;
     lb_pool pool;
     const char *path;            /* where it was read, for messages; "" if made in memory */
     int nstages;
     lb_config *stages;           /* (nstages) resolved */
-    struct lb_recipe_entry *entries; /* what was given, in order: key path, value, file line; recipe.c's own */
+    struct lb_recipe_given *given; /* what was written, in order: given.h, recipe.c's own */
 };
 
 #endif

@@ -1,0 +1,49 @@
+# lowbit: targets for people; the build itself is CMake's (CMakeLists.txt, CMakePresets.json).
+PREFIX ?= /usr/local
+BUILD ?= build
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+LOWBIT = $(BUILD)/lowbit
+CTEST = ctest --output-on-failure -j $(JOBS)
+
+.PHONY: all help deps quickstart test sanitize coverage install clean
+
+all: $(BUILD)/build.ninja ## configure and build build/lowbit and the libraries
+	@cmake --build $(BUILD)
+
+$(BUILD)/build.ninja:
+	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+deps: ## install the Debian packages that are missing
+	@scripts/deps.sh
+
+quickstart: ## train, test, pack and verify a 2-bit network on Fashion-MNIST (a few minutes)
+	@scripts/deps.sh
+	@$(MAKE) --no-print-directory all
+	@scripts/quickstart.sh $(LOWBIT) runs/quickstart
+
+test: ## build and run the tests
+	@scripts/deps.sh
+	@$(MAKE) --no-print-directory all
+	@cd $(BUILD) && $(CTEST)
+
+sanitize: ## build with address and undefined-behaviour sanitizers in build-sanitize/ and run all but the slow tests
+	@scripts/deps.sh
+	@cmake -S . -B build-sanitize -G Ninja -DCMAKE_BUILD_TYPE=Debug -DLOWBIT_SANITIZE=ON
+	@cmake --build build-sanitize
+	@cd build-sanitize && $(CTEST) -LE slow
+
+coverage: ## build for coverage in build-coverage/, run the tests, print line coverage per file
+	@scripts/deps.sh gcovr
+	@cmake -S . -B build-coverage -G Ninja -DCMAKE_BUILD_TYPE=Debug -DLOWBIT_COVERAGE=ON
+	@cmake --build build-coverage
+	@cd build-coverage && $(CTEST)
+	@gcovr --root . --filter src/ --filter runtime/ --filter cli/ build-coverage
+
+install: all ## install program, libraries and headers; PREFIX=/usr/local, DESTDIR is respected
+	@cmake --install $(BUILD) --prefix $(PREFIX)
+
+clean: ## remove the build directories (runs/ stays)
+	@rm -rf $(BUILD) build-sanitize build-coverage build-clang

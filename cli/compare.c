@@ -1,0 +1,163 @@
+/* lowbit compare */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+/* A run and the one whose group it is in: runs whose recipes differ in nothing but the seed. */
+typedef struct entry {
+    cli_run run;
+    int group;
+} entry;
+
+static const char *get(const cli_run *run, const char *key, const char *fallback) {
+    const char *value = cli_run_get(run, key);
+    return value && *value ? value : fallback;
+}
+
+static bool counts(const cli_setting *setting) { return strcmp(setting->key, "train.seed") != 0; }
+
+/* Every setting of a but the seed is b's too. */
+static bool covers(const cli_run *a, const cli_run *b) {
+    for (int i = 0; i < a->nsettings; i++) {
+        bool found = !counts(&a->settings[i]);
+        for (int k = 0; k < b->nsettings && !found; k++)
+            found = !strcmp(a->settings[i].key, b->settings[k].key) && !strcmp(a->settings[i].value, b->settings[k].value);
+        if (!found)
+            return false;
+    }
+    return true;
+}
+
+/* "W2A2", "W1A32" where something is float, "float". */
+static const char *bits_text(char text[64], const cli_run *run) {
+    const char *w = get(run, "quant.weights.method", "none"), *a = get(run, "quant.activations.method", "none");
+    bool fw = !strcmp(w, "none"), fa = !strcmp(a, "none");
+    if (fw && fa)
+        snprintf(text, 64, "float");
+    else
+        snprintf(text, 64, "W%.8sA%.8s", fw ? "32" : get(run, "quant.weights.bits", "?"),
+                 fa ? "32" : get(run, "quant.activations.bits", "?"));
+    return text;
+}
+
+static const char *method_text(char text[80], const cli_run *run) {
+    const char *w = get(run, "quant.weights.method", "none"), *a = get(run, "quant.activations.method", "none");
+    if (!strcmp(w, a))
+        snprintf(text, 80, "%.32s", w);
+    else
+        snprintf(text, 80, "%.32s/%.32s", w, a);
+    return text;
+}
+
+static const char *percent(char text[32], double value) {
+    snprintf(text, 32, isfinite(value) ? "%.2f" : "-", value);
+    return text;
+}
+
+/* Mean and sample standard deviation of the best accuracies of a group; returns how many there are. */
+static int group_spread(const entry *entries, int n, int group, double *mean, double *spread) {
+    double sum = 0, squares = 0;
+    int count = 0;
+    for (int i = 0; i < n; i++)
+        if (entries[i].group == group && isfinite(entries[i].run.best)) {
+            sum += entries[i].run.best;
+            count++;
+        }
+    *mean = count ? sum / count : NAN;
+    for (int i = 0; i < n; i++)
+        if (entries[i].group == group && isfinite(entries[i].run.best))
+            squares += (entries[i].run.best - *mean) * (entries[i].run.best - *mean);
+    *spread = count > 1 ? sqrt(squares / (count - 1)) : NAN;
+    return count;
+}
+
+static void print_table(const entry *entries, int n) {
+    char bits[64], method[80], best[32], last[32], bytes[32], rate[32], epochs[32];
+    cli_table table;
+    cli_table_init(&table, "<<<<>>>>>>");
+    cli_table_row(&table, "run\tmodel\tmethod\tbits\tseed\tepochs\tbest top-1 %%\tlast top-1 %%\tpacked bytes\timages/s");
+    for (int i = 0; i < n; i++) {
+        const cli_run *r = &entries[i].run;
+        snprintf(epochs, sizeof epochs, "%d%s", r->epochs, r->done ? "" : " (unfinished)");
+        cli_table_row(&table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", r->dir, get(r, "model.name", "-"), method_text(method, r),
+                      bits_text(bits, r), get(r, "train.seed", "-"), epochs, percent(best, r->best), percent(last, r->last),
+                      r->packed >= 0 ? cli_commas(bytes, r->packed) : "-",
+                      isfinite(r->images_per_s) ? cli_commas(rate, llrint(r->images_per_s)) : "-");
+    }
+    cli_table_print(&table);
+    for (int i = 0; i < n; i++) {
+        double mean, spread;
+        int count = entries[i].group == i ? group_spread(entries, n, i, &mean, &spread) : 0;
+        if (count > 1)
+            printf("%s %s %s: %.2f %s %.2f %% over %d seeds\n", get(&entries[i].run, "model.name", "-"),
+                   method_text(method, &entries[i].run), bits_text(bits, &entries[i].run), mean, cli_utf8() ? "±" : "+-", spread, count);
+    }
+}
+
+static int print_json(const entry *entries, int n) {
+    char bits[64], method[80];
+    json_t *runs = json_array(), *groups = json_array();
+    for (int i = 0; i < n; i++) {
+        const cli_run *r = &entries[i].run;
+        json_array_append_new(
+            runs, json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:b, s:o, s:o, s:o, s:o}", "run", r->dir, "model",
+                            get(r, "model.name", "-"), "method", method_text(method, r), "bits", bits_text(bits, r), "seed",
+                            get(r, "train.seed", "-"), "epochs", r->epochs, "done", r->done, "best_top1", cli_json_real(r->best),
+                            "last_top1", cli_json_real(r->last), "packed_bytes", r->packed >= 0 ? json_integer(r->packed) : json_null(),
+                            "images_per_s", cli_json_real(r->images_per_s)));
+        double mean, spread;
+        int count = entries[i].group == i ? group_spread(entries, n, i, &mean, &spread) : 0;
+        if (count > 1)
+            json_array_append_new(groups, json_pack("{s:s, s:s, s:s, s:i, s:o, s:o}", "model", get(r, "model.name", "-"), "method",
+                                                    method_text(method, r), "bits", bits_text(bits, r), "seeds", count, "mean_top1",
+                                                    cli_json_real(mean), "spread", cli_json_real(spread)));
+    }
+    return cli_print_json(json_pack("{s:o, s:o}", "runs", runs, "groups", groups));
+}
+
+static int run(lb_ctx *ctx, const cli_args *args) {
+    int n = args->noperands, status = CLI_DONE;
+    entry *entries = cli_alloc((size_t)n * sizeof *entries);
+    (void)ctx;
+    for (int i = 0; i < n && status == CLI_DONE; i++) {
+        status = cli_run_read(args->operands[i], &entries[i].run);
+        entries[i].group = i;
+        for (int k = i - 1; k >= 0 && status == CLI_DONE; k--)
+            if (entries[k].group == k && covers(&entries[i].run, &entries[k].run) && covers(&entries[k].run, &entries[i].run))
+                entries[i].group = k;
+    }
+    if (status == CLI_DONE && args->json)
+        status = print_json(entries, n);
+    else if (status == CLI_DONE)
+        print_table(entries, n);
+    for (int i = 0; i < n; i++)
+        cli_run_free(&entries[i].run);
+    free(entries);
+    return status;
+}
+
+static const cli_option options[] = {CLI_JSON, CLI_OPTIONS_END};
+
+const cli_verb cli_verb_compare = {
+    .name = "compare",
+    .summary = "one table of several runs",
+    .operands = "RUN...",
+    .min_operands = 1,
+    .max_operands = -1,
+    .options = options,
+    .description =
+        "Prints a line for each run directory: network, method and bits of its last stage, seed, finished epochs, test\n"
+        "accuracy of the best and of the last epoch, size of RUN/model.lbm if there is one, and training speed (median of\n"
+        "the epochs). Where recipes differ in nothing but train.seed, the mean of their best accuracies and the sample\n"
+        "standard deviation follow.\n"
+        "\n"
+        "--json prints {\"runs\": [{\"run\", \"model\", \"method\", \"bits\", \"seed\", \"epochs\", \"done\", \"best_top1\",\n"
+        "\"last_top1\", \"packed_bytes\", \"images_per_s\"}], \"groups\": [{\"model\", \"method\", \"bits\", \"seeds\", \"mean_top1\",\n"
+        "\"spread\"}]}.",
+    .files = "RUN/recipe.yaml, RUN/metrics.jsonl, RUN/model.lbm",
+    .examples = "lowbit compare runs/*",
+    .exit_failed = "a run directory cannot be read",
+    .run = run,
+};

@@ -1,0 +1,54 @@
+/* lowbit pack */
+#include <stdlib.h>
+
+#include "cli.h"
+
+static lb_status pack(lb_ctx *ctx, const cli_args *args, const char *path, lb_inspection *inspection) {
+    lb_trainer *trainer = NULL;
+    lb_status status = lb_trainer_open(ctx, args->operands[0], NULL, &trainer);
+    if (status == LB_OK)
+        status = lb_pack(trainer, path);
+    lb_trainer_destroy(trainer);
+    return status == LB_OK ? lb_inspect(ctx, path, inspection) : status;
+}
+
+static int run(lb_ctx *ctx, const cli_args *args) {
+    char *path = args->output ? cli_strdup(args->output) : cli_join(args->operands[0], "model.lbm");
+    lb_inspection inspection = {0};
+    int result = CLI_DONE;
+    if (!cli_is_dir(args->operands[0])) {
+        result = cli_fail("%s: %s", args->operands[0], cli_exists(args->operands[0]) ? "not a run directory" : "no such run directory");
+    } else if (pack(ctx, args, path, &inspection) != LB_OK) {
+        result = cli_library_error(ctx);
+    } else {
+        char bytes[32], floats[32];
+        double ratio = inspection.bytes > 0 ? (double)inspection.float_bytes / (double)inspection.bytes : 0;
+        cli_term_clear();
+        printf("%s: %s bytes; in float %s bytes; %.1f times smaller\n", path, cli_commas(bytes, inspection.bytes),
+               cli_commas(floats, inspection.float_bytes), ratio);
+        lb_inspection_free(&inspection);
+    }
+    free(path);
+    return result;
+}
+
+static const cli_option options[] = {CLI_OUTPUT, CLI_THREADS, CLI_QUIET, CLI_OPTIONS_END};
+
+const cli_verb cli_verb_pack = {
+    .name = "pack",
+    .summary = "lower a run to integers and pack it",
+    .operands = "RUN",
+    .min_operands = 1,
+    .max_operands = 1,
+    .options = options,
+    .description =
+        "Takes the weights of the run's best epoch, folds batch norm, scales, clipping and rounding into integer\n"
+        "arithmetic, stores each weight in its bits, and writes one file that the runtime library reads. Prints its size\n"
+        "beside that of the same network in 32-bit float. 'lowbit verify' proves that it computes what was trained.\n"
+        "\n"
+        "Without -o the model is RUN/model.lbm. An existing file is replaced only when the new one is complete.",
+    .files = "RUN                    a directory made by lowbit train\nMODEL.lbm              the packed model; docs/format.md describes it byte by byte",
+    .examples = "lowbit pack runs/quickstart\nlowbit pack runs/quickstart -o model.lbm",
+    .exit_failed = "the run cannot be read, the network cannot be packed, or the file cannot be written",
+    .run = run,
+};

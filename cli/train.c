@@ -1,0 +1,140 @@
+/* lowbit train */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+static lb_ctx *volatile training;
+
+static void on_signal(int number) {
+    (void)number;
+    if (training)
+        lb_interrupt(training);
+}
+
+/* The first Ctrl-C or SIGTERM saves and stops, the second kills. */
+static void catch_signals(lb_ctx *ctx) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_signal;
+    action.sa_flags = (int)(SA_RESETHAND | SA_RESTART);
+    sigemptyset(&action.sa_mask);
+    training = ctx;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+static void release_signals(void) {
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    training = NULL;
+}
+
+/* runs/NAME for some/where/NAME.yaml. */
+static char *default_dir(const char *recipe) {
+    const char *name = strrchr(recipe, '/');
+    name = name ? name + 1 : recipe;
+    char *dir = cli_join("runs", name), *dot = strrchr(dir, '.');
+    if (dot > dir + strlen("runs/") && cli_is_recipe(dir))
+        *dot = 0;
+    return dir;
+}
+
+/* Appends text as the shell wants it. */
+static void add_word(char *line, size_t size, const char *word) {
+    size_t n = strlen(line);
+    bool plain = strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./=:,+-") == strlen(word);
+    snprintf(line + n, size - n, plain ? " %s" : " '%s'", word);
+}
+
+static int say_interrupted(const cli_args *args, const char *dir) {
+    char line[900] = "lowbit train";
+    add_word(line, sizeof line, args->operands[0]);
+    for (int i = 0; i < args->nsets; i++) {
+        add_word(line, sizeof line, "--set");
+        add_word(line, sizeof line, args->sets[i]);
+    }
+    add_word(line, sizeof line, "--out");
+    add_word(line, sizeof line, dir);
+    return cli_fail("interrupted, the state is saved; continue with: %s --resume", line);
+}
+
+/* What came out, from the run's own log. */
+static int print_result(const cli_args *args, const char *dir) {
+    cli_run run;
+    int status = cli_run_read(dir, &run);
+    if (status == CLI_DONE) {
+        printf("%s: best %.2f %% top-1 (epoch %d of %d), last %.2f %%\n", dir, run.best, run.best_epoch, run.epochs, run.last);
+        if (!args->quiet)
+            fprintf(stderr, "next: lowbit eval %s, then lowbit pack %s\n", dir, dir);
+    }
+    cli_run_free(&run);
+    return status;
+}
+
+static int check_dir(const char *dir, bool resume) {
+    char *checkpoint = cli_join(dir, "last.safetensors");
+    bool there = cli_exists(checkpoint);
+    free(checkpoint);
+    if (there && !resume)
+        return cli_fail("%s: a run is there already; continue it with --resume, or choose another directory with --out", dir);
+    if (!there && resume)
+        return cli_fail("%s: nothing to resume, there is no last.safetensors; start it without --resume", dir);
+    return CLI_DONE;
+}
+
+static int run(lb_ctx *ctx, const cli_args *args) {
+    lb_recipe *recipe = NULL;
+    lb_trainer *trainer = NULL;
+    char *dir = args->out ? cli_strdup(args->out) : default_dir(args->operands[0]);
+    lb_status status = lb_recipe_load(ctx, args->operands[0], args->sets, args->nsets, &recipe);
+    int result = status == LB_OK ? check_dir(dir, args->resume) : cli_library_error(ctx);
+    if (result == CLI_DONE) {
+        catch_signals(ctx);
+        status = lb_trainer_create(ctx, recipe, NULL, &trainer);
+        if (status == LB_OK)
+            status = lb_trainer_run(trainer, dir, args->resume);
+        release_signals();
+        cli_term_clear();
+        if (status == LB_ERR_INTERRUPTED && trainer)
+            result = say_interrupted(args, dir);
+        else
+            result = status == LB_OK ? print_result(args, dir) : cli_library_error(ctx);
+    }
+    lb_trainer_destroy(trainer);
+    lb_recipe_destroy(recipe);
+    free(dir);
+    return result;
+}
+
+static const cli_option options[] = {CLI_SET, CLI_OUT, CLI_RESUME, CLI_SEED, CLI_THREADS, CLI_QUIET, CLI_OPTIONS_END};
+
+const cli_verb cli_verb_train = {
+    .name = "train",
+    .summary = "train a network as a recipe says",
+    .operands = "RECIPE",
+    .min_operands = 1,
+    .max_operands = 1,
+    .options = options,
+    .description =
+        "Reads a recipe, loads its data, builds and quantizes its network, and trains all its stages. Each epoch ends\n"
+        "with the accuracy of the quantized network on the test images and a checkpoint.\n"
+        "\n"
+        "Ctrl-C or SIGTERM saves the state and stops; --resume continues to the same bits as a run that was never\n"
+        "stopped. A second Ctrl-C stops at once. A directory with a run in it is never overwritten.",
+    .files =
+        "RECIPE                 YAML; docs/recipes.md lists every key\n"
+        "DIR/recipe.yaml        the recipe with every key resolved: the run can be repeated from it\n"
+        "DIR/last.safetensors   checkpoint of the last epoch, to resume\n"
+        "DIR/best.safetensors   checkpoint of the best epoch, to evaluate and pack\n"
+        "DIR/metrics.jsonl      one JSON object per epoch\n"
+        "DIR/events.out.*       the same, and more, for TensorBoard\n"
+        "A data set is looked for in data.path, in each folder of $LOWBIT_DATA, in data/ and in ../shared/data.",
+    .examples =
+        "lowbit train recipes/fashion-mnist/quickstart.yaml\n"
+        "lowbit train recipes/fashion-mnist/quickstart.yaml --set quant.weights.bits=1 --seed 2 --out runs/w1a2\n"
+        "lowbit train recipes/fashion-mnist/quickstart.yaml --resume",
+    .exit_failed = "bad recipe or data, a diverged loss, or stopped by a signal (the message says how to continue)",
+    .run = run,
+};

@@ -1,0 +1,10 @@
+# oneDNN without its own CMake package, which (built with GPU support, as Debian's is) insists on OpenCL's development files.
+find_path(DNNL_INCLUDE_DIR NAMES oneapi/dnnl/dnnl.h dnnl.h)
+find_library(DNNL_LIBRARY NAMES dnnl)
+include(FindPackageHandleStandardArgs)
+find_package_handle_standard_args(dnnl REQUIRED_VARS DNNL_LIBRARY DNNL_INCLUDE_DIR)
+mark_as_advanced(DNNL_INCLUDE_DIR DNNL_LIBRARY)
+if(dnnl_FOUND AND NOT TARGET DNNL::dnnl)
+  add_library(DNNL::dnnl UNKNOWN IMPORTED)
+  set_target_properties(DNNL::dnnl PROPERTIES IMPORTED_LOCATION ${DNNL_LIBRARY} INTERFACE_INCLUDE_DIRECTORIES ${DNNL_INCLUDE_DIR})
+endif()

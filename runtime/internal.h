@@ -1,0 +1,127 @@
+/* What the runtime's own files share: the opened model, the kernel table, memory carving. */
+#ifndef LBRT_INTERNAL_H
+#define LBRT_INTERNAL_H
+
+#include <string.h>
+
+#include "model.h"
+
+#define LBRT_ALIGN 64
+
+/* A layer with the tensors it touches. */
+typedef struct lbrt_site {
+    const lbrt_layer *layer;
+    const lbrt_tensor *src, *dst;
+    const lbrt_tensor *res; /* NULL: no residual */
+} lbrt_site;
+
+/* One piece of work: the image rows row0..row1-1 of dst, counted over the whole batch (row = image * dst->h + y). Pointers are to the
+ * whole batch's tensors. Pieces are independent, so that threads can share a layer; each needs its own scratch. */
+typedef struct lbrt_call {
+    lbrt_site site;
+    const void *prepared; /* what prepare() made */
+    const void *src, *res;
+    void *dst, *scratch;
+    size_t row0, row1;
+} lbrt_call;
+
+/* One implementation of one operator. The kernels of kernels.c are tried in order; the first that accepts a layer runs it. The ref kernels
+ * accept everything and are the specification: every other kernel gives the same bits. Functions see only shapes, ranges
+ * and scalars of the layer until prepare(). NULL functions: nothing to do. */
+typedef struct lbrt_kernel {
+    const char *name;
+    lbrt_op op;
+    int (*accepts)(const lbrt_site *site);
+    size_t (*prepared_size)(const lbrt_site *site); /* bytes of model memory; SIZE_MAX: too large */
+    void (*prepare)(const lbrt_site *site, void *prepared);
+    size_t (*scratch_size)(const lbrt_site *site);  /* bytes of arena for one call, any batch size */
+    void (*run)(const lbrt_call *call);
+} lbrt_kernel;
+
+const lbrt_kernel *lbrt_select(const lbrt_site *site);
+
+/* Ref kernels. */
+int lbrt_accepts_all(const lbrt_site *site);
+extern const lbrt_kernel lbrt_ref_input, lbrt_ref_input_float, lbrt_ref_conv, lbrt_ref_depthwise, lbrt_ref_conv_float, lbrt_ref_point,
+    lbrt_ref_point_float, lbrt_ref_maxpool, lbrt_ref_maxpool_float, lbrt_ref_sumpool, lbrt_ref_sumpool_float;
+
+typedef struct lbrt_step {
+    const lbrt_kernel *kernel;
+    void *prepared;
+} lbrt_step;
+
+/* Where a tensor lives in the arena: per image, in bytes; batches multiply both by mb. */
+typedef struct lbrt_slot {
+    size_t offset, size;
+    int32_t first, last; /* layers between which it is needed, both included */
+    int32_t next;        /* placed tensor with the next higher offset, -1: none */
+} lbrt_slot;
+
+struct lbrt_model {
+    lbrt_info info;
+    lbrt_graph graph;
+    const lbrt_step *steps; /* (nlayers) */
+    const lbrt_slot *slots; /* (ntensors) */
+    size_t peak;            /* arena bytes per image; SIZE_MAX: too large for this machine */
+    size_t scratch;         /* arena bytes of the hungriest kernel */
+    const char *metadata;   /* key, 0, value, 0, ... in the file */
+    int nmetadata;
+};
+
+/* Fills slots (ntensors) and returns the arena's bytes per image, SIZE_MAX if that overflows. The image and the output have no slot: they are
+ * the caller's. */
+size_t lbrt_plan(const lbrt_graph *graph, lbrt_slot *slots);
+
+/* ---- Memory carving: the same code counts (base NULL) and hands out --------------------------------------------- */
+
+static inline size_t lbrt_size_mul(size_t a, size_t b) { return b != 0 && a > SIZE_MAX / b ? SIZE_MAX : a * b; }
+static inline size_t lbrt_size_add(size_t a, size_t b) { return a > SIZE_MAX - b ? SIZE_MAX : a + b; }
+
+typedef struct lbrt_carve {
+    uint8_t *base; /* aligned to LBRT_ALIGN, or NULL */
+    size_t used;   /* SIZE_MAX: overflow */
+} lbrt_carve;
+
+/* NULL when only counting. */
+static inline void *lbrt_take(lbrt_carve *carve, size_t count, size_t size) {
+    const size_t bytes = lbrt_size_mul(count, size), at = carve->used;
+    carve->used = lbrt_size_add(at, lbrt_size_add(bytes, LBRT_ALIGN - 1));
+    if (carve->used == SIZE_MAX)
+        return NULL;
+    carve->used &= ~(size_t)(LBRT_ALIGN - 1);
+    return carve->base != NULL ? carve->base + at : NULL;
+}
+
+static inline uint8_t *lbrt_align_up(void *ptr) {
+    const uintptr_t rest = (uintptr_t)ptr % LBRT_ALIGN;
+    return (uint8_t *)ptr + (rest != 0 ? LBRT_ALIGN - rest : 0);
+}
+
+/* ---- Small helpers ------------------------------------------------------------------------------------------------ */
+
+static inline size_t lbrt_type_size(int32_t type) { return type == LBRT_U8 || type == LBRT_I8 ? 1 : 4; }
+static inline size_t lbrt_elements(const lbrt_tensor *t) { return (size_t)t->h * (size_t)t->w * (size_t)t->c; }
+static inline size_t lbrt_tensor_bytes(const lbrt_tensor *t) { return lbrt_size_mul(lbrt_elements(t), lbrt_type_size(t->type)); }
+
+/* Shape of a convolution's or pool's source as its kernel sees it. */
+static inline lbrt_tensor lbrt_view(const lbrt_site *site) {
+    lbrt_tensor t = *site->src;
+    if (site->layer->flat) {
+        t.c *= t.h * t.w;
+        t.h = t.w = 1;
+    }
+    return t;
+}
+
+/* The interval an epilogue gives from [lo, hi]; channel c's requant is given apart because loading has it before it has memory. Integer domain. */
+void lbrt_epilogue_range(const lbrt_epilogue *e, const lbrt_requant *requant, const lbrt_tensor *res, int32_t *lo, int32_t *hi);
+
+/* The interval a pool gives, NULL-free; needs no weights. */
+void lbrt_pool_range(const lbrt_layer *layer, const lbrt_tensor *src, int32_t *lo, int32_t *hi);
+
+/* Integer values of weights [first, first + count) of output channel oc. */
+void lbrt_unpack(const lbrt_layer *layer, const lbrt_tensor *src, int32_t oc, int16_t *dst);
+
+uint32_t lbrt_crc32c(uint32_t crc, const void *data, size_t size);
+
+#endif

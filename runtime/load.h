@@ -1,0 +1,37 @@
+/* Loading, in two files: load.c (header, texts, tensors) and load_layer.c (one layer). The same code probes (no memory: it only checks
+ * and counts) and opens. */
+#ifndef LBRT_LOAD_H
+#define LBRT_LOAD_H
+
+#include "internal.h"
+#include "read.h"
+
+#define LBRT_FORMAT_VERSION 1
+#define LBRT_HEADER_SIZE 16 /* magic, version, size, checksum */
+#define LBRT_CHECKSUM_AT 12
+
+/* Option bits of a layer, flags of a threshold block. */
+enum { LBRT_FILE_FLOAT = 1, LBRT_FILE_FLAT = 2, LBRT_FILE_SQUARE = 4 };
+enum { LBRT_FILE_WIDTH = 7, LBRT_FILE_FLIP = 8 };
+#define LBRT_FILE_SHIFT_EACH 255 /* requant block: every channel has its own shift */
+
+typedef struct lbrt_loader {
+    lbrt_reader r;
+    lbrt_carve carve;
+    size_t tensors_at; /* where the file's tensor table starts, after the image's shape */
+    int32_t ntensors, nlayers;
+    lbrt_tensor image;
+    size_t scratch;
+    int layer;         /* being read, -1: none */
+} lbrt_loader;
+
+/* Tensor `index`, read from the file again: probing has no memory to keep tensors in. */
+lbrt_tensor lbrt_load_tensor(lbrt_loader *l, int32_t index);
+
+/* 0-terminated text of printable bytes, in place. "" after a failure. */
+const char *lbrt_load_text(lbrt_loader *l);
+
+/* Reads layer `index`. Arrays go to carved memory; `layer` and `step` are filled in any case (pointers NULL when probing). */
+void lbrt_load_layer(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt_step *step);
+
+#endif

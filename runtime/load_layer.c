@@ -1,0 +1,362 @@
+/* The loader: one layer. */
+#include "load.h"
+
+/* Source, kernel, stride, padding; checks that the result has dst's shape. */
+static void read_geometry(lbrt_loader *l, lbrt_layer *layer, const lbrt_site *site, int square) {
+    lbrt_reader *r = &l->r;
+    layer->kh = layer->kw = lbrt_get_within(r, 1, LBRT_MAX_SIDE, "a kernel's height");
+    if (!square)
+        layer->kw = lbrt_get_within(r, 1, LBRT_MAX_SIDE, "a kernel's width");
+    layer->sh = layer->sw = lbrt_get_within(r, 1, LBRT_MAX_SIDE, "a stride");
+    if (!square)
+        layer->sw = lbrt_get_within(r, 1, LBRT_MAX_SIDE, "a stride");
+    layer->pt = layer->pl = layer->pb = layer->pr = lbrt_get_within(r, 0, LBRT_MAX_SIDE, "a padding");
+    if (!square) {
+        layer->pl = lbrt_get_within(r, 0, LBRT_MAX_SIDE, "a padding");
+        layer->pb = lbrt_get_within(r, 0, LBRT_MAX_SIDE, "a padding");
+        layer->pr = lbrt_get_within(r, 0, LBRT_MAX_SIDE, "a padding");
+    }
+    const lbrt_tensor view = lbrt_view(site);
+    const int32_t h = view.h + layer->pt + layer->pb - layer->kh, w = view.w + layer->pl + layer->pr - layer->kw;
+    if (h < 0 || w < 0 || h / layer->sh + 1 != site->dst->h || w / layer->sw + 1 != site->dst->w)
+        lbrt_reject(r, "kernel, stride and padding do not give the stated shape");
+    if (layer->op != LBRT_OP_CONV && (layer->pt >= layer->kh || layer->pb >= layer->kh || layer->pl >= layer->kw || layer->pr >= layer->kw))
+        lbrt_reject(r, "a pool's padding is as large as its window");
+    if (layer->flat && (layer->kh != 1 || layer->kw != 1 || layer->sh != 1 || layer->sw != 1 || layer->pt || layer->pl || layer->pb || layer->pr))
+        lbrt_reject(r, "a flat layer with a kernel");
+}
+
+static void read_weights(lbrt_loader *l, lbrt_layer *layer, const lbrt_site *site) {
+    lbrt_reader *r = &l->r;
+    const lbrt_tensor view = lbrt_view(site);
+    lbrt_weights *w = &layer->weights;
+    layer->groups = lbrt_get_within(r, 1, LBRT_MAX_CHANNELS, "a number of groups");
+    if (view.c % layer->groups != 0 || site->dst->c % layer->groups != 0)
+        lbrt_reject(r, "groups that do not divide the channels");
+    const uint64_t count64 = (uint64_t)layer->kh * (uint64_t)layer->kw * (uint64_t)(view.c / layer->groups);
+    if (count64 > LBRT_MAX_ELEMENTS)
+        lbrt_reject(r, "weights too many");
+    w->bits = (int32_t)lbrt_get_u8(r);
+    if (w->bits != 32 && (w->bits < 1 || w->bits > 8))
+        lbrt_reject(r, "weights of other than 1 to 8 or 32 bits");
+    if (r->what != NULL)
+        return;
+    const size_t oc = (size_t)site->dst->c, count = (size_t)count64;
+    if (w->bits == 32) {
+        if (!layer->is_float)
+            lbrt_reject(r, "float weights in an integer layer");
+        if (count > (r->size - r->at) / 4 / oc)
+            lbrt_reject(r, "data behind the end");
+        if (r->what != NULL)
+            return;
+        float *f32 = lbrt_take(&l->carve, oc * count, sizeof *f32);
+        for (size_t i = 0; i < oc * count; i++) {
+            const float v = lbrt_get_f32(r, 0);
+            if (f32 != NULL)
+                f32[i] = v;
+        }
+        w->f32 = f32;
+        return;
+    }
+    w->mul = lbrt_get_snum(r);
+    w->add = lbrt_get_snum(r);
+    const int64_t first = w->add, last = (int64_t)w->mul * ((1 << w->bits) - 1) + w->add;
+    if (first < -INT16_MAX || first > INT16_MAX || last < -INT16_MAX || last > INT16_MAX)
+        lbrt_reject(r, "weights that do not fit 16 bits");
+    const size_t row = lbrt_packed_bytes((int32_t)count, w->bits);
+    if (row > (r->size - r->at) / oc)
+        lbrt_reject(r, "data behind the end");
+    w->packed = lbrt_get_bytes(r, r->what == NULL ? oc * row : 0);
+    const size_t used = count * (size_t)w->bits % 8;
+    for (size_t i = 0; i < oc && used != 0 && r->what == NULL; i++)
+        if (w->packed[(i + 1) * row - 1] >> used != 0)
+            lbrt_reject(r, "unused bits that are not 0");
+}
+
+static void check_requant(lbrt_reader *r, const lbrt_requant *q) {
+    if (q->shift < 0 || q->shift > 46 || q->add <= -((int64_t)1 << 61) || q->add >= (int64_t)1 << 61)
+        lbrt_reject(r, "a multiply-shift out of range");
+}
+
+static lbrt_requant read_requant(lbrt_reader *r) {
+    lbrt_requant q;
+    q.mul = (int32_t)lbrt_get_int(r, 4);
+    q.shift = (int32_t)lbrt_get_u8(r);
+    q.add = lbrt_get_int(r, 8);
+    check_requant(r, &q);
+    return q;
+}
+
+/* Grows [*lo, *hi] by what channel c can give. */
+static void widen(const lbrt_epilogue *e, const lbrt_requant *q, const lbrt_tensor *res, int32_t a, int32_t b, int32_t *lo, int32_t *hi) {
+    lbrt_epilogue_range(e, q, res, &a, &b);
+    *lo = a < *lo ? a : *lo;
+    *hi = b > *hi ? b : *hi;
+}
+
+/* The requants of n channels: widths and common shift first. With `source` (not for the input layer), proves the range of each channel. */
+static const lbrt_requant *read_requants(lbrt_loader *l, const lbrt_layer *layer, const lbrt_site *site, int32_t *lo, int32_t *hi) {
+    lbrt_reader *r = &l->r;
+    const int32_t n = site->dst->c;
+    const uint32_t mul_width = lbrt_get_u8(r), add_width = lbrt_get_u8(r), fraction = lbrt_get_u8(r), shift = lbrt_get_u8(r);
+    const uint32_t shift_width = shift == LBRT_FILE_SHIFT_EACH;
+    if (mul_width < 1 || mul_width > 4 || add_width > 8 || fraction > 46 || (shift > 46 && !shift_width))
+        lbrt_reject(r, "a multiply-shift block's header");
+    if ((size_t)n > (r->size - r->at) / (mul_width + add_width + shift_width + (mul_width == 0)))
+        lbrt_reject(r, "data behind the end");
+    if (r->what != NULL)
+        return NULL;
+    lbrt_requant *all = lbrt_take(&l->carve, (size_t)n, sizeof *all);
+    for (int32_t c = 0; c < n && r->what == NULL; c++) {
+        lbrt_requant q;
+        q.mul = (int32_t)lbrt_get_int(r, mul_width);
+        q.shift = (int32_t)(shift_width ? lbrt_get_u8(r) : shift);
+        q.add = lbrt_get_int(r, add_width);
+        const int zeros = q.shift > (int)fraction ? q.shift - (int)fraction : 0;
+        const int64_t limit = ((int64_t)1 << 61) >> (zeros < 61 ? zeros : 61);
+        if (q.shift > 46 || q.add <= -limit || q.add >= limit)
+            lbrt_reject(r, "a multiply-shift out of range");
+        else
+            q.add *= (int64_t)1 << zeros;
+        check_requant(r, &q);
+        if (r->what == NULL && layer->op != LBRT_OP_INPUT) {
+            int32_t a, b;
+            if (!lbrt_source_range(layer, site->src, c, &a, &b))
+                lbrt_reject(r, "sums that could leave 32 bits");
+            else
+                widen(&layer->epilogue, &q, site->res, a, b, lo, hi);
+        }
+        if (all != NULL)
+            all[c] = q;
+    }
+    return all;
+}
+
+static void read_scale_offset(lbrt_loader *l, lbrt_epilogue *e, int32_t n) {
+    lbrt_reader *r = &l->r;
+    if ((size_t)n > (r->size - r->at) / 8)
+        lbrt_reject(r, "data behind the end");
+    if (r->what != NULL)
+        return;
+    float *both[2];
+    for (int i = 0; i < 2; i++) {
+        both[i] = lbrt_take(&l->carve, (size_t)n, sizeof *both[i]);
+        for (int32_t c = 0; c < n; c++) {
+            const float v = lbrt_get_f32(r, 0);
+            if (both[i] != NULL)
+                both[i][c] = v;
+        }
+    }
+    e->scale = both[0];
+    e->offset = both[1];
+}
+
+static void read_codes(lbrt_reader *r, lbrt_epilogue *e) {
+    if (e->flags & LBRT_SIGN) {
+        e->qlo = -1;
+        e->qhi = 1;
+        return;
+    }
+    e->qlo = lbrt_get_snum(r);
+    e->qhi = lbrt_get_snum(r);
+    if (e->qlo > e->qhi)
+        lbrt_reject(r, "codes whose range is empty");
+}
+
+static void read_thresholds(lbrt_loader *l, lbrt_epilogue *e, int32_t n) {
+    lbrt_reader *r = &l->r;
+    read_codes(r, e);
+    const uint32_t form = lbrt_get_u8(r), width = form & LBRT_FILE_WIDTH;
+    const int64_t count = e->flags & LBRT_SIGN ? 1 : (int64_t)e->qhi - e->qlo;
+    if (form > (LBRT_FILE_WIDTH | LBRT_FILE_FLIP) || (width != 1 && width != 2 && width != 4) || count < 1 || count > 15)
+        lbrt_reject(r, "a threshold block's header");
+    if (r->what != NULL)
+        return;
+    e->nthresholds = (int32_t)count;
+    const uint8_t *bits = NULL;
+    if (form & LBRT_FILE_FLIP)
+        bits = lbrt_get_bytes(r, ((size_t)n + 7) / 8);
+    if (bits != NULL && n % 8 != 0 && bits[n / 8] >> n % 8 != 0)
+        lbrt_reject(r, "unused bits that are not 0");
+    if ((size_t)n > (r->size - r->at) / (width * (size_t)count))
+        lbrt_reject(r, "data behind the end");
+    if (r->what != NULL)
+        return;
+    int32_t *thresholds = lbrt_take(&l->carve, (size_t)n * (size_t)count, sizeof *thresholds);
+    uint8_t *flip = bits != NULL ? lbrt_take(&l->carve, (size_t)n, 1) : NULL;
+    for (int32_t c = 0; c < n; c++) {
+        const int flipped = bits != NULL && (bits[c / 8] >> c % 8 & 1);
+        int32_t before = 0;
+        for (int32_t k = 0; k < count; k++) {
+            const int32_t t = (int32_t)lbrt_get_int(r, width);
+            if (k > 0 && (flipped ? t > before : t < before))
+                lbrt_reject(r, "thresholds out of order");
+            if (thresholds != NULL)
+                thresholds[c * count + k] = t;
+            before = t;
+        }
+        if (flip != NULL)
+            flip[c] = (uint8_t)flipped;
+    }
+    e->thresholds = thresholds;
+    e->flip = flip;
+}
+
+static int flags_make_sense(uint32_t flags, int is_float, int32_t dst_type) {
+    const uint32_t codes = flags & (LBRT_CODE | LBRT_SIGN | LBRT_THRESHOLDS);
+    if (flags > 127)
+        return 0;
+    if (flags & LBRT_THRESHOLDS)
+        return !is_float && (flags & ~(uint32_t)LBRT_SIGN) == LBRT_THRESHOLDS && dst_type != LBRT_F32;
+    if (flags & LBRT_TO_FIXED)
+        return is_float && codes == 0 && dst_type == LBRT_I32;
+    return codes != 0 ? dst_type != LBRT_F32 : dst_type == (is_float ? LBRT_F32 : LBRT_I32);
+}
+
+/* Scalars first, then what there is per channel, so that one pass can prove ranges. */
+static void read_epilogue(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt_site *site, lbrt_tensor *res) {
+    lbrt_reader *r = &l->r;
+    lbrt_epilogue *e = &layer->epilogue;
+    const lbrt_tensor *dst = site->dst;
+    e->flags = lbrt_get_u8(r);
+    if (!flags_make_sense(e->flags, layer->is_float, dst->type))
+        lbrt_reject(r, "a combination of epilogue flags");
+    if (e->flags & LBRT_RESIDUAL) {
+        e->residual = lbrt_get_within(r, 0, index, "a residual's tensor");
+        if (r->what == NULL)
+            *res = lbrt_load_tensor(l, e->residual);
+        site->res = res;
+        if (layer->is_float) {
+            e->res_step = lbrt_get_f32(r, 0);
+        } else {
+            e->res.shift = -1;
+            if (lbrt_get_within(r, 0, 1, "whether a residual is scaled"))
+                e->res = read_requant(r);
+        }
+        if (r->what == NULL && (res->h != dst->h || res->w != dst->w || res->c != dst->c || (!layer->is_float && res->type == LBRT_F32)))
+            lbrt_reject(r, "a residual of another shape or type");
+    }
+    if (e->flags & LBRT_CLAMP && layer->is_float) {
+        e->flo = lbrt_get_f32(r, 1);
+        e->fhi = lbrt_get_f32(r, 1);
+        if (r->what == NULL && !(e->flo <= e->fhi))
+            lbrt_reject(r, "a clamp whose range is empty");
+    } else if (e->flags & LBRT_CLAMP) {
+        e->lo = lbrt_get_snum(r);
+        e->hi = lbrt_get_snum(r);
+        if (e->lo > e->hi)
+            lbrt_reject(r, "a clamp whose range is empty");
+    }
+    if (e->flags & LBRT_THRESHOLDS) {
+        read_thresholds(l, e, dst->c);
+    } else if (e->flags & (LBRT_CODE | LBRT_SIGN)) {
+        read_codes(r, e);
+        if (layer->is_float && !(e->flags & LBRT_SIGN))
+            e->inv_step = lbrt_get_f32(r, 0);
+        else if (!(e->flags & LBRT_SIGN))
+            e->q = read_requant(r);
+    }
+    if (r->what != NULL)
+        return;
+    int32_t lo = INT32_MAX, hi = INT32_MIN;
+    if (layer->is_float) {
+        if (e->flags & LBRT_AFFINE)
+            read_scale_offset(l, e, dst->c);
+        lo = e->flags & LBRT_TO_FIXED ? INT32_MIN : e->qlo;
+        hi = e->flags & LBRT_TO_FIXED ? INT32_MAX : e->qhi;
+    } else if (e->flags & LBRT_AFFINE) {
+        e->requant = read_requants(l, layer, site, &lo, &hi);
+    } else {
+        for (int32_t c = 0; c < dst->c && r->what == NULL; c++) {
+            int32_t a, b;
+            if (!lbrt_source_range(layer, site->src, c, &a, &b))
+                lbrt_reject(r, "sums that could leave 32 bits");
+            else
+                widen(e, NULL, site->res, a, b, &lo, &hi);
+        }
+    }
+    if (dst->type != LBRT_F32 && (lo < dst->lo || hi > dst->hi))
+        lbrt_reject(r, "results that could leave the stated range");
+}
+
+static void read_input(lbrt_loader *l, lbrt_layer *layer, const lbrt_site *site) {
+    lbrt_reader *r = &l->r;
+    lbrt_epilogue *e = &layer->epilogue;
+    const lbrt_tensor *src = site->src, *dst = site->dst;
+    if (layer->src != 0 || src->h != dst->h || src->w != dst->w || src->c != dst->c || layer->is_float != (dst->type == LBRT_F32))
+        lbrt_reject(r, "an input layer that does not fit the image");
+    e->flags = layer->is_float ? LBRT_AFFINE : LBRT_AFFINE | LBRT_CODE;
+    if (layer->is_float) {
+        read_scale_offset(l, e, dst->c);
+        return;
+    }
+    read_codes(r, e);
+    if (e->qlo < dst->lo || e->qhi > dst->hi)
+        lbrt_reject(r, "results that could leave the stated range");
+    int32_t lo, hi;
+    e->requant = read_requants(l, layer, site, &lo, &hi);
+}
+
+static void read_pool(lbrt_loader *l, lbrt_layer *layer, const lbrt_site *site) {
+    lbrt_reader *r = &l->r;
+    const lbrt_tensor *src = site->src, *dst = site->dst;
+    const int32_t type = layer->op == LBRT_OP_MAXPOOL || src->type == LBRT_F32 ? src->type : LBRT_I32;
+    if (dst->c != src->c || dst->type != type || layer->is_float != (src->type == LBRT_F32))
+        lbrt_reject(r, "a pool that does not fit its source");
+    int32_t lo, hi;
+    lbrt_pool_range(layer, src, &lo, &hi);
+    if (type != LBRT_F32 && (lo < dst->lo || hi > dst->hi))
+        lbrt_reject(r, "results that could leave the stated range");
+}
+
+void lbrt_load_layer(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt_step *step) {
+    lbrt_reader *r = &l->r;
+    memset(layer, 0, sizeof *layer);
+    memset(step, 0, sizeof *step);
+    layer->op = lbrt_get_within(r, 0, LBRT_OPS - 1, "a layer's operator");
+    const uint32_t options = lbrt_get_u8(r);
+    if (options > (LBRT_FILE_FLOAT | LBRT_FILE_FLAT | LBRT_FILE_SQUARE) || (options & LBRT_FILE_FLAT && layer->op != LBRT_OP_CONV))
+        lbrt_reject(r, "a layer's options");
+    layer->is_float = (options & LBRT_FILE_FLOAT) != 0;
+    layer->flat = (options & LBRT_FILE_FLAT) != 0;
+    layer->groups = 1;
+    layer->src = lbrt_get_within(r, 0, index, "a layer's source");
+    layer->dst = index + 1;
+    layer->name = lbrt_load_text(l);
+    if (r->what != NULL)
+        return;
+    const lbrt_tensor src = lbrt_load_tensor(l, layer->src), dst = lbrt_load_tensor(l, layer->dst);
+    lbrt_tensor res;
+    lbrt_site site = {layer, &src, &dst, NULL};
+    memset(&res, 0, sizeof res);
+    const int computes = layer->op == LBRT_OP_CONV || layer->op == LBRT_OP_POINT;
+    if (computes && !layer->is_float && src.type == LBRT_F32)
+        lbrt_reject(r, "an integer layer with a float source");
+    if (layer->op == LBRT_OP_POINT && (src.h != dst.h || src.w != dst.w || src.c != dst.c))
+        lbrt_reject(r, "a layer that changes the shape");
+    const int geometric = layer->op == LBRT_OP_CONV || layer->op == LBRT_OP_MAXPOOL || layer->op == LBRT_OP_SUMPOOL;
+    if (geometric)
+        read_geometry(l, layer, &site, (options & LBRT_FILE_SQUARE) != 0);
+    else if (options & LBRT_FILE_SQUARE)
+        lbrt_reject(r, "a layer's options");
+    if (computes && layer->is_float)
+        layer->src_step = lbrt_get_f32(r, 0);
+    if (layer->op == LBRT_OP_CONV)
+        read_weights(l, layer, &site);
+    if (r->what != NULL)
+        return;
+    if (computes)
+        read_epilogue(l, index, layer, &site, &res);
+    else if (layer->op == LBRT_OP_INPUT)
+        read_input(l, layer, &site);
+    else
+        read_pool(l, layer, &site);
+    if (r->what != NULL)
+        return;
+    step->kernel = lbrt_select(&site);
+    if (step->kernel->prepared_size != NULL)
+        step->prepared = lbrt_take(&l->carve, step->kernel->prepared_size(&site), 1);
+    const size_t scratch = step->kernel->scratch_size != NULL ? step->kernel->scratch_size(&site) : 0;
+    if (scratch > l->scratch)
+        l->scratch = scratch;
+}

@@ -1,0 +1,113 @@
+/* Interval arithmetic over a deploy graph: proves that accumulators stay within 32 bits and tensors within their stated range. */
+#include "internal.h"
+
+void lbrt_unpack(const lbrt_layer *layer, const lbrt_tensor *src, int32_t oc, int16_t *dst) {
+    const lbrt_weights *w = &layer->weights;
+    const size_t count = (size_t)lbrt_weights_per_channel(layer, src);
+    const uint8_t *row = w->packed + (size_t)oc * lbrt_packed_bytes((int32_t)count, w->bits);
+    for (size_t i = 0; i < count; i++)
+        dst[i] = (int16_t)(w->mul * lbrt_stored_weight(row, i, w->bits) + w->add);
+}
+
+int lbrt_source_range(const lbrt_layer *layer, const lbrt_tensor *src, int oc, int32_t *lo, int32_t *hi) {
+    if (layer->op != LBRT_OP_CONV) {
+        *lo = src->lo;
+        *hi = src->hi;
+        return 1;
+    }
+    /* Each partial sum lies between (negative weights) * hi + (positive weights) * lo and the reverse, 0 being a possible source value. */
+    const lbrt_weights *w = &layer->weights;
+    const size_t count = (size_t)lbrt_weights_per_channel(layer, src);
+    const uint8_t *row = w->packed + (size_t)oc * lbrt_packed_bytes((int32_t)count, w->bits);
+    const int64_t slo = src->lo < 0 ? src->lo : 0, shi = src->hi > 0 ? src->hi : 0;
+    int64_t positive = 0, negative = 0;
+    for (size_t i = 0; i < count; i++) {
+        const int32_t v = w->mul * lbrt_stored_weight(row, i, w->bits) + w->add;
+        if (v > 0)
+            positive += v;
+        else
+            negative += v;
+    }
+    *lo = *hi = 0;
+    if (slo == 0 && shi == 0)
+        return 1;
+    if (positive > INT32_MAX || negative < -INT32_MAX)
+        return 0;
+    const int64_t low = positive * slo + negative * shi, high = positive * shi + negative * slo;
+    if (low < INT32_MIN || high > INT32_MAX)
+        return 0;
+    *lo = (int32_t)low;
+    *hi = (int32_t)high;
+    return 1;
+}
+
+void lbrt_epilogue_range(const lbrt_epilogue *e, const lbrt_requant *requant, const lbrt_tensor *res, int32_t *lo, int32_t *hi) {
+    if (e->flags & (LBRT_CODE | LBRT_SIGN | LBRT_THRESHOLDS)) {
+        *lo = e->qlo;
+        *hi = e->qhi;
+        return;
+    }
+    if (e->flags & LBRT_AFFINE) {
+        const int32_t a = lbrt_apply(requant, *lo), b = lbrt_apply(requant, *hi);
+        *lo = a < b ? a : b;
+        *hi = a < b ? b : a;
+    }
+    if (e->flags & LBRT_RESIDUAL) {
+        int32_t a = res->lo, b = res->hi;
+        if (e->res.shift >= 0) {
+            const int32_t x = lbrt_apply(&e->res, a), y = lbrt_apply(&e->res, b);
+            a = x < y ? x : y;
+            b = x < y ? y : x;
+        }
+        *lo = lbrt_saturate((int64_t)*lo + a);
+        *hi = lbrt_saturate((int64_t)*hi + b);
+    }
+    if (e->flags & LBRT_CLAMP) {
+        *lo = lbrt_clamp(*lo, e->lo, e->hi);
+        *hi = lbrt_clamp(*hi, e->lo, e->hi);
+    }
+}
+
+void lbrt_pool_range(const lbrt_layer *layer, const lbrt_tensor *src, int32_t *lo, int32_t *hi) {
+    *lo = src->lo;
+    *hi = src->hi;
+    if (layer->op == LBRT_OP_SUMPOOL) {
+        /* At the border fewer positions count: anything from one position (a window always holds one) to all of them. */
+        const int64_t count = (int64_t)layer->kh * layer->kw;
+        *lo = lbrt_saturate(*lo < 0 ? *lo * count : *lo);
+        *hi = lbrt_saturate(*hi > 0 ? *hi * count : *hi);
+        if (layer->pt == 0 && layer->pl == 0 && layer->pb == 0 && layer->pr == 0) {
+            *lo = lbrt_saturate(src->lo * count);
+            *hi = lbrt_saturate(src->hi * count);
+        }
+    }
+}
+
+int lbrt_layer_range(const lbrt_graph *graph, int index, int32_t *lo, int32_t *hi) {
+    const lbrt_layer *layer = &graph->layers[index];
+    const lbrt_epilogue *e = &layer->epilogue;
+    const lbrt_tensor *src = &graph->tensors[layer->src], *dst = &graph->tensors[index + 1];
+    *lo = *hi = 0;
+    if (dst->type == LBRT_F32)
+        return 1;
+    if (layer->op == LBRT_OP_MAXPOOL || layer->op == LBRT_OP_SUMPOOL) {
+        lbrt_pool_range(layer, src, lo, hi);
+        return 1;
+    }
+    if (layer->op == LBRT_OP_INPUT || layer->is_float) {
+        const int codes = layer->op == LBRT_OP_INPUT || (e->flags & (LBRT_CODE | LBRT_SIGN)) != 0;
+        *lo = codes ? e->qlo : INT32_MIN;
+        *hi = codes ? e->qhi : INT32_MAX;
+        return 1;
+    }
+    const lbrt_tensor *res = e->flags & LBRT_RESIDUAL ? &graph->tensors[e->residual] : NULL;
+    for (int32_t c = 0; c < dst->c; c++) {
+        int32_t a, b;
+        if (!lbrt_source_range(layer, src, c, &a, &b))
+            return 0;
+        lbrt_epilogue_range(e, e->requant != NULL ? &e->requant[c] : NULL, res, &a, &b);
+        *lo = c == 0 || a < *lo ? a : *lo;
+        *hi = c == 0 || b > *hi ? b : *hi;
+    }
+    return 1;
+}

@@ -1,0 +1,105 @@
+/* An opened model: running it, and asking about it. */
+#include "internal.h"
+
+const char *lbrt_status_text(lbrt_status status) {
+    switch (status) {
+    case LBRT_OK: return "done";
+    case LBRT_ERR_TRUNCATED: return "the model file is truncated";
+    case LBRT_ERR_MAGIC: return "not a packed model (wrong magic)";
+    case LBRT_ERR_VERSION: return "a packed model of another format version";
+    case LBRT_ERR_CHECKSUM: return "the model file was altered (wrong checksum)";
+    case LBRT_ERR_FIELD: return "a field of the model file has an impossible value";
+    case LBRT_ERR_MEMORY: return "the memory given is too small";
+    case LBRT_ERR_ARGUMENT: return "wrong argument";
+    }
+    return "unknown status";
+}
+
+const lbrt_graph *lbrt_model_graph(const lbrt_model *model) { return &model->graph; }
+
+void lbrt_model_info(const lbrt_model *model, lbrt_info *info) { *info = model->info; }
+
+const char *lbrt_class_name(const lbrt_model *model, int i) {
+    return model->graph.class_names != NULL && i >= 0 && i < model->graph.classes ? model->graph.class_names[i] : "";
+}
+
+static const char *after(const char *text) {
+    while (*text != 0)
+        text++;
+    return text + 1;
+}
+
+int lbrt_metadata_at(const lbrt_model *model, int i, const char **key, const char **value) {
+    if (i < 0 || i >= model->nmetadata)
+        return 0;
+    const char *text = model->metadata;
+    for (int k = 0; k < 2 * i; k++)
+        text = after(text);
+    *key = text;
+    *value = after(text);
+    return 1;
+}
+
+const char *lbrt_metadata(const lbrt_model *model, const char *key) {
+    const char *text = model->metadata;
+    for (int i = 0; i < model->nmetadata; i++) {
+        const char *value = after(text);
+        size_t n = 0;
+        while (text[n] != 0 && text[n] == key[n])
+            n++;
+        if (text[n] == key[n])
+            return value;
+        text = after(value);
+    }
+    return NULL;
+}
+
+size_t lbrt_arena_size(const lbrt_model *model, int mb) {
+    if (model == NULL || mb <= 0)
+        return 0;
+    size_t size = lbrt_size_mul(model->peak, (size_t)mb);
+    size = lbrt_size_add(size, lbrt_size_add(model->scratch, 2 * LBRT_ALIGN));
+    /* Indices over the batch must fit too: images and scores are the caller's, but counted the same way. */
+    for (int32_t t = 0; t < model->graph.ntensors; t++)
+        if (lbrt_size_mul(lbrt_tensor_bytes(&model->graph.tensors[t]), (size_t)mb) > PTRDIFF_MAX)
+            return 0;
+    return size > PTRDIFF_MAX ? 0 : size;
+}
+
+lbrt_status lbrt_run(const lbrt_model *model, const uint8_t *images, int mb, void *arena, size_t arena_size, int32_t *scores) {
+    const size_t need = lbrt_arena_size(model, mb);
+    if (need == 0 || images == NULL || scores == NULL || arena == NULL)
+        return LBRT_ERR_ARGUMENT;
+    if (arena_size < need)
+        return LBRT_ERR_MEMORY;
+    const lbrt_graph *g = &model->graph;
+    uint8_t *base = lbrt_align_up(arena);
+    for (int32_t i = 0; i < g->nlayers; i++) {
+        const lbrt_layer *l = &g->layers[i];
+        const int has_res = (l->epilogue.flags & LBRT_RESIDUAL) != 0;
+        lbrt_call call;
+        call.site.layer = l;
+        call.site.src = &g->tensors[l->src];
+        call.site.dst = &g->tensors[i + 1];
+        call.site.res = has_res ? &g->tensors[l->epilogue.residual] : NULL;
+        call.prepared = model->steps[i].prepared;
+        call.src = l->src == 0 ? images : base + model->slots[l->src].offset * (size_t)mb;
+        call.res = NULL;
+        if (has_res)
+            call.res = l->epilogue.residual == 0 ? images : base + model->slots[l->epilogue.residual].offset * (size_t)mb;
+        call.dst = i + 1 == g->nlayers ? (void *)scores : base + model->slots[i + 1].offset * (size_t)mb;
+        call.scratch = base + model->peak * (size_t)mb;
+        call.row0 = 0;
+        call.row1 = (size_t)mb * (size_t)call.site.dst->h;
+        model->steps[i].kernel->run(&call);
+    }
+    return LBRT_OK;
+}
+
+int lbrt_argmax(const int32_t *scores, int count) {
+    int best = 0;
+    for (int i = 1; i < count; i++)
+        if (scores[i] > scores[best])
+            best = i;
+    return best;
+}

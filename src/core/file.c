@@ -1,0 +1,216 @@
+/* Whole files in and out. */
+#define _FILE_OFFSET_BITS 64
+#define _XOPEN_SOURCE 700 /* realpath */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/core.h"
+
+/* What a user can do about an error number, as the end of a message. */
+static const char *advice(int error) {
+    switch (error) {
+    case ENOSPC:
+    case EDQUOT: return "; the disk is full: free some space, or write elsewhere";
+    case EACCES:
+    case EPERM: return "; check the permissions of the file and of its directory";
+    case EROFS: return "; the file system is read-only: write elsewhere";
+    case ENOENT:
+    case ENOTDIR: return "; check the path";
+    case EISDIR: return "; name a file in it";
+    case EMFILE:
+    case ENFILE: return "; raise the limit of open files (ulimit -n)";
+    case ENAMETOOLONG: return "; use a shorter name";
+    }
+    return "";
+}
+
+static lb_status io_error(lb_ctx *ctx, const char *path, const char *what, int error) {
+    char text[128];
+    if (strerror_r(error, text, sizeof text))
+        snprintf(text, sizeof text, "error %d", error);
+    return lb_fail(ctx, LB_ERR_IO, "%s: cannot %s: %s%s", path, what, text, advice(error));
+}
+
+bool lb_exists(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0;
+}
+
+bool lb_is_dir(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* Reads to the end of the file, whatever stat says: a pipe has no size. */
+static lb_status read_all(lb_ctx *ctx, const char *path, int fd, size_t expected, size_t limit, unsigned char **data,
+                          size_t *size) {
+    size_t capacity = 0, used = 0;
+    *data = NULL;
+    LB_TRY(lb_grow(ctx, (void **)data, &capacity, expected + 1, 1));
+    for (;;) {
+        if (used == capacity - 1)
+            LB_TRY(lb_grow(ctx, (void **)data, &capacity, capacity + 1, 1));
+        ssize_t got = read(fd, *data + used, LB_MIN(capacity - 1 - used, (size_t)1 << 30));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return io_error(ctx, path, "read", errno);
+        if (got == 0)
+            break;
+        used += (size_t)got;
+        if (used > limit)
+            return lb_fail(ctx, LB_ERR_FORMAT, "%s: larger than the %zu bytes allowed here; is this the right file?", path, limit);
+    }
+    (*data)[used] = 0;
+    *size = used;
+    return LB_OK;
+}
+
+lb_status lb_read_file(lb_ctx *ctx, const char *path, size_t limit, unsigned char **data, size_t *size) {
+    *data = NULL;
+    *size = 0;
+    int fd;
+    do
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+    while (fd < 0 && errno == EINTR);
+    if (fd < 0)
+        return io_error(ctx, path, "open", errno);
+    struct stat st;
+    lb_status status;
+    if (fstat(fd, &st) != 0)
+        status = io_error(ctx, path, "read", errno);
+    else if (S_ISDIR(st.st_mode))
+        status = lb_fail(ctx, LB_ERR_IO, "%s: is a directory; name a file", path);
+    else if (st.st_size > 0 && (uintmax_t)st.st_size > limit)
+        status = lb_fail(ctx, LB_ERR_FORMAT, "%s: %jd bytes, more than the %zu allowed here; is this the right file?", path,
+                         (intmax_t)st.st_size, limit);
+    else {
+        /* One byte more than the size lets the read that finds the end fit without growing. */
+        size_t expected = S_ISREG(st.st_mode) && st.st_size > 0 ? (size_t)st.st_size + 1 : 4096;
+        status = read_all(ctx, path, fd, expected, limit, data, size);
+    }
+    close(fd);
+    if (status != LB_OK) {
+        lb_free(ctx, *data);
+        *data = NULL;
+    }
+    return status;
+}
+
+/* 0 or an error number. */
+static int write_spans(int fd, const lb_span *spans, int nspans) {
+    for (int i = 0; i < nspans; i++) {
+        const char *from = spans[i].data;
+        for (size_t left = spans[i].size; left > 0;) {
+            ssize_t put = write(fd, from, LB_MIN(left, (size_t)1 << 30));
+            if (put < 0 && errno == EINTR)
+                continue;
+            if (put <= 0)
+                return put < 0 ? errno : EIO;
+            from += put;
+            left -= (size_t)put;
+        }
+    }
+    while (fsync(fd) != 0)
+        if (errno == EINVAL || errno == ENOTSUP || errno == EROFS)
+            return 0; /* a pipe, a device or a file system that has no notion of it */
+        else if (errno != EINTR)
+            return errno;
+    return 0;
+}
+
+/* Makes the rename itself durable. Best effort: the data is whole either way. */
+static void sync_dir(lb_pool *pool, const char *path) {
+    const char *slash = strrchr(path, '/');
+    const char *dir = !slash ? "." : slash == path ? "/" : lb_pool_printf(pool, "%.*s", (int)(slash - path), path);
+    int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+    }
+}
+
+static lb_status write_special(lb_ctx *ctx, const char *path, const lb_span *spans, int nspans) {
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return io_error(ctx, path, "write", errno);
+    int error = write_spans(fd, spans, nspans);
+    if (close(fd) != 0 && !error && errno != EINTR)
+        error = errno;
+    return error ? io_error(ctx, path, "write", error) : LB_OK;
+}
+
+static lb_status write_by_rename(lb_pool *pool, const char *path, const lb_span *spans, int nspans) {
+    lb_ctx *ctx = pool->ctx;
+    size_t size = strlen(path) + 48;
+    char *tmp = lb_pool_alloc(pool, size, 1);
+    if (!tmp)
+        return LB_ERR_MEMORY;
+    int fd = -1;
+    for (int i = 0; i < 1000 && fd < 0; i++) {
+        snprintf(tmp, size, "%s.tmp.%ld.%d", path, (long)getpid(), i);
+        fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (fd < 0 && errno != EEXIST && errno != EINTR)
+            break;
+    }
+    if (fd < 0)
+        return io_error(ctx, path, "write", errno);
+    int error = write_spans(fd, spans, nspans);
+    if (close(fd) != 0 && !error && errno != EINTR)
+        error = errno;
+    if (!error && rename(tmp, path) != 0)
+        error = errno;
+    if (error) {
+        unlink(tmp);
+        return io_error(ctx, path, "write", error);
+    }
+    sync_dir(pool, path);
+    return LB_OK;
+}
+
+lb_status lb_write_file(lb_ctx *ctx, const char *path, const lb_span *spans, int nspans) {
+    struct stat st, link;
+    bool there = stat(path, &st) == 0;
+    if (there && S_ISDIR(st.st_mode))
+        return io_error(ctx, path, "write", EISDIR);
+    if (there && !S_ISREG(st.st_mode)) /* /dev/stdout, a pipe: renaming over it would destroy it */
+        return write_special(ctx, path, spans, nspans);
+    lb_pool pool;
+    lb_pool_init(&pool, ctx);
+    char *target = NULL; /* behind a symbolic link, which stays */
+    if (there && lstat(path, &link) == 0 && S_ISLNK(link.st_mode))
+        target = realpath(path, NULL);
+    lb_status status = write_by_rename(&pool, target ? target : path, spans, nspans);
+    free(target);
+    lb_pool_free(&pool);
+    return status;
+}
+
+lb_status lb_make_dirs(lb_ctx *ctx, const char *path) {
+    lb_pool pool;
+    lb_pool_init(&pool, ctx);
+    char *part = lb_pool_strdup(&pool, path);
+    lb_status status = part ? LB_OK : LB_ERR_MEMORY;
+    for (char *end = part; part && status == LB_OK; end++) {
+        char c = *end;
+        if ((c == '/' || c == 0) && end > part) {
+            *end = 0;
+            if (mkdir(part, 0777) != 0 && !lb_is_dir(part)) {
+                int error = errno;
+                status = error == EEXIST ? lb_fail(ctx, LB_ERR_IO, "%s: cannot make the directory: %s is a file", path, part)
+                                         : io_error(ctx, path, "make the directory", error);
+            }
+            *end = c;
+        }
+        if (c == 0)
+            break;
+    }
+    if (status == LB_OK && !*path)
+        status = lb_fail(ctx, LB_ERR_ARGUMENT, "cannot make a directory without a name");
+    lb_pool_free(&pool);
+    return status;
+}

@@ -1,0 +1,411 @@
+/* Writing the packed format. What is legal is decided in one place, the loader: this file checks only what it needs to read the
+ * graph at all, and probes its own result. */
+#include "deploy/pack.h"
+
+#include "load.h"
+
+typedef struct writer {
+    lb_ctx *ctx;
+    unsigned char *data;
+    size_t size, capacity;
+    lb_status status;
+} writer;
+
+static void put_bytes(writer *w, const void *data, size_t size) {
+    if (w->status != LB_OK)
+        return;
+    if (size > UINT32_MAX - w->size) {
+        w->status = lb_fail(w->ctx, LB_ERR_UNSUPPORTED, "packed model: larger than 4 GiB, which the format cannot hold; use fewer bits");
+        return;
+    }
+    void *grown = w->data;
+    w->status = lb_grow(w->ctx, &grown, &w->capacity, w->size + size, 1);
+    w->data = grown;
+    if (w->status != LB_OK)
+        return;
+    if (size > 0)
+        memcpy(w->data + w->size, data, size);
+    w->size += size;
+}
+
+static void put_u8(writer *w, unsigned v) {
+    const unsigned char byte = (unsigned char)v;
+    put_bytes(w, &byte, 1);
+}
+
+/* The low `width` bytes, two's complement. */
+static void put_int(writer *w, int64_t v, unsigned width) {
+    unsigned char bytes[8];
+    for (unsigned i = 0; i < width; i++)
+        bytes[i] = (unsigned char)((uint64_t)v >> (8 * i));
+    put_bytes(w, bytes, width);
+}
+
+static void put_num(writer *w, uint32_t v) {
+    for (; v > 127; v >>= 7)
+        put_u8(w, (v & 127) | 128);
+    put_u8(w, v);
+}
+
+static void put_snum(writer *w, int32_t v) { put_num(w, v < 0 ? 2 * (uint32_t)-(v + 1) + 1 : 2 * (uint32_t)v); }
+
+static void put_f32(writer *w, float v) {
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    put_int(w, bits, 4);
+}
+
+static void put_text(writer *w, const char *text) {
+    if (text == NULL)
+        text = "";
+    put_bytes(w, text, strlen(text) + 1);
+}
+
+/* Bytes a signed number needs, 0 for 0. */
+static unsigned width_of(int64_t v) {
+    unsigned width = v != 0;
+    while (width > 0 && width < 8 && (v < -((int64_t)1 << (8 * width - 1)) || v >= (int64_t)1 << (8 * width - 1)))
+        width++;
+    return width;
+}
+
+/* add = a * 2^max(0, shift - fraction): the smallest fraction that loses no bit of any channel. */
+static int fraction_of(const lbrt_requant *q, int32_t n) {
+    int fraction = 0;
+    for (int32_t c = 0; c < n; c++)
+        while (q[c].shift > fraction && q[c].add % ((int64_t)1 << (q[c].shift - fraction)) != 0)
+            fraction++;
+    return fraction;
+}
+
+static int64_t shortened(const lbrt_requant *q, int fraction) {
+    return q->shift > fraction ? q->add / ((int64_t)1 << (q->shift - fraction)) : q->add;
+}
+
+static void put_requants(writer *w, const lbrt_requant *q, int32_t n) {
+    unsigned mul_width = 1, add_width = 0, shift = (unsigned)q[0].shift;
+    const int fraction = fraction_of(q, n);
+    for (int32_t c = 0; c < n; c++) {
+        mul_width = LB_MAX(mul_width, width_of(q[c].mul));
+        add_width = LB_MAX(add_width, width_of(shortened(&q[c], fraction)));
+        if (q[c].shift != q[0].shift)
+            shift = LBRT_FILE_SHIFT_EACH;
+    }
+    put_u8(w, mul_width);
+    put_u8(w, add_width);
+    put_u8(w, (unsigned)fraction);
+    put_u8(w, shift);
+    for (int32_t c = 0; c < n; c++) {
+        put_int(w, q[c].mul, mul_width);
+        if (shift == LBRT_FILE_SHIFT_EACH)
+            put_u8(w, (unsigned)q[c].shift);
+        put_int(w, shortened(&q[c], fraction), add_width);
+    }
+}
+
+static void put_requant(writer *w, const lbrt_requant *q) {
+    put_int(w, q->mul, 4);
+    put_u8(w, (unsigned)q->shift);
+    put_int(w, q->add, 8);
+}
+
+static void put_codes(writer *w, const lbrt_epilogue *e) {
+    if (e->flags & LBRT_SIGN)
+        return;
+    put_snum(w, e->qlo);
+    put_snum(w, e->qhi);
+}
+
+/* A threshold below or above all that channel c's accumulator can be, moved to the nearest value with the same effect. */
+static int32_t moved(int32_t t, int flip, int32_t lo, int32_t hi) {
+    const int64_t least = flip ? (int64_t)lo - 1 : lo, most = flip ? (int64_t)hi : (int64_t)hi + 1;
+    return lbrt_saturate(LB_MAX(least, LB_MIN(most, (int64_t)t)));
+}
+
+static void put_thresholds(writer *w, const lbrt_layer *layer, const lbrt_tensor *src, int32_t channels) {
+    const lbrt_epilogue *e = &layer->epilogue;
+    const int32_t n = e->nthresholds;
+    unsigned width = 1, any_flip = 0;
+    put_codes(w, e);
+    int32_t *t = lb_alloc(w->ctx, (size_t)channels * (size_t)n, sizeof *t);
+    if (t == NULL) {
+        w->status = LB_ERR_MEMORY;
+        return;
+    }
+    for (int32_t c = 0; c < channels; c++) {
+        const int flip = e->flip != NULL && e->flip[c];
+        int32_t lo = INT32_MIN, hi = INT32_MAX;
+        lbrt_source_range(layer, src, c, &lo, &hi);
+        for (int32_t k = 0; k < n; k++) {
+            const int32_t v = t[c * n + k] = moved(e->thresholds[c * n + k], flip, lo, hi);
+            width = LB_MAX(width, width_of(v));
+        }
+        any_flip |= (unsigned)flip;
+    }
+    width += width == 3;
+    put_u8(w, width | (any_flip ? LBRT_FILE_FLIP : 0));
+    for (int32_t c = 0; any_flip && c < channels; c += 8) {
+        unsigned bits = 0;
+        for (int32_t i = c; i < channels && i < c + 8; i++)
+            bits |= (unsigned)(e->flip[i] != 0) << (i - c);
+        put_u8(w, bits);
+    }
+    for (int32_t i = 0; i < channels * n; i++)
+        put_int(w, t[i], width);
+    lb_free(w->ctx, t);
+}
+
+static void put_scale_offset(writer *w, const lbrt_epilogue *e, int32_t n) {
+    for (int32_t c = 0; c < n; c++)
+        put_f32(w, e->scale[c]);
+    for (int32_t c = 0; c < n; c++)
+        put_f32(w, e->offset[c]);
+}
+
+static void put_epilogue(writer *w, const lbrt_layer *layer, const lbrt_tensor *src, int32_t channels) {
+    const lbrt_epilogue *e = &layer->epilogue;
+    put_u8(w, e->flags);
+    if (e->flags & LBRT_RESIDUAL) {
+        put_num(w, (uint32_t)e->residual);
+        if (layer->is_float) {
+            put_f32(w, e->res_step);
+        } else {
+            put_u8(w, e->res.shift >= 0);
+            if (e->res.shift >= 0)
+                put_requant(w, &e->res);
+        }
+    }
+    if (e->flags & LBRT_CLAMP && layer->is_float) {
+        put_f32(w, e->flo);
+        put_f32(w, e->fhi);
+    } else if (e->flags & LBRT_CLAMP) {
+        put_snum(w, e->lo);
+        put_snum(w, e->hi);
+    }
+    if (e->flags & LBRT_THRESHOLDS) {
+        put_thresholds(w, layer, src, channels);
+        return;
+    }
+    if (e->flags & (LBRT_CODE | LBRT_SIGN)) {
+        put_codes(w, e);
+        if (layer->is_float && !(e->flags & LBRT_SIGN))
+            put_f32(w, e->inv_step);
+        else if (!(e->flags & LBRT_SIGN))
+            put_requant(w, &e->q);
+    }
+    if (e->flags & LBRT_AFFINE && layer->is_float)
+        put_scale_offset(w, e, channels);
+    else if (e->flags & LBRT_AFFINE)
+        put_requants(w, e->requant, channels);
+}
+
+static void put_weights(writer *w, const lbrt_layer *layer, const lbrt_tensor *src, int32_t oc) {
+    const lbrt_weights *weights = &layer->weights;
+    const int32_t count = lbrt_weights_per_channel(layer, src);
+    put_num(w, (uint32_t)layer->groups);
+    put_u8(w, (unsigned)weights->bits);
+    if (weights->bits == 32) {
+        for (size_t i = 0; i < (size_t)oc * (size_t)count; i++)
+            put_f32(w, weights->f32[i]);
+        return;
+    }
+    put_snum(w, weights->mul);
+    put_snum(w, weights->add);
+    put_bytes(w, weights->packed, (size_t)oc * lbrt_packed_bytes(count, weights->bits));
+}
+
+static void put_layer(writer *w, const lbrt_graph *graph, int32_t index) {
+    const lbrt_layer *l = &graph->layers[index];
+    const lbrt_tensor *src = &graph->tensors[l->src], *dst = &graph->tensors[index + 1];
+    const int computes = l->op == LBRT_OP_CONV || l->op == LBRT_OP_POINT;
+    const int geometric = l->op == LBRT_OP_CONV || l->op == LBRT_OP_MAXPOOL || l->op == LBRT_OP_SUMPOOL;
+    const int is_float = computes ? l->is_float != 0 : (l->op == LBRT_OP_INPUT ? dst : src)->type == LBRT_F32;
+    const int square = geometric && l->kh == l->kw && l->sh == l->sw && l->pt == l->pl && l->pt == l->pb && l->pt == l->pr;
+    put_u8(w, (unsigned)l->op);
+    put_u8(w, (is_float ? LBRT_FILE_FLOAT : 0u) | (l->flat ? LBRT_FILE_FLAT : 0u) | (square ? LBRT_FILE_SQUARE : 0u));
+    put_num(w, (uint32_t)l->src);
+    put_text(w, l->name);
+    if (geometric && square) {
+        put_num(w, (uint32_t)l->kh);
+        put_num(w, (uint32_t)l->sh);
+        put_num(w, (uint32_t)l->pt);
+    } else if (geometric) {
+        const int32_t fields[] = {l->kh, l->kw, l->sh, l->sw, l->pt, l->pl, l->pb, l->pr};
+        for (size_t i = 0; i < LB_COUNT(fields); i++)
+            put_num(w, (uint32_t)fields[i]);
+    }
+    if (computes && l->is_float)
+        put_f32(w, src->type == LBRT_F32 ? 1.0f : l->src_step);
+    if (l->op == LBRT_OP_CONV)
+        put_weights(w, l, src, dst->c);
+    if (computes) {
+        put_epilogue(w, l, src, dst->c);
+    } else if (l->op == LBRT_OP_INPUT && is_float) {
+        put_scale_offset(w, &l->epilogue, dst->c);
+    } else if (l->op == LBRT_OP_INPUT) {
+        put_snum(w, l->epilogue.qlo);
+        put_snum(w, l->epilogue.qhi);
+        put_requants(w, l->epilogue.requant, dst->c);
+    }
+}
+
+/* What keeps put_layer and the range proof from reading what is not there. */
+static const char *unreadable(const lbrt_graph *g, int32_t index) {
+    const lbrt_layer *l = &g->layers[index];
+    const lbrt_epilogue *e = &l->epilogue;
+    const lbrt_weights *w = &l->weights;
+    if (l->dst != index + 1)
+        return "dst is not the tensor after the layer's number";
+    if (l->src < 0 || l->src > index)
+        return "src is not an earlier tensor";
+    if (l->op < 0 || l->op >= LBRT_OPS)
+        return "op";
+    const lbrt_tensor *src = &g->tensors[l->src], *dst = &g->tensors[index + 1];
+    if (l->op == LBRT_OP_INPUT)
+        return dst->type == LBRT_F32 ? (e->scale && e->offset ? NULL : "no scale or offset") : e->requant ? NULL : "no requant";
+    if (l->op == LBRT_OP_MAXPOOL || l->op == LBRT_OP_SUMPOOL)
+        return e->flags == 0 ? NULL : "a pool with an epilogue";
+    if (l->op == LBRT_OP_CONV) {
+        const int32_t ic = l->flat ? src->h * src->w * src->c : src->c;
+        if (l->groups < 1 || ic % l->groups != 0 || dst->c % l->groups != 0)
+            return "groups do not divide the channels";
+        if (l->kh < 1 || l->kw < 1 || (int64_t)l->kh * l->kw * (ic / l->groups) > LBRT_MAX_ELEMENTS)
+            return "kernel";
+        if (w->bits == 32 ? w->f32 == NULL : w->bits < 1 || w->bits > 8 || w->packed == NULL)
+            return "weights missing or of impossible bits";
+        if (w->bits == 32 && !l->is_float)
+            return "float weights in an integer layer";
+    }
+    if (e->flags & LBRT_RESIDUAL && (e->residual < 0 || e->residual > index))
+        return "residual is not an earlier tensor";
+    if (e->flags & LBRT_AFFINE && (l->is_float ? e->scale == NULL || e->offset == NULL : e->requant == NULL))
+        return "affine without factors";
+    if (e->flags & LBRT_THRESHOLDS && (l->is_float || e->flags & ~(uint32_t)(LBRT_THRESHOLDS | LBRT_SIGN)))
+        return "thresholds beside other epilogue flags";
+    if (e->flags & LBRT_THRESHOLDS) {
+        const int64_t n = e->flags & LBRT_SIGN ? 1 : (int64_t)e->qhi - e->qlo;
+        if (e->thresholds == NULL || e->nthresholds != n || n < 1 || n > 15)
+            return "thresholds missing or not as many as codes";
+    }
+    if (e->flags & LBRT_SIGN && (e->qlo != -1 || e->qhi != 1))
+        return "sign with codes other than -1 and 1";
+    if (e->flags & LBRT_RESIDUAL && e->res.shift > 46)
+        return "residual's shift";
+    for (int32_t c = 0; c < dst->c && e->flags & LBRT_AFFINE && !l->is_float; c++)
+        if (e->requant[c].shift < 0 || e->requant[c].shift > 46)
+            return "requant's shift";
+    return NULL;
+}
+
+static lb_status check_layer(lb_ctx *ctx, const lbrt_graph *g, int32_t index) {
+    const lbrt_layer *l = &g->layers[index];
+    const lbrt_tensor *dst = &g->tensors[index + 1];
+    const char *name = l->name != NULL ? l->name : "";
+    const char *what = unreadable(g, index);
+    if (what != NULL)
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "packing layer %d '%s': %s", index, name, what);
+    if (dst->type == LBRT_F32 || l->op == LBRT_OP_INPUT)
+        return LB_OK;
+    int32_t lo, hi;
+    if (!lbrt_layer_range(g, index, &lo, &hi))
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "packing layer %d '%s': its sums could leave 32 bits; use fewer bits or channels", index, name);
+    if (lo < dst->lo || hi > dst->hi)
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "packing layer %d '%s': results in %d..%d, but its tensor states %d..%d", index, name, (int)lo,
+                       (int)hi, (int)dst->lo, (int)dst->hi);
+    return LB_OK;
+}
+
+static lb_status check_graph(lb_ctx *ctx, const lbrt_graph *g) {
+    if (g->nlayers < 1 || g->nlayers > LBRT_MAX_LAYERS || g->ntensors != g->nlayers + 1)
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "packing '%s': %d layers and %d tensors", g->name, (int)g->nlayers, (int)g->ntensors);
+    for (int32_t i = 0; i < g->ntensors; i++) {
+        const lbrt_tensor *t = &g->tensors[i];
+        if (t->h < 1 || t->h > LBRT_MAX_SIDE || t->w < 1 || t->w > LBRT_MAX_SIDE || t->c < 1 || t->c > LBRT_MAX_CHANNELS ||
+            (int64_t)t->h * t->w > LBRT_MAX_ELEMENTS / t->c)
+            return lb_fail(ctx, LB_ERR_UNSUPPORTED, "packing '%s': tensor %d of shape %dx%dx%d is too large", g->name, (int)i, (int)t->h,
+                           (int)t->w, (int)t->c);
+    }
+    if (g->tensors[0].type != LBRT_U8 || g->tensors[0].lo != 0 || g->tensors[0].hi != 255)
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "packing '%s': tensor 0 is not an image of values 0..255", g->name);
+    for (int32_t i = 0; i < g->nlayers; i++)
+        LB_TRY(check_layer(ctx, g, i));
+    return LB_OK;
+}
+
+static void put_graph(writer *w, const lbrt_graph *g, const lb_pack_note *notes, int nnotes) {
+    put_bytes(w, "LBM\x1a", 4);
+    put_int(w, LBRT_FORMAT_VERSION, 4);
+    put_int(w, 0, 8); /* size and checksum: known at the end */
+    put_text(w, g->name);
+    put_num(w, (uint32_t)nnotes);
+    for (int i = 0; i < nnotes; i++) {
+        put_text(w, notes[i].key);
+        put_text(w, notes[i].value);
+    }
+    put_num(w, (uint32_t)g->classes);
+    put_num(w, g->class_names != NULL);
+    for (int32_t i = 0; g->class_names != NULL && i < g->classes; i++)
+        put_text(w, g->class_names[i]);
+    put_num(w, (uint32_t)g->tensors[0].h);
+    put_num(w, (uint32_t)g->tensors[0].w);
+    put_num(w, (uint32_t)g->tensors[0].c);
+    put_num(w, (uint32_t)g->nlayers);
+    for (int32_t i = 1; i < g->ntensors; i++) {
+        const lbrt_tensor *t = &g->tensors[i];
+        put_num(w, (uint32_t)t->h);
+        put_num(w, (uint32_t)t->w);
+        put_num(w, (uint32_t)t->c);
+        put_num(w, (uint32_t)t->type);
+        if (t->type != LBRT_F32) {
+            put_snum(w, t->lo);
+            put_snum(w, t->hi);
+        }
+    }
+    for (int32_t i = 0; i < g->nlayers; i++)
+        put_layer(w, g, i);
+    if (w->status != LB_OK)
+        return;
+    for (unsigned i = 0; i < 4; i++)
+        w->data[8 + i] = (unsigned char)(w->size >> (8 * i));
+    uint32_t crc = lbrt_crc32c(0, w->data, LBRT_CHECKSUM_AT);
+    crc = lbrt_crc32c(crc, w->data + LBRT_HEADER_SIZE, w->size - LBRT_HEADER_SIZE);
+    for (unsigned i = 0; i < 4; i++)
+        w->data[LBRT_CHECKSUM_AT + i] = (unsigned char)(crc >> (8 * i));
+}
+
+lb_status lb_pack_graph(lb_ctx *ctx, const lbrt_graph *graph, const lb_pack_note *notes, int nnotes, unsigned char **bytes, size_t *size) {
+    *bytes = NULL;
+    *size = 0;
+    LB_TRY(check_graph(ctx, graph));
+    writer w = {.ctx = ctx};
+    put_graph(&w, graph, notes, nnotes);
+    if (w.status == LB_OK) {
+        lbrt_info info;
+        const char *what;
+        int layer;
+        const lbrt_status status = lbrt_probe_why(w.data, w.size, &info, &what, &layer);
+        if (status != LBRT_OK)
+            w.status = lb_fail(ctx, LB_ERR_UNSUPPORTED, "packing '%s', layer %d '%s': %s", graph->name, layer,
+                               layer >= 0 && graph->layers[layer].name != NULL ? graph->layers[layer].name : "",
+                               what != NULL ? what : lbrt_status_text(status));
+    }
+    if (w.status != LB_OK) {
+        lb_free(ctx, w.data);
+        return w.status;
+    }
+    *bytes = w.data;
+    *size = w.size;
+    return LB_OK;
+}
+
+lb_status lb_pack_layer_sizes(lb_ctx *ctx, const lbrt_graph *graph, int64_t *bytes) {
+    LB_TRY(check_graph(ctx, graph));
+    writer w = {.ctx = ctx};
+    for (int32_t i = 0; i < graph->nlayers; i++) {
+        const size_t before = w.size;
+        put_layer(&w, graph, i);
+        bytes[i] = (int64_t)(w.size - before);
+    }
+    lb_free(ctx, w.data);
+    return w.status;
+}

@@ -1,0 +1,111 @@
+/* What the words of quant.weights, quant.activations and quant.layers mean for one tensor. */
+#include <stdio.h>
+
+#include "net/quantize.h"
+
+static bool given(const char *text) { return *text && strcmp(text, "default"); }
+
+/* Index of `word` in names, or an error that names the key and the nearest word. */
+static lb_status choose(lb_ctx *ctx, const char *where, const char *key, const char *word, const char *const *names, size_t count, int *index) {
+    for (size_t i = 0; i < count; i++)
+        if (!strcmp(word, names[i])) {
+            *index = (int)i;
+            return LB_OK;
+        }
+    const char *near = lb_nearest(word, names, count);
+    return lb_fail(ctx, LB_ERR_RECIPE, "%s.%s: there is no '%s'%s%s%s", where, key, word, near ? ", did you mean '" : "", near ? near : "",
+                   near ? "'?" : "; see docs/recipes.md");
+}
+
+static lb_status choose_quantizer(lb_ctx *ctx, const char *where, const char *word, const lb_quantizer **quantizer) {
+    *quantizer = lb_quantizer_find(word);
+    if (*quantizer)
+        return LB_OK;
+    const char *names[64];
+    size_t count, n = 0;
+    const lb_quantizer *const *list = lb_quantizer_list(&count);
+    names[n++] = "none";
+    for (size_t i = 0; i < count && n < LB_COUNT(names); i++)
+        names[n++] = list[i]->name;
+    int unused;
+    return choose(ctx, where, "method", word, names, n, &unused);
+}
+
+static lb_status choose_mixer(lb_ctx *ctx, const char *where, const char *word, const lb_mixer **mixer) {
+    *mixer = given(word) ? lb_mixer_find(word) : &lb_mixer_constant;
+    if (*mixer)
+        return LB_OK;
+    const char *names[64];
+    size_t count, n = 0;
+    const lb_mixer *const *list = lb_mixer_list(&count);
+    for (size_t i = 0; i < count && n < LB_COUNT(names); i++)
+        names[n++] = list[i]->name;
+    int unused;
+    return choose(ctx, where, "mixer", word, names, n, &unused);
+}
+
+void lb_spec_set_quantizer(lb_quant_spec *spec, const lb_quantizer *quantizer) {
+    spec->quantizer = quantizer;
+    spec->granularity = LB_PER_DEFAULT;
+    spec->estimator = LB_EST_DEFAULT;
+    spec->surrogate = LB_SUR_DEFAULT;
+    spec->scale = LB_SCALE_MINMAX;
+}
+
+void lb_spec_set_bits(lb_quant_spec *spec, int bits) {
+    spec->bits = bits;
+    if (bits >= spec->quantizer->min_bits && bits <= spec->quantizer->max_bits)
+        return;
+    lb_spec_set_quantizer(spec, &lb_quantizer_uniform);
+    if (spec->target == LB_WEIGHTS)
+        spec->granularity = LB_PER_FILTER;
+}
+
+lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_config *config, lb_target target, lb_quant_spec *spec) {
+    static const char *const per[] = {"tensor", "filter"};
+    static const char *const estimators[] = {"default", "ste", "clipped", "none", "own"};
+    static const char *const surrogates[] = {"default", "identity", "hardtanh", "clip01", "relu"};
+    static const char *const scales[] = {"minmax", "l2"};
+    int index = 0;
+    *spec = (lb_quant_spec){.target = target, .bits = config->bits, .threshold = config->threshold, .is_signed = target == LB_WEIGHTS,
+                            .mixer_value = config->mix};
+    if (!given(config->method) || !strcmp(config->method, "none"))
+        return LB_OK;
+    const lb_quantizer *quantizer;
+    LB_TRY(choose_quantizer(ctx, where, config->method, &quantizer));
+    LB_TRY(choose_mixer(ctx, where, config->mixer, &spec->mixer));
+    lb_spec_set_quantizer(spec, quantizer);
+    if (given(config->per)) {
+        LB_TRY(choose(ctx, where, "per", config->per, per, LB_COUNT(per), &index));
+        if (index == LB_PER_FILTER && target == LB_ACTIVATIONS)
+            return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s.per: filter is for weights; activations have one step per tensor", where);
+        spec->granularity = (lb_granularity)index;
+    }
+    if (given(config->estimator)) {
+        LB_TRY(choose(ctx, where, "estimator", config->estimator, estimators, LB_COUNT(estimators), &index));
+        spec->estimator = (lb_estimator)index;
+    }
+    if (given(config->surrogate)) {
+        LB_TRY(choose(ctx, where, "surrogate", config->surrogate, surrogates, LB_COUNT(surrogates), &index));
+        spec->surrogate = (lb_surrogate)index;
+    }
+    if (given(config->scale)) {
+        LB_TRY(choose(ctx, where, "scale", config->scale, scales, LB_COUNT(scales), &index));
+        spec->scale = (lb_scale_rule)index;
+    }
+    return LB_OK;
+}
+
+char *lb_spec_text(const lb_quant_spec *spec, char text[LB_SPEC_TEXT]) {
+    if (spec && spec->quantizer)
+        snprintf(text, LB_SPEC_TEXT, "%s %d bit%s", spec->quantizer->name, spec->bits, spec->bits == 1 ? "" : "s");
+    else
+        snprintf(text, LB_SPEC_TEXT, "float");
+    return text;
+}
+
+bool lb_spec_equal(const lb_quant_spec *a, const lb_quant_spec *b) {
+    return a->quantizer == b->quantizer && a->mixer == b->mixer && a->target == b->target && a->bits == b->bits &&
+           a->granularity == b->granularity && a->estimator == b->estimator && a->surrogate == b->surrogate && a->scale == b->scale &&
+           a->threshold == b->threshold && a->is_signed == b->is_signed && a->mixer_value == b->mixer_value && a->features == b->features;
+}

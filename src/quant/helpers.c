@@ -1,0 +1,77 @@
+/* Loops shared by the quantizers. */
+#include "quant/helpers.h"
+
+double lb_mean_abs(const float *u, int64_t count) {
+    double lane[LB_LANES] = {0};
+    int64_t i = 0;
+    for (; i + LB_LANES <= count; i += LB_LANES)
+        for (int j = 0; j < LB_LANES; j++)
+            lane[j] += (double)fabsf(lb_finite(u[i + j]));
+    for (int j = 0; i < count; i++, j++)
+        lane[j] += (double)fabsf(lb_finite(u[i]));
+    return count > 0 ? lb_fold(lane) / (double)count : 0.0;
+}
+
+float lb_max_abs(const float *u, int64_t count) {
+    float lane[LB_LANES] = {0}, max = 0.f;
+    int64_t i = 0;
+    for (; i + LB_LANES <= count; i += LB_LANES)
+        for (int j = 0; j < LB_LANES; j++) {
+            float a = fabsf(lb_finite(u[i + j]));
+            lane[j] = a > lane[j] ? a : lane[j];
+        }
+    for (int j = 0; i < count; i++, j++)
+        lane[j] = LB_MAX(lane[j], fabsf(lb_finite(u[i])));
+    for (int j = 0; j < LB_LANES; j++)
+        max = LB_MAX(max, lane[j]);
+    return max;
+}
+
+void lb_sign_codes(const float *u, int64_t count, float *code) {
+    for (int64_t i = 0; i < count; i++)
+        code[i] = u[i] >= 0.f ? 1.f : -1.f;
+}
+
+void lb_round_codes(const float *u, int64_t count, float step, float lo, float hi, float *code) {
+    const float inv = 1.f / step;
+    for (int64_t i = 0; i < count; i++)
+        code[i] = lb_round_clip(u[i] * inv, lo, hi);
+}
+
+void lb_backward_ste(int64_t count, const float *diff, float *diff_u) {
+    for (int64_t i = 0; i < count; i++)
+        diff_u[i] += diff[i];
+}
+
+void lb_backward_clipped(const float *u, int64_t count, float lo, float hi, const float *diff, float *diff_u) {
+    for (int64_t i = 0; i < count; i++)
+        diff_u[i] += ((u[i] >= lo) & (u[i] <= hi)) ? diff[i] : 0.f;
+}
+
+void lb_backward_plain(lb_estimator estimator, const float *u, int64_t count, const float *diff, float *diff_u) {
+    if (estimator == LB_EST_CLIPPED)
+        lb_backward_clipped(u, count, -1.f, 1.f, diff, diff_u);
+    else
+        lb_backward_ste(count, diff, diff_u);
+}
+
+void lb_grid_signed(int bits, lb_grid *grid) {
+    const int half = 1 << (bits - 1);
+    *grid = bits == 1 ? (lb_grid){.bits = 1, .lo = -1, .hi = 1, .mul = 2, .add = -1}
+                      : (lb_grid){.bits = bits, .lo = -half, .hi = half - 1, .mul = 1, .add = -half};
+}
+
+void lb_grid_unsigned(int bits, lb_grid *grid) { *grid = (lb_grid){.bits = bits, .hi = (1 << bits) - 1, .mul = 1}; }
+
+void lb_grid_of_sign(const lb_quant_spec *spec, lb_grid *grid) {
+    (void)spec;
+    lb_grid_signed(1, grid);
+}
+
+void lb_form_of_sign(const lb_quant_spec *spec, const float *param, lb_act_form *form) {
+    (void)spec, (void)param;
+    form->step = 1.f;
+    form->lo = -1.f, form->hi = 1.f;
+    form->sign = true;
+    form->pass_lo = -1.f, form->pass_hi = 1.f;
+}

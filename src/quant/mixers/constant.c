@@ -1,0 +1,23 @@
+/* constant: m is a number of the recipe. 1 (the default) is plain quantization-aware training, 0 the float network with its surrogates,
+ * anything between a fixed blend (AB's alpha held still). DESIGN section 2. */
+#include "quant/quant.h"
+
+static bool weights(const lb_quant_spec *spec, const float *u, const float *step, const float *code, int oc, int64_t fan_in,
+                    uint64_t seed, uint64_t step_index, float *scalar, float *m) {
+    (void)u, (void)step, (void)code, (void)oc, (void)fan_in, (void)seed, (void)step_index, (void)m;
+    *scalar = spec->mixer_value;
+    return true;
+}
+
+static float activations(const lb_quant_spec *spec, uint64_t seed, uint64_t step_index) {
+    (void)seed, (void)step_index;
+    return spec->mixer_value;
+}
+
+const lb_mixer lb_mixer_constant = {
+    .name = "constant",
+    .help = "m = quant.*.mix always: 1 quantizes everything",
+    .paper = "plain quantization-aware training",
+    .weights = weights,
+    .activations = activations,
+};

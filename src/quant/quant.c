@@ -1,0 +1,175 @@
+/* The equation (quant.h), and what a spec may be. */
+#include "quant/helpers.h"
+
+/* ---- Specs ----------------------------------------------------------------------------------------------------- */
+
+int lb_quant_nparams(const lb_quant_spec *spec) {
+    return spec->target == LB_ACTIVATIONS || spec->quantizer->weight_params ? spec->quantizer->nparams : 0;
+}
+
+static void fill_defaults(lb_quant_spec *spec) {
+    const lb_quantizer *q = spec->quantizer;
+    const bool weights = spec->target == LB_WEIGHTS;
+    if (!spec->mixer) {
+        spec->mixer = &lb_mixer_constant;
+        spec->mixer_value = 1.f;
+    }
+    if (spec->granularity == LB_PER_DEFAULT)
+        spec->granularity = weights ? q->granularity : LB_PER_TENSOR;
+    if (spec->estimator == LB_EST_DEFAULT)
+        spec->estimator = weights ? q->estimator : q->estimator_activations;
+    if (spec->surrogate == LB_SUR_DEFAULT)
+        spec->surrogate = weights ? q->surrogate_weights : q->surrogate_activations;
+    if (spec->surrogate == LB_SUR_DEFAULT)
+        spec->surrogate = spec->is_signed ? LB_SUR_IDENTITY : LB_SUR_RELU;
+    if (spec->threshold == 0.f)
+        spec->threshold = 0.7f;
+}
+
+lb_status lb_quant_resolve(lb_ctx *ctx, const char *what, lb_quant_spec *spec, lb_grid *grid) {
+    const lb_quantizer *q = spec->quantizer;
+    if (!q)
+        return lb_fail(ctx, LB_ERR_ARGUMENT, "%s: no quantizer given", what);
+    const bool weights = spec->target == LB_WEIGHTS;
+    const char *target = weights ? "weights" : "activations";
+    if (weights ? !q->weights : !q->activations)
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s does not quantize %s (see lowbit list methods)", what, q->name, target);
+    if (spec->bits < q->min_bits || spec->bits > q->max_bits) {
+        if (q->min_bits == q->max_bits)
+            return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s has %d bit%s, not %d", what, q->name, q->min_bits, q->min_bits > 1 ? "s" : "",
+                           spec->bits);
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s has %d to %d bits, not %d", what, q->name, q->min_bits, q->max_bits, spec->bits);
+    }
+    fill_defaults(spec);
+    if (!weights && spec->granularity == LB_PER_FILTER)
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: activations have one step per tensor; 'per: filter' is for weights", what);
+    if (spec->estimator == LB_EST_OWN && (weights ? q->estimator : q->estimator_activations) != LB_EST_OWN)
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s has no estimator of its own for %s; use ste, clipped or none", what, q->name,
+                       target);
+    if (spec->estimator == LB_EST_CLIPPED && weights && spec->bits > 1 && q->no_clipped)
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: estimator clipped with %s: %s", what, q->name, q->no_clipped);
+    if (!(spec->threshold > 0.f && spec->threshold < INFINITY))
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: threshold must be positive, not %g", what, (double)spec->threshold);
+    if (!(spec->mixer_value >= 0.f && spec->mixer_value <= 1.f))
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: mix must be from 0 to 1, not %g", what, (double)spec->mixer_value);
+    if (spec->features < 0)
+        return lb_fail(ctx, LB_ERR_ARGUMENT, "%s: %lld features", what, (long long)spec->features);
+    q->grid(spec, grid);
+    return LB_OK;
+}
+
+/* s(u) = clip(u, lo, hi), s'(u) = 1[lo < u < hi]. */
+static void surrogate_range(lb_surrogate s, float *lo, float *hi) {
+    *lo = s == LB_SUR_HARDTANH ? -1.f : s == LB_SUR_CLIP01 || s == LB_SUR_RELU ? 0.f : -INFINITY;
+    *hi = s == LB_SUR_HARDTANH || s == LB_SUR_CLIP01 ? 1.f : INFINITY;
+}
+
+static inline float clip(float u, float lo, float hi) { return u < lo ? lo : u > hi ? hi : u; } /* NaN stays */
+
+/* ---- Weights --------------------------------------------------------------------------------------------------- */
+
+/* m = 1 must give exactly the code, whatever s(u) / step is (it may be infinite or NaN). */
+static inline float mix(float m, float su, float inv, float code) { return m == 1.f ? code : (1.f - m) * su * inv + m * code; }
+
+void lb_quant_weights_forward(const lb_quant *q, const float *param, const float *u, int oc, int64_t fan_in, uint64_t seed,
+                              uint64_t step_index, bool evaluation, float *step, float *uhat, float *work) {
+    const lb_quant_spec *spec = &q->spec;
+    spec->quantizer->forward(spec, param, u, oc, fan_in, step, uhat);
+    if (evaluation)
+        return;
+    float scalar = 1.f, lo, hi;
+    const bool same = spec->mixer->weights(spec, u, step, uhat, oc, fan_in, seed, step_index, &scalar, work);
+    if (same && scalar == 1.f)
+        return;
+    surrogate_range(spec->surrogate, &lo, &hi);
+    for (int o = 0; o < oc; o++) {
+        const float inv = 1.f / step[o];
+        const float *src = u + o * fan_in, *m = work + o * fan_in;
+        float *dst = uhat + o * fan_in;
+        if (same)
+            for (int64_t i = 0; i < fan_in; i++)
+                dst[i] = mix(scalar, clip(src[i], lo, hi), inv, dst[i]);
+        else
+            for (int64_t i = 0; i < fan_in; i++)
+                dst[i] = mix(m[i], clip(src[i], lo, hi), inv, dst[i]);
+    }
+}
+
+/* m = 1's part, diff already multiplied by m. */
+static void backward_quantized(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, const float *step,
+                               const float *code, const float *diff, float *diff_u, float *diff_param) {
+    const lb_quantizer *q = spec->quantizer;
+    if (spec->estimator == LB_EST_NONE)
+        diff_u = NULL;
+    if (!lb_quant_nparams(spec) || q->fixed_params)
+        diff_param = NULL;
+    if (!diff_u && !diff_param)
+        return;
+    if (q->backward)
+        q->backward(spec, param, u, oc, fan_in, step, code, diff, diff_u, diff_param);
+    else
+        lb_backward_plain(spec->estimator, u, oc * fan_in, diff, diff_u);
+}
+
+void lb_quant_weights_backward(const lb_quant *q, const float *param, const float *u, int oc, int64_t fan_in, uint64_t seed,
+                               uint64_t step_index, const float *step, const float *diff, float *diff_u, float *diff_param,
+                               float *work) {
+    const lb_quant_spec *spec = &q->spec;
+    const int64_t count = oc * fan_in;
+    float *code = NULL, *m = work + count, scalar = 1.f, lo, hi;
+    if (spec->quantizer->backward_uses_code || spec->mixer->uses_code) {
+        code = work;
+        spec->quantizer->forward(spec, param, u, oc, fan_in, m, code); /* m has room for the steps: they are `step` again */
+    }
+    const bool same = spec->mixer->weights(spec, u, step, code, oc, fan_in, seed, step_index, &scalar, m);
+    if (same && scalar == 1.f) {
+        backward_quantized(spec, param, u, oc, fan_in, step, code, diff, diff_u, diff_param);
+        return;
+    }
+    surrogate_range(spec->surrogate, &lo, &hi);
+    for (int64_t i = 0; i < count; i++) {
+        const float mi = same ? scalar : m[i];
+        diff_u[i] += ((u[i] > lo) & (u[i] < hi)) ? (1.f - mi) * diff[i] : 0.f;
+        m[i] = mi * diff[i];
+    }
+    backward_quantized(spec, param, u, oc, fan_in, step, code, m, diff_u, diff_param);
+}
+
+/* ---- Activations ----------------------------------------------------------------------------------------------- */
+
+void lb_quant_act_form(const lb_quant *q, const float *param, uint64_t seed, uint64_t step_index, bool evaluation, lb_act_form *form) {
+    const lb_quant_spec *spec = &q->spec;
+    *form = (lb_act_form){.learn_scale = 1.f, .m = 1.f};
+    surrogate_range(spec->surrogate, &form->sur_lo, &form->sur_hi);
+    spec->quantizer->form(spec, param, form);
+    if (spec->estimator == LB_EST_STE)
+        form->pass_lo = -INFINITY, form->pass_hi = INFINITY;
+    else if (spec->estimator == LB_EST_NONE)
+        form->pass_lo = form->pass_hi = 0.f;
+    if (!evaluation)
+        form->m = spec->mixer->activations(spec, seed, step_index);
+}
+
+static float act_code(const lb_act_form *form, float z) {
+    if (form->sign)
+        return z >= 0.f ? 1.f : -1.f;
+    return lb_round_clip(z * (1.f / form->step), form->lo, form->hi);
+}
+
+float lb_act_forward_ref(const lb_act_form *form, float z) {
+    return mix(form->m, clip(z, form->sur_lo, form->sur_hi), 1.f / form->step, act_code(form, z));
+}
+
+float lb_act_backward_ref(const lb_act_form *form, float z, float diff, float *diff_param) {
+    const float code = act_code(form, z), v = z * (1.f / form->step);
+    float d = 0.f;
+    if (form->learn == 1)
+        d = z >= form->step * form->hi ? 1.f : 0.f;
+    else if (form->learn == 2)
+        d = form->sign ? code : !(v > form->lo) ? form->lo : v < form->hi ? code - v : form->hi;
+    if (diff_param)
+        *diff_param += diff * form->m * d * form->learn_scale;
+    const float real = z > form->sur_lo && z < form->sur_hi ? 1.f - form->m : 0.f;
+    const float quantized = z > form->pass_lo && z < form->pass_hi ? form->m : 0.f;
+    return (real + quantized) * diff;
+}

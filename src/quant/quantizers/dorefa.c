@@ -1,0 +1,94 @@
+/* dorefa: DoReFa-Net (Zhou et al. 2016, arXiv 1606.06160, eq. 5 to 11). n = 2^bits - 1.
+ *
+ *   weights, 2 bits and more (eq. 9, 10)
+ *     forward   t = tanh(u), M = max |t|, q = rint(n (t / 2M + 1/2)), u~ = 2 q / n - 1: odd codes 2 q - n, step 1 / n
+ *     backward  (1 - t^2) / M, M held constant (automatic differentiation also differentiates M: METHODS 6)
+ *   weights, 1 bit (eq. 7, 8)
+ *     forward   u~ = E sign(u), E = mean |u| over the layer; backward identity, unclipped, E held constant
+ *   activations (eq. 11)
+ *     forward   u~ = rint(n clip(u, 0, 1)) / n; backward 1[0 < u < 1]
+ *
+ * As DoReFa-code computes it. M and E are of the layer; `per: filter` takes them of each filter. Gradients are not quantized.
+ * At 8 bits the codes are the odd numbers -255 .. 255: exact in bf16, not in an int8; what is packed is q, with mul 2 and add -n. */
+#include "quant/helpers.h"
+#include "quant/tanh.h"
+
+/* M of a group; 1 where all is zero, so that the gradient stays finite. */
+static float max_tanh(const float *u, int64_t count) {
+    const float max = lb_tanh(lb_max_abs(u, count)); /* tanh grows with |u| */
+    return max > 0x1p-100f ? max : 1.f;
+}
+
+static void grid(const lb_quant_spec *spec, lb_grid *g) {
+    const int n = (1 << spec->bits) - 1;
+    if (spec->target == LB_ACTIVATIONS)
+        lb_grid_unsigned(spec->bits, g);
+    else
+        *g = (lb_grid){.bits = spec->bits, .lo = -n, .hi = n, .mul = 2, .add = -n};
+}
+
+static void forward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step, float *code) {
+    if (spec->bits == 1) {
+        lb_quantizer_bwn.forward(spec, param, u, oc, fan_in, step, code);
+        return;
+    }
+    const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
+    const float n = (float)((1 << spec->bits) - 1);
+    for (int g = 0; g < groups.count; g++) {
+        const float *src = u + g * groups.size;
+        float *dst = code + g * groups.size;
+        const float half_inv = 0.5f / max_tanh(src, groups.size);
+        for (int64_t i = 0; i < groups.size; i++)
+        {
+            const float c = 2.f * lb_rint((lb_tanh(src[i]) * half_inv + 0.5f) * n) - n;
+            dst[i] = c >= -n ? c : -n; /* NaN */
+        }
+        lb_step_fill(&groups, g, 1.f / n, step);
+    }
+}
+
+static void backward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, const float *step,
+                     const float *code, const float *diff, float *diff_u, float *diff_param) {
+    (void)param, (void)step, (void)code, (void)diff_param;
+    const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
+    if (spec->bits == 1) {
+        lb_backward_plain(spec->estimator, u, oc * fan_in, diff, diff_u);
+        return;
+    }
+    for (int g = 0; g < groups.count; g++) {
+        const float *src = u + g * groups.size, *d = diff + g * groups.size;
+        float *dst = diff_u + g * groups.size;
+        const float inv = 1.f / max_tanh(src, groups.size);
+        for (int64_t i = 0; i < groups.size; i++) {
+            const float t = lb_tanh(src[i]);
+            dst[i] += d[i] * ((1.f - t * t) * inv);
+        }
+    }
+}
+
+static void form(const lb_quant_spec *spec, const float *param, lb_act_form *f) {
+    (void)param;
+    const float n = (float)((1 << spec->bits) - 1);
+    f->step = 1.f / n;
+    f->hi = n;
+    f->pass_hi = 1.f;
+}
+
+const lb_quantizer lb_quantizer_dorefa = {
+    .name = "dorefa",
+    .help = "DoReFa: weights through tanh onto odd levels, activations clipped to 0..1",
+    .paper = "Zhou et al. 2016, arXiv 1606.06160",
+    .weights = true,
+    .activations = true,
+    .min_bits = 1,
+    .max_bits = 8,
+    .estimator = LB_EST_STE,
+    .estimator_activations = LB_EST_CLIPPED,
+    .no_clipped = "tanh brings every weight inside the range, there is nothing to clip; use ste",
+    .surrogate_weights = LB_SUR_IDENTITY,
+    .surrogate_activations = LB_SUR_CLIP01,
+    .grid = grid,
+    .forward = forward,
+    .backward = backward,
+    .form = form,
+};

@@ -1,0 +1,129 @@
+/* lsq: Learned Step Size Quantization (Esser et al. 2020, arXiv 1902.08153, eq. 1 to 5 and section 2.2).
+ *
+ *   forward   code = rint(clip(u / step, lo, hi)): signed lo = -2^(b-1), hi = 2^(b-1) - 1; unsigned 0, 2^b - 1
+ *   backward  d u~/du = 1[lo < u / step < hi]
+ *             d u~/d step = lo below, hi above, code - u / step inside; summed, times g = 1 / sqrt(N max(hi, 1))
+ *   init      step = 2 mean |u| / sqrt(max(hi, 1)): weights, or the first batch
+ *
+ * N is the weights that share the step, or the features of one image; not the batch (METHODS 6: third-party code counts the batch too).
+ * 1 bit signed, where the formulas degenerate: code = sign(u), d u~/d step = code, d u~/du = 1[|u| < step] (METHODS 6, advice; the gradient
+ * to u keeps LSQ's rule that it ends at the outermost level). Unsigned activations have negative inputs ReLUed away, so the
+ * mean |u| of init is of max(u, 0). step is floored at 1e-8. */
+#include "quant/helpers.h"
+
+static void grid(const lb_quant_spec *spec, lb_grid *g) {
+    if (spec->target == LB_ACTIVATIONS && !spec->is_signed)
+        lb_grid_unsigned(spec->bits, g);
+    else
+        lb_grid_signed(spec->bits, g);
+}
+
+static float gradient_scale(int64_t elements, float hi) { return (float)(1.0 / sqrt((double)LB_MAX(elements, 1) * (double)hi)); }
+
+static void init(const lb_quant_spec *spec, const float *u, int oc, int64_t fan_in, float *param) {
+    const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
+    lb_grid range;
+    grid(spec, &range);
+    for (int g = 0; g < groups.count; g++) {
+        const float *src = u + g * groups.size;
+        double mean = lb_mean_abs(src, groups.size);
+        if (range.lo == 0) { /* mean max(u, 0) = (mean |u| + mean u) / 2 */
+            double sum = 0.0;
+            for (int64_t i = 0; i < groups.size; i++)
+                sum += (double)lb_finite(src[i]);
+            mean = (mean + sum / (double)LB_MAX(groups.size, 1)) / 2.0;
+        }
+        param[g] = lb_learned_bound(lb_step_bound(2.0 * mean / sqrt((double)range.hi)));
+    }
+}
+
+static void forward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step, float *code) {
+    const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
+    lb_grid range;
+    grid(spec, &range);
+    for (int g = 0; g < groups.count; g++) {
+        const float value = lb_learned_bound(param[g]);
+        lb_step_fill(&groups, g, value, step);
+        if (range.mul == 2)
+            lb_sign_codes(u + g * groups.size, groups.size, code + g * groups.size);
+        else
+            lb_round_codes(u + g * groups.size, groups.size, value, (float)range.lo, (float)range.hi, code + g * groups.size);
+    }
+}
+
+/* d u~/d step of one element, v = u / step. NaN counts as below. */
+static inline float slope(float v, float lo, float hi) { return !(v > lo) ? lo : v < hi ? lb_round_clip(v, lo, hi) - v : hi; }
+
+static double step_gradient(const float *u, int64_t count, float step, bool sign, float lo, float hi, const float *diff) {
+    const float inv = 1.f / step;
+    double lane[LB_LANES] = {0};
+    int64_t i = 0;
+    if (sign) {
+        for (; i + LB_LANES <= count; i += LB_LANES)
+            for (int j = 0; j < LB_LANES; j++)
+                lane[j] += (double)(u[i + j] >= 0.f ? diff[i + j] : -diff[i + j]);
+        for (int j = 0; i < count; i++, j++)
+            lane[j] += (double)(u[i] >= 0.f ? diff[i] : -diff[i]);
+        return lb_fold(lane);
+    }
+    for (; i + LB_LANES <= count; i += LB_LANES)
+        for (int j = 0; j < LB_LANES; j++)
+            lane[j] += (double)(diff[i + j] * slope(u[i + j] * inv, lo, hi));
+    for (int j = 0; i < count; i++, j++)
+        lane[j] += (double)(diff[i] * slope(u[i] * inv, lo, hi));
+    return lb_fold(lane);
+}
+
+static void backward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, const float *step,
+                     const float *code, const float *diff, float *diff_u, float *diff_param) {
+    (void)param, (void)code;
+    const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
+    lb_grid range;
+    grid(spec, &range);
+    const float lo = (float)range.lo, hi = (float)range.hi;
+    for (int g = 0; g < groups.count; g++) {
+        const float *src = u + g * groups.size, *d = diff + g * groups.size, s = step[g * groups.filters];
+        if (diff_u && spec->estimator == LB_EST_STE)
+            lb_backward_ste(groups.size, d, diff_u + g * groups.size);
+        else if (diff_u)
+            for (int64_t i = 0; i < groups.size; i++) {
+                const float v = src[i] * (1.f / s);
+                diff_u[g * groups.size + i] += ((v > lo) & (v < hi)) ? d[i] : 0.f;
+            }
+        if (diff_param)
+            diff_param[g] += (float)(step_gradient(src, groups.size, s, range.mul == 2, lo, hi, d) * (double)gradient_scale(groups.size, hi));
+    }
+}
+
+static void form(const lb_quant_spec *spec, const float *param, lb_act_form *f) {
+    lb_grid range;
+    grid(spec, &range);
+    f->step = lb_learned_bound(param[0]);
+    f->lo = (float)range.lo, f->hi = (float)range.hi;
+    f->sign = range.mul == 2;
+    f->pass_lo = f->step * f->lo, f->pass_hi = f->step * f->hi;
+    f->learn = 2;
+    f->learn_scale = gradient_scale(spec->features, f->hi);
+}
+
+const lb_quantizer lb_quantizer_lsq = {
+    .name = "lsq",
+    .help = "even levels with a learned step",
+    .paper = "Esser et al. 2020, arXiv 1902.08153",
+    .weights = true,
+    .activations = true,
+    .min_bits = 1,
+    .max_bits = 8,
+    .nparams = 1,
+    .param_names = {"step"},
+    .weight_params = true,
+    .estimator = LB_EST_OWN,
+    .estimator_activations = LB_EST_OWN,
+    .surrogate_weights = LB_SUR_IDENTITY,
+    .surrogate_activations = LB_SUR_DEFAULT,
+    .grid = grid,
+    .init = init,
+    .forward = forward,
+    .backward = backward,
+    .form = form,
+};

@@ -1,0 +1,56 @@
+/* twn: Ternary Weight Networks (Li et al. 2016, arXiv 1605.04711).
+ *
+ *   forward   Delta = threshold * mean |u| over the layer; code = u > Delta ? 1 : u < -Delta ? -1 : 0
+ *             step = mean |u| over the elements with |u| > Delta, per layer
+ *   backward  identity
+ *
+ * threshold: 0.7 (first version of the paper and the authors' code; later versions print 0.75: quant.weights.threshold). `per: filter` takes
+ * the step, not Delta, per filter, as SQ's code does; that code's Delta is of the mean-centred weights, ours is the paper's (METHODS 1.2, 6).
+ * A filter with no element above Delta has codes 0 and the smallest step; SQ's code gives it step 0. */
+#include "quant/helpers.h"
+
+static void grid(const lb_quant_spec *spec, lb_grid *g) {
+    (void)spec;
+    *g = (lb_grid){.bits = 2, .lo = -1, .hi = 1, .mul = 1, .add = -1};
+}
+
+/* Codes of `count` elements; returns the mean magnitude of the finite ones above delta, 0 if there are none. */
+static double ternarize(const float *u, int64_t count, float delta, float *code) {
+    double sum[LB_LANES] = {0}, kept[LB_LANES] = {0};
+    int64_t i = 0;
+    for (; i + LB_LANES <= count; i += LB_LANES)
+        for (int j = 0; j < LB_LANES; j++) {
+            const float v = u[i + j], a = fabsf(v), above = a > delta ? 1.f : 0.f;
+            code[i + j] = (v > delta ? 1.f : 0.f) - (v < -delta ? 1.f : 0.f);
+            sum[j] += (double)(a <= FLT_MAX ? a * above : 0.f);
+            kept[j] += (double)(a <= FLT_MAX ? above : 0.f);
+        }
+    for (int j = 0; i < count; i++, j++) {
+        const float v = u[i], a = fabsf(v), above = a > delta ? 1.f : 0.f;
+        code[i] = (v > delta ? 1.f : 0.f) - (v < -delta ? 1.f : 0.f);
+        sum[j] += (double)(a <= FLT_MAX ? a * above : 0.f);
+        kept[j] += (double)(a <= FLT_MAX ? above : 0.f);
+    }
+    return lb_fold(kept) > 0.0 ? lb_fold(sum) / lb_fold(kept) : 0.0;
+}
+
+static void forward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step, float *code) {
+    (void)param;
+    const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
+    const float delta = (float)LB_MIN((double)spec->threshold * lb_mean_abs(u, oc * fan_in), (double)FLT_MAX);
+    for (int g = 0; g < groups.count; g++)
+        lb_step_fill(&groups, g, lb_step_bound(ternarize(u + g * groups.size, groups.size, delta, code + g * groups.size)), step);
+}
+
+const lb_quantizer lb_quantizer_twn = {
+    .name = "twn",
+    .help = "ternary: -1, 0 or +1 times a scale",
+    .paper = "Li et al. 2016, arXiv 1605.04711",
+    .weights = true,
+    .min_bits = 2,
+    .max_bits = 2,
+    .estimator = LB_EST_STE,
+    .surrogate_weights = LB_SUR_IDENTITY,
+    .grid = grid,
+    .forward = forward,
+};

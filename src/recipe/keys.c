@@ -1,0 +1,606 @@
+#include "recipe/keys.h"
+
+#include <errno.h>
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "quant/quant.h"
+
+/* Choices in the order of their enum. */
+static const char *const precisions[] = {"auto", "f32", "bf16", NULL};
+static const char *const losses[] = {"cross-entropy", "squared-hinge", NULL};
+static const char *const optimizers[] = {"sgd", "adam", "adamw", NULL};
+static const char *const schedules[] = {"constant", "step", "multistep", "cosine", "polynomial", "exponential", NULL};
+static const char *const shortcuts[] = {"conv", "pad", NULL};
+static const char *const acts[] = {"auto", "relu", "relu6", "hardtanh", NULL};
+static const char *const pers[] = {"default", "tensor", "filter", NULL};
+static const char *const estimators[] = {"default", "ste", "clipped", "none", "own", NULL};
+static const char *const surrogates[] = {"default", "identity", "hardtanh", "clip01", "relu", NULL};
+static const char *const scales[] = {"minmax", "l2", NULL};
+static const char *const edges[] = {"float", "same", NULL};
+static const char *const methods[] = {"none",
+#define LB_X(name) #name,
+                                      LB_QUANTIZERS(LB_X)
+#undef LB_X
+                                          NULL};
+static const char *const mixers[] = {
+#define LB_X(name) #name,
+    LB_MIXERS(LB_X)
+#undef LB_X
+        NULL};
+
+#define AT(field) offsetof(lb_config, field)
+#define SIZE(field) sizeof(((lb_config *)0)->field)
+
+#define SECTION(path, help) {path, LB_KEY_SECTION, 0, 0, 0, 0, 0, NULL, NULL, NULL, help}
+#define INT(path, field, lo, hi, fallback, help) {path, LB_KEY_INT, AT(field), 0, 0, lo, hi, NULL, fallback, NULL, help}
+#define FLOAT(path, field, lo, hi, fallback, when, help) {path, LB_KEY_FLOAT, AT(field), 0, 0, lo, hi, NULL, fallback, when, help}
+#define BOOL(path, field, fallback, when, help) {path, LB_KEY_BOOL, AT(field), 0, 0, 0, 0, NULL, fallback, when, help}
+#define TEXT(path, field, fallback, help) {path, LB_KEY_TEXT, AT(field), 0, SIZE(field), 0, 0, NULL, fallback, NULL, help}
+#define NAME(path, field, list, fallback, when, help) \
+    {path, LB_KEY_NAME, AT(field), 0, SIZE(field), 0, 0, list, fallback, when, help}
+#define ENUM(path, field, list, fallback, help) {path, LB_KEY_ENUM, AT(field), 0, 0, 0, 0, list, fallback, NULL, help}
+#define EDGE(path, field, fallback, help) {path, LB_KEY_EDGE, AT(field), 0, 0, 1, 8, edges, fallback, "quant", help}
+#define LIST(path, field, count, lo, hi, when, help) \
+    {path, LB_KEY_LIST, AT(field), AT(count), SIZE(field) / sizeof(float), lo, hi, NULL, "[]", when, help}
+#define PAIR(path, field, lo, hi, fallback, when, help) {path, LB_KEY_PAIR, AT(field), 0, 2, lo, hi, NULL, fallback, when, help}
+
+#define SGD "train.optimizer.name=sgd"
+#define ADAM "train.optimizer.name=adam|adamw"
+
+/* What weights and activations have in common. */
+#define TENSOR(path, field)                                                                                                            \
+    NAME(path ".method", field.method, methods, "none", NULL, "quantizer; `none`: float (`lowbit list methods` describes them)"),      \
+        {path ".bits", LB_KEY_INT, AT(field.bits), 0, 0, 1, 8, NULL, "2", path ".method!=none", "bits of one value"},                 \
+        NAME(path ".estimator", field.estimator, estimators, "default", path ".method!=none",                                         \
+             "gradient through the quantized part; `default`: the quantizer's usual one"),                                             \
+        NAME(path ".surrogate", field.surrogate, surrogates, "default", path ".method!=none",                                         \
+             "what the part that is not quantized yet does; `default`: the quantizer's usual one"),                                    \
+        NAME(path ".scale", field.scale, scales, "minmax", path ".method=uniform",                                                    \
+             "how the step is found: from the range, or by least squares"),                                                            \
+        NAME(path ".mixer", field.mixer, mixers, "constant", path ".method!=none", "decides which part is quantized when"),           \
+        FLOAT(path ".mix", field.mix, 0, 1, "1", path ".mixer=constant", "quantized share m of every value; 1: all of it")
+
+static const lb_key keys[] = {
+    SECTION("model", "The network. May not change between stages."),
+    TEXT("model.name", model.name, "resnet20", "a network of `lowbit list models`"),
+    FLOAT("model.width", model.width, 0.01, 64, "1", NULL, "multiplies every channel count"),
+    INT("model.input_size", model.input_size, 0, 4096, "0", "pixels per side that the network sees; 0: the data's"),
+    NAME("model.act", model.act, acts, "auto", NULL, "activation function before quantization; `auto`: the family's"),
+    TEXT("model.variant", model.variant, "plain", "option of the family, e.g. `sq` for the ResNets of the SQ paper"),
+    ENUM("model.shortcut", model.shortcut, shortcuts, "conv",
+         "residual shortcuts that change shape: 1x1 convolution, or strided identity with zero channels"),
+    FLOAT("model.dropout", model.dropout, -1, 0.95, "-1", NULL, "dropout ratio where the family has dropout; -1: the family's own"),
+    FLOAT("model.init_std", model.init_std, 0, 10, "0", NULL, "standard deviation of initial weights; 0: He's"),
+
+    SECTION("data", "The images. May not change between stages."),
+    TEXT("data.name", data.name, "fashion-mnist", "a data set of `lowbit list data`, or `folder`"),
+    TEXT("data.path", data.path, "\"\"", "folder or archive; empty: looked for in `$LOWBIT_DATA`, `data/` and `../shared/data`"),
+    LIST("data.mean", data.mean, data.nmean, -10, 10, NULL, "mean of pixels in 0..1 per channel; empty: the data set's own"),
+    LIST("data.std", data.std, data.nstd, 1e-3, 10, NULL, "standard deviation likewise"),
+    INT("data.size", data.size, 0, 4096, "0", "images are resized to size x size when decoded; 0: left as they are"),
+    INT("data.train_limit", data.train_limit, 0, 2147483647.0, "0", "first N training images only; 0: all"),
+    INT("data.test_limit", data.test_limit, 0, 2147483647.0, "0", "first N test images only; 0: all"),
+    INT("data.workers", data.workers, 1, 64, "1", "threads that prepare batches"),
+    BOOL("data.cache", data.cache, "true", NULL, "keep a decoded copy in `$XDG_CACHE_HOME/lowbit` where decoding is slow"),
+    SECTION("data.augment", "Changes made to training images."),
+    INT("data.augment.pad", data.augment.pad, 0, 64, "0", "pad by N zero pixels, then crop at random; 0: no"),
+    BOOL("data.augment.flip", data.augment.flip, "false", NULL, "mirror every second image, at random"),
+    BOOL("data.augment.resized_crop", data.augment.resized_crop, "false", NULL, "crop a random part, resized to the input size"),
+    PAIR("data.augment.scale", data.augment.scale, 1e-3, 1, "[0.08, 1]", "data.augment.resized_crop=true",
+         "smallest and largest share of the area in that crop"),
+    PAIR("data.augment.ratio", data.augment.ratio, 0.1, 10, "[0.75, 1.3333]", "data.augment.resized_crop=true",
+         "smallest and largest width / height of that crop"),
+    INT("data.augment.resize", data.augment.resize, 0, 4096, "0",
+        "test images: shorter side to N, then centre crop; 0: straight to the input size"),
+
+    SECTION("train", "Budget, loss, arithmetic and files."),
+    FLOAT("train.epochs", train.epochs, 0, 1e6, "30", "train.steps=0", "budget of one stage; may be a fraction"),
+    {"train.steps", LB_KEY_INT64, AT(train.steps), 0, 0, 0, 1e12, NULL, "0", NULL, "budget in steps instead of epochs; 0: epochs count"},
+    INT("train.batch", train.batch, 1, 65536, "128", "images per step"),
+    {"train.seed", LB_KEY_UINT64, AT(train.seed), 0, 0, 0, 18446744073709551615.0, NULL, "1", NULL,
+     "of everything random: same seed, machine and threads, same bits"},
+    ENUM("train.precision", train.precision, precisions, "auto", "arithmetic of convolutions; `auto`: bf16 where the CPU is fast at it"),
+    ENUM("train.loss", train.loss, losses, "cross-entropy", "squared-hinge has targets of +1 and -1"),
+    FLOAT("train.label_smoothing", train.label_smoothing, 0, 0.99, "0", "train.loss=cross-entropy",
+          "share of the target spread over all classes"),
+    INT("train.eval_batch", train.eval_batch, 1, 65536, "250", "images per step of evaluation"),
+    FLOAT("train.eval_every", train.eval_every, 1e-3, 1e6, "1", NULL, "epochs between evaluations"),
+    INT("train.save_every", train.save_every, 0, 2147483647.0, "0", "steps between checkpoints besides each epoch's; 0: none"),
+    INT("train.histograms", train.histograms, 0, 1000000, "5", "epochs between TensorBoard histograms; 0: none"),
+    TEXT("train.init", train.init, "\"\"", "run directory or checkpoint to start from (first stage only, unless a stage says it)"),
+
+    SECTION("train.optimizer", "How weights are updated."),
+    ENUM("train.optimizer.name", train.optimizer.name, optimizers, "sgd", "adam adds the decay to the gradient, adamw shrinks weights"),
+    FLOAT("train.optimizer.lr", train.optimizer.lr, 0, 1e3, "0.1", NULL, "learning rate at the start, after warm-up"),
+    FLOAT("train.optimizer.momentum", train.optimizer.momentum, 0, 0.9999, "0.9", SGD, "of the velocity"),
+    BOOL("train.optimizer.nesterov", train.optimizer.nesterov, "true", SGD, "Nesterov's form, as PyTorch's"),
+    FLOAT("train.optimizer.beta1", train.optimizer.beta1, 0, 0.99999, "0.9", ADAM, "decay of the mean gradient"),
+    FLOAT("train.optimizer.beta2", train.optimizer.beta2, 0, 0.999999, "0.999", ADAM, "decay of the mean square"),
+    FLOAT("train.optimizer.eps", train.optimizer.eps, 1e-12, 1, "1e-8", ADAM, "added to the root of the mean square"),
+    FLOAT("train.optimizer.weight_decay", train.optimizer.weight_decay, 0, 10, "1e-4", NULL, "decay of convolution and linear weights"),
+    FLOAT("train.optimizer.decay_bias", train.optimizer.decay_bias, 0, 100, "0", NULL, "factor on weight_decay for biases"),
+    FLOAT("train.optimizer.decay_bn", train.optimizer.decay_bn, 0, 100, "0", NULL, "factor on weight_decay for batch norm's gamma and beta"),
+    FLOAT("train.optimizer.decay_quant", train.optimizer.decay_quant, 0, 100, "0", NULL, "factor on weight_decay for learned steps and clips"),
+    FLOAT("train.optimizer.lr_quant", train.optimizer.lr_quant, 0, 100, "1", NULL, "factor on lr for learned steps and clips"),
+    FLOAT("train.optimizer.clip_weights", train.optimizer.clip_weights, 0, 1e3, "0", NULL,
+          "after each update, clamp the float weights behind quantized layers to [-x, x]; 0: no"),
+
+    SECTION("train.schedule", "Learning rate over one stage."),
+    ENUM("train.schedule.name", train.schedule.name, schedules, "cosine", "shape of the curve"),
+    FLOAT("train.schedule.warmup", train.schedule.warmup, 0, 1e6, "0", NULL, "epochs of linear warm-up from 0"),
+    LIST("train.schedule.milestones", train.schedule.milestones, train.schedule.nmilestones, 0, 1e6, "train.schedule.name=multistep",
+         "epochs after which the rate is multiplied by gamma"),
+    FLOAT("train.schedule.every", train.schedule.every, 1e-3, 1e6, "10", "train.schedule.name=step", "epochs between multiplications by gamma"),
+    FLOAT("train.schedule.gamma", train.schedule.gamma, 1e-6, 1, "0.1", "train.schedule.name=step|multistep", "that factor"),
+    FLOAT("train.schedule.power", train.schedule.power, 0.01, 100, "1", "train.schedule.name=polynomial", "exponent; 1: a straight line"),
+    FLOAT("train.schedule.lr_end", train.schedule.lr_end, 0, 1e3, "0", "train.schedule.name=cosine|polynomial|exponential",
+          "learning rate at the end (exponential: above 0)"),
+
+    SECTION("quant", "What is quantized, and how."),
+    SECTION("quant.weights", "Weights of convolutions and linear layers."),
+    TENSOR("quant.weights", quant.weights),
+    NAME("quant.weights.per", quant.weights.per, pers, "default", "quant.weights.method!=none",
+         "one step per tensor or per filter (output channel); `default`: the quantizer's usual one"),
+    FLOAT("quant.weights.threshold", quant.weights.threshold, 0, 10, "0.7", "quant.weights.method=twn",
+          "weights below threshold * mean|w| become 0"),
+    SECTION("quant.activations", "What goes from layer to layer."),
+    TENSOR("quant.activations", quant.activations),
+    SECTION("quant.edges", "Layers that are often treated apart: `float`, `same` as the others, or a number of bits."),
+    EDGE("quant.edges.first", quant.edge_first, "8", "first layer's weights (its input is the image)"),
+    EDGE("quant.edges.last", quant.edge_last, "8", "last layer's weights and input"),
+    EDGE("quant.edges.shortcut", quant.edge_shortcut, "same", "convolutions in residual shortcuts"),
+};
+
+const lb_key *lb_recipe_key(size_t i) { return i < LB_COUNT(keys) ? &keys[i] : NULL; }
+
+const lb_key *lb_key_find(const char *path) {
+    for (size_t i = 0; i < LB_COUNT(keys); i++)
+        if (strcmp(keys[i].path, path) == 0)
+            return &keys[i];
+    return NULL;
+}
+
+bool lb_key_is_below(const lb_key *key, const char *section) {
+    size_t n = strlen(section);
+    return n == 0 || (strncmp(key->path, section, n) == 0 && key->path[n] == '.');
+}
+
+const char *lb_key_quote(const char *text, size_t length, char out[80]) {
+    size_t n = LB_MIN(length, (size_t)60);
+    while (n < length && n > 0 && ((unsigned char)text[n] & 0xC0) == 0x80)
+        n--; /* not inside a UTF-8 character */
+    for (size_t i = 0; i < n; i++)
+        out[i] = (unsigned char)text[i] < 0x20 || text[i] == 0x7F ? '?' : text[i];
+    memcpy(out + n, n < length ? "..." : "", n < length ? 4 : 1);
+    return out;
+}
+
+/* Appends to a message, silently cut at its end. */
+static void LB_PRINTF(2, 3) append(char why[LB_KEY_WHY], const char *fmt, ...) {
+    size_t used = strlen(why);
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(why + used, LB_KEY_WHY - used, fmt, args);
+    va_end(args);
+}
+
+static void append_choices(char why[LB_KEY_WHY], const char *const *choices) {
+    for (size_t i = 0; choices[i]; i++)
+        append(why, "%s%s", i ? ", " : "", choices[i]);
+}
+
+/* The last word of a path. */
+static const char *last_word(const char *path) {
+    const char *dot = strrchr(path, '.');
+    return dot ? dot + 1 : path;
+}
+
+void lb_key_suggest(const char *path, char why[LB_KEY_WHY]) {
+    enum { N = LB_COUNT(keys) + 2 };
+    const char *paths[N], *words[N], *children[N], *child_words[N];
+    size_t n = 0, nchildren = 0;
+    for (; n < LB_COUNT(keys); n++)
+        paths[n] = keys[n].path;
+    paths[n++] = "quant.layers";
+    paths[n++] = "stages";
+
+    const char *word = last_word(path);
+    char parent[80];
+    snprintf(parent, sizeof parent, "%.*s", (int)LB_MIN((size_t)(word - path), sizeof parent - 1), path);
+    if (parent[0])
+        parent[strlen(parent) - 1] = 0; /* its dot */
+    for (size_t i = 0; i < n; i++) {
+        words[i] = last_word(paths[i]);
+        size_t above = (size_t)(words[i] - paths[i]);
+        above -= above > 0;
+        if (strlen(parent) == above && strncmp(parent, paths[i], above) == 0) {
+            children[nchildren] = paths[i];
+            child_words[nchildren++] = words[i];
+        }
+    }
+
+    const char *near = lb_nearest(word, child_words, nchildren), *found = NULL;
+    for (size_t i = 0; i < nchildren && near; i++)
+        if (child_words[i] == near)
+            found = children[i];
+    if (!found && !nchildren)
+        found = lb_nearest(path, paths, n);
+    for (size_t i = 0; i < n && !found; i++) /* the right word in the wrong place */
+        if (strcmp(words[i], word) == 0)
+            found = paths[i];
+    if (!found && (near = lb_nearest(word, words, n)))
+        for (size_t i = 0; i < n && !found; i++)
+            if (words[i] == near)
+                found = paths[i];
+    why[0] = 0;
+    if (found) {
+        append(why, "did you mean %s?", found);
+        return;
+    }
+    append(why, "%s has ", nchildren && parent[0] ? parent : "a recipe");
+    if (!nchildren)
+        append(why, "model, data, train, quant, stages");
+    for (size_t i = 0; i < nchildren; i++)
+        append(why, "%s%s", i ? ", " : "", child_words[i]);
+}
+
+/* ---- Parsing ------------------------------------------------------------------------------------------------------- */
+
+/* [+-]digits[.digits][e[+-]digits], at least one digit before e: what strtod reads, minus hexadecimal, inf, nan and spaces. */
+static bool is_number(const char *text, bool whole) {
+    const char *c = text;
+    int digits = 0;
+    c += *c == '+' || *c == '-';
+    for (; *c >= '0' && *c <= '9'; c++)
+        digits++;
+    if (whole)
+        return digits > 0 && *c == 0;
+    if (*c == '.')
+        for (c++; *c >= '0' && *c <= '9'; c++)
+            digits++;
+    if (digits == 0)
+        return false;
+    if (*c == 'e' || *c == 'E') {
+        c++;
+        c += *c == '+' || *c == '-';
+        if (*c < '0' || *c > '9')
+            return false;
+        while (*c >= '0' && *c <= '9')
+            c++;
+    }
+    return *c == 0;
+}
+
+static bool fail_range(const lb_key *key, const char *given, char why[LB_KEY_WHY]) {
+    if (key->type == LB_KEY_UINT64)
+        append(why, "must be 0 to 18446744073709551615, not %s", given);
+    else
+        append(why, "must be %.10g to %.10g, not %s", key->min, key->max, given);
+    return false;
+}
+
+/* One number of the key's type. */
+static bool parse_number(const lb_key *key, const lb_key_scalar *s, lb_key_value *value, int index, char why[LB_KEY_WHY]) {
+    char quoted[80];
+    lb_key_quote(s->text, s->length, quoted);
+    bool whole = key->type == LB_KEY_INT || key->type == LB_KEY_INT64 || key->type == LB_KEY_UINT64 || key->type == LB_KEY_EDGE;
+    if (!s->plain || strlen(s->text) != s->length || !is_number(s->text, whole)) {
+        bool other = s->plain && whole && is_number(s->text, false);
+        append(why, "must be a %s%s, not %s%s%s", whole ? "whole " : "", "number", other ? "" : "the text \"", quoted, other ? "" : "\"");
+        return false;
+    }
+    if (!whole) {
+        double d = strtod(s->text, NULL);
+        if (!(d >= key->min && d <= key->max))
+            return fail_range(key, quoted, why);
+        /* The bounds are doubles: a value next to one may round past it as a float, which is harmless. */
+        value->list[index] = (float)d;
+        return true;
+    }
+    errno = 0;
+    if (key->type == LB_KEY_UINT64) {
+        value->u = strtoull(s->text, NULL, 10);
+        return (errno || s->text[0] == '-') ? fail_range(key, quoted, why) : true;
+    }
+    long long i = strtoll(s->text, NULL, 10);
+    if (errno || (double)i < key->min || (double)i > key->max)
+        return fail_range(key, quoted, why);
+    value->i = i;
+    return true;
+}
+
+static int find_choice(const char *const *choices, const char *text) {
+    for (int i = 0; choices[i]; i++)
+        if (strcmp(choices[i], text) == 0)
+            return i;
+    return -1;
+}
+
+static bool fail_choice(const lb_key *key, const char *given, char why[LB_KEY_WHY]) {
+    size_t n = 0;
+    while (key->choices[n])
+        n++;
+    const char *near = lb_nearest(given, key->choices, n);
+    append(why, "must be one of ");
+    append_choices(why, key->choices);
+    append(why, ", not \"%s\"", given);
+    if (near)
+        append(why, "; did you mean %s?", near);
+    return false;
+}
+
+/* Valid UTF-8 without control characters. */
+static bool is_clean(const char *text, size_t length) {
+    const unsigned char *c = (const unsigned char *)text, *end = c + length;
+    while (c < end) {
+        uint32_t code = *c++;
+        if (code < 0x20 || code == 0x7F)
+            return false;
+        if (code < 0x80)
+            continue;
+        int more = code >= 0xF0 ? 3 : code >= 0xE0 ? 2 : 1;
+        if (code < 0xC2 || code > 0xF4 || end - c < more)
+            return false;
+        code &= 0x3Fu >> more;
+        for (int i = 0; i < more; i++, c++) {
+            if ((*c & 0xC0) != 0x80)
+                return false;
+            code = code << 6 | (*c & 0x3Fu);
+        }
+        if (code < (more == 1 ? 0x80u : more == 2 ? 0x800u : 0x10000u) || code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF))
+            return false;
+    }
+    return true;
+}
+
+static bool parse_one(const lb_key *key, const lb_key_scalar *s, lb_key_value *value, char why[LB_KEY_WHY]) {
+    static const char *const yes[] = {"true", "True", "TRUE", "yes", "on", NULL}, *const no[] = {"false", "False", "FALSE", "no", "off", NULL};
+    char quoted[80];
+    lb_key_quote(s->text, s->length, quoted);
+    switch (key->type) {
+    case LB_KEY_BOOL:
+        value->i = s->plain && find_choice(yes, s->text) >= 0;
+        if (!value->i && !(s->plain && find_choice(no, s->text) >= 0)) {
+            append(why, "must be true or false, not \"%s\"", quoted);
+            return false;
+        }
+        return true;
+    case LB_KEY_TEXT:
+        if (s->length >= key->capacity) {
+            append(why, "must be at most %zu bytes long, not %zu", key->capacity - 1, s->length);
+            return false;
+        }
+        if (!is_clean(s->text, s->length)) {
+            append(why, "must be UTF-8 text without control characters");
+            return false;
+        }
+        value->text = s->text;
+        return true;
+    case LB_KEY_NAME:
+    case LB_KEY_ENUM:
+    case LB_KEY_EDGE:
+        if (key->type == LB_KEY_EDGE && s->plain && is_number(s->text, false))
+            return parse_number(key, s, value, 0, why);
+        value->i = strlen(s->text) == s->length ? find_choice(key->choices, s->text) : -1;
+        if (value->i < 0) {
+            if (key->type != LB_KEY_EDGE)
+                return fail_choice(key, quoted, why);
+            append(why, "must be float, same, or bits from %g to %g, not \"%s\"", key->min, key->max, quoted);
+            return false;
+        }
+        value->text = key->choices[value->i];
+        if (key->type == LB_KEY_EDGE)
+            value->i = value->i ? LB_EDGE_SAME : 0;
+        return true;
+    default: return parse_number(key, s, value, 0, why);
+    }
+}
+
+bool lb_key_parse(const lb_key *key, const lb_key_scalar *scalars, int n, bool is_list, lb_key_value *value, char why[LB_KEY_WHY]) {
+    memset(value, 0, sizeof *value);
+    why[0] = 0;
+    bool wants_list = key->type == LB_KEY_LIST || key->type == LB_KEY_PAIR;
+    if (is_list != wants_list) {
+        append(why, wants_list ? "must be a list such as [0.5, 1]" : "must be one value, not a list");
+        return false;
+    }
+    if (!is_list)
+        return parse_one(key, scalars, value, why);
+    if (key->type == LB_KEY_PAIR ? n != 2 : (size_t)n > key->capacity) {
+        append(why, "must have %s%zu numbers, not %d", key->type == LB_KEY_PAIR ? "" : "at most ", key->capacity, n);
+        return false;
+    }
+    for (int i = 0; i < n; i++)
+        if (!parse_number(key, &scalars[i], value, i, why))
+            return false;
+    value->n = n;
+    if (key->type == LB_KEY_PAIR && value->list[0] > value->list[1]) {
+        append(why, "must be [smallest, largest]");
+        return false;
+    }
+    return true;
+}
+
+bool lb_key_parse_text(const lb_key *key, const char *text, char buffer[LB_CONFIG_TEXT], lb_key_value *value, char why[LB_KEY_WHY]) {
+    size_t length = strlen(text);
+    if (key->type != LB_KEY_LIST && key->type != LB_KEY_PAIR) {
+        lb_key_scalar scalar = {text, length, true};
+        if (key->type == LB_KEY_TEXT && strcmp(text, "\"\"") == 0)
+            scalar.text = "", scalar.length = 0;
+        return lb_key_parse(key, &scalar, 1, false, value, why);
+    }
+    lb_key_scalar scalars[LB_KEY_VALUES + 1];
+    int n = 0;
+    why[0] = 0;
+    if (length < 2 || length >= LB_CONFIG_TEXT || text[0] != '[' || text[length - 1] != ']') {
+        append(why, "must be a list such as [0.5, 1]");
+        return false;
+    }
+    memcpy(buffer, text + 1, length - 2);
+    buffer[length - 2] = 0;
+    char *c = buffer + strspn(buffer, " ");
+    while (*c && n <= LB_KEY_VALUES) {
+        size_t piece = strcspn(c, ","), end = piece;
+        while (end > 0 && c[end - 1] == ' ')
+            end--;
+        char *next = c + piece + (c[piece] == ',');
+        next += strspn(next, " ");
+        c[end] = 0;
+        scalars[n++] = (lb_key_scalar){c, end, true};
+        c = next;
+    }
+    return lb_key_parse(key, scalars, n, true, value, why);
+}
+
+/* ---- Places in a config -------------------------------------------------------------------------------------------- */
+
+void lb_key_store(const lb_key *key, const lb_key_value *value, void *base) {
+    char *at = (char *)base + key->offset;
+    switch (key->type) {
+    case LB_KEY_SECTION: break;
+    case LB_KEY_INT:
+    case LB_KEY_ENUM:
+    case LB_KEY_EDGE: memcpy(at, &(int){(int)value->i}, sizeof(int)); break;
+    case LB_KEY_INT64: memcpy(at, &value->i, sizeof value->i); break;
+    case LB_KEY_UINT64: memcpy(at, &value->u, sizeof value->u); break;
+    case LB_KEY_FLOAT: memcpy(at, value->list, sizeof(float)); break;
+    case LB_KEY_BOOL: memcpy(at, &(bool){value->i != 0}, sizeof(bool)); break;
+    case LB_KEY_TEXT:
+    case LB_KEY_NAME: {
+        size_t n = LB_MIN(strlen(value->text), key->capacity - 1);
+        memset(at, 0, key->capacity);
+        memcpy(at, value->text, n);
+        break;
+    }
+    case LB_KEY_LIST:
+    case LB_KEY_PAIR:
+        memset(at, 0, key->capacity * sizeof(float));
+        memcpy(at, value->list, (size_t)value->n * sizeof(float));
+        if (key->type == LB_KEY_LIST)
+            memcpy((char *)base + key->count_offset, &value->n, sizeof(int));
+        break;
+    }
+}
+
+void lb_key_store_default(const lb_key *key, void *base) {
+    if (key->type == LB_KEY_SECTION)
+        return;
+    char buffer[LB_CONFIG_TEXT], why[LB_KEY_WHY];
+    lb_key_value value;
+    bool ok = lb_key_parse_text(key, key->fallback, buffer, &value, why);
+    (void)ok; /* every default is tested to parse */
+    lb_key_store(key, &value, base);
+}
+
+/* Plain where that is clearly a string again, else double-quoted with escapes. */
+static void format_text(const char *text, char out[LB_KEY_FORMAT]) {
+    static const char *const words[] = {"true", "false", "yes", "no", "on", "off", "null", "y", "n", NULL};
+    size_t length = strlen(text);
+    bool plain = (text[0] >= 'a' && text[0] <= 'z') || (text[0] >= 'A' && text[0] <= 'Z') || text[0] == '/';
+    plain = plain && strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./*?") == length;
+    for (size_t i = 0; words[i] && plain; i++) {
+        size_t k = 0;
+        while (words[i][k] && (text[k] | 0x20) == words[i][k])
+            k++;
+        plain = words[i][k] || text[k];
+    }
+    if (plain) {
+        snprintf(out, LB_KEY_FORMAT, "%s", text);
+        return;
+    }
+    char *o = out, *end = out + LB_KEY_FORMAT - 12;
+    *o++ = '"';
+    for (const unsigned char *c = (const unsigned char *)text; *c && o < end;) {
+        uint32_t code = *c++;
+        int more = code >= 0xF0 ? 3 : code >= 0xE0 ? 2 : code >= 0x80 ? 1 : 0;
+        if (more == 0) {
+            if (code == '"' || code == '\\')
+                *o++ = '\\';
+            *o++ = (char)code;
+            continue;
+        }
+        code &= 0x3Fu >> more;
+        while (more-- > 0 && *c)
+            code = code << 6 | (*c++ & 0x3Fu);
+        o += snprintf(o, 12, "\\U%08X", (unsigned)code);
+    }
+    *o++ = '"';
+    *o = 0;
+}
+
+/* Shortest of %.6g .. %.9g that reads back as the same float. */
+static int format_float(float x, char *out, size_t size) {
+    int n = 0;
+    for (int digits = 6; digits <= 9; digits++) {
+        n = snprintf(out, size, "%.*g", digits, (double)x);
+        if ((float)strtod(out, NULL) == x)
+            break;
+    }
+    return n;
+}
+
+void lb_key_format(const lb_key *key, const void *base, char out[LB_KEY_FORMAT]) {
+    const char *at = (const char *)base + key->offset;
+    int i = 0, n = 2;
+    int64_t i64;
+    uint64_t u64;
+    float list[LB_KEY_VALUES];
+    out[0] = 0;
+    switch (key->type) {
+    case LB_KEY_SECTION: break;
+    case LB_KEY_INT:
+    case LB_KEY_ENUM:
+    case LB_KEY_EDGE:
+        memcpy(&i, at, sizeof i);
+        if (key->type == LB_KEY_ENUM)
+            snprintf(out, LB_KEY_FORMAT, "%s", key->choices[i]);
+        else if (key->type == LB_KEY_EDGE && i <= 0)
+            snprintf(out, LB_KEY_FORMAT, "%s", i == LB_EDGE_SAME ? "same" : "float");
+        else
+            snprintf(out, LB_KEY_FORMAT, "%d", i);
+        break;
+    case LB_KEY_INT64:
+        memcpy(&i64, at, sizeof i64);
+        snprintf(out, LB_KEY_FORMAT, "%lld", (long long)i64);
+        break;
+    case LB_KEY_UINT64:
+        memcpy(&u64, at, sizeof u64);
+        snprintf(out, LB_KEY_FORMAT, "%llu", (unsigned long long)u64);
+        break;
+    case LB_KEY_FLOAT:
+        memcpy(list, at, sizeof(float));
+        format_float(list[0], out, LB_KEY_FORMAT);
+        break;
+    case LB_KEY_BOOL: snprintf(out, LB_KEY_FORMAT, "%s", *at ? "true" : "false"); break;
+    case LB_KEY_TEXT: format_text(at, out); break;
+    case LB_KEY_NAME: snprintf(out, LB_KEY_FORMAT, "%s", at); break;
+    case LB_KEY_LIST:
+    case LB_KEY_PAIR: {
+        if (key->type == LB_KEY_LIST)
+            memcpy(&n, (const char *)base + key->count_offset, sizeof n);
+        memcpy(list, at, (size_t)n * sizeof(float));
+        char *o = out;
+        *o++ = '[';
+        for (i = 0; i < n; i++) {
+            if (i) {
+                *o++ = ',';
+                *o++ = ' ';
+            }
+            o += format_float(list[i], o, 32);
+        }
+        *o++ = ']';
+        *o = 0;
+        break;
+    }
+    }
+}
+
+bool lb_key_equal(const lb_key *key, const void *a, const void *b) {
+    char x[LB_KEY_FORMAT], y[LB_KEY_FORMAT];
+    lb_key_format(key, a, x);
+    lb_key_format(key, b, y);
+    return strcmp(x, y) == 0;
+}

@@ -1,0 +1,59 @@
+/* The only door to oneDNN for training: convolutions, linear layers and pooling, forward and backward, on NHWC tensors.
+ *
+ * Primitives are created once per layer and batch size; executing them allocates nothing. Tensors are bf16 or f32; weights come and go as
+ * plain f32 in (oc, kh, kw, ic / groups) order and are reordered to what the primitives like. */
+#ifndef LB_BACKEND_H
+#define LB_BACKEND_H
+
+#include "core/core.h"
+
+typedef enum lb_dtype { LB_F32, LB_BF16 } lb_dtype;
+static inline size_t lb_dtype_size(lb_dtype type) { return type == LB_F32 ? 4 : 2; }
+
+/* True if this CPU (and ONEDNN_MAX_CPU_ISA) multiplies bf16 in hardware. */
+bool lb_backend_has_bf16(void);
+
+typedef struct lb_backend lb_backend;
+lb_status lb_backend_create(lb_ctx *ctx, lb_backend **backend);
+void lb_backend_destroy(lb_backend *backend);
+
+/* Scratch that all primitives of a backend share; call once after the last primitive was created. */
+lb_status lb_backend_reserve(lb_backend *backend);
+
+/* A convolution, or with kh = kw = ih = iw = 1 and `linear` an inner product. */
+typedef struct lb_conv_dims {
+    int mb, ih, iw, ic, oh, ow, oc;
+    int kh, kw, sh, sw, pt, pl, pb, pr, groups;
+    bool linear;
+    lb_dtype src_type;  /* of src, diff_src, diff_dst and the reordered weights */
+    lb_dtype dst_type;  /* of dst */
+    bool backward_data; /* false for the first layer: nobody wants its diff_src */
+} lb_conv_dims;
+
+typedef struct lb_conv_prims lb_conv_prims;
+lb_status lb_conv_prims_create(lb_backend *backend, const lb_conv_dims *dims, lb_conv_prims **prims);
+void lb_conv_prims_destroy(lb_conv_prims *prims);
+
+/* weights: (oc, kh, kw, ic / groups) f32. */
+lb_status lb_conv_set_weights(lb_conv_prims *prims, const float *weights);
+/* src (mb, ih, iw, ic), dst (mb, oh, ow, oc). */
+lb_status lb_conv_forward(lb_conv_prims *prims, const void *src, void *dst);
+lb_status lb_conv_backward_data(lb_conv_prims *prims, const void *diff_dst, void *diff_src);
+/* diff_weights: (oc, kh, kw, ic / groups) f32, overwritten. */
+lb_status lb_conv_backward_weights(lb_conv_prims *prims, const void *src, const void *diff_dst, float *diff_weights);
+
+typedef struct lb_pool_dims {
+    int mb, ih, iw, c, oh, ow;
+    int kh, kw, sh, sw, pt, pl, pb, pr;
+    bool max;            /* else average, padding counted as zeros */
+    lb_dtype type;
+} lb_pool_dims;
+
+typedef struct lb_pool_prims lb_pool_prims;
+lb_status lb_pool_prims_create(lb_backend *backend, const lb_pool_dims *dims, lb_pool_prims **prims);
+void lb_pool_prims_destroy(lb_pool_prims *prims);
+size_t lb_pool_workspace(const lb_pool_prims *prims); /* bytes that live from forward to backward */
+lb_status lb_pool_forward(lb_pool_prims *prims, const void *src, void *dst, void *workspace);
+lb_status lb_pool_backward(lb_pool_prims *prims, const void *diff_dst, void *diff_src, const void *workspace);
+
+#endif

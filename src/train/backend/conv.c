@@ -1,0 +1,162 @@
+#include "train/backend/internal.h"
+
+struct lb_conv_prims {
+    lb_backend *backend;
+    lb_conv_dims dims;
+    lb_prim forward, backward_data, backward_weights;
+    lb_prim to_forward, to_backward;  /* f32 weights -> what the primitives like */
+    lb_prim from_diff;                /* diff weights -> plain f32 */
+    void *weights, *weights_backward; /* reordered */
+    void *diff;                       /* diff weights in the primitive's layout */
+    bool plain_diff;                  /* that layout is plain f32 already */
+};
+
+typedef union lb_op_desc_any {
+    dnnl_convolution_desc_t conv;
+    dnnl_inner_product_desc_t linear;
+} lb_op_desc_any;
+
+typedef enum lb_pass { LB_FORWARD, LB_BACKWARD_DATA, LB_BACKWARD_WEIGHTS } lb_pass;
+
+static lb_status nhwc(lb_backend *backend, int mb, int h, int w, int c, lb_dtype type, bool flat, dnnl_memory_desc_t *md) {
+    dnnl_dims_t dims = {mb, c, h, w};
+    LB_DNNL(backend, dnnl_memory_desc_init_by_tag(md, flat ? 2 : 4, dims, lb_dnnl_type(type), flat ? dnnl_nc : dnnl_nhwc));
+    return LB_OK;
+}
+
+/* Dims (oc, ic, kh, kw), or (groups, oc / groups, ic / groups, kh, kw). */
+static int weight_dims(const lb_conv_dims *d, dnnl_dims_t dims) {
+    int n = 0;
+    if (d->groups > 1)
+        dims[n++] = d->groups;
+    dims[n++] = d->oc / d->groups;
+    dims[n++] = d->ic / d->groups;
+    if (!d->linear) {
+        dims[n++] = d->kh;
+        dims[n++] = d->kw;
+    }
+    return n;
+}
+
+/* The plain layout (oc, kh, kw, ic / groups). */
+static lb_status plain_weights(lb_backend *backend, const lb_conv_dims *d, dnnl_memory_desc_t *md) {
+    dnnl_dims_t dims;
+    int n = weight_dims(d, dims);
+    int64_t ic = d->ic / d->groups, filter = (int64_t)d->kh * d->kw * ic;
+    dnnl_dims_t with_groups = {filter * (d->oc / d->groups), filter, 1, (int64_t)d->kw * ic, ic};
+    LB_DNNL(backend, dnnl_memory_desc_init_by_strides(md, n, dims, dnnl_f32, with_groups + (d->groups == 1)));
+    return LB_OK;
+}
+
+static lb_status describe(lb_backend *backend, const lb_conv_dims *d, lb_pass pass, lb_op_desc_any *op) {
+    dnnl_memory_desc_t src, dst, weights;
+    dnnl_dims_t dims, stride = {d->sh, d->sw}, left = {d->pt, d->pl}, right = {d->pb, d->pr};
+    LB_TRY(nhwc(backend, d->mb, d->ih, d->iw, d->ic, d->src_type, d->linear, &src));
+    LB_TRY(nhwc(backend, d->mb, d->oh, d->ow, d->oc, pass == LB_FORWARD ? d->dst_type : d->src_type, d->linear, &dst));
+    int n = weight_dims(d, dims);
+    dnnl_data_type_t type = pass == LB_BACKWARD_WEIGHTS ? dnnl_f32 : lb_dnnl_type(d->src_type);
+    LB_DNNL(backend, dnnl_memory_desc_init_by_tag(&weights, n, dims, type, dnnl_format_tag_any));
+    dnnl_status_t status;
+    if (d->linear)
+        status = pass == LB_FORWARD ? dnnl_inner_product_forward_desc_init(&op->linear, dnnl_forward_training, &src, &weights, NULL, &dst)
+                 : pass == LB_BACKWARD_DATA ? dnnl_inner_product_backward_data_desc_init(&op->linear, &src, &weights, &dst)
+                                            : dnnl_inner_product_backward_weights_desc_init(&op->linear, &src, &weights, NULL, &dst);
+    else
+        status = pass == LB_FORWARD
+                     ? dnnl_convolution_forward_desc_init(&op->conv, dnnl_forward_training, dnnl_convolution_direct, &src, &weights, NULL,
+                                                          &dst, stride, left, right)
+                 : pass == LB_BACKWARD_DATA
+                     ? dnnl_convolution_backward_data_desc_init(&op->conv, dnnl_convolution_direct, &src, &weights, &dst, stride, left, right)
+                     : dnnl_convolution_backward_weights_desc_init(&op->conv, dnnl_convolution_direct, &src, &weights, NULL, &dst, stride,
+                                                                   left, right);
+    return lb_dnnl_check(backend, status, "describing a convolution");
+}
+
+static lb_status create_pass(lb_conv_prims *p, lb_pass pass, lb_prim *prim) {
+    lb_op_desc_any op;
+    LB_TRY(describe(p->backend, &p->dims, pass, &op));
+    LB_TRY(lb_prim_create(p->backend, &op, pass == LB_FORWARD ? NULL : p->forward.desc, prim));
+    static const int args[3][3] = {{DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST},
+                                   {DNNL_ARG_DIFF_DST, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_SRC},
+                                   {DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS}};
+    for (int i = 0; i < 3; i++)
+        LB_TRY(lb_prim_arg(p->backend, prim, args[pass][i]));
+    return LB_OK;
+}
+
+static lb_status reordered(lb_conv_prims *p, const dnnl_memory_desc_t *plain, const dnnl_memory_desc_t *md, lb_prim *reorder,
+                           void **memory) {
+    *memory = lb_alloc(p->backend->ctx, dnnl_memory_desc_get_size(md), 1);
+    if (!*memory)
+        return LB_ERR_MEMORY;
+    return lb_reorder_create(p->backend, plain, md, reorder);
+}
+
+static lb_status create(lb_conv_prims *p) {
+    dnnl_memory_desc_t plain;
+    LB_TRY(plain_weights(p->backend, &p->dims, &plain));
+    LB_TRY(create_pass(p, LB_FORWARD, &p->forward));
+    LB_TRY(reordered(p, &plain, lb_prim_md(&p->forward, DNNL_ARG_WEIGHTS), &p->to_forward, &p->weights));
+    if (p->dims.backward_data) {
+        LB_TRY(create_pass(p, LB_BACKWARD_DATA, &p->backward_data));
+        LB_TRY(reordered(p, &plain, lb_prim_md(&p->backward_data, DNNL_ARG_WEIGHTS), &p->to_backward, &p->weights_backward));
+    }
+    LB_TRY(create_pass(p, LB_BACKWARD_WEIGHTS, &p->backward_weights));
+    const dnnl_memory_desc_t *diff = lb_prim_md(&p->backward_weights, DNNL_ARG_DIFF_WEIGHTS);
+    p->plain_diff = dnnl_memory_desc_equal(diff, &plain);
+    if (p->plain_diff)
+        return LB_OK;
+    p->diff = lb_alloc(p->backend->ctx, dnnl_memory_desc_get_size(diff), 1);
+    if (!p->diff)
+        return LB_ERR_MEMORY;
+    return lb_reorder_create(p->backend, diff, &plain, &p->from_diff);
+}
+
+lb_status lb_conv_prims_create(lb_backend *backend, const lb_conv_dims *dims, lb_conv_prims **out) {
+    *out = NULL;
+    lb_conv_prims *p = lb_alloc(backend->ctx, 1, sizeof *p);
+    if (!p)
+        return LB_ERR_MEMORY;
+    p->backend = backend;
+    p->dims = *dims;
+    lb_status status = create(p);
+    if (status) {
+        lb_conv_prims_destroy(p);
+        return status;
+    }
+    *out = p;
+    return LB_OK;
+}
+
+void lb_conv_prims_destroy(lb_conv_prims *p) {
+    if (!p)
+        return;
+    lb_prim *prims[] = {&p->forward, &p->backward_data, &p->backward_weights, &p->to_forward, &p->to_backward, &p->from_diff};
+    for (size_t i = 0; i < LB_COUNT(prims); i++)
+        lb_prim_destroy(prims[i]);
+    lb_free(p->backend->ctx, p->weights);
+    lb_free(p->backend->ctx, p->weights_backward);
+    lb_free(p->backend->ctx, p->diff);
+    lb_free(p->backend->ctx, p);
+}
+
+lb_status lb_conv_set_weights(lb_conv_prims *p, const float *weights) {
+    LB_TRY(lb_prim_run(p->backend, &p->to_forward, (void *[]){(void *)weights, p->weights}));
+    if (!p->dims.backward_data)
+        return LB_OK;
+    return lb_prim_run(p->backend, &p->to_backward, (void *[]){(void *)weights, p->weights_backward});
+}
+
+lb_status lb_conv_forward(lb_conv_prims *p, const void *src, void *dst) {
+    return lb_prim_run(p->backend, &p->forward, (void *[]){(void *)src, p->weights, dst});
+}
+
+lb_status lb_conv_backward_data(lb_conv_prims *p, const void *diff_dst, void *diff_src) {
+    return lb_prim_run(p->backend, &p->backward_data, (void *[]){(void *)diff_dst, p->weights_backward, diff_src});
+}
+
+lb_status lb_conv_backward_weights(lb_conv_prims *p, const void *src, const void *diff_dst, float *diff_weights) {
+    void *diff = p->plain_diff ? (void *)diff_weights : p->diff;
+    LB_TRY(lb_prim_run(p->backend, &p->backward_weights, (void *[]){(void *)src, (void *)diff_dst, diff}));
+    return p->plain_diff ? LB_OK : lb_prim_run(p->backend, &p->from_diff, (void *[]){diff, diff_weights});
+}

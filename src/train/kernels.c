@@ -1,0 +1,38 @@
+#include "train/simd/kernels.h"
+
+extern const lb_kernels lb_kernels_scalar;
+#if defined(__x86_64__)
+extern const lb_kernels lb_kernels_avx2, lb_kernels_avx512;
+
+static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+static bool has_avx512(void) {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq");
+}
+#endif
+static bool always(void) { return true; }
+
+/* Best first. */
+static const struct variant {
+    const lb_kernels *kernels;
+    bool (*usable)(void);
+} variants[] = {
+#if defined(__x86_64__)
+    {&lb_kernels_avx512, has_avx512},
+    {&lb_kernels_avx2, has_avx2},
+#endif
+    {&lb_kernels_scalar, always},
+};
+
+const lb_kernels *lb_kernels_select(void) {
+    for (size_t i = 0;; i++)
+        if (variants[i].usable())
+            return variants[i].kernels;
+}
+
+const lb_kernels *lb_kernels_find(const char *name) {
+    for (size_t i = 0; i < LB_COUNT(variants); i++)
+        if (!strcmp(variants[i].kernels->isa, name) && variants[i].usable())
+            return variants[i].kernels;
+    return NULL;
+}

@@ -1,0 +1,371 @@
+/* The training loop: steps, epochs, stages, checkpoints and logs. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "train/loss.h"
+#include "train/schedule.h"
+#include "train/trainer.h"
+
+/* A loss this large never comes back. */
+#define EXPLODED 1e4
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+typedef struct loop {
+    lb_trainer *t;
+    int64_t epoch_steps, stage_steps, epoch_base; /* epochs of the stages before, so that no two epochs share an order */
+    int64_t eval_steps;                           /* steps between evaluations */
+    double started, last_report, seconds_before;
+    int64_t steps_before;
+} loop;
+
+static lb_status save_to(lb_trainer *t, const char *name, bool full) {
+    if (!t->dir)
+        return LB_OK;
+    char path[4096];
+    int n = snprintf(path, sizeof path, "%s/%s", t->dir, name);
+    if (n < 0 || (size_t)n >= sizeof path)
+        return lb_fail(t->ctx, LB_ERR_IO, "%s: the name is too long", t->dir);
+    return lb_checkpoint_save(t, path, full);
+}
+
+/* ---- One step ---------------------------------------------------------------------------------------------------------------- */
+
+static lb_status diverged(lb_trainer *t, double loss) {
+    const char *layer = lb_plan_find_bad(t->plan);
+    return lb_fail(t->ctx, LB_ERR_DIVERGED,
+                   "step %" PRId64 ": the loss is %g%s%s; lower train.optimizer.lr (now %g), add train.schedule.warmup, or start from a float "
+                   "run with train.init%s",
+                   t->at.step, loss, layer ? ", first not finite in layer " : "", layer ? layer : "",
+                   (double)t->config->train.optimizer.lr, t->dir ? "; last.safetensors is from before" : "");
+}
+
+static lb_status train_step(lb_trainer *t, const lb_batch *batch, double lr) {
+    const lb_train_config *train = &t->config->train;
+    lb_plan *plan = t->plan;
+    LB_TRY(lb_plan_forward(plan, batch->pixels, (uint64_t)t->at.step));
+    int64_t correct = 0;
+    double loss = lb_loss(train->loss, train->label_smoothing, plan->logits, batch->labels, batch->mb, t->net->classes, plan->diff_logits,
+                          &correct);
+    if (!isfinite(loss) || loss > EXPLODED)
+        return diverged(t, loss);
+    LB_TRY(lb_plan_backward(plan, (uint64_t)t->at.step, t->diff));
+    lb_optim_step(t->optim, t->net, t->diff, lr, t->at.stage_step);
+    t->at.loss_sum += loss * batch->mb;
+    t->at.correct += correct;
+    t->at.images += batch->mb;
+    t->at.step++;
+    t->at.stage_step++;
+    return LB_OK;
+}
+
+/* ---- Reports ------------------------------------------------------------------------------------------------------------------ */
+
+static double running_loss(const lb_trainer *t) { return t->at.images ? t->at.loss_sum / (double)t->at.images : NAN; }
+static double running_top1(const lb_trainer *t) { return t->at.images ? 100.0 * (double)t->at.correct / (double)t->at.images : NAN; }
+
+static void report_progress(loop *l) {
+    lb_trainer *t = l->t;
+    double time = now();
+    if (time - l->last_report < 0.1 && t->at.stage_step < l->stage_steps)
+        return;
+    l->last_report = time;
+    char text[128];
+    int64_t epoch = (t->at.stage_step - 1) / l->epoch_steps + 1, epochs = (l->stage_steps + l->epoch_steps - 1) / l->epoch_steps;
+    if (t->recipe->nstages > 1)
+        snprintf(text, sizeof text, "stage %s, epoch %" PRId64 "/%" PRId64, t->config->stage, epoch, epochs);
+    else
+        snprintf(text, sizeof text, "epoch %" PRId64 "/%" PRId64, epoch, epochs);
+    int64_t done = t->at.step - l->steps_before;
+    lb_event event = {.kind = LB_EVENT_PROGRESS, .text = text, .done = t->at.stage_step, .total = l->stage_steps, .loss = running_loss(t),
+                      .top1 = running_top1(t), .rate = (double)(done * t->config->train.batch) / LB_MAX(time - l->started, 1e-9)};
+    lb_report(t->ctx, &event);
+}
+
+/* Fraction of the weights of convolutions and linear layers whose sign changed since the last call. */
+static double sign_flips(lb_trainer *t) {
+    int64_t flips = 0, count = 0;
+    for (int i = 0; i < t->net->nparams; i++) {
+        const lb_param *p = &t->net->params[i];
+        for (size_t k = p->offset; p->kind == LB_PARAM_WEIGHT && k < p->offset + p->count; k++) {
+            uint8_t bit = (uint8_t)(1u << (k & 7)), sign = t->net->values[k] < 0 ? bit : 0;
+            flips += (t->signs[k >> 3] & bit) != sign;
+            t->signs[k >> 3] = (uint8_t)((t->signs[k >> 3] & ~bit) | sign);
+            count++;
+        }
+    }
+    return count ? (double)flips / (double)count : 0;
+}
+
+/* Weights in all, and mean bits and quantized share over them. */
+static void weight_bits(const lb_net *net, double *bits, double *quantized) {
+    double count = 0, sum = 0, low = 0;
+    for (int i = 0; i < net->nnodes; i++) {
+        const lb_node *node = &net->nodes[i];
+        if (node->op != LB_OP_CONV && node->op != LB_OP_LINEAR)
+            continue;
+        double n = (double)net->params[node->param[0]].count;
+        count += n;
+        sum += n * (node->quant ? node->quant->spec.bits : 32);
+        low += node->quant ? n * (double)node->quant->spec.mixer_value : 0;
+    }
+    *bits = count > 0 ? sum / count : 0;
+    *quantized = count > 0 ? low / count : 0;
+}
+
+static lb_status log_histograms(lb_trainer *t) {
+    for (int i = 0; i < t->net->nparams; i++) {
+        const lb_param *p = &t->net->params[i];
+        if (p->kind == LB_PARAM_WEIGHT)
+            LB_TRY(lb_tensorboard_histogram(t->board, p->name, t->at.step, t->net->values + p->offset, p->count));
+    }
+    return LB_OK;
+}
+
+static lb_status log_epoch(loop *l, const lb_metrics *test, double lr, double rate) {
+    lb_trainer *t = l->t;
+    double epoch = (double)t->at.stage_step / (double)l->epoch_steps, bits, quantized, flips = sign_flips(t);
+    weight_bits(t->net, &bits, &quantized);
+    lb_event event = {.kind = LB_EVENT_EPOCH, .done = t->at.stage_step, .total = l->stage_steps, .loss = running_loss(t),
+                      .top1 = test->top1, .rate = rate};
+    char text[200], stage[80] = "";
+    if (t->recipe->nstages > 1)
+        snprintf(stage, sizeof stage, "%-12s ", t->config->stage);
+    snprintf(text, sizeof text, "%sepoch %6.2f  loss %7.4f  train %6.2f %%  test %6.2f %%  lr %.5f  %6.0f images/s", stage, epoch,
+             running_loss(t), running_top1(t), test->top1, lr, rate);
+    event.text = text;
+    lb_report(t->ctx, &event);
+    if (!t->dir)
+        return LB_OK;
+    const struct {
+        const char *tag;
+        double value;
+    } scalars[] = {{"train/loss", running_loss(t)}, {"train/top1", running_top1(t)}, {"test/loss", test->loss}, {"test/top1", test->top1},
+                   {"test/top5", test->top5}, {"lr", lr}, {"weights/bits", bits}, {"weights/quantized", quantized},
+                   {"weights/sign_flips", flips}, {"images_per_s", rate}};
+    for (size_t i = 0; i < LB_COUNT(scalars); i++)
+        LB_TRY(lb_tensorboard_scalar(t->board, scalars[i].tag, t->at.step, scalars[i].value));
+    int every = t->config->train.histograms;
+    if (every > 0 && llround(epoch) % every == 0)
+        LB_TRY(log_histograms(t));
+    LB_TRY(lb_tensorboard_flush(t->board));
+    json_t *line = json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "event", "epoch", "stage",
+                             t->at.stage, "epoch", lb_json_number(epoch), "step", (json_int_t)t->at.step, "train_loss",
+                             lb_json_number(running_loss(t)), "train_top1", lb_json_number(running_top1(t)), "test_loss",
+                             lb_json_number(test->loss), "test_top1", lb_json_number(test->top1), "test_top5", lb_json_number(test->top5),
+                             "lr", lb_json_number(lr), "weight_bits", lb_json_number(bits), "quantized", lb_json_number(quantized),
+                             "sign_flips", lb_json_number(flips), "images_per_s", lb_json_number(rate), "seconds",
+                             lb_json_number(t->at.seconds));
+    lb_status status = lb_jsonl_write(t->log, line);
+    json_decref(line);
+    return status;
+}
+
+/* ---- Epochs and stages ---------------------------------------------------------------------------------------------------------- */
+
+static void spend_time(loop *l) { l->t->at.seconds = l->seconds_before + now() - l->started; }
+
+static lb_status finish_epoch(loop *l, double lr) {
+    lb_trainer *t = l->t;
+    double rate = (double)((t->at.step - l->steps_before) * t->config->train.batch) / LB_MAX(now() - l->started, 1e-9);
+    lb_metrics test;
+    LB_TRY(lb_trainer_evaluate(t, &test));
+    spend_time(l);
+    LB_TRY(log_epoch(l, &test, lr, rate));
+    t->at.loss_sum = 0;
+    t->at.correct = t->at.images = 0;
+    bool better = test.top1 > t->at.best_top1;
+    if (better)
+        t->at.best_top1 = test.top1;
+    LB_TRY(save_to(t, "last.safetensors", true));
+    if (better)
+        LB_TRY(save_to(t, "best.safetensors", false));
+    l->seconds_before = t->at.seconds;
+    l->steps_before = t->at.step;
+    l->started = now();
+    return LB_OK;
+}
+
+static lb_status stop_here(loop *l) {
+    lb_trainer *t = l->t;
+    spend_time(l);
+    LB_TRY(save_to(t, "last.safetensors", true));
+    if (!t->dir)
+        return lb_fail(t->ctx, LB_ERR_INTERRUPTED, "interrupted at step %" PRId64, t->at.step);
+    return lb_fail(t->ctx, LB_ERR_INTERRUPTED, "interrupted at step %" PRId64 "; saved in %s/last.safetensors, --resume continues", t->at.step,
+                   t->dir);
+}
+
+static lb_status run_stage(loop *l) {
+    lb_trainer *t = l->t;
+    const lb_train_config *train = &t->config->train;
+    l->epoch_steps = lb_trainer_epoch_steps(t);
+    l->stage_steps = lb_trainer_stage_steps(t, t->at.stage);
+    l->eval_steps = LB_MAX((int64_t)llround((double)train->eval_every * (double)l->epoch_steps), (int64_t)1);
+    l->started = now();
+    l->seconds_before = t->at.seconds;
+    l->steps_before = t->at.step;
+    double lr = 0;
+    bool started = false;
+    while (t->at.stage_step < l->stage_steps) {
+        if (lb_interrupted(t->ctx))
+            return stop_here(l);
+        int64_t epoch = t->at.stage_step / l->epoch_steps, step = t->at.stage_step % l->epoch_steps;
+        if (step == 0 || !started)
+            LB_TRY(lb_loader_start(t->loader, l->epoch_base + epoch, step));
+        started = true;
+        const lb_batch *batch;
+        LB_TRY(lb_loader_next(t->loader, &batch));
+        lr = lb_schedule_lr(train, t->at.stage_step, l->epoch_steps, l->stage_steps);
+        LB_TRY(train_step(t, batch, lr));
+        report_progress(l);
+        if (t->at.stage_step % l->eval_steps == 0 || t->at.stage_step == l->stage_steps) {
+            lb_status status = finish_epoch(l, lr);
+            if (status == LB_ERR_INTERRUPTED)
+                return stop_here(l);
+            LB_TRY(status);
+        } else if (train->save_every > 0 && t->at.stage_step % train->save_every == 0) {
+            spend_time(l);
+            LB_TRY(save_to(t, "last.safetensors", true));
+        }
+    }
+    return LB_OK;
+}
+
+static int64_t epochs_before(const lb_trainer *t, int stage) {
+    int64_t epochs = 0;
+    for (int i = 0; i < stage; i++) {
+        int64_t per_epoch = t->data->split[LB_TRAIN].count / t->recipe->stages[i].train.batch;
+        epochs += (lb_trainer_stage_steps(t, i) + per_epoch - 1) / LB_MAX(per_epoch, (int64_t)1);
+    }
+    return epochs;
+}
+
+static lb_status run_stages(lb_trainer *t) {
+    for (int stage = t->at.stage; stage < t->recipe->nstages; stage++) {
+        if (stage != t->at.stage) {
+            LB_TRY(lb_trainer_enter_stage(t, stage));
+            if (t->config->train.init[0] && strcmp(t->config->train.init, t->recipe->stages[stage - 1].train.init))
+                LB_TRY(lb_trainer_init_from(t, t->config->train.init));
+            LB_TRY(lb_trainer_prepare(t));
+            t->at.stage_step = 0;
+            t->at.best_top1 = -1;
+        }
+        loop l = {.t = t, .epoch_base = epochs_before(t, stage)};
+        LB_TRY(run_stage(&l));
+    }
+    return LB_OK;
+}
+
+static lb_status open_logs(lb_trainer *t, bool resume) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/metrics.jsonl", t->dir);
+    LB_TRY(lb_jsonl_open(t->ctx, path, resume ? t->at.step : -1, &t->log));
+    return lb_tensorboard_open(t->ctx, t->dir, resume ? t->at.step : -1, &t->board);
+}
+
+static lb_status start(lb_trainer *t, bool resume) {
+    char path[4096];
+    if (resume) {
+        snprintf(path, sizeof path, "%s/last.safetensors", t->dir);
+        if (!lb_exists(path))
+            return lb_fail(t->ctx, LB_ERR_IO, "%s: nothing to resume; run without --resume to start", path);
+        return lb_checkpoint_resume(t, path);
+    }
+    if (t->config->train.init[0])
+        LB_TRY(lb_trainer_init_from(t, t->config->train.init));
+    LB_TRY(lb_trainer_prepare(t));
+    sign_flips(t);
+    return LB_OK;
+}
+
+static lb_status finish(lb_trainer *t) {
+    if (!t->dir)
+        return LB_OK;
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    json_t *line = json_pack("{s:s, s:I, s:o, s:o, s:o}", "event", "done", "step", (json_int_t)t->at.step, "best_top1",
+                             lb_json_number(t->at.best_top1), "seconds", lb_json_number(t->at.seconds), "peak_rss_mb",
+                             lb_json_number((double)usage.ru_maxrss / 1024));
+    lb_status status = lb_jsonl_write(t->log, line);
+    json_decref(line);
+    return status;
+}
+
+lb_status lb_trainer_run(lb_trainer *t, const char *dir, bool resume) {
+    t->dir = dir;
+    if (resume && !dir)
+        return lb_fail(t->ctx, LB_ERR_ARGUMENT, "resuming needs a run directory");
+    if (dir && strlen(dir) > 3900)
+        return lb_fail(t->ctx, LB_ERR_ARGUMENT, "%.60s...: the name is too long", dir);
+    LB_TRY(start(t, resume));
+    if (dir) {
+        char path[4096];
+        LB_TRY(lb_make_dirs(t->ctx, dir));
+        snprintf(path, sizeof path, "%s/recipe.yaml", dir);
+        LB_TRY(lb_recipe_save(t->recipe, path));
+        LB_TRY(open_logs(t, resume));
+    }
+    lb_status status = run_stages(t);
+    if (!status)
+        status = finish(t);
+    lb_jsonl_destroy(t->log);
+    t->log = NULL;
+    lb_status closed = lb_tensorboard_close(t->board);
+    t->board = NULL;
+    return status ? status : closed;
+}
+
+/* ---- Speed ---------------------------------------------------------------------------------------------------------------------- */
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+lb_status lb_trainer_bench(lb_trainer *t, int steps, lb_speed *speed) {
+    enum { WARM_UP = 3 };
+    if (steps < 1)
+        return lb_fail(t->ctx, LB_ERR_ARGUMENT, "the number of steps to time must be positive");
+    LB_TRY(lb_trainer_prepare(t));
+    LB_TRY(lb_loader_start(t->loader, 0, 0));
+    double *times = lb_alloc(t->ctx, (size_t)steps, sizeof *times);
+    if (!times)
+        return LB_ERR_MEMORY;
+    lb_status status = LB_OK;
+    int64_t epoch_steps = lb_trainer_epoch_steps(t);
+    for (int i = 0; i < steps + WARM_UP && !status; i++) {
+        double begin = now();
+        const lb_batch *batch;
+        if (i && i % epoch_steps == 0)
+            status = lb_loader_start(t->loader, i / epoch_steps, 0);
+        if (!status)
+            status = lb_loader_next(t->loader, &batch);
+        if (!status)
+            status = train_step(t, batch, 0); /* a learning rate of 0: the same work, no change */
+        if (i >= WARM_UP)
+            times[i - WARM_UP] = now() - begin;
+        lb_progress(t->ctx, "training steps", i + 1, steps + WARM_UP);
+        if (!status && lb_interrupted(t->ctx))
+            status = lb_fail(t->ctx, LB_ERR_INTERRUPTED, "interrupted");
+    }
+    if (!status) {
+        struct rusage usage;
+        getrusage(RUSAGE_SELF, &usage);
+        qsort(times, (size_t)steps, sizeof *times, by_value);
+        double step = times[steps / 2];
+        *speed = (lb_speed){.images_per_s = t->config->train.batch / step, .step_ms = 1e3 * step, .threads = lb_threads(t->ctx),
+                            .peak_rss_mb = (double)usage.ru_maxrss / 1024, .precision = t->bf16 ? "bf16" : "f32",
+                            .batch = t->config->train.batch};
+    }
+    lb_free(t->ctx, times);
+    return status;
+}

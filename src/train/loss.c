@@ -1,0 +1,88 @@
+#include "train/loss.h"
+
+#include <math.h>
+
+/* One image. Returns its loss; diff (may be NULL) is dL/dlogits * factor. */
+static double cross_entropy(const float *y, int label, int classes, double smoothing, float *diff, double factor) {
+    double most = y[0], sum = 0, total = 0;
+    for (int j = 1; j < classes; j++)
+        most = y[j] > most ? y[j] : most;
+    for (int j = 0; j < classes; j++) {
+        sum += exp(y[j] - most);
+        total += y[j] - most;
+    }
+    double log_sum = log(sum);
+    if (diff)
+        for (int j = 0; j < classes; j++) {
+            double target = smoothing / classes + (j == label ? 1 - smoothing : 0);
+            diff[j] = (float)((exp(y[j] - most - log_sum) - target) * factor);
+        }
+    double loss = log_sum - (1 - smoothing) * (y[label] - most);
+    return smoothing > 0 ? loss - smoothing * total / classes : loss;
+}
+
+static double squared_hinge(const float *y, int label, int classes, float *diff, double factor) {
+    double loss = 0;
+    for (int j = 0; j < classes; j++) {
+        double t = j == label ? 1 : -1, margin = 1 - t * y[j];
+        if (margin < 0)
+            margin = 0; /* NaN stays */
+        loss += margin * margin;
+        if (diff)
+            diff[j] = (float)(-2 * t * margin / classes * factor);
+    }
+    return loss / classes;
+}
+
+double lb_loss(lb_loss_kind kind, float smoothing, const float *logits, const int32_t *labels, int mb, int classes, float *diff,
+               int64_t *correct) {
+    double loss = 0;
+    int64_t right = 0;
+    for (int i = 0; i < mb; i++) {
+        const float *y = logits + (size_t)i * (size_t)classes;
+        float *d = diff ? diff + (size_t)i * (size_t)classes : NULL;
+        loss += kind == LB_LOSS_CROSS_ENTROPY ? cross_entropy(y, labels[i], classes, smoothing, d, 1.0 / mb)
+                                              : squared_hinge(y, labels[i], classes, d, 1.0 / mb);
+        right += correct && lb_logit_rank(y, classes, labels[i]) == 0;
+    }
+    if (correct)
+        *correct = right;
+    return loss / mb;
+}
+
+int lb_logit_rank(const float *logits, int classes, int label) {
+    int rank = 0;
+    float own = logits[label];
+    for (int j = 0; j < classes; j++)
+        rank += !(logits[j] < own || (logits[j] == own && j >= label)); /* NaN anywhere counts against the label */
+    return own != own ? classes - 1 : rank;
+}
+
+int lb_score_rank(const int32_t *scores, int classes, int label) {
+    int rank = 0;
+    for (int j = 0; j < classes; j++)
+        rank += scores[j] > scores[label] || (scores[j] == scores[label] && j < label);
+    return rank;
+}
+
+void lb_scores_add(lb_score_sums *sums, const int32_t *scores, const int32_t *labels, int mb, int classes) {
+    for (int i = 0; i < mb; i++) {
+        const int32_t *s = scores + (size_t)i * (size_t)classes;
+        int rank = lb_score_rank(s, classes, labels[i]);
+        int32_t most = s[0];
+        double sum = 0;
+        for (int j = 1; j < classes; j++)
+            most = LB_MAX(most, s[j]);
+        for (int j = 0; j < classes; j++)
+            sum += exp(((double)s[j] - most) / 65536);
+        sums->images++;
+        sums->top1 += rank < 1;
+        sums->top5 += rank < 5;
+        sums->loss += log(sum) - ((double)s[labels[i]] - most) / 65536;
+    }
+}
+
+void lb_scores_metrics(const lb_score_sums *sums, lb_metrics *metrics) {
+    double n = (double)LB_MAX(sums->images, (int64_t)1);
+    *metrics = (lb_metrics){100 * (double)sums->top1 / n, 100 * (double)sums->top5 / n, sums->loss / n, sums->images};
+}

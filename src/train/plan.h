@@ -1,0 +1,110 @@
+/* A network compiled for training at one batch size: fused steps in order, every buffer placed in one arena by its lifetime, every oneDNN
+ * primitive made. Running a step allocates nothing.
+ *
+ * Values. A tensor is stored as numbers v with a scale: real = step * v. The output of a quantized activation is stored as its integer codes,
+ * and convolutions run on those and on the weights' codes; the accumulator's real value is v * (step of src) * (step of filter), which the
+ * following norm step folds into its affine.
+ * Gradients. A consumer leaves dL/dv ("stored") or dL/dreal in a buffer; the producer sums its consumers' with the right factors. */
+#ifndef LB_PLAN_H
+#define LB_PLAN_H
+
+#include "data/data.h"
+#include "net/net.h"
+#include "train/simd/kernels.h"
+
+typedef enum lb_step_kind { LB_STEP_INPUT, LB_STEP_CONV, LB_STEP_NORM, LB_STEP_POOL, LB_STEP_DROPOUT, LB_STEP_PAD } lb_step_kind;
+
+typedef struct lb_grad {
+    int buffer;
+    bool real;             /* dL/dreal; else dL/dstored */
+} lb_grad;
+
+/* The stored output of one node. */
+typedef struct lb_value {
+    lb_dtype type;
+    size_t rows;           /* mb * h * w */
+    int c;
+    int buffer;            /* -1: the node was fused away */
+    float step;
+    bool wants_grad;       /* false before the first parameter */
+    int ngrads;
+    lb_grad grad[LB_MAX_GRADS];
+} lb_value;
+
+typedef struct lb_step {
+    lb_step_kind kind;
+    int node;              /* whose output this step makes (a norm step: of the last node fused in) */
+    int src;               /* node whose value is read */
+    int residual;          /* norm: second source, or -1 */
+    int conv, bn, act;     /* norm: nodes fused in, or -1. conv: the producer of the accumulator that is read */
+    int acc;               /* conv and its norm: buffer of the accumulator, which becomes its gradient. -1: norm reads src */
+    lb_dtype acc_type;
+    int dz;                /* norm: buffer of its first backward pass */
+    int dx;                /* norm without conv, conv, pool, dropout: buffer of the gradient handed to src, or -1 */
+    int grad;              /* pool, dropout: buffer of the summed gradient */
+    int workspace;         /* max pool; conv whose accumulator is f32 among bf16: its gradient as bf16 */
+    lb_conv_prims *prims;
+    lb_pool_prims *pool;
+    float *scale;          /* conv: (oc) step of each filter times the source's; its norm step borrows it */
+    float *a, *b, *mean, *inv, *p, *q, *s; /* norm: (c) */
+    double *sums;          /* norm: (threads, 2 c + 1) */
+} lb_step;
+
+typedef struct lb_buffer {
+    size_t size, offset;
+    int first, last;       /* lifetime: forward of step i is at time i, its backward at 2 * nsteps - 1 - i */
+    bool shared;           /* a gradient that two tensors read: nobody may write over it */
+} lb_buffer;
+
+typedef struct lb_plan_options {
+    int mb;
+    bool bf16;
+    uint64_t seed;
+    const float *mean, *std;   /* (c) normalisation of pixels in 0..1 */
+} lb_plan_options;
+
+typedef struct lb_plan {
+    lb_ctx *ctx;
+    lb_pool pool;
+    lb_net *net;               /* borrowed */
+    lb_backend *backend;
+    const lb_kernels *kernels;
+    lb_plan_options options;
+    float mean[4], std[4];
+    int threads;
+    int nsteps;
+    lb_step *steps;            /* (nsteps) */
+    lb_value *values;          /* (nnodes) */
+    int *root;                 /* (nnodes) the node whose value this one shares (flatten) */
+    int nbuffers;
+    lb_buffer *buffers;
+    int diff_output;           /* buffer of the gradient that the loss leaves */
+    unsigned char *arena;
+    size_t arena_size;
+    float *weights;            /* (nvalues) what convolutions are given, u~ / step */
+    float *diff_weights;       /* (nvalues) its gradient */
+    float *work;               /* for the quantizers */
+    float *filter_steps;       /* (nvalues) step of each filter, at the weight parameter's offset */
+    float *logits, *diff_logits; /* (mb, classes) */
+    float *calibration;        /* f32 copy of the tensor that an activation quantizer starts from */
+} lb_plan;
+
+lb_status lb_plan_create(lb_ctx *ctx, lb_net *net, const lb_plan_options *options, lb_plan **plan);
+void lb_plan_destroy(lb_plan *plan);
+
+/* Quantizes the weights, runs the network forward on a batch; plan->logits receives the outputs (mb, classes). `step` keys random numbers
+ * (mixers, dropout). Running statistics of batch norm are updated. */
+lb_status lb_plan_forward(lb_plan *plan, const uint8_t *pixels, uint64_t step);
+
+/* From plan->diff_logits back to all parameters: diff (nvalues) is overwritten. */
+lb_status lb_plan_backward(lb_plan *plan, uint64_t step, float *diff);
+
+/* Name of the first layer (in order) whose output is not finite, NULL if all are; after a loss that is NaN. */
+const char *lb_plan_find_bad(const lb_plan *plan);
+
+/* Starts learned parameters of weight quantizers that have no values yet. */
+lb_status lb_plan_init_weights(lb_net *net);
+
+void *lb_plan_buffer(const lb_plan *plan, int buffer);
+
+#endif

@@ -1,0 +1,487 @@
+/* Running a plan: forward and backward, step by step. */
+#include "train/plan.h"
+
+#include <math.h>
+#include <omp.h>
+
+static lb_value *value_of(const lb_plan *plan, int node) { return &plan->values[plan->root[node]]; }
+static void *data_of(const lb_plan *plan, int node) { return lb_plan_buffer(plan, value_of(plan, node)->buffer); }
+static float *param_of(const lb_plan *plan, int param) { return param < 0 ? NULL : lb_param_values(plan->net, param); }
+
+/* Rows [*first, *last) of thread `t` of `n`. */
+static void share(size_t rows, int t, int n, size_t *first, size_t *last) {
+    *first = rows * (size_t)t / (size_t)n;
+    *last = rows * ((size_t)t + 1) / (size_t)n;
+}
+
+/* A key for the random numbers of one tensor. */
+static uint64_t seed_of(const lb_plan *plan, int node) { return plan->options.seed ^ (uint64_t)(node + 1) * 0x9e3779b97f4a7c15u; }
+
+/* ---- Weights ------------------------------------------------------------------------------------------------------------ */
+
+lb_status lb_plan_init_weights(lb_net *net) {
+    for (int i = 0; i < net->nnodes; i++) {
+        lb_node *node = &net->nodes[i];
+        if ((node->op != LB_OP_CONV && node->op != LB_OP_LINEAR) || !node->quant || node->quant->initialised)
+            continue;
+        lb_quant *q = node->quant;
+        const lb_param *w = &net->params[node->param[0]];
+        if (lb_quant_nparams(&q->spec))
+            q->spec.quantizer->init(&q->spec, lb_param_values(net, node->param[0]), (int)w->dims[0], (int64_t)w->count / w->dims[0],
+                                    lb_param_values(net, q->param));
+        q->initialised = true;
+    }
+    return LB_OK;
+}
+
+static void quantize_weights(lb_plan *plan, uint64_t step) {
+    const lb_net *net = plan->net;
+    size_t stride = 0;
+    for (int i = 0; i < net->nparams; i++)
+        if (net->params[i].kind == LB_PARAM_WEIGHT)
+            stride = LB_MAX(stride, 2 * net->params[i].count);
+#pragma omp parallel for schedule(dynamic) num_threads(plan->threads)
+    for (int i = 0; i < plan->nsteps; i++) {
+        const lb_step *s = &plan->steps[i];
+        if (s->kind != LB_STEP_CONV)
+            continue;
+        const lb_node *node = &net->nodes[s->node];
+        const lb_param *w = &net->params[node->param[0]];
+        const lb_quant *q = node->quant;
+        const float *master = net->values + w->offset;
+        float *steps = plan->filter_steps + w->offset;
+        if (q)
+            lb_quant_weights_forward(q, param_of(plan, q->param), master, (int)w->dims[0], (int64_t)w->count / w->dims[0],
+                                     seed_of(plan, s->node), step, false, steps, plan->weights + w->offset,
+                                     plan->work + (size_t)omp_get_thread_num() * stride);
+        else
+            for (int64_t k = 0; k < w->dims[0]; k++)
+                steps[k] = 1;
+    }
+}
+
+static lb_status conv_forward(lb_plan *plan, lb_step *step) {
+    const lb_net *net = plan->net;
+    const lb_node *node = &net->nodes[step->node];
+    const lb_param *w = &net->params[node->param[0]];
+    const float *weights = node->quant ? plan->weights : net->values;
+    lb_value *src = value_of(plan, step->src);
+    LB_TRY(lb_conv_set_weights(step->prims, weights + w->offset));
+    LB_TRY(lb_conv_forward(step->prims, lb_plan_buffer(plan, src->buffer), lb_plan_buffer(plan, step->acc)));
+    for (int k = 0; k < node->dst.c; k++)
+        step->scale[k] = src->step * plan->filter_steps[w->offset + (size_t)k];
+    return LB_OK;
+}
+
+static lb_status conv_backward(lb_plan *plan, lb_step *step) {
+    const lb_param *w = &plan->net->params[plan->net->nodes[step->node].param[0]];
+    const lb_value *src = value_of(plan, step->src);
+    const void *diff = lb_plan_buffer(plan, step->acc);
+    if (step->workspace >= 0) { /* f32 accumulator, bf16 source */
+        size_t count = (size_t)plan->options.mb * lb_shape_count(&plan->net->nodes[step->node].dst);
+        void *narrow = lb_plan_buffer(plan, step->workspace);
+        plan->kernels->from_f32(src->type, diff, narrow, count);
+        diff = narrow;
+    }
+    LB_TRY(lb_conv_backward_weights(step->prims, lb_plan_buffer(plan, src->buffer), diff, plan->diff_weights + w->offset));
+    return step->dx >= 0 ? lb_conv_backward_data(step->prims, diff, lb_plan_buffer(plan, step->dx)) : LB_OK;
+}
+
+/* dL/du^ of every layer to dL/du of its master weights and learned parameters. */
+static void weights_backward(lb_plan *plan, uint64_t step, float *diff) {
+    const lb_net *net = plan->net;
+    size_t stride = 0;
+    for (int i = 0; i < net->nparams; i++)
+        if (net->params[i].kind == LB_PARAM_WEIGHT)
+            stride = LB_MAX(stride, 2 * net->params[i].count);
+#pragma omp parallel for schedule(dynamic) num_threads(plan->threads)
+    for (int i = 0; i < plan->nsteps; i++) {
+        const lb_step *s = &plan->steps[i];
+        if (s->kind != LB_STEP_CONV)
+            continue;
+        const lb_node *node = &net->nodes[s->node];
+        const lb_param *w = &net->params[node->param[0]];
+        const lb_quant *q = node->quant;
+        float *dw = plan->diff_weights + w->offset;
+        if (!q) {
+            memcpy(diff + w->offset, dw, w->count * sizeof *dw);
+            continue;
+        }
+        const float *steps = plan->filter_steps + w->offset;
+        int64_t fan_in = (int64_t)w->count / w->dims[0];
+        for (int64_t k = 0; k < w->dims[0]; k++) {
+            float inv = 1 / steps[k];
+            for (int64_t e = 0; e < fan_in; e++)
+                dw[k * fan_in + e] *= inv;
+        }
+        lb_quant_weights_backward(q, param_of(plan, q->param), net->values + w->offset, (int)w->dims[0], fan_in, seed_of(plan, s->node), step,
+                                  steps, dw, diff + w->offset, q->param < 0 ? NULL : diff + net->params[q->param].offset,
+                                  plan->work + (size_t)omp_get_thread_num() * stride);
+    }
+}
+
+/* ---- Norm: batch norm + add + activation + quantizer in two passes each way -------------------------------------------- */
+
+static const void *norm_x(const lb_plan *plan, const lb_step *step) {
+    return step->acc >= 0 ? lb_plan_buffer(plan, step->acc) : data_of(plan, step->src);
+}
+
+/* Real value of stored x in channel c. */
+static float scale_of(const lb_plan *plan, const lb_step *step, int c) {
+    return step->scale ? step->scale[c] : value_of(plan, step->src)->step;
+}
+
+static void add_sums(const lb_step *step, int c, int threads) {
+    size_t stride = (size_t)2 * (size_t)c + 8;
+    for (int t = 1; t < threads; t++)
+        for (size_t i = 0; i < stride; i++)
+            step->sums[i] += step->sums[(size_t)t * stride + i];
+}
+
+/* Batch statistics into step->mean and inv = 1 / sqrt(var), of real values; running statistics follow. */
+static void batch_stats(lb_plan *plan, lb_step *step, size_t rows, int c, lb_dtype type) {
+    size_t stride = (size_t)2 * (size_t)c + 8;
+    const void *x = norm_x(plan, step);
+    const lb_node *bn = &plan->net->nodes[step->bn];
+    int threads = 1;
+    memset(step->sums, 0, (size_t)plan->threads * stride * sizeof *step->sums);
+#pragma omp parallel num_threads(plan->threads)
+    {
+        size_t first, last;
+        int t = omp_get_thread_num();
+        share(rows, t, omp_get_num_threads(), &first, &last);
+        double *sums = step->sums + (size_t)t * stride;
+        plan->kernels->stats(type, x, c, first, last, sums, sums + c);
+#pragma omp single nowait
+        threads = omp_get_num_threads();
+    }
+    add_sums(step, c, threads);
+    float *running_mean = param_of(plan, bn->param[2]), *running_var = param_of(plan, bn->param[3]);
+    const float *bias = step->conv >= 0 ? param_of(plan, plan->net->nodes[step->conv].param[1]) : NULL;
+    float momentum = bn->u.bn.momentum;
+    double n = (double)rows, unbias = rows > 1 ? n / (n - 1) : 1;
+    for (int k = 0; k < c; k++) {
+        double mean = step->sums[k] / n, var = step->sums[c + k] / n - mean * mean, scale = (double)scale_of(plan, step, k);
+        var = scale * scale * (var > 0 || isnan(var) ? var : 0);
+        step->mean[k] = (float)mean; /* of x, before its scale */
+        step->inv[k] = (float)(1 / sqrt(var + (double)bn->u.bn.eps));
+        double real_mean = scale * mean + (bias ? (double)bias[k] : 0);
+        running_mean[k] += momentum * ((float)real_mean - running_mean[k]);
+        running_var[k] += momentum * ((float)(var * unbias) - running_var[k]);
+    }
+}
+
+static void norm_affine(lb_plan *plan, lb_step *step, int c) {
+    const lb_net *net = plan->net;
+    const float *bias = step->conv >= 0 ? param_of(plan, net->nodes[step->conv].param[1]) : NULL;
+    const float *gamma = step->bn >= 0 ? param_of(plan, net->nodes[step->bn].param[0]) : NULL;
+    const float *beta = step->bn >= 0 ? param_of(plan, net->nodes[step->bn].param[1]) : NULL;
+    for (int k = 0; k < c; k++) {
+        float scale = scale_of(plan, step, k);
+        step->a[k] = gamma ? gamma[k] * step->inv[k] * scale : scale;
+        step->b[k] = gamma ? beta[k] - step->a[k] * step->mean[k] : bias ? bias[k] : 0;
+        if (!gamma)
+            step->mean[k] = 0;
+    }
+}
+
+static void norm_args(const lb_plan *plan, const lb_step *step, uint64_t key, lb_norm_args *args) {
+    const lb_value *v = &plan->values[step->node];
+    *args = (lb_norm_args){.type = v->type, .c = v->c, .x = norm_x(plan, step), .a = step->a, .b = step->b,
+                           .dst = lb_plan_buffer(plan, v->buffer), .center = step->mean, .p = step->p, .q = step->q, .s = step->s};
+    args->form.step = 1;
+    if (step->residual >= 0) {
+        args->residual = data_of(plan, step->residual);
+        args->residual_step = value_of(plan, step->residual)->step;
+    }
+    if (step->act < 0)
+        return;
+    const lb_node *act = &plan->net->nodes[step->act];
+    if (act->quant) {
+        args->act = LB_NORM_QUANT;
+        lb_quant_act_form(act->quant, param_of(plan, act->quant->param), seed_of(plan, step->act), key, false, &args->form);
+    } else if (act->u.act.kind != LB_ACT_IDENTITY) {
+        args->act = LB_NORM_CLIP;
+        args->form.sur_lo = act->u.act.lo;
+        args->form.sur_hi = act->u.act.hi;
+    }
+}
+
+static void run_norm_forward(const lb_plan *plan, const lb_norm_args *args, size_t rows) {
+#pragma omp parallel num_threads(plan->threads)
+    {
+        size_t first, last;
+        share(rows, omp_get_thread_num(), omp_get_num_threads(), &first, &last);
+        plan->kernels->norm_forward(args, first, last);
+    }
+}
+
+/* First batch: the learned parameters of an activation quantizer start from what enters it. */
+static void start_quantizer(lb_plan *plan, lb_quant *q, const float *z, size_t count) {
+    q->spec.quantizer->init(&q->spec, z, 1, (int64_t)count, param_of(plan, q->param));
+    q->initialised = true;
+}
+
+static bool must_start(const lb_plan *plan, int act) {
+    const lb_quant *q = act < 0 ? NULL : plan->net->nodes[act].quant;
+    return q && lb_quant_nparams(&q->spec) && !q->initialised;
+}
+
+static lb_status norm_forward(lb_plan *plan, lb_step *step, uint64_t key) {
+    lb_value *v = &plan->values[step->node];
+    if (step->bn >= 0)
+        batch_stats(plan, step, v->rows, v->c, v->type);
+    norm_affine(plan, step, v->c);
+    lb_norm_args args;
+    if (must_start(plan, step->act)) {
+        lb_step bare = *step;
+        bare.act = -1;
+        norm_args(plan, &bare, key, &args);
+        run_norm_forward(plan, &args, v->rows);
+        plan->kernels->to_f32(v->type, args.dst, plan->calibration, v->rows * (size_t)v->c);
+        start_quantizer(plan, plan->net->nodes[step->act].quant, plan->calibration, v->rows * (size_t)v->c);
+    }
+    norm_args(plan, step, key, &args);
+    run_norm_forward(plan, &args, v->rows);
+    v->step = args.act == LB_NORM_QUANT ? args.form.step : 1;
+    return LB_OK;
+}
+
+static void collect_grads(const lb_plan *plan, const lb_value *v, float real, float stored, const void **grad, float *factor) {
+    for (int i = 0; i < v->ngrads; i++) {
+        grad[i] = lb_plan_buffer(plan, v->grad[i].buffer);
+        factor[i] = v->grad[i].real ? real : stored;
+    }
+}
+
+static void norm_params_backward(lb_plan *plan, lb_step *step, size_t rows, int c, const lb_act_form *form, float *diff) {
+    const lb_net *net = plan->net;
+    const double *sum_dz = step->sums, *sum_dz_x = step->sums + c;
+    float *dgamma = step->bn >= 0 ? diff + net->params[net->nodes[step->bn].param[0]].offset : NULL;
+    float *dbeta = step->bn >= 0 ? diff + net->params[net->nodes[step->bn].param[1]].offset : NULL;
+    int bias = step->conv >= 0 ? net->nodes[step->conv].param[1] : -1;
+    for (int k = 0; k < c; k++) {
+        double a = (double)step->a[k], n = (double)rows;
+        step->p[k] = step->a[k];
+        step->q[k] = step->s[k] = 0;
+        if (dgamma) {
+            double x_hat = (double)scale_of(plan, step, k) * (double)step->inv[k]; /* per unit of x - mean */
+            double dg = x_hat * sum_dz_x[k];
+            dgamma[k] = (float)dg;
+            dbeta[k] = (float)sum_dz[k];
+            step->q[k] = (float)(-a * x_hat * dg / n);
+            step->s[k] = (float)(-a * sum_dz[k] / n);
+        } else if (bias >= 0) {
+            diff[net->params[bias].offset + (size_t)k] = (float)sum_dz[k];
+        }
+    }
+    const lb_quant *q = step->act >= 0 ? net->nodes[step->act].quant : NULL;
+    if (q && q->param >= 0 && form->learn)
+        diff[net->params[q->param].offset] += (float)(step->sums[2 * c] * (double)form->learn_scale);
+}
+
+static void norm_backward(lb_plan *plan, lb_step *step, uint64_t key, float *diff) {
+    lb_value *v = &plan->values[step->node];
+    size_t stride = (size_t)2 * (size_t)v->c + 8;
+    lb_norm_args args;
+    norm_args(plan, step, key, &args);
+    args.ngrads = v->ngrads;
+    collect_grads(plan, v, 1, 1 / v->step, args.grad, args.factor);
+    args.dz = lb_plan_buffer(plan, step->dz);
+    int threads = 1;
+    memset(step->sums, 0, (size_t)plan->threads * stride * sizeof *step->sums);
+#pragma omp parallel num_threads(plan->threads)
+    {
+        size_t first, last;
+        int t = omp_get_thread_num();
+        share(v->rows, t, omp_get_num_threads(), &first, &last);
+        double *sums = step->sums + (size_t)t * stride;
+        plan->kernels->norm_backward(&args, first, last, sums, sums + v->c, sums + 2 * v->c);
+#pragma omp single nowait
+        threads = omp_get_num_threads();
+    }
+    add_sums(step, v->c, threads);
+    norm_params_backward(plan, step, v->rows, v->c, &args.form, diff);
+    if (step->acc < 0 && step->dx < 0)
+        return;
+    args.dx = lb_plan_buffer(plan, step->acc >= 0 ? step->acc : step->dx);
+#pragma omp parallel num_threads(plan->threads)
+    {
+        size_t first, last;
+        share(v->rows, omp_get_thread_num(), omp_get_num_threads(), &first, &last);
+        plan->kernels->norm_backward_x(&args, first, last);
+    }
+}
+
+/* ---- The other steps ------------------------------------------------------------------------------------------------------ */
+
+static void input_forward(lb_plan *plan, lb_step *step, const uint8_t *pixels, uint64_t key) {
+    lb_value *v = &plan->values[step->node];
+    int c = v->c;
+    size_t count = v->rows * (size_t)c;
+    float table[4 * 256];
+    for (int k = 0; k < c; k++) {
+        float a = (float)(1 / (255.0 * (double)plan->std[k])), b = (float)(-(double)plan->mean[k] / (double)plan->std[k]);
+        for (int p = 0; p < 256; p++)
+            table[k * 256 + p] = (float)p * a + b;
+    }
+    if (must_start(plan, step->act)) {
+        for (size_t i = 0; i < count; i++)
+            plan->calibration[i] = table[i % (size_t)c * 256 + pixels[i]];
+        start_quantizer(plan, plan->net->nodes[step->act].quant, plan->calibration, count);
+    }
+    if (step->act >= 0) {
+        const lb_quant *q = plan->net->nodes[step->act].quant;
+        lb_act_form form;
+        lb_quant_act_form(q, param_of(plan, q->param), seed_of(plan, step->act), key, false, &form);
+        for (int i = 0; i < c * 256; i++)
+            table[i] = lb_act_forward_ref(&form, table[i]);
+        v->step = form.step;
+    }
+    uint16_t narrow[4 * 256];
+    plan->kernels->from_f32(LB_BF16, table, narrow, (size_t)c * 256);
+    uint32_t *wide_dst = lb_plan_buffer(plan, v->buffer);
+    uint16_t *narrow_dst = lb_plan_buffer(plan, v->buffer);
+    float *dst = (float *)wide_dst;
+#pragma omp parallel for num_threads(plan->threads)
+    for (size_t row = 0; row < v->rows; row++)
+        for (int k = 0; k < c; k++) {
+            size_t i = row * (size_t)c + (size_t)k;
+            if (v->type == LB_F32)
+                dst[i] = table[k * 256 + pixels[i]];
+            else
+                narrow_dst[i] = narrow[k * 256 + pixels[i]];
+        }
+}
+
+/* Multiplies by 1 / (1 - ratio) or 0; the same numbers forward and backward. */
+static void dropout(const lb_plan *plan, const lb_step *step, const lb_value *v, uint64_t key, const void *src, void *dst) {
+    float ratio = plan->net->nodes[step->node].u.dropout.ratio, keep = 1 / (1 - ratio);
+    size_t count = v->rows * (size_t)v->c;
+    uint64_t seed = seed_of(plan, step->node);
+#pragma omp parallel for num_threads(plan->threads)
+    for (size_t block = 0; block < (count + 63) / 64; block++) {
+        float values[64];
+        size_t at = block * 64, n = LB_MIN((size_t)64, count - at), bytes = lb_dtype_size(v->type);
+        plan->kernels->to_f32(v->type, (const unsigned char *)src + at * bytes, values, n);
+        for (size_t i = 0; i < n; i += 4) {
+            uint32_t bits[4];
+            lb_rng4(seed, LB_RNG_DROPOUT, key, at + i, bits);
+            for (size_t k = i; k < LB_MIN(i + 4, n); k++)
+                values[k] *= lb_uniform(bits[k - i]) < ratio ? 0 : keep;
+        }
+        plan->kernels->from_f32(v->type, values, (unsigned char *)dst + at * bytes, n);
+    }
+}
+
+/* dst[y][x][c] = src[y * stride][x * stride][c] for c < ic, else 0; backward the other way round. */
+static void shortcut_pad(const lb_plan *plan, const lb_step *step, size_t bytes, bool backward, const void *from, void *to) {
+    const lb_node *node = &plan->net->nodes[step->node];
+    const lb_shape *s = lb_src_shape(plan->net, node, 0), *d = &node->dst;
+    int stride = node->u.shortcutpad.stride;
+    size_t src_row = (size_t)s->c * bytes, dst_row = (size_t)d->c * bytes;
+    size_t to_bytes = (size_t)plan->options.mb * lb_shape_count(backward ? s : d) * bytes;
+    memset(to, 0, to_bytes);
+#pragma omp parallel for num_threads(plan->threads)
+    for (int n = 0; n < plan->options.mb; n++)
+        for (int y = 0; y < d->h; y++)
+            for (int x = 0; x < d->w; x++) {
+                size_t si = (((size_t)n * (size_t)s->h + (size_t)(y * stride)) * (size_t)s->w + (size_t)(x * stride)) * src_row;
+                size_t di = (((size_t)n * (size_t)d->h + (size_t)y) * (size_t)d->w + (size_t)x) * dst_row;
+                memcpy((unsigned char *)to + (backward ? si : di), (const unsigned char *)from + (backward ? di : si), src_row);
+            }
+}
+
+static lb_status plain_forward(lb_plan *plan, lb_step *step, uint64_t key) {
+    lb_value *v = &plan->values[step->node];
+    const void *src = data_of(plan, step->src);
+    void *dst = lb_plan_buffer(plan, v->buffer);
+    v->step = value_of(plan, step->src)->step;
+    if (step->kind == LB_STEP_POOL)
+        return lb_pool_forward(step->pool, src, dst, step->workspace >= 0 ? lb_plan_buffer(plan, step->workspace) : NULL);
+    if (step->kind == LB_STEP_DROPOUT)
+        dropout(plan, step, v, key, src, dst);
+    else
+        shortcut_pad(plan, step, lb_dtype_size(v->type), false, src, dst);
+    return LB_OK;
+}
+
+static lb_status plain_backward(lb_plan *plan, lb_step *step, uint64_t key) {
+    lb_value *v = &plan->values[step->node];
+    const void *grad[LB_MAX_GRADS];
+    float factor[LB_MAX_GRADS];
+    void *sum = lb_plan_buffer(plan, step->grad), *dx = lb_plan_buffer(plan, step->dx);
+    collect_grads(plan, v, v->step, 1, grad, factor); /* all in stored units */
+#pragma omp parallel num_threads(plan->threads)
+    {
+        size_t first, last;
+        share(v->rows * (size_t)v->c, omp_get_thread_num(), omp_get_num_threads(), &first, &last);
+        plan->kernels->sum(v->type, v->ngrads, grad, factor, sum, first, last);
+    }
+    if (step->kind == LB_STEP_POOL)
+        return lb_pool_backward(step->pool, sum, dx, step->workspace >= 0 ? lb_plan_buffer(plan, step->workspace) : NULL);
+    if (step->kind == LB_STEP_DROPOUT)
+        dropout(plan, step, v, key, sum, dx);
+    else
+        shortcut_pad(plan, step, lb_dtype_size(v->type), true, sum, dx);
+    return LB_OK;
+}
+
+/* ---- All of it --------------------------------------------------------------------------------------------------------------- */
+
+lb_status lb_plan_forward(lb_plan *plan, const uint8_t *pixels, uint64_t key) {
+    quantize_weights(plan, key);
+    for (int i = 0; i < plan->nsteps; i++) {
+        lb_step *step = &plan->steps[i];
+        if (step->kind == LB_STEP_INPUT)
+            input_forward(plan, step, pixels, key);
+        else if (step->kind == LB_STEP_CONV)
+            LB_TRY(conv_forward(plan, step));
+        else if (step->kind == LB_STEP_NORM)
+            LB_TRY(norm_forward(plan, step, key));
+        else
+            LB_TRY(plain_forward(plan, step, key));
+    }
+    const lb_value *output = value_of(plan, plan->net->nnodes - 1);
+    size_t count = output->rows * (size_t)output->c;
+    plan->kernels->to_f32(output->type, lb_plan_buffer(plan, output->buffer), plan->logits, count);
+    for (size_t i = 0; output->step != 1 && i < count; i++)
+        plan->logits[i] *= output->step;
+    return LB_OK;
+}
+
+lb_status lb_plan_backward(lb_plan *plan, uint64_t key, float *diff) {
+    const lb_value *output = value_of(plan, plan->net->nnodes - 1);
+    memset(diff, 0, plan->net->nvalues * sizeof *diff);
+    plan->kernels->from_f32(output->type, plan->diff_logits, lb_plan_buffer(plan, plan->diff_output), output->rows * (size_t)output->c);
+    for (int i = plan->nsteps - 1; i >= 0; i--) {
+        lb_step *step = &plan->steps[i];
+        if (step->kind == LB_STEP_CONV)
+            LB_TRY(conv_backward(plan, step));
+        else if (step->kind == LB_STEP_NORM && step->dz >= 0)
+            norm_backward(plan, step, key, diff);
+        else if (step->kind != LB_STEP_INPUT && step->kind != LB_STEP_NORM && step->grad >= 0)
+            LB_TRY(plain_backward(plan, step, key));
+    }
+    weights_backward(plan, key, diff);
+    return LB_OK;
+}
+
+static bool finite_all(const float *values, int count) {
+    for (int i = 0; i < count; i++)
+        if (!isfinite(values[i]))
+            return false;
+    return true;
+}
+
+const char *lb_plan_find_bad(const lb_plan *plan) {
+    for (int i = 0; i < plan->nsteps; i++) {
+        const lb_step *step = &plan->steps[i];
+        if (step->kind != LB_STEP_NORM)
+            continue;
+        int c = plan->net->nodes[step->node].dst.c;
+        if (!finite_all(step->a, c) || !finite_all(step->b, c))
+            return plan->net->nodes[step->conv >= 0 ? step->conv : step->node].name;
+    }
+    return NULL;
+}

@@ -1,0 +1,260 @@
+#include "train/simd/eval_kernels.h"
+
+#include <math.h>
+
+#if defined(LB_ISA_avx512)
+#include <immintrin.h>
+#endif
+
+#define CAT_(a, b) a##b
+#define CAT(a, b) CAT_(a, b)
+
+/* ---- Loads and stores ---------------------------------------------------------------------------------------------- */
+
+#define CONVERT(name, from, to)                                                                                                                \
+    static void name(const from *src, int n, to *dst) {                                                                                        \
+        for (int i = 0; i < n; i++)                                                                                                            \
+            dst[i] = (to)src[i];                                                                                                               \
+    }
+CONVERT(load_u8, uint8_t, int32_t)
+CONVERT(load_s8, int8_t, int32_t)
+CONVERT(load_whole, float, int32_t)
+CONVERT(store_u8, int32_t, uint8_t)
+CONVERT(store_s8, int32_t, int8_t)
+
+/* ---- Integers ------------------------------------------------------------------------------------------------------ */
+
+static inline int32_t saturate(int64_t y) { return y > INT32_MAX ? INT32_MAX : y < INT32_MIN ? INT32_MIN : (int32_t)y; }
+
+#if defined(LB_ISA_avx512)
+static inline __m512i widen(const int32_t *p, __mmask8 mask) { return _mm512_cvtepi32_epi64(_mm256_maskz_loadu_epi32(mask, p)); }
+static inline __mmask8 tail(int n) { return (__mmask8)(n >= 8 ? 0xff : (1u << n) - 1); }
+
+static void requant(int32_t *v, int n, const int32_t *mul, const int64_t *add, const int64_t *shift) {
+    for (int i = 0; i < n; i += 8) {
+        const __mmask8 mask = tail(n - i);
+        __m512i y = _mm512_mul_epi32(widen(v + i, mask), widen(mul + i, mask));
+        y = _mm512_add_epi64(y, _mm512_maskz_loadu_epi64(mask, add + i));
+        y = _mm512_srav_epi64(y, _mm512_maskz_loadu_epi64(mask, shift + i));
+        _mm256_mask_storeu_epi32(v + i, mask, _mm512_cvtsepi64_epi32(y));
+    }
+}
+
+static void requant1(int32_t *v, int n, lbrt_requant r) {
+    const __m512i mul = _mm512_set1_epi64(r.mul), add = _mm512_set1_epi64(r.add);
+    const __m128i shift = _mm_cvtsi32_si128(r.shift);
+    for (int i = 0; i < n; i += 8) {
+        const __mmask8 mask = tail(n - i);
+        const __m512i y = _mm512_add_epi64(_mm512_mul_epi32(widen(v + i, mask), mul), add);
+        _mm256_mask_storeu_epi32(v + i, mask, _mm512_cvtsepi64_epi32(_mm512_sra_epi64(y, shift)));
+    }
+}
+#else
+static void requant(int32_t *v, int n, const int32_t *mul, const int64_t *add, const int64_t *shift) {
+    for (int i = 0; i < n; i++)
+        v[i] = saturate(((int64_t)v[i] * mul[i] + add[i]) >> shift[i]);
+}
+
+static void requant1(int32_t *v, int n, lbrt_requant r) {
+    for (int i = 0; i < n; i++)
+        v[i] = saturate(((int64_t)v[i] * r.mul + r.add) >> r.shift);
+}
+#endif
+
+static void add(int32_t *v, const int32_t *w, int n) {
+    for (int i = 0; i < n; i++) {
+        /* Wraps, and where both signs differ from the sum's, takes the end of the range on that side. */
+        const uint32_t a = (uint32_t)v[i], b = (uint32_t)w[i], sum = a + b;
+        const uint32_t end = (a >> 31) + (uint32_t)INT32_MAX;
+        v[i] = (int32_t)((((a ^ sum) & (b ^ sum)) >> 31) ? end : sum);
+    }
+}
+
+static void clamp(int32_t *v, int n, int32_t lo, int32_t hi) {
+    for (int i = 0; i < n; i++) {
+        const int32_t t = v[i] < lo ? lo : v[i];
+        v[i] = t > hi ? hi : t;
+    }
+}
+
+static void sign(int32_t *v, int n) {
+    for (int i = 0; i < n; i++)
+        v[i] = v[i] >= 0 ? 1 : -1;
+}
+
+static void merge(const int32_t *halves, int64_t pixels, int c, int32_t *dst) {
+    for (int64_t p = 0; p < pixels; p++, halves += 2 * c, dst += c)
+        for (int i = 0; i < c; i++)
+            dst[i] = 16 * halves[i] + halves[c + i];
+}
+
+static void merge_whole(const float *halves, int64_t pixels, int c, int32_t *dst) {
+    for (int64_t p = 0; p < pixels; p++, halves += 2 * c, dst += c)
+        for (int i = 0; i < c; i++)
+            dst[i] = 16 * (int32_t)halves[i] + (int32_t)halves[c + i];
+}
+
+/* ---- Floats -------------------------------------------------------------------------------------------------------- */
+
+static void pixels(const uint8_t *src, int n, const float *scale, const float *offset, float *f) {
+    for (int i = 0; i < n; i++)
+        f[i] = (float)src[i] * scale[i] + offset[i];
+}
+
+static void to_float(const int32_t *v, int n, const float *step, float *f) {
+    for (int i = 0; i < n; i++)
+        f[i] = (float)v[i] * step[i];
+}
+
+static void to_float1(const int32_t *v, int n, float step, float *f) {
+    for (int i = 0; i < n; i++)
+        f[i] = (float)v[i] * step;
+}
+
+static void affine(float *f, int n, const float *scale, const float *offset) {
+    for (int i = 0; i < n; i++)
+        f[i] = f[i] * scale[i] + offset[i];
+}
+
+static void add_f32(float *f, const float *g, int n) {
+    for (int i = 0; i < n; i++)
+        f[i] += g[i];
+}
+
+static void clamp_f32(float *f, int n, float lo, float hi) {
+    for (int i = 0; i < n; i++) { /* NaN stays */
+        const float t = f[i] < lo ? lo : f[i];
+        f[i] = t > hi ? hi : t;
+    }
+}
+
+static void code_f32(const float *f, int n, float inv_step, float lo, float hi, int32_t *v) {
+    for (int i = 0; i < n; i++) { /* NaN becomes lo */
+        float t = rintf(f[i] * inv_step);
+        t = t > lo ? t : lo;
+        v[i] = (int32_t)(t < hi ? t : hi);
+    }
+}
+
+static void sign_f32(const float *f, int n, int32_t *v) {
+    for (int i = 0; i < n; i++)
+        v[i] = f[i] >= 0 ? 1 : -1;
+}
+
+static void fixed_f32(const float *f, int n, int32_t *v) {
+    for (int i = 0; i < n; i++) {
+        const float t = rintf(f[i] * 65536.0f);
+        v[i] = t >= 0x1p31f ? INT32_MAX : t >= -0x1p31f ? (int32_t)t : INT32_MIN;
+    }
+}
+
+/* ---- Convolution in order ------------------------------------------------------------------------------------------ */
+
+typedef float lanes __attribute__((vector_size(4 * LB_ORDERED_LANES), aligned(4), may_alias));
+
+/* `tile` neighbouring output pixels of one block of 16 channels; rows y0..y1 and columns x0..x1 of the kernel are inside the image. */
+#define TILED(tile)                                                                                                                            \
+    static inline void CAT(tile_, tile)(const lb_ordered_conv *conv, const float *src, int64_t origin, const float *weights, int y0, int y1,   \
+                                        int x0, int x1, int count, float *dst) {                                                               \
+        const int icg = conv->ic / conv->groups, step = conv->sw * conv->ic;                                                                   \
+        lanes acc[tile];                                                                                                                       \
+        for (int t = 0; t < tile; t++)                                                                                                         \
+            acc[t] = (lanes){0};                                                                                                               \
+        for (int ky = y0; ky < y1; ky++) {                                                                                                     \
+            for (int kx = x0; kx < x1; kx++) {                                                                                                 \
+                const float *s = src + (origin + ((int64_t)ky * conv->iw + kx) * conv->ic);                                                    \
+                const float *w = weights + (int64_t)(ky * conv->kw + kx) * icg * LB_ORDERED_LANES;                                             \
+                for (int i = 0; i < icg; i++, w += LB_ORDERED_LANES)                                                                           \
+                    for (int t = 0; t < tile; t++)                                                                                             \
+                        acc[t] += s[t * step + i] * *(const lanes *)(const void *)w;                                                           \
+            }                                                                                                                                  \
+        }                                                                                                                                      \
+        for (int t = 0; t < tile; t++)                                                                                                         \
+            for (int j = 0; j < count; j++)                                                                                                    \
+                dst[t * conv->oc + j] = acc[t][j];                                                                                             \
+    }
+TILED(1)
+TILED(4)
+
+static void conv_row(const lb_ordered_conv *conv, const float *src, const float *weights, int y, int count, float *dst) {
+    const int top = y * conv->sh - conv->pt;
+    const int y0 = top < 0 ? -top : 0, y1 = top + conv->kh > conv->ih ? conv->ih - top : conv->kh;
+    for (int x = 0; x < conv->ow;) {
+        const int left = x * conv->sw - conv->pl, last = left + 3 * conv->sw;
+        const int64_t origin = ((int64_t)top * conv->iw + left) * conv->ic; /* outside of the image where the window begins outside */
+        if (x + 4 <= conv->ow && left >= 0 && last + conv->kw <= conv->iw) {
+            tile_4(conv, src, origin, weights, y0, y1, 0, conv->kw, count, dst + x * conv->oc);
+            x += 4;
+            continue;
+        }
+        const int x0 = left < 0 ? -left : 0, x1 = left + conv->kw > conv->iw ? conv->iw - left : conv->kw;
+        tile_1(conv, src, origin, weights, y0, y1, x0, x1, count, dst + x * conv->oc);
+        x++;
+    }
+}
+
+static void conv_ordered(const lb_ordered_conv *conv, const float *src, float *dst) {
+    const int icg = conv->ic / conv->groups, ocg = conv->oc / conv->groups, blocks = (ocg + LB_ORDERED_LANES - 1) / LB_ORDERED_LANES;
+    const int64_t block_size = (int64_t)conv->kh * conv->kw * icg * LB_ORDERED_LANES;
+    for (int g = 0; g < conv->groups; g++) {
+        for (int b = 0; b < blocks; b++) {
+            const float *weights = conv->weights + ((int64_t)g * blocks + b) * block_size;
+            const int first = b * LB_ORDERED_LANES, count = ocg - first < LB_ORDERED_LANES ? ocg - first : LB_ORDERED_LANES;
+            for (int y = 0; y < conv->oh; y++)
+                conv_row(conv, src + g * icg, weights, y, count, dst + (int64_t)y * conv->ow * conv->oc + g * ocg + first);
+        }
+    }
+}
+
+/* ---- Pooling ------------------------------------------------------------------------------------------------------- */
+
+/* For each output pixel and block of channels, `first` then `each` window position inside the image, then `last`. */
+#define CHANNELS 64
+#define POOL(name, from, to, acc_type, init, each, last)                                                                                       \
+    static void name(const lb_eval_pool *pool, const from *src, to *dst) {                                                                     \
+        for (int y = 0; y < pool->oh; y++) {                                                                                                   \
+            for (int x = 0; x < pool->ow; x++) {                                                                                               \
+                const int top = y * pool->sh - pool->pt, left = x * pool->sw - pool->pl;                                                       \
+                const int y0 = top < 0 ? 0 : top, y1 = top + pool->kh > pool->ih ? pool->ih : top + pool->kh;                                  \
+                const int x0 = left < 0 ? 0 : left, x1 = left + pool->kw > pool->iw ? pool->iw : left + pool->kw;                              \
+                for (int c = 0; c < pool->c; c += CHANNELS) {                                                                                  \
+                    const int n = pool->c - c < CHANNELS ? pool->c - c : CHANNELS;                                                             \
+                    acc_type acc[CHANNELS];                                                                                                    \
+                    for (int i = 0; i < n; i++)                                                                                                \
+                        acc[i] = init;                                                                                                         \
+                    for (int iy = y0; iy < y1; iy++)                                                                                           \
+                        for (int ix = x0; ix < x1; ix++) {                                                                                     \
+                            const from *s = src + ((int64_t)iy * pool->iw + ix) * pool->c + c;                                                 \
+                            for (int i = 0; i < n; i++)                                                                                        \
+                                acc[i] = each;                                                                                                 \
+                        }                                                                                                                      \
+                    to *d = dst + ((int64_t)y * pool->ow + x) * pool->c + c;                                                                   \
+                    for (int i = 0; i < n; i++)                                                                                                \
+                        d[i] = last;                                                                                                           \
+                }                                                                                                                              \
+            }                                                                                                                                  \
+        }                                                                                                                                      \
+    }
+#define GREATER (s[i] > acc[i] ? s[i] : acc[i])
+POOL(max_u8, uint8_t, uint8_t, uint8_t, 0, GREATER, acc[i])
+POOL(max_s8, int8_t, int8_t, int8_t, INT8_MIN, GREATER, acc[i])
+POOL(max_i32, int32_t, int32_t, int32_t, INT32_MIN, GREATER, acc[i])
+POOL(max_f32, float, float, float, -INFINITY, GREATER, acc[i])
+POOL(sum_u8, uint8_t, int32_t, int32_t, 0, acc[i] + s[i], acc[i])
+POOL(sum_s8, int8_t, int32_t, int32_t, 0, acc[i] + s[i], acc[i])
+POOL(sum_i32, int32_t, int32_t, int64_t, 0, acc[i] + s[i], saturate(acc[i]))
+POOL(sum_f32, float, float, float, 0, acc[i] + s[i], acc[i])
+
+extern const lb_eval_kernels CAT(lb_eval_kernels_, LB_ISA);
+#define STRING_(a) #a
+#define STRING(a) STRING_(a)
+const lb_eval_kernels CAT(lb_eval_kernels_, LB_ISA) = {
+    .name = STRING(LB_ISA),
+    .load_u8 = load_u8, .load_s8 = load_s8, .load_whole = load_whole, .store_u8 = store_u8, .store_s8 = store_s8,
+    .requant = requant, .requant1 = requant1, .add = add, .clamp = clamp, .sign = sign, .merge = merge, .merge_whole = merge_whole,
+    .pixels = pixels, .to_float = to_float, .to_float1 = to_float1, .affine = affine, .add_f32 = add_f32, .clamp_f32 = clamp_f32,
+    .code_f32 = code_f32, .sign_f32 = sign_f32, .fixed_f32 = fixed_f32,
+    .conv_ordered = conv_ordered,
+    .max_u8 = max_u8, .max_s8 = max_s8, .max_i32 = max_i32, .max_f32 = max_f32,
+    .sum_u8 = sum_u8, .sum_s8 = sum_s8, .sum_i32 = sum_i32, .sum_f32 = sum_f32,
+};

@@ -1,0 +1,248 @@
+/* The fused norm step (kernels.h): batch statistics, affine + residual + activation or quantizer, and their backward. */
+#include "train/simd/kernels.h"
+#include "train/simd/vec.h"
+
+#include <math.h>
+
+/* Rows are walked in tiles that stay in the first-level cache, channels outermost inside a tile, so that per-channel numbers stay in
+ * registers and f32 sums stay short before they go to doubles. */
+LB_INLINE size_t tile_rows(lb_dtype type, int c) {
+    size_t rows = 12288 / ((size_t)c * lb_dtype_size(type));
+    return rows < 1 ? 1 : rows > 256 ? 256 : rows;
+}
+
+#define FOR_TILES(type, c, first, last)                                                                                    \
+    for (size_t t0 = (first), step_ = tile_rows(type, c), t1; t0 < (last) && (t1 = LB_MIN(t0 + step_, (last)), 1); t0 = t1)
+
+LB_INLINE void stats(lb_dtype type, const void *x, int c, size_t first, size_t last, double *sum, double *sum_sq) {
+    FOR_TILES(type, c, first, last) {
+        for (int c0 = 0; c0 < c; c0 += LANES) {
+            int n = LB_MIN(LANES, c - c0);
+            vec s = v_set(0), q = v_set(0);
+            for (size_t row = t0; row < t1; row++) {
+                vec v = v_load(type, x, row * (size_t)c + (size_t)c0, n);
+                s = v_add(s, v);
+                q = v_add(q, v_mul(v, v));
+            }
+            v_add_to(sum + c0, n, s);
+            v_add_to(sum_sq + c0, n, q);
+        }
+    }
+}
+
+static void LB_NAME(lb_stats)(lb_dtype type, const void *x, int c, size_t first, size_t last, double *sum, double *sum_sq) {
+    if (type == LB_F32)
+        stats(LB_F32, x, c, first, last, sum, sum_sq);
+    else
+        stats(LB_BF16, x, c, first, last, sum, sum_sq);
+}
+
+/* The variants worth their own code; MIX holds every mixer value, MIX's generality costs a little. */
+typedef enum lb_mode { MODE_NONE, MODE_CLIP, MODE_CODE, MODE_LSQ, MODE_PACT, MODE_SIGN, MODE_MIX } lb_mode;
+
+static lb_mode mode_of(const lb_norm_args *args) {
+    if (args->act != LB_NORM_QUANT)
+        return args->act == LB_NORM_NONE ? MODE_NONE : MODE_CLIP;
+    const lb_act_form *f = &args->form;
+    if (f->m != 1)
+        return MODE_MIX;
+    return f->sign ? MODE_SIGN : f->learn == 2 ? MODE_LSQ : f->learn == 1 ? MODE_PACT : MODE_CODE;
+}
+
+LB_INLINE vec code_of(const lb_act_form *f, bool sign, vec z, vec inv_step) {
+    if (sign)
+        return v_select(v_ge(z, v_set(0)), v_set(1), v_set(-1));
+    return v_rint(v_clip(v_mul(z, inv_step), v_set(f->lo), v_set(f->hi)));
+}
+
+LB_INLINE vec z_of(const lb_norm_args *args, lb_dtype type, bool residual, size_t at, int n, vec x, vec a, vec b) {
+    vec z = v_add(v_mul(a, x), b);
+    if (residual)
+        z = v_add(z, v_mul(v_load(type, args->residual, at, n), v_set(args->residual_step)));
+    return z;
+}
+
+LB_INLINE void forward(const lb_norm_args *args, lb_dtype type, lb_mode mode, bool residual, size_t first, size_t last) {
+    const lb_act_form *f = &args->form;
+    int c = args->c;
+    vec inv_step = v_set(1 / f->step), lo = v_set(f->sur_lo), hi = v_set(f->sur_hi);
+    FOR_TILES(type, c, first, last) {
+        for (int c0 = 0; c0 < c; c0 += LANES) {
+            int n = LB_MIN(LANES, c - c0);
+            vec a = v_load_f32(args->a + c0, n), b = v_load_f32(args->b + c0, n);
+            for (size_t row = t0; row < t1; row++) {
+                size_t at = row * (size_t)c + (size_t)c0;
+                vec z = z_of(args, type, residual, at, n, v_load(type, args->x, at, n), a, b);
+                vec d = z;
+                if (mode == MODE_CLIP)
+                    d = v_clip(z, lo, hi);
+                else if (mode == MODE_MIX)
+                    d = v_add(v_mul(v_mul(v_set(1 - f->m), v_clip(z, lo, hi)), inv_step),
+                              v_mul(v_set(f->m), code_of(f, f->sign, z, inv_step)));
+                else if (mode != MODE_NONE)
+                    d = code_of(f, mode == MODE_SIGN, z, inv_step);
+                v_store(type, args->dst, at, n, d);
+            }
+        }
+    }
+}
+
+LB_INLINE vec one_inside(vec z, float lo, float hi) {
+    return v_select(v_and(v_gt(z, v_set(lo)), v_gt(v_set(hi), z)), v_set(1), v_set(0));
+}
+
+LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, bool residual, size_t first, size_t last, double *sum_dz,
+                        double *sum_dz_x, double *learn) {
+    const lb_act_form *f = &args->form;
+    int c = args->c, learns = mode == MODE_LSQ ? 2 : mode == MODE_PACT ? 1 : mode == MODE_MIX ? f->learn : 0;
+    vec inv_step = v_set(1 / f->step);
+    FOR_TILES(type, c, first, last) {
+        vec tile_learn = v_set(0);
+        for (int c0 = 0; c0 < c; c0 += LANES) {
+            int n = LB_MIN(LANES, c - c0);
+            vec a = v_load_f32(args->a + c0, n), b = v_load_f32(args->b + c0, n), center = v_load_f32(args->center + c0, n);
+            vec s = v_set(0), sx = v_set(0);
+            for (size_t row = t0; row < t1; row++) {
+                size_t at = row * (size_t)c + (size_t)c0;
+                vec g = v_mul(v_load(type, args->grad[0], at, n), v_set(args->factor[0]));
+                for (int i = 1; i < args->ngrads; i++)
+                    g = v_add(g, v_mul(v_load(type, args->grad[i], at, n), v_set(args->factor[i])));
+                vec x = v_load(type, args->x, at, n), dz = g;
+                if (mode != MODE_NONE) {
+                    vec z = z_of(args, type, residual, at, n, x, a, b);
+                    if (mode == MODE_CLIP) {
+                        dz = v_mul(g, one_inside(z, f->sur_lo, f->sur_hi));
+                    } else {
+                        vec slope = v_mul(v_set(f->m), one_inside(z, f->pass_lo, f->pass_hi));
+                        if (mode == MODE_MIX)
+                            slope = v_add(slope, v_mul(v_set(1 - f->m), one_inside(z, f->sur_lo, f->sur_hi)));
+                        dz = v_mul(g, slope);
+                        if (learns == 2) { /* LSQ: code - z / step inside, the code at the ends */
+                            vec u = v_mul(z, inv_step), code = v_rint(v_clip(u, v_set(f->lo), v_set(f->hi)));
+                            lb_mask inside = v_and(v_gt(u, v_set(f->lo)), v_gt(v_set(f->hi), u));
+                            vec d = v_select(inside, v_sub(code, u), code);
+                            if (f->sign)
+                                d = code_of(f, true, z, inv_step);
+                            tile_learn = v_add(tile_learn, v_mul(g, d));
+                        } else if (learns == 1) { /* PACT: 1 above the clip */
+                            tile_learn = v_add(tile_learn, v_select(v_ge(z, v_set(f->hi * f->step)), g, v_set(0)));
+                        }
+                    }
+                }
+                s = v_add(s, dz);
+                sx = v_add(sx, v_mul(dz, v_sub(x, center)));
+                v_store(type, args->dz, at, n, dz);
+            }
+            v_add_to(sum_dz + c0, n, s);
+            v_add_to(sum_dz_x + c0, n, sx);
+        }
+        if (learns) {
+            double lanes[LANES] = {0};
+            v_add_to(lanes, LANES, tile_learn);
+            for (int i = 0; i < LANES; i++)
+                *learn += lanes[i] * (double)f->m;
+        }
+    }
+}
+
+LB_INLINE void backward_x(const lb_norm_args *args, lb_dtype type, size_t first, size_t last) {
+    int c = args->c;
+    FOR_TILES(type, c, first, last) {
+        for (int c0 = 0; c0 < c; c0 += LANES) {
+            int n = LB_MIN(LANES, c - c0);
+            vec p = v_load_f32(args->p + c0, n), q = v_load_f32(args->q + c0, n), s = v_load_f32(args->s + c0, n);
+            vec center = v_load_f32(args->center + c0, n);
+            for (size_t row = t0; row < t1; row++) {
+                size_t at = row * (size_t)c + (size_t)c0;
+                vec dz = v_load(type, args->dz, at, n), x = v_sub(v_load(type, args->x, at, n), center);
+                v_store(type, args->dx, at, n, v_add(v_add(v_mul(p, dz), v_mul(q, x)), s));
+            }
+        }
+    }
+}
+
+/* Calls an always-inlined body with constants for type, mode and residual, so that each combination is its own loop. */
+#define WITH_RESIDUAL(body, type, mode, ...)     \
+    if (args->residual)                          \
+        body(args, type, mode, true, __VA_ARGS__); \
+    else                                         \
+        body(args, type, mode, false, __VA_ARGS__);
+#define WITH_MODE(body, type, ...)                                                     \
+    switch (mode_of(args)) {                                                           \
+    case MODE_NONE: WITH_RESIDUAL(body, type, MODE_NONE, __VA_ARGS__) break;           \
+    case MODE_CLIP: WITH_RESIDUAL(body, type, MODE_CLIP, __VA_ARGS__) break;           \
+    case MODE_CODE: WITH_RESIDUAL(body, type, MODE_CODE, __VA_ARGS__) break;           \
+    case MODE_LSQ: WITH_RESIDUAL(body, type, MODE_LSQ, __VA_ARGS__) break;             \
+    case MODE_PACT: WITH_RESIDUAL(body, type, MODE_PACT, __VA_ARGS__) break;           \
+    case MODE_SIGN: WITH_RESIDUAL(body, type, MODE_SIGN, __VA_ARGS__) break;           \
+    case MODE_MIX: WITH_RESIDUAL(body, type, MODE_MIX, __VA_ARGS__) break;             \
+    }
+
+static void LB_NAME(lb_norm_forward)(const lb_norm_args *args, size_t first, size_t last) {
+    if (args->type == LB_F32) {
+        WITH_MODE(forward, LB_F32, first, last)
+    } else {
+        WITH_MODE(forward, LB_BF16, first, last)
+    }
+}
+
+static void LB_NAME(lb_norm_backward)(const lb_norm_args *args, size_t first, size_t last, double *sum_dz, double *sum_dz_x, double *learn) {
+    if (args->type == LB_F32) {
+        WITH_MODE(backward, LB_F32, first, last, sum_dz, sum_dz_x, learn)
+    } else {
+        WITH_MODE(backward, LB_BF16, first, last, sum_dz, sum_dz_x, learn)
+    }
+}
+
+static void LB_NAME(lb_norm_backward_x)(const lb_norm_args *args, size_t first, size_t last) {
+    if (args->type == LB_F32)
+        backward_x(args, LB_F32, first, last);
+    else
+        backward_x(args, LB_BF16, first, last);
+}
+
+LB_INLINE void sum(lb_dtype type, int n, const void *const *grad, const float *factor, void *dst, size_t first, size_t last) {
+    for (size_t at = first; at < last; at += LANES) {
+        int lanes = (int)LB_MIN((size_t)LANES, last - at);
+        vec g = v_mul(v_load(type, grad[0], at, lanes), v_set(factor[0]));
+        for (int i = 1; i < n; i++)
+            g = v_add(g, v_mul(v_load(type, grad[i], at, lanes), v_set(factor[i])));
+        v_store(type, dst, at, lanes, g);
+    }
+}
+
+static void LB_NAME(lb_sum)(lb_dtype type, int n, const void *const *grad, const float *factor, void *dst, size_t first, size_t last) {
+    if (type == LB_F32)
+        sum(LB_F32, n, grad, factor, dst, first, last);
+    else
+        sum(LB_BF16, n, grad, factor, dst, first, last);
+}
+
+static void LB_NAME(lb_to_f32)(lb_dtype type, const void *src, float *dst, size_t count) {
+    for (size_t at = 0; at < count; at += LANES) {
+        int lanes = (int)LB_MIN((size_t)LANES, count - at);
+        v_store_f32(dst + at, lanes, type == LB_F32 ? v_load(LB_F32, src, at, lanes) : v_load(LB_BF16, src, at, lanes));
+    }
+}
+
+static void LB_NAME(lb_from_f32)(lb_dtype type, const float *src, void *dst, size_t count) {
+    for (size_t at = 0; at < count; at += LANES) {
+        int lanes = (int)LB_MIN((size_t)LANES, count - at);
+        vec v = v_load_f32(src + at, lanes);
+        if (type == LB_F32)
+            v_store(LB_F32, dst, at, lanes, v);
+        else
+            v_store(LB_BF16, dst, at, lanes, v);
+    }
+}
+
+const lb_kernels LB_NAME(lb_kernels) = {
+    .isa = LB_STRING(LB_ISA),
+    .stats = LB_NAME(lb_stats),
+    .norm_forward = LB_NAME(lb_norm_forward),
+    .norm_backward = LB_NAME(lb_norm_backward),
+    .norm_backward_x = LB_NAME(lb_norm_backward_x),
+    .sum = LB_NAME(lb_sum),
+    .to_f32 = LB_NAME(lb_to_f32),
+    .from_f32 = LB_NAME(lb_from_f32),
+};

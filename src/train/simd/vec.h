@@ -1,0 +1,165 @@
+/* A vector of LANES floats per instruction set, with just what the kernels need. No fused multiply-add anywhere: every variant rounds alike.
+ * Comparisons give an lb_mask; a comparison with NaN is false. */
+#ifndef LB_VEC_H
+#define LB_VEC_H
+
+#include <stdint.h>
+#include <string.h>
+
+#include "quant/rint.h"
+
+#define LB_CAT_(a, b) a##_##b
+#define LB_CAT(a, b) LB_CAT_(a, b)
+#define LB_NAME(name) LB_CAT(name, LB_ISA) /* norm_forward -> norm_forward_avx512 */
+#define LB_STRING_(a) #a
+#define LB_STRING(a) LB_STRING_(a)
+#define LB_INLINE static inline __attribute__((always_inline))
+
+LB_INLINE float lb_bf16_get(uint16_t h) {
+    uint32_t bits = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+
+/* Round to nearest even; NaN stays NaN. */
+LB_INLINE uint16_t lb_bf16_put(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    if ((bits & 0x7fffffffu) > 0x7f800000u)
+        return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+#if defined(LB_ISA_avx512)
+#include <immintrin.h>
+#define LANES 16
+typedef __m512 vec;
+typedef __mmask16 lb_mask;
+LB_INLINE vec v_set(float f) { return _mm512_set1_ps(f); }
+LB_INLINE vec v_add(vec a, vec b) { return _mm512_add_ps(a, b); }
+LB_INLINE vec v_sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
+LB_INLINE vec v_mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
+LB_INLINE vec v_min(vec a, vec b) { return _mm512_min_ps(a, b); }
+LB_INLINE vec v_max(vec a, vec b) { return _mm512_max_ps(a, b); }
+LB_INLINE vec v_rint(vec a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+LB_INLINE lb_mask v_gt(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+LB_INLINE lb_mask v_ge(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
+LB_INLINE lb_mask v_and(lb_mask a, lb_mask b) { return a & b; }
+LB_INLINE vec v_select(lb_mask m, vec yes, vec no) { return _mm512_mask_blend_ps(m, no, yes); }
+LB_INLINE __mmask16 v_tail(int n) { return (__mmask16)(n >= 16 ? 0xffff : (1u << n) - 1); }
+LB_INLINE vec v_load_f32(const float *p, int n) { return _mm512_maskz_loadu_ps(v_tail(n), p); }
+LB_INLINE void v_store_f32(float *p, int n, vec a) { _mm512_mask_storeu_ps(p, v_tail(n), a); }
+LB_INLINE vec v_load_bf16(const uint16_t *p, int n) {
+    __m256i h = n >= 16 ? _mm256_loadu_si256((const __m256i *)(const void *)p) : _mm256_maskz_loadu_epi16(v_tail(n), p);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+}
+LB_INLINE void v_store_bf16(uint16_t *p, int n, vec a) {
+    __m512i bits = _mm512_castps_si512(a);
+    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+    __mmask16 nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
+    rounded = _mm512_mask_or_epi32(rounded, nan, _mm512_srli_epi32(bits, 16), _mm512_set1_epi32(0x40));
+    __m256i h = _mm512_cvtepi32_epi16(rounded);
+    if (n >= 16)
+        _mm256_storeu_si256((__m256i *)(void *)p, h);
+    else
+        _mm256_mask_storeu_epi16(p, v_tail(n), h);
+}
+#elif defined(LB_ISA_avx2)
+#include <immintrin.h>
+#define LANES 8
+typedef __m256 vec;
+typedef __m256 lb_mask;
+LB_INLINE vec v_set(float f) { return _mm256_set1_ps(f); }
+LB_INLINE vec v_add(vec a, vec b) { return _mm256_add_ps(a, b); }
+LB_INLINE vec v_sub(vec a, vec b) { return _mm256_sub_ps(a, b); }
+LB_INLINE vec v_mul(vec a, vec b) { return _mm256_mul_ps(a, b); }
+LB_INLINE vec v_min(vec a, vec b) { return _mm256_min_ps(a, b); }
+LB_INLINE vec v_max(vec a, vec b) { return _mm256_max_ps(a, b); }
+LB_INLINE vec v_rint(vec a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+LB_INLINE lb_mask v_gt(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
+LB_INLINE lb_mask v_ge(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_GE_OQ); }
+LB_INLINE lb_mask v_and(lb_mask a, lb_mask b) { return _mm256_and_ps(a, b); }
+LB_INLINE vec v_select(lb_mask m, vec yes, vec no) { return _mm256_blendv_ps(no, yes, m); }
+LB_INLINE vec v_load_f32(const float *p, int n) {
+    if (n >= LANES)
+        return _mm256_loadu_ps(p);
+    float buffer[LANES] = {0};
+    memcpy(buffer, p, (size_t)n * 4);
+    return _mm256_loadu_ps(buffer);
+}
+LB_INLINE void v_store_f32(float *p, int n, vec a) {
+    if (n >= LANES) {
+        _mm256_storeu_ps(p, a);
+        return;
+    }
+    float buffer[LANES];
+    _mm256_storeu_ps(buffer, a);
+    memcpy(p, buffer, (size_t)n * 4);
+}
+LB_INLINE vec v_load_bf16(const uint16_t *p, int n) {
+    uint16_t buffer[LANES] = {0};
+    if (n < LANES) {
+        memcpy(buffer, p, (size_t)n * 2);
+        p = buffer;
+    }
+    __m128i h = _mm_loadu_si128((const __m128i *)(const void *)p);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
+}
+LB_INLINE void v_store_bf16(uint16_t *p, int n, vec a) {
+    __m256i bits = _mm256_castps_si256(a);
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+    __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+    __m256i quiet = _mm256_or_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(0x40));
+    rounded = _mm256_blendv_epi8(rounded, quiet, nan);
+    __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(rounded, rounded), 0xd8);
+    uint16_t buffer[LANES];
+    _mm_storeu_si128((__m128i *)(void *)(n >= LANES ? p : buffer), _mm256_castsi256_si128(packed));
+    if (n < LANES)
+        memcpy(p, buffer, (size_t)n * 2);
+}
+#else
+#define LANES 1
+typedef float vec;
+typedef int lb_mask;
+LB_INLINE vec v_set(float f) { return f; }
+LB_INLINE vec v_add(vec a, vec b) { return a + b; }
+LB_INLINE vec v_sub(vec a, vec b) { return a - b; }
+LB_INLINE vec v_mul(vec a, vec b) { return a * b; }
+LB_INLINE vec v_min(vec a, vec b) { return a < b ? a : b; } /* as x86: the second if either is NaN */
+LB_INLINE vec v_max(vec a, vec b) { return a > b ? a : b; }
+LB_INLINE vec v_rint(vec a) { return lb_rint(a); }
+LB_INLINE lb_mask v_gt(vec a, vec b) { return a > b; }
+LB_INLINE lb_mask v_ge(vec a, vec b) { return a >= b; }
+LB_INLINE lb_mask v_and(lb_mask a, lb_mask b) { return a & b; }
+LB_INLINE vec v_select(lb_mask m, vec yes, vec no) { return m ? yes : no; }
+LB_INLINE vec v_load_f32(const float *p, int n) { return (void)n, *p; }
+LB_INLINE void v_store_f32(float *p, int n, vec a) { (void)n, *p = a; }
+LB_INLINE vec v_load_bf16(const uint16_t *p, int n) { return (void)n, lb_bf16_get(*p); }
+LB_INLINE void v_store_bf16(uint16_t *p, int n, vec a) { (void)n, *p = lb_bf16_put(a); }
+#endif
+
+/* By type: `type` is a constant wherever these are inlined. */
+LB_INLINE vec v_load(lb_dtype type, const void *base, size_t index, int n) {
+    return type == LB_F32 ? v_load_f32((const float *)base + index, n) : v_load_bf16((const uint16_t *)base + index, n);
+}
+LB_INLINE void v_store(lb_dtype type, void *base, size_t index, int n, vec a) {
+    if (type == LB_F32)
+        v_store_f32((float *)base + index, n, a);
+    else
+        v_store_bf16((uint16_t *)base + index, n, a);
+}
+/* NaN stays NaN (min and max give their second operand then), so that a diverged network shows in the loss. */
+LB_INLINE vec v_clip(vec a, vec lo, vec hi) { return v_min(hi, v_max(lo, a)); }
+
+/* Adds the lanes to doubles, one per channel. */
+LB_INLINE void v_add_to(double *sum, int n, vec a) {
+    float lanes[LANES];
+    v_store_f32(lanes, LANES, a);
+    for (int i = 0; i < n && i < LANES; i++)
+        sum[i] += (double)lanes[i];
+}
+
+#endif

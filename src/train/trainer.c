@@ -1,0 +1,207 @@
+/* Making a trainer, entering its stages, and evaluation. */
+#include "train/trainer.h"
+
+#include <math.h>
+
+#include "recipe/recipe.h"
+#include "train/loss.h"
+
+int64_t lb_trainer_epoch_steps(const lb_trainer *trainer) {
+    return trainer->data->split[LB_TRAIN].count / trainer->config->train.batch;
+}
+
+int64_t lb_trainer_stage_steps(const lb_trainer *trainer, int stage) {
+    const lb_train_config *train = &trainer->recipe->stages[stage].train;
+    if (train->steps > 0)
+        return train->steps;
+    int64_t per_epoch = trainer->data->split[LB_TRAIN].count / train->batch;
+    return (int64_t)llround((double)train->epochs * (double)per_epoch);
+}
+
+static void leave_stage(lb_trainer *t) {
+    lb_plan_destroy(t->plan);
+    lb_loader_destroy(t->loader);
+    lb_optim_destroy(t->optim);
+    lb_evaluator_destroy(t->evaluator);
+    lb_free(t->ctx, t->diff);
+    lb_free(t->ctx, t->signs);
+    t->plan = NULL;
+    t->loader = NULL;
+    t->optim = NULL;
+    t->evaluator = NULL;
+    t->diff = NULL;
+    t->signs = NULL;
+}
+
+lb_status lb_trainer_enter_stage(lb_trainer *t, int stage) {
+    leave_stage(t);
+    t->config = &t->recipe->stages[stage];
+    t->at.stage = stage;
+    return lb_net_quantize(t->net, t->config);
+}
+
+lb_status lb_trainer_prepare(lb_trainer *t) {
+    const lb_train_config *train = &t->config->train;
+    const lb_shape *input = &t->net->nodes[0].dst;
+    if (lb_trainer_epoch_steps(t) < 1)
+        return lb_fail(t->ctx, LB_ERR_RECIPE, "train.batch is %d but there are only %lld training images; make it smaller", train->batch,
+                       (long long)t->data->split[LB_TRAIN].count);
+    LB_TRY(lb_plan_init_weights(t->net));
+    t->bf16 = train->precision == LB_PRECISION_BF16 || (train->precision == LB_PRECISION_AUTO && lb_backend_has_bf16());
+    if (train->precision == LB_PRECISION_BF16 && !lb_backend_has_bf16())
+        lb_warn(t->ctx, "this processor has no bf16 multiplication: train.precision bf16 will be slower than f32");
+    lb_plan_options options = {.mb = train->batch, .bf16 = t->bf16, .seed = train->seed, .mean = t->data->mean, .std = t->data->std};
+    LB_TRY(lb_plan_create(t->ctx, t->net, &options, &t->plan));
+    LB_TRY(lb_optim_create(t->ctx, t->net, &train->optimizer, &t->optim));
+    LB_TRY(lb_loader_create(t->data, &t->config->data, input->h, input->w, train->batch, train->seed, &t->loader));
+    t->diff = lb_alloc(t->ctx, t->net->nvalues, sizeof *t->diff);
+    t->signs = lb_alloc(t->ctx, (t->net->nvalues + 7) / 8, 1);
+    return t->diff && t->signs ? LB_OK : LB_ERR_MEMORY;
+}
+
+static lb_status check_input(lb_trainer *t) {
+    const lb_shape *s = &t->net->nodes[0].dst;
+    const lb_images *images = &t->data->split[LB_TRAIN];
+    if (s->c != images->c)
+        return lb_fail(t->ctx, LB_ERR_SHAPE, "%s takes images of %d channels but %s has %d", t->net->name, s->c, t->data->source, images->c);
+    if (t->net->classes < t->data->classes)
+        return lb_fail(t->ctx, LB_ERR_SHAPE, "%s tells %d classes apart but %s has %d", t->net->name, t->net->classes, t->data->source,
+                       t->data->classes);
+    return LB_OK;
+}
+
+static lb_status create(lb_trainer *t) {
+    LB_TRY(lb_recipe_check(t->recipe));
+    t->config = &t->recipe->stages[0];
+    LB_TRY(lb_data_load(t->ctx, &t->config->data, &t->data));
+    if (!t->net) {
+        const lb_images *images = &t->data->split[LB_TRAIN];
+        int size = t->config->model.input_size;
+        lb_shape input = {size ? size : images->h, size ? size : images->w, images->c};
+        LB_TRY(lb_net_from_config(t->ctx, t->config, input, t->data->classes, &t->net));
+    }
+    LB_TRY(check_input(t));
+    lb_net_initialise(t->net, t->config->train.seed, t->config->model.init_std);
+    t->at.best_top1 = -1;
+    return lb_trainer_enter_stage(t, 0);
+}
+
+static lb_status create_with(lb_ctx *ctx, const lb_recipe *recipe, lb_recipe *owned, lb_net *net, lb_trainer **out) {
+    *out = NULL;
+    lb_trainer *t = lb_alloc(ctx, 1, sizeof *t);
+    if (!t) {
+        lb_net_destroy(net);
+        lb_recipe_destroy(owned);
+        return LB_ERR_MEMORY;
+    }
+    t->ctx = ctx;
+    t->recipe = recipe;
+    t->owned_recipe = owned;
+    t->net = net;
+    lb_status status = create(t);
+    if (status) {
+        lb_trainer_destroy(t);
+        return status;
+    }
+    *out = t;
+    return LB_OK;
+}
+
+lb_status lb_trainer_create(lb_ctx *ctx, const lb_recipe *recipe, lb_net *net, lb_trainer **trainer) {
+    return create_with(ctx, recipe, NULL, net, trainer);
+}
+
+static lb_status open_in(lb_ctx *ctx, lb_pool *pool, const char *dir, const char *data_spec, lb_trainer **out) {
+    const char *recipe_path = lb_pool_printf(pool, "%s/recipe.yaml", dir);
+    const char *file = lb_pool_printf(pool, "%s/best.safetensors", dir);
+    const char *last = lb_pool_printf(pool, "%s/last.safetensors", dir);
+    if (!recipe_path || !file || !last)
+        return LB_ERR_MEMORY;
+    if (!lb_is_dir(dir))
+        return lb_fail(ctx, LB_ERR_IO, "%s: no such run directory; `lowbit train RECIPE --out %s` makes one", dir, dir);
+    if (!lb_exists(file))
+        file = last;
+    if (!lb_exists(recipe_path) || !lb_exists(file))
+        return lb_fail(ctx, LB_ERR_IO, "%s: not a run directory (%s is missing)", dir, lb_exists(recipe_path) ? file : recipe_path);
+    lb_recipe *recipe;
+    LB_TRY(lb_recipe_load(ctx, recipe_path, NULL, 0, &recipe));
+    lb_trainer *t;
+    LB_TRY(create_with(ctx, recipe, recipe, NULL, &t));
+    lb_status status = lb_checkpoint_load(t, file, true);
+    if (!status && data_spec) {
+        lb_data *data;
+        status = lb_data_from_spec(ctx, data_spec, &t->config->data, &data);
+        if (!status) {
+            lb_data_destroy(t->data);
+            t->data = data;
+            status = check_input(t);
+        }
+    }
+    if (status) {
+        lb_trainer_destroy(t);
+        return status;
+    }
+    *out = t;
+    return LB_OK;
+}
+
+lb_status lb_trainer_open(lb_ctx *ctx, const char *dir, const char *data_spec, lb_trainer **trainer) {
+    *trainer = NULL;
+    lb_pool pool;
+    lb_pool_init(&pool, ctx);
+    lb_status status = open_in(ctx, &pool, dir, data_spec, trainer);
+    lb_pool_free(&pool);
+    return status;
+}
+
+void lb_trainer_destroy(lb_trainer *t) {
+    if (!t)
+        return;
+    leave_stage(t);
+    lb_jsonl_destroy(t->log);
+    lb_tensorboard_close(t->board);
+    lb_net_destroy(t->net);
+    lb_data_destroy(t->data);
+    lb_recipe_destroy(t->owned_recipe);
+    lb_free(t->ctx, t);
+}
+
+/* ---- Evaluation ----------------------------------------------------------------------------------------------------------- */
+
+static lb_status evaluate_batches(lb_trainer *t, uint8_t *pixels, int32_t *labels, int32_t *scores, lb_metrics *metrics) {
+    const lb_shape *input = &t->net->nodes[0].dst;
+    int64_t count = t->data->split[LB_TEST].count;
+    int mb = t->config->train.eval_batch;
+    lb_score_sums sums = {0};
+    for (int64_t first = 0; first < count; first += mb) {
+        int n = (int)LB_MIN((int64_t)mb, count - first);
+        LB_TRY(lb_test_batch(t->data, &t->config->data, LB_TEST, first, n, input->h, input->w, pixels, labels));
+        LB_TRY(lb_evaluator_run(t->evaluator, pixels, n, scores));
+        lb_scores_add(&sums, scores, labels, n, t->net->classes);
+        lb_progress(t->ctx, "testing", first + n, count);
+        if (lb_interrupted(t->ctx))
+            return lb_fail(t->ctx, LB_ERR_INTERRUPTED, "interrupted while testing");
+    }
+    lb_scores_metrics(&sums, metrics);
+    return LB_OK;
+}
+
+lb_status lb_trainer_evaluate(lb_trainer *t, lb_metrics *metrics) {
+    const lb_shape *input = &t->net->nodes[0].dst;
+    size_t mb = (size_t)t->config->train.eval_batch;
+    if (t->data->split[LB_TEST].count == 0)
+        return lb_fail(t->ctx, LB_ERR_UNSUPPORTED, "%s has no test images", t->data->source);
+    if (!t->evaluator)
+        LB_TRY(lb_evaluator_create(t->ctx, t->net, t->data->mean, t->data->std, (int)mb, &t->evaluator));
+    LB_TRY(lb_evaluator_update(t->evaluator));
+    lb_pool pool;
+    lb_pool_init(&pool, t->ctx);
+    uint8_t *pixels = lb_pool_alloc(&pool, mb, lb_shape_count(input));
+    int32_t *labels = lb_pool_alloc(&pool, mb, sizeof *labels);
+    int32_t *scores = lb_pool_alloc(&pool, mb * (size_t)t->net->classes, sizeof *scores);
+    lb_status status = pixels && labels && scores ? evaluate_batches(t, pixels, labels, scores, metrics) : LB_ERR_MEMORY;
+    lb_pool_free(&pool);
+    return status;
+}
+
+lb_status lb_trainer_eval(lb_trainer *trainer, lb_metrics *metrics) { return lb_trainer_evaluate(trainer, metrics); }

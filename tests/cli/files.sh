@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# Checkpoints and packed models that are missing, truncated, altered or of something else; disks and directories that cannot be written.
+. "$(dirname "$0")/lib.sh"
+"$HELPER" idx good 64 32
+tiny good
+succeed train tiny.yaml --out run --set train.epochs=1 -q
+succeed pack run -q
+cp -r run kept
+whole=$(fingerprint run)
+intact() { check "$1 left the run as it was" "$(fingerprint run)" = "$whole"; }
+
+# ---- Runs -----------------------------------------------------------------------------------------------------------
+refuse 1 'run: .*there already.*--resume.*--out' train tiny.yaml --out run
+intact "a second train"
+refuse 1 'other: nothing to resume' train tiny.yaml --out other --resume
+for verb in eval verify inspect; do
+    refuse 1 'nothere' $verb nothere
+    mkdir -p hollow
+    refuse 1 'hollow' $verb hollow
+done
+refuse 1 'nothere: no such run' pack nothere
+refuse 1 'tiny\.yaml: not a run' pack tiny.yaml
+refuse 1 'hollow' pack hollow
+refuse 1 'nothere: no such run' compare run nothere
+refuse 1 'hollow' compare hollow
+refuse 1 'run: a directory' bench run
+
+# spoil PATTERN: the run in `bad`, whose checkpoints were spoilt, is refused by all that read it.
+spoil() {
+    refuse 1 "$1" eval bad
+    refuse 1 "$1" pack bad -o bad.lbm
+    check "no packed model came of it" ! -e bad.lbm
+    refuse 1 "$1" train tiny.yaml --set train.epochs=1 --out bad --resume
+}
+fresh() { rm -rf bad && cp -r kept bad; }
+each() { for file in bad/last.safetensors bad/best.safetensors; do "$@" $file; done; }
+fresh; each truncate -s 4;    spoil 'safetensors'
+fresh; each truncate -s 0;    spoil 'safetensors'
+fresh; each truncate -s 5000; spoil 'safetensors'
+flip_header() { "$HELPER" flip "$1" 3; }
+fresh; each flip_header;      spoil 'safetensors'
+flip_brace() { "$HELPER" flip "$1" 8; }
+fresh; each flip_brace;       spoil 'safetensors'
+flip_weight() { "$HELPER" flip "$1" -2000; }
+fresh; each flip_weight;      spoil 'safetensors.*(alter|checksum|crc|damaged|corrupt)'
+grow() { echo x >>"$1"; }
+fresh; each grow;             spoil 'safetensors'
+
+# A checkpoint of another network.
+succeed train tiny.yaml --out wide --set train.epochs=1 --set model.width=0.5 -q
+fresh; cp wide/*.safetensors bad/; spoil 'safetensors'
+refuse 1 'wide' train tiny.yaml --out mixed --set train.init=wide/best.safetensors
+refuse 1 'nothere' train tiny.yaml --out mixed --set train.init=nothere
+
+# ---- Packed models --------------------------------------------------------------------------------------------------
+readers() {
+    refuse 1 "$1" eval "$2"
+    refuse 1 "$1" inspect "$2"
+    refuse 1 "$1" bench "$2"
+    refuse 1 "$1" run "$2" --test 1
+}
+readers 'nothere\.lbm' nothere.lbm
+readers 'tiny\.txt' tiny.txt
+cp tiny.yaml tiny.txt
+readers 'tiny\.txt.*(not a packed model|magic)' tiny.txt
+: >zero.lbm
+readers 'zero\.lbm' zero.lbm
+size=$(stat -c %s kept/model.lbm)
+for keep in 3 8 64 $((size / 2)) $((size - 1)); do
+    head -c $keep kept/model.lbm >cut.lbm
+    refuse 1 'cut\.lbm' eval cut.lbm
+done
+for at in 0 4 8 16 40 $((size / 3)) $((size / 2)) -1; do
+    cp kept/model.lbm altered.lbm
+    "$HELPER" flip altered.lbm $at
+    refuse 1 'altered\.lbm' eval altered.lbm
+done
+refuse 1 'altered\.lbm' verify altered.lbm
+
+# ---- Images ---------------------------------------------------------------------------------------------------------
+"$HELPER" folder images 4 4
+refuse 1 'nothere\.png' run run/model.lbm nothere.png
+refuse 1 'tiny\.yaml' run run/model.lbm tiny.yaml
+head -c 60 images/train/level/0000.png >cut.png
+refuse 1 'cut\.png' run run/model.lbm cut.png
+expect 1 lowbit run run/model.lbm cut.png images/train/level/0000.png # the good one is classified
+says '0000\.png'
+
+# ---- Disks ----------------------------------------------------------------------------------------------------------
+echo old >file
+refuse 1 'file' train tiny.yaml --out file
+refuse 1 'file/sub' train tiny.yaml --out file/sub
+refuse 1 'file/model\.lbm' pack run -o file/model.lbm
+refuse 1 'nodir/model\.lbm' pack run -o nodir/model.lbm
+refuse 1 '/dev/full' pack run -o /dev/full/model.lbm
+check "the file is intact" "$(cat file)" = old
+for verb in eval verify inspect; do
+    expect 1 bash -c "\"\$LOWBIT\" $verb run -q >/dev/full"
+    complains 'lowbit: error: standard output: .*No space left'
+done
+# A disk that fills up: files may not grow beyond 4 blocks of 1024 bytes.
+cp kept/model.lbm old.lbm
+expect 1 bash -c 'trap "" XFSZ; ulimit -f 4; "$LOWBIT" pack run -q -o old.lbm'
+complains '^lowbit: error: .*old\.lbm'
+check "the old model is intact" "$(cksum <old.lbm)" = "$(cksum <kept/model.lbm)"
+expect 1 bash -c 'trap "" XFSZ; ulimit -f 4; "$LOWBIT" train tiny.yaml --out full --set train.epochs=1 -q'
+complains '^lowbit: error: .*full'
+if [ "$(id -u)" -ne 0 ]; then
+    mkdir locked && chmod 555 locked
+    refuse 1 'locked.*permission' train tiny.yaml --out locked/run
+    refuse 1 'locked.*permission' pack run -o locked/model.lbm
+fi
+intact "all this"
+finish

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Installs into an empty prefix and builds programs against it, through CMake's find_package and through pkg-config.
+. "$(dirname "$0")/lib.sh"
+expect 0 "$CMAKE" --install "$BUILD" --prefix "$work/prefix"
+expect 0 prefix/bin/lowbit --version
+DESTDIR=$work/stage expect 0 "$CMAKE" --install "$BUILD" --prefix /usr
+check "DESTDIR is respected" -x stage/usr/bin/lowbit
+
+mkdir user
+cat >user/train.c <<'END'
+#include <lowbit/lowbit.h>
+#include <stdio.h>
+int main(void) {
+    lb_ctx *ctx = NULL;
+    lb_recipe *recipe = NULL;
+    if (lb_ctx_create(NULL, &ctx) || lb_recipe_create(ctx, &recipe))
+        return 1;
+    lb_status status = lb_recipe_set(recipe, "train.epoch", "3"); /* misspelt */
+    puts(lb_error(ctx));
+    lb_recipe_destroy(recipe);
+    lb_ctx_destroy(ctx);
+    return status == LB_ERR_RECIPE ? 0 : 1;
+}
+END
+cat >user/infer.c <<'END'
+#include <lowbit/lowbit_rt.h>
+int main(void) {
+    lbrt_info info;
+    return lbrt_probe("nonsense", 8, &info) == LBRT_OK;
+}
+END
+cat >user/CMakeLists.txt <<'END'
+cmake_minimum_required(VERSION 3.20)
+project(user C)
+find_package(lowbit 0.1 REQUIRED)
+add_executable(train train.c)
+target_link_libraries(train PRIVATE lowbit::lowbit)
+add_executable(infer infer.c)
+target_link_libraries(infer PRIVATE lowbit::rt)
+END
+expect 0 "$CMAKE" -S user -B user/build -G Ninja -DCMAKE_PREFIX_PATH="$work/prefix" -DCMAKE_C_COMPILER="$CC"
+expect 0 "$CMAKE" --build user/build
+expect 0 user/build/train
+says 'train\.epochs'
+expect 0 user/build/infer
+
+pc=$(dirname "$(find prefix -name lowbit.pc)")
+export PKG_CONFIG_PATH=$work/$pc
+for library in lowbit:train lowbit_rt:infer; do
+    expect 0 pkg-config --print-errors --exists "${library%:*} >= 0.1"
+    # shellcheck disable=SC2046
+    expect 0 "$CC" -o "${library#*:}" "user/${library#*:}.c" $(pkg-config --cflags --libs "${library%:*}")
+    expect 0 "./${library#*:}"
+done
+finish

@@ -1,0 +1,579 @@
+/* lb_net_quantize: which tensors get which quantizer, on every network of the zoo; rules, edges, stages, errors. */
+#include <limits.h>
+#include <math.h>
+
+#include "net/config.h"
+
+/* ---- Helpers --------------------------------------------------------------------------------------------------- */
+
+static lb_config quant_config(const char *model, const char *weights, int wbits, const char *acts, int abits, int first, int last, int shortcut) {
+    lb_config config = test_config(model);
+    config.quant.weights = test_tensor(weights, wbits);
+    config.quant.activations = test_tensor(acts, abits);
+    config.quant.edge_first = first;
+    config.quant.edge_last = last;
+    config.quant.edge_shortcut = shortcut;
+    return config;
+}
+
+static const lb_node *node_of(const lb_net *net, const char *name) {
+    int i = lb_net_find(net, name);
+    if (i < 0)
+        fail_msg("there is no %s", name);
+    return &net->nodes[i];
+}
+
+/* "lsq 4" of the weights or act node of that name, "float" if it has none. */
+static void assert_quant(const lb_net *net, const char *name, const char *wanted) {
+    const lb_quant *quant = node_of(net, name)->quant;
+    char text[64] = "float";
+    if (quant)
+        snprintf(text, sizeof text, "%s %d", quant->spec.quantizer->name, quant->spec.bits);
+    if (strcmp(text, wanted))
+        fail_msg("%s is %s, not %s", name, text, wanted);
+}
+
+/* The same for what arrives at a layer. */
+static void assert_input(const lb_net *net, const char *name, const char *wanted) {
+    int act = lb_net_source_act(net, lb_net_find(net, name));
+    if (act < 0)
+        assert_string_equal(wanted, "float");
+    else
+        assert_quant(net, net->nodes[act].name, wanted);
+}
+
+static bool is_layer(const lb_node *node) { return node->op == LB_OP_CONV || node->op == LB_OP_LINEAR; }
+
+/* A small input that every network of the zoo accepts. */
+static lb_net *small(lb_ctx *ctx, const lb_config *config) {
+    return test_net(ctx, config, 32, 32, 3, 10);
+}
+
+/* ---- All networks, all edges ----------------------------------------------------------------------------------- */
+
+static const int edge_values[] = {0, LB_EDGE_SAME, 8, 1};
+
+static lb_edge_role role_by_name(const lb_net *net, int i) {
+    const lb_node *node = &net->nodes[i];
+    if (!is_layer(node))
+        return LB_EDGE_ROLE_NONE;
+    if (!strcmp(node->name, "conv1") || !strcmp(node->name, "stem.conv"))
+        return LB_EDGE_ROLE_FIRST;
+    if (!strcmp(node->name, "fc"))
+        return LB_EDGE_ROLE_LAST;
+    return strstr(node->name, "shortcut") ? LB_EDGE_ROLE_SHORTCUT : LB_EDGE_ROLE_INNER;
+}
+
+static void check_network(lb_ctx *ctx, lb_net *net, const lb_net *plain, const lb_config *config) {
+    test_consistent(net);
+    lb_edge_role *roles = calloc((size_t)net->nnodes, sizeof *roles);
+    bool *wanted = calloc((size_t)net->nnodes, sizeof *wanted);
+    assert_ok(ctx, lb_net_edge_roles(net, roles));
+    bool weights = strcmp(config->quant.weights.method, "none"), acts = strcmp(config->quant.activations.method, "none");
+    for (int i = 0; i < net->nnodes; i++) {
+        const lb_node *node = &net->nodes[i];
+        assert_int_equal(roles[i], role_by_name(net, i));
+        if (!is_layer(node))
+            continue;
+        int edge = roles[i] == LB_EDGE_ROLE_FIRST      ? config->quant.edge_first
+                   : roles[i] == LB_EDGE_ROLE_LAST     ? config->quant.edge_last
+                   : roles[i] == LB_EDGE_ROLE_SHORTCUT ? config->quant.edge_shortcut
+                                                       : LB_EDGE_SAME;
+        assert_int_equal(node->quant != NULL, weights && edge != 0);
+        if (node->quant) {
+            assert_int_equal(node->quant->spec.bits, edge > 0 ? edge : config->quant.weights.bits);
+            assert_int_equal(node->quant->grid.bits, node->quant->spec.bits);
+            assert_true(node->quant->spec.quantizer->weights);
+            assert_int_equal(node->quant->param >= 0, lb_quant_nparams(&node->quant->spec) > 0);
+        }
+        /* Every quantized layer reads codes; a float first layer reads the image as it is. */
+        int source = lb_net_source_act(net, i);
+        if (acts && edge != 0) {
+            if (source < 0)
+                fail_msg("%s %s reads no codes", net->name, node->name);
+            wanted[source] = true;
+        }
+        if (acts && edge == 0 && roles[i] == LB_EDGE_ROLE_FIRST)
+            assert_int_equal(source, -1);
+        if (acts && edge > 0 && roles[i] == LB_EDGE_ROLE_FIRST) {
+            assert_string_equal(net->nodes[source].name, "input.quant");
+            assert_string_equal(net->nodes[source].quant->spec.quantizer->name, "uniform");
+            assert_int_equal(net->nodes[source].quant->spec.bits, edge);
+            assert_true(net->nodes[source].quant->grid.lo < 0);
+        }
+    }
+    int inserted = 0;
+    for (int i = 0; i < net->nnodes; i++) {
+        const lb_node *node = &net->nodes[i];
+        inserted += node->inserted;
+        if (is_layer(node))
+            continue;
+        assert_int_equal(node->quant != NULL, wanted[i]); /* one where somebody wants it, none elsewhere */
+        assert_true(!node->inserted || node->quant);
+        if (node->quant) {
+            assert_int_equal(node->op, LB_OP_ACT);
+            assert_int_equal(node->quant->spec.target, LB_ACTIVATIONS);
+            assert_int_equal(node->quant->spec.features, lb_shape_count(&node->dst));
+            assert_int_equal(node->quant->spec.is_signed, node->u.act.lo < 0);
+            if (node->u.act.kind == LB_ACT_IDENTITY)
+                assert_true(node->quant->grid.lo < 0);
+        }
+    }
+    assert_int_equal(net->nnodes, plain->nnodes + inserted);
+    /* Two inserted nodes never show the same tensor. */
+    for (int i = 0; i < net->nnodes; i++)
+        for (int j = 0; j < i; j++)
+            assert_true(!net->nodes[i].inserted || !net->nodes[j].inserted || net->nodes[i].src[0] != net->nodes[j].src[0]);
+    free(roles);
+    free(wanted);
+}
+
+static void test_zoo_edges(void **state) {
+    (void)state;
+    static const struct {
+        const char *weights;
+        int wbits;
+        const char *acts;
+        int abits;
+    } methods[] = {{"dorefa", 2, "dorefa", 2}, {"lsq", 3, "lsq", 4}, {"bwn", 1, "none", 2}, {"none", 2, "pact", 4}, {"twn", 2, "sign", 1}, {"none", 1, "none", 1}};
+    lb_ctx *ctx = test_ctx();
+    size_t nentries;
+    const lb_zoo_entry *entries = lb_zoo_list(&nentries);
+    for (size_t e = 0; e < nentries + 1; e++) {
+        const char *model = e < nentries ? entries[e].name : "resnet32";
+        lb_config config = test_config(model);
+        config.model.width = 0.125f;
+        if (e == nentries)
+            strcpy(config.model.variant, "sq");
+        lb_net *plain = small(ctx, &config), *net = small(ctx, &config);
+        for (size_t m = 0; m < LB_COUNT(methods); m++)
+            for (size_t f = 0; f < LB_COUNT(edge_values); f++)
+                for (size_t l = 0; l < LB_COUNT(edge_values); l++) {
+                    int shortcut = edge_values[(f + l) % LB_COUNT(edge_values)];
+                    lb_config q = quant_config(model, methods[m].weights, methods[m].wbits, methods[m].acts, methods[m].abits,
+                                               edge_values[f], edge_values[l], shortcut);
+                    assert_ok(ctx, lb_net_quantize(net, &q));
+                    check_network(ctx, net, plain, &q);
+                }
+        /* Back to float: nothing is left. */
+        assert_ok(ctx, lb_net_quantize(net, &config));
+        assert_int_equal(net->nnodes, plain->nnodes);
+        assert_int_equal(net->nparams, plain->nparams);
+        assert_int_equal(net->nvalues, plain->nvalues);
+        for (int i = 0; i < net->nnodes; i++) {
+            assert_string_equal(net->nodes[i].name, plain->nodes[i].name);
+            assert_memory_equal(net->nodes[i].src, plain->nodes[i].src, sizeof net->nodes[i].src);
+            assert_null(net->nodes[i].quant);
+        }
+        for (int i = 0; i < net->nparams; i++) {
+            assert_string_equal(net->params[i].name, plain->params[i].name);
+            assert_int_equal(net->params[i].node, plain->params[i].node);
+        }
+        lb_net_destroy(plain);
+        lb_net_destroy(net);
+    }
+    lb_ctx_destroy(ctx);
+}
+
+/* ---- Particular places ----------------------------------------------------------------------------------------- */
+
+static void test_resnet_places(void **state) {
+    (void)state;
+    test_log log;
+    lb_ctx *ctx = test_ctx_logging(&log);
+    lb_config config = quant_config("resnet20", "dorefa", 2, "dorefa", 2, 0, 0, LB_EDGE_SAME);
+    lb_net *net = small(ctx, &config);
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    assert_quant(net, "conv1", "float");
+    assert_quant(net, "relu", "dorefa 2"); /* the stem's, because layer1.0.conv1 reads it */
+    assert_quant(net, "layer1.0.conv1", "dorefa 2");
+    assert_quant(net, "layer1.0.relu1", "dorefa 2");
+    assert_quant(net, "layer2.0.shortcut.conv", "dorefa 2");
+    assert_quant(net, "layer3.2.relu", "float"); /* only the float classifier reads it */
+    assert_quant(net, "fc", "float");
+    test_contains(log.notes, "weights: float in 2 layers, dorefa 2 bits in 20 layers; activations: dorefa 2 bits in 18 places; "
+                             "first layer conv1: float; last layer fc: float; shortcuts like layer2.0.shortcut.conv: dorefa 2 bits on dorefa 2 bits");
+    assert_int_equal(log.nwarnings, 0);
+
+    config.quant.edge_last = 8;
+    config.quant.edge_first = 8;
+    config.quant.edge_shortcut = 0;
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    assert_quant(net, "conv1", "dorefa 8");
+    assert_input(net, "conv1", "uniform 8");
+    assert_quant(net, "fc", "dorefa 8");
+    assert_input(net, "fc", "dorefa 8");
+    assert_quant(net, "layer2.0.shortcut.conv", "float");
+    assert_input(net, "layer2.0.shortcut.conv", "dorefa 2");
+    assert_int_equal(log.nwarnings, 0); /* a shortcut that reads what the others read is nothing to warn of */
+    lb_net_destroy(net);
+
+    /* The sq variant has no activation behind an addition: one identity there, shared by block and shortcut, not by the addition. */
+    strcpy(config.model.variant, "sq");
+    config.quant.edge_shortcut = LB_EDGE_SAME;
+    net = small(ctx, &config);
+    memset(&log, 0, sizeof log);
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    assert_input(net, "layer2.0.conv1", "lsq 2"); /* dorefa has no negative codes */
+    test_contains(log.notes, "dorefa has no negative codes: layer1.0.add.quant and other layer inputs without an activation use lsq at the same bits");
+    int shared = lb_net_find(net, "layer1.2.add.quant");
+    assert_int_equal(node_of(net, "layer2.0.conv1")->src[0], shared);
+    assert_int_equal(node_of(net, "layer2.0.shortcut.conv")->src[0], shared);
+    assert_int_equal(node_of(net, "layer1.1.add")->src[1], lb_net_find(net, "layer1.0.add"));
+    assert_string_equal(net->params[net->nodes[shared].quant->param].name, "layer1.2.add.quant.act_step");
+    assert_input(net, "fc", "lsq 8");
+    assert_string_equal(net->nodes[node_of(net, "fc")->src[0]].name, "avgpool.quant"); /* right before the layer */
+    lb_net_destroy(net);
+    lb_ctx_destroy(ctx);
+}
+
+/* Edges whose bits the method cannot do take `uniform`, weights per filter; a last layer behind a quantized activation takes that. */
+static void test_fallback(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_config config = quant_config("vgg9", "twn", 2, "sign", 1, 8, 8, LB_EDGE_SAME);
+    lb_net *net = small(ctx, &config);
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    assert_quant(net, "conv1", "uniform 8");
+    assert_int_equal(node_of(net, "conv1")->quant->spec.granularity, LB_PER_FILTER);
+    assert_int_equal(node_of(net, "conv2")->quant->spec.granularity, LB_PER_TENSOR);
+    assert_quant(net, "conv2", "twn 2");
+    assert_input(net, "conv3", "sign 1");
+    assert_string_equal(net->nodes[lb_net_source_act(net, lb_net_find(net, "conv3"))].name, "relu2"); /* through dropout and pooling */
+    assert_string_equal(net->nodes[lb_net_source_act(net, lb_net_find(net, "fc7"))].name, "relu6");   /* and flatten */
+    assert_quant(net, "fc", "uniform 8");
+    assert_input(net, "fc", "uniform 8");
+    lb_net_destroy(net);
+    lb_ctx_destroy(ctx);
+}
+
+/* A network whose first layer is behind a flatten: the image itself is quantized. */
+static void test_mlp(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_net *net;
+    assert_ok(ctx, lb_net_create(ctx, "mlp", 4, 4, 2, &net));
+    int x = lb_net_avgpool(net, 0, "pool", 2, 2, 0);
+    x = lb_net_flatten(net, x, "flat");
+    int a = lb_net_linear(net, x, "a", 8, true), b = lb_net_linear(net, x, "b", 8, true);
+    x = lb_net_hardtanh(net, lb_net_add(net, a, b, "sum"), "tanh");
+    lb_net_linear(net, x, "out", 3, true);
+    assert_ok(ctx, lb_net_finish(net));
+    lb_config config = quant_config("", "dorefa", 2, "dorefa", 2, 8, LB_EDGE_SAME, 0);
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    test_consistent(net);
+    assert_int_equal(lb_net_find(net, "input.quant"), 1);
+    assert_int_equal(node_of(net, "pool")->src[0], 1);
+    assert_input(net, "a", "uniform 8");
+    assert_input(net, "b", "uniform 8");
+    assert_input(net, "out", "dorefa 2"); /* on a hard tanh: the quantizer replaces it */
+    config.quant.activations = test_tensor("lsq", 2);
+    config.quant.edge_first = LB_EDGE_SAME;
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    assert_input(net, "a", "lsq 2");
+    assert_true(node_of(net, "tanh")->quant->grid.lo < 0);
+    lb_net_destroy(net);
+
+    /* One layer is the first. */
+    assert_ok(ctx, lb_net_create(ctx, "one", 1, 1, 2, &net));
+    lb_net_linear(net, 0, "only", 3, false);
+    assert_ok(ctx, lb_net_finish(net));
+    config.quant.edge_first = 0;
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    assert_quant(net, "only", "float");
+    lb_net_destroy(net);
+    lb_ctx_destroy(ctx);
+}
+
+/* ---- Rules ----------------------------------------------------------------------------------------------------- */
+
+static void add_rule(lb_config *config, const char *match, const char *weights, int wbits, const char *acts, int abits) {
+    lb_layer_rule *rule = &config->quant.layers[config->quant.nlayers++];
+    snprintf(rule->match, sizeof rule->match, "%s", match);
+    rule->weights = test_tensor(weights, wbits);
+    rule->activations = test_tensor(acts, abits);
+}
+
+static void test_rules(void **state) {
+    (void)state;
+    test_log log;
+    lb_ctx *ctx = test_ctx_logging(&log);
+    lb_config config = quant_config("resnet20", "lsq", 2, "lsq", 2, 0, 8, LB_EDGE_SAME);
+    add_rule(&config, "layer2.*", "lsq", 4, "lsq", 4);
+    add_rule(&config, "layer2.1.conv?", "lsq", 6, "none", 4); /* later rules win */
+    add_rule(&config, "conv1", "uniform", 5, "uniform", 6);   /* rules win over edges */
+    add_rule(&config, "*.2.conv2", "none", 2, "lsq", 2);
+    lb_net *net = small(ctx, &config);
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    assert_quant(net, "conv1", "uniform 5");
+    assert_input(net, "conv1", "uniform 6");
+    assert_quant(net, "layer1.0.conv1", "lsq 2");
+    assert_quant(net, "layer2.0.conv1", "lsq 4");
+    assert_input(net, "layer2.0.conv1", "lsq 4");
+    assert_quant(net, "layer2.0.shortcut.conv", "lsq 4");
+    assert_quant(net, "layer2.1.conv1", "lsq 6");
+    assert_input(net, "layer2.1.conv1", "float");
+    assert_input(net, "layer2.1.conv2", "float");
+    assert_input(net, "layer2.2.conv1", "lsq 4");
+    assert_quant(net, "layer1.2.conv2", "float");
+    assert_input(net, "layer1.2.conv2", "lsq 2");
+    assert_quant(net, "fc", "lsq 8");
+    assert_int_equal(log.nwarnings, 0);
+
+    /* Conflicting wishes for one act node: the first layer's stands, with a warning. */
+    config.quant.nlayers = 0;
+    add_rule(&config, "layer2.0.shortcut.conv", "lsq", 2, "lsq", 5);
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    assert_input(net, "layer2.0.shortcut.conv", "lsq 2");
+    assert_int_equal(log.nwarnings, 1);
+    test_contains(log.warnings, "layer2.0.shortcut.conv: its input layer1.2.relu is quantized by lsq 2 bits for an earlier layer, so it "
+                                "cannot be lsq 5 bits");
+
+    config.quant.nlayers = 0;
+    add_rule(&config, "layer2.0.cov1", "lsq", 2, "lsq", 2);
+    assert_int_equal(lb_net_quantize(net, &config), LB_ERR_RECIPE);
+    test_contains(lb_error(ctx), "quant.layers: 'layer2.0.cov1' matches no convolution or linear layer of resnet20, did you mean 'layer2.0.conv1'?");
+    config.quant.nlayers = 0;
+    add_rule(&config, "layer2.0.relu1", "lsq", 2, "lsq", 2); /* no layer with weights */
+    assert_int_equal(lb_net_quantize(net, &config), LB_ERR_RECIPE);
+    config.quant.nlayers = 0;
+    assert_ok(ctx, lb_net_quantize(net, &config)); /* and it works again after a failure */
+    test_consistent(net);
+    lb_net_destroy(net);
+    lb_ctx_destroy(ctx);
+}
+
+/* ---- Errors ---------------------------------------------------------------------------------------------------- */
+
+static void test_refused(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    static const struct {
+        const char *weights;
+        int wbits;
+        const char *acts;
+        int abits;
+        const char *part;
+    } rows[] = {
+        {"drefa", 2, "none", 2, "quant.weights.method: there is no 'drefa', did you mean 'dorefa'?"},
+        {"lsq", 2, "pakt", 2, "quant.activations.method: there is no 'pakt', did you mean 'pact'?"},
+        {"xyzzy!!", 2, "none", 2, "there is no 'xyzzy!!'; see docs/recipes.md"},
+        {"sign", 2, "none", 2, "weights of layer1.0.conv1: sign has 1 bit"},
+        {"lsq", 9, "none", 2, "weights of layer1.0.conv1: lsq has 1 to 8 bits"},
+        {"lsq", 2, "twn", 2, "twn does not quantize activations"},
+        {"lsq", 2, "lsq", 0, "activations of relu: lsq has"},
+    };
+    lb_config config = test_config("resnet20");
+    lb_net *net = small(ctx, &config);
+    for (size_t i = 0; i < LB_COUNT(rows); i++) {
+        config = quant_config("resnet20", rows[i].weights, rows[i].wbits, rows[i].acts, rows[i].abits, 0, 0, LB_EDGE_SAME);
+        assert_int_not_equal(lb_net_quantize(net, &config), LB_OK);
+        test_contains(lb_error(ctx), rows[i].part);
+        test_consistent(net);
+    }
+    static const struct {
+        size_t offset;
+        const char *value, *part;
+    } words[] = {
+        {offsetof(lb_tensor_config, per), "filtre", "quant.weights.per: there is no 'filtre', did you mean 'filter'?"},
+        {offsetof(lb_tensor_config, estimator), "clip", "quant.weights.estimator: there is no 'clip'"},
+        {offsetof(lb_tensor_config, surrogate), "hardtan", "did you mean 'hardtanh'?"},
+        {offsetof(lb_tensor_config, scale), "l1", "quant.weights.scale: there is no 'l1', did you mean 'l2'?"},
+        {offsetof(lb_tensor_config, mixer), "constnat", "quant.weights.mixer: there is no 'constnat', did you mean 'constant'?"},
+    };
+    for (size_t i = 0; i < LB_COUNT(words); i++) {
+        config = quant_config("resnet20", "lsq", 2, "none", 2, 0, 0, LB_EDGE_SAME);
+        strcpy((char *)&config.quant.weights + words[i].offset, words[i].value);
+        assert_int_not_equal(lb_net_quantize(net, &config), LB_OK);
+        test_contains(lb_error(ctx), words[i].part);
+    }
+    config = quant_config("resnet20", "lsq", 2, "lsq", 2, 0, 0, LB_EDGE_SAME);
+    strcpy(config.quant.activations.per, "filter");
+    assert_int_equal(lb_net_quantize(net, &config), LB_ERR_UNSUPPORTED);
+    config = quant_config("resnet20", "lsq", 2, "lsq", 2, 0, 0, LB_EDGE_SAME);
+    add_rule(&config, "conv1", "lqs", 2, "none", 2);
+    assert_int_not_equal(lb_net_quantize(net, &config), LB_OK);
+    test_contains(lb_error(ctx), "quant.layers 'conv1' weights.method: there is no 'lqs', did you mean 'lsq'?");
+    lb_net_destroy(net);
+
+    assert_ok(ctx, lb_net_create(ctx, "open", 1, 1, 2, &net));
+    assert_int_equal(lb_net_quantize(net, &config), LB_ERR_ARGUMENT);
+    test_contains(lb_error(ctx), "open: the network must be finished");
+    lb_net_destroy(net);
+    lb_ctx_destroy(ctx);
+}
+
+/* Every option reaches the spec. */
+static void test_options(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_config config = quant_config("lenet5", "uniform", 3, "uniform", 4, 0, 0, LB_EDGE_SAME);
+    strcpy(config.quant.weights.per, "filter");
+    strcpy(config.quant.weights.estimator, "ste");
+    strcpy(config.quant.weights.surrogate, "hardtanh");
+    strcpy(config.quant.weights.scale, "l2");
+    config.quant.weights.mix = 0.25f;
+    strcpy(config.quant.activations.estimator, "none");
+    strcpy(config.quant.activations.surrogate, "clip01");
+    lb_net *net = test_net(ctx, &config, 28, 28, 1, 10);
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    const lb_quant_spec *w = &node_of(net, "conv2")->quant->spec, *a = &node_of(net, "relu1")->quant->spec;
+    assert_true(w->granularity == LB_PER_FILTER && w->estimator == LB_EST_STE && w->surrogate == LB_SUR_HARDTANH && w->scale == LB_SCALE_L2);
+    assert_true(w->mixer_value == 0.25f && w->mixer == &lb_mixer_constant && w->bits == 3);
+    assert_true(a->estimator == LB_EST_NONE && a->surrogate == LB_SUR_CLIP01 && a->bits == 4 && a->mixer_value == 1 && !a->is_signed);
+
+    config = quant_config("lenet5", "twn", 2, "none", 2, 0, 0, LB_EDGE_SAME);
+    config.quant.weights.threshold = 0.75f;
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    assert_true(node_of(net, "conv2")->quant->spec.threshold == 0.75f);
+    lb_net_destroy(net);
+    lb_ctx_destroy(ctx);
+}
+
+/* ---- Stages ---------------------------------------------------------------------------------------------------- */
+
+static float *learned(const lb_net *net, const char *node) {
+    lb_quant *quant = node_of(net, node)->quant;
+    assert_non_null(quant);
+    assert_true(quant->param >= 0);
+    return lb_param_values(net, quant->param);
+}
+
+static void learn_all(lb_net *net) {
+    for (int i = 0; i < net->nnodes; i++) {
+        lb_quant *quant = net->nodes[i].quant;
+        if (!quant || quant->param < 0)
+            continue;
+        for (size_t j = 0; j < net->params[quant->param].count; j++)
+            lb_param_values(net, quant->param)[j] = (float)(strlen(net->nodes[i].name) + j);
+        quant->initialised = true;
+    }
+}
+
+static void test_stages(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_config config = quant_config("resnet20", "lsq", 4, "none", 4, 8, 8, LB_EDGE_SAME);
+    strcpy(config.model.variant, "sq");
+    lb_net *net = small(ctx, &config);
+    lb_net_initialise(net, 3, 0);
+    size_t fixed = net->nvalues;
+    float *weights = malloc(fixed * sizeof *weights);
+    memcpy(weights, net->values, fixed * sizeof *weights);
+
+    /* Weights alone, then activations too: the weights' steps stay, the new ones start at nothing. */
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    assert_false(node_of(net, "conv1")->quant->initialised);
+    learn_all(net);
+    config.quant.activations = test_tensor("lsq", 4);
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    test_consistent(net);
+    assert_true(*learned(net, "layer2.1.conv2") == 14 && node_of(net, "layer2.1.conv2")->quant->initialised);
+    assert_true(*learned(net, "layer1.0.add.quant") == 0 && !node_of(net, "layer1.0.add.quant")->quant->initialised);
+    learn_all(net);
+
+    /* The same again changes nothing, inserted nodes included. */
+    char before[512], after[512];
+    lb_net_describe_quant(net, before, sizeof before);
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    lb_net_describe_quant(net, after, sizeof after);
+    assert_string_equal(before, after);
+    for (int i = 0; i < net->nnodes; i++)
+        if (net->nodes[i].quant && net->nodes[i].quant->param >= 0) {
+            assert_true(net->nodes[i].quant->initialised);
+            assert_true(*lb_param_values(net, net->nodes[i].quant->param) == (float)strlen(net->nodes[i].name));
+        }
+
+    /* Fewer bits: the step grows so that the range stays. Weights 4 -> 2 bits: hi 7 -> 1; unsigned activations: 15 -> 3. */
+    config.quant.weights.bits = config.quant.activations.bits = 2;
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    assert_float_equal(*learned(net, "layer2.1.conv2"), 14 * 7, 1e-4);
+    assert_float_equal(*learned(net, "layer2.1.relu1"), 14 * 5, 1e-4);
+    assert_float_equal(*learned(net, "layer1.0.add.quant"), 18 * 7, 1e-4);
+    assert_float_equal(*learned(net, "fc"), 2, 0); /* 8 bits before and now */
+    assert_true(node_of(net, "layer2.1.conv2")->quant->initialised);
+
+    /* Another method, or another granularity: from the start. Weights in the flat block never moved. */
+    strcpy(config.quant.weights.per, "filter");
+    config.quant.activations = test_tensor("pact", 2);
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    assert_int_equal(net->params[node_of(net, "layer2.1.conv2")->quant->param].count, 32);
+    assert_true(*learned(net, "layer2.1.conv2") == 0 && !node_of(net, "layer2.1.conv2")->quant->initialised);
+    assert_true(*learned(net, "layer2.1.relu1") == 0 && !node_of(net, "layer2.1.relu1")->quant->initialised);
+    assert_string_equal(net->params[node_of(net, "layer2.1.relu1")->quant->param].name, "layer2.1.relu1.act_clip");
+    assert_string_equal(net->params[node_of(net, "layer2.1.conv2")->quant->param].name, "layer2.1.conv2.weight_step");
+    learn_all(net);
+
+    /* A clip is a range already: bits do not change it. */
+    config.quant.activations.bits = 6;
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    assert_true(*learned(net, "layer2.1.relu1") == 14 && node_of(net, "layer2.1.relu1")->quant->initialised);
+    assert_true(learned(net, "layer2.1.conv2")[31] == 14 + 31);
+
+    assert_memory_equal(net->values, weights, fixed * sizeof *weights);
+    free(weights);
+    lb_net_destroy(net);
+    lb_ctx_destroy(ctx);
+}
+
+/* A long text is cut, not overrun. */
+static void test_describe_size(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_config config = quant_config("resnet20", "lsq", 4, "lsq", 4, 8, 8, LB_EDGE_SAME);
+    lb_net *net = small(ctx, &config);
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    char whole[512];
+    lb_net_describe_quant(net, whole, sizeof whole);
+    for (size_t size = 1; size < strlen(whole) + 2; size++) {
+        char *text = malloc(size);
+        lb_net_describe_quant(net, text, size);
+        assert_int_equal(strlen(text), LB_MIN(size - 1, strlen(whole)));
+        assert_memory_equal(text, whole, strlen(text));
+        free(text);
+    }
+    lb_net_describe_quant(net, NULL, 0);
+    lb_net_destroy(net);
+    lb_ctx_destroy(ctx);
+}
+
+/* The n-th allocation fails in either of two quantize calls: nothing leaks, and the net can be quantized again. */
+static void test_out_of_memory(void **state) {
+    (void)state;
+    lb_config first = quant_config("resnet20", "lsq", 4, "lsq", 4, 8, 8, LB_EDGE_SAME), second = first;
+    strcpy(first.model.variant, "sq");
+    first.model.width = 0.25f;
+    second.quant.weights = test_tensor("lsq", 2);
+    strcpy(second.quant.weights.per, "filter");
+    for (long n = 0, done = 0; !done; n++) {
+        test_allocator allocator = {.left = LONG_MAX};
+        lb_ctx *ctx = test_ctx_with(&allocator);
+        lb_net *net = small(ctx, &first);
+        allocator.left = n;
+        lb_status status = lb_net_quantize(net, &first);
+        if (status == LB_OK)
+            status = lb_net_quantize(net, &second);
+        done = status == LB_OK && allocator.left > 0;
+        assert_true(status == LB_OK || status == LB_ERR_MEMORY);
+        allocator.left = LONG_MAX;
+        test_consistent(net);
+        if (n % 16 == 0) {
+            assert_ok(ctx, lb_net_quantize(net, &second));
+            test_consistent(net);
+        }
+        lb_net_destroy(net);
+        lb_ctx_destroy(ctx);
+        assert_int_equal(allocator.alive, 0);
+        assert_true(n < 2000);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_zoo_edges), cmocka_unit_test(test_resnet_places), cmocka_unit_test(test_fallback),
+        cmocka_unit_test(test_mlp),       cmocka_unit_test(test_rules),         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_options),   cmocka_unit_test(test_stages),        cmocka_unit_test(test_describe_size),
+        cmocka_unit_test(test_out_of_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

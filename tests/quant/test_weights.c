@@ -1,0 +1,238 @@
+/* Weights: the equation, forward and backward, for everything in the tables against plain references and finite differences. */
+#include "quant/reference.h"
+
+static float u[COUNT], uhat[COUNT], step[OC], param[OC], work[2 * COUNT];
+static int compared, skipped;
+
+/* What one element's code must be; NaN where it is too near a decision to say. */
+static double expected(const ref_group *g, const ref_row *row, int i) {
+    double margin, code = row->code(g, (double)u[i], &margin);
+    compared++;
+    if (margin >= 1e-4)
+        return code;
+    skipped++;
+    return (double)NAN;
+}
+
+static void check_forward(lb_ctx *ctx, lb_quant *q) {
+    const ref_row *row = ref_find(q->spec.quantizer);
+    (void)ctx;
+    const float *p = first_params(q, u, OC, FAN, param);
+    lb_quant_weights_forward(q, p, u, OC, FAN, 1, 2, false, step, uhat, work);
+    for (int o = 0; o < OC; o++) {
+        const ref_group g = ref_group_of(q, p, u, OC, FAN, o, step);
+        assert_true(fabs((double)step[o] - g.step) <= 1e-6 * g.step);
+        for (int i = o * FAN; i < (o + 1) * FAN; i++) {
+            double want = expected(&g, row, i);
+            if (!isnan(want) && (double)uhat[i] != want)
+                fail_msg("%s %d bits: u %g gives %g, should be %g", row->name, q->spec.bits, (double)u[i], (double)uhat[i], want);
+        }
+    }
+}
+
+static void forward(void **state) {
+    lb_ctx *ctx = test_ctx();
+    (void)state;
+    compared = skipped = 0;
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        fill_normal(u, COUNT, seed, seed == 2 ? 0.05f : 0.8f);
+        assert_true(for_each_case(ctx, LB_WEIGHTS, check_forward) > 100);
+    }
+    assert_true(skipped < compared / 500);
+    lb_ctx_destroy(ctx);
+}
+
+/* ---- Mixers: constant, and two that later methods will resemble ----------------------------------------------------- */
+
+static bool saw_codes;
+
+static bool filters(const lb_quant_spec *spec, const float *src, const float *s, const float *code, int oc, int64_t fan_in, uint64_t seed,
+                    uint64_t step_index, float *scalar, float *m) {
+    (void)spec, (void)src, (void)scalar;
+    assert_true(seed == 7 && step_index == 9); /* the same in forward and backward */
+    saw_codes = true;
+    for (int o = 0; o < oc; o++)
+        for (int64_t i = 0; i < fan_in; i++) {
+            assert_true(s[o] > 0.f && code[o * fan_in + i] == nearbyintf(code[o * fan_in + i]));
+            m[o * fan_in + i] = (float)(o % 2);
+        }
+    return false;
+}
+
+static bool elements(const lb_quant_spec *spec, const float *src, const float *s, const float *code, int oc, int64_t fan_in, uint64_t seed,
+                     uint64_t step_index, float *scalar, float *m) {
+    (void)spec, (void)src, (void)s, (void)code, (void)scalar, (void)seed, (void)step_index;
+    for (int64_t i = 0; i < oc * fan_in; i++)
+        m[i] = i % 3 == 0 ? 0.f : i % 3 == 1 ? 1.f : 0.3f;
+    return false;
+}
+
+static const lb_mixer mix_filters = {.name = "filters", .uses_code = true, .weights = filters};
+static const lb_mixer mix_elements = {.name = "elements", .weights = elements};
+
+typedef struct mix_case {
+    const lb_mixer *mixer;
+    float value;
+} mix_case;
+
+static const mix_case mixes[] = {
+    {&lb_mixer_constant, 1.f}, {&lb_mixer_constant, 0.3f}, {&lb_mixer_constant, 0.f}, {&mix_filters, 0.f}, {&mix_elements, 0.f}};
+
+static double mix_of(const mix_case *mix, int o, int i) {
+    if (mix->mixer == &mix_filters)
+        return o % 2;
+    if (mix->mixer == &mix_elements)
+        return i % 3 == 0 ? 0 : i % 3 == 1 ? 1 : (double)0.3f;
+    return (double)mix->value;
+}
+
+static void check_mixed(lb_ctx *ctx, lb_quant *q) {
+    static float code[COUNT], step2[OC];
+    (void)ctx;
+    const float *p = first_params(q, u, OC, FAN, param);
+    for (lb_surrogate s = LB_SUR_IDENTITY; s <= LB_SUR_RELU; s++)
+        for (size_t k = 0; k < LB_COUNT(mixes); k++) {
+            q->spec.surrogate = s;
+            q->spec.mixer = mixes[k].mixer, q->spec.mixer_value = mixes[k].value;
+            lb_quant_weights_forward(q, p, u, OC, FAN, 7, 9, true, step, code, work); /* evaluation: all quantized */
+            lb_quant_weights_forward(q, p, u, OC, FAN, 7, 9, false, step2, uhat, work);
+            assert_memory_equal(step, step2, sizeof step);
+            for (int i = 0; i < COUNT; i++) {
+                const double m = mix_of(&mixes[k], i / FAN, i), st = (double)step[i / FAN];
+                const double want = ((1 - m) * ref_surrogate(s, (double)u[i]) + m * st * (double)code[i]) / st;
+                assert_true(code[i] == nearbyintf(code[i]));
+                if (m == 1)
+                    assert_true(uhat[i] == code[i]);
+                else
+                    assert_true(fabs((double)uhat[i] - want) <= 1e-6 * (fabs(want) + fabs((double)(code[i])) + 1e-6));
+            }
+        }
+}
+
+static void mixed_forward(void **state) {
+    lb_ctx *ctx = test_ctx();
+    (void)state;
+    fill_normal(u, COUNT, 4, 0.8f);
+    saw_codes = false;
+    for_each_case(ctx, LB_WEIGHTS, check_mixed);
+    assert_true(saw_codes);
+    lb_ctx_destroy(ctx);
+}
+
+/* ---- Backward ---------------------------------------------------------------------------------------------------- */
+
+static double phi(const ref_group *g, double m, double x) { return (1 - m) * ref_surrogate(g->spec->surrogate, x) + m * ref_through(g, x); }
+
+/* Derivative of phi by differences, NaN at a kink. */
+static double slope(const ref_group *g, double m, double x) {
+    const double h = 1e-5, up = (phi(g, m, x + h) - phi(g, m, x)) / h, down = (phi(g, m, x) - phi(g, m, x - h)) / h;
+    return fabs(up - down) > 1e-2 * (fabs(up) + 1e-3) ? (double)NAN : (phi(g, m, x + h) - phi(g, m, x - h)) / (2 * h);
+}
+
+/* A straight-through quantizer's value as its step moves: rounding is replaced by "adds what it added at step0" (LSQ, eq. 3). */
+static double at_step(const ref_group *g, double x, double step0, double s) {
+    double margin;
+    ref_group g0 = *g;
+    g0.step = step0;
+    const double code = ref_even_code(&g0, x, &margin);
+    if (g->spec->bits == 1)
+        return s * code;
+    return s * (ref_clip(x / s, g->lo, g->hi) + code - ref_clip(x / step0, g->lo, g->hi));
+}
+
+static void check_backward(lb_ctx *ctx, lb_quant *q) {
+    static float diff[COUNT], diff_u[COUNT], diff_param[OC];
+    (void)ctx;
+    const float *p = first_params(q, u, OC, FAN, param);
+    if (p)
+        for (int o = 0; o < OC; o++)
+            param[o] *= 0.6f; /* some elements beyond the range */
+    fill_normal(diff, COUNT, 11, 1.f);
+    for (lb_surrogate s = LB_SUR_IDENTITY; s <= LB_SUR_RELU; s++)
+        for (size_t k = 0; k < LB_COUNT(mixes); k++) {
+            double want_param[OC] = {0}, size_param[OC] = {0};
+            const bool per_filter = q->spec.granularity == LB_PER_FILTER;
+            q->spec.surrogate = s;
+            q->spec.mixer = mixes[k].mixer, q->spec.mixer_value = mixes[k].value;
+            lb_quant_weights_forward(q, p, u, OC, FAN, 7, 9, false, step, uhat, work);
+            for (int i = 0; i < COUNT; i++)
+                diff_u[i] = 0.5f; /* backward adds */
+            memset(diff_param, 0, sizeof diff_param);
+            memset(work, 0xff, sizeof work);
+            lb_quant_weights_backward(q, p, u, OC, FAN, 7, 9, step, diff, diff_u, diff_param, work);
+            for (int i = 0; i < COUNT; i++) {
+                const int o = i / FAN;
+                ref_group g = ref_group_of(q, p, u, OC, FAN, o, step);
+                g.step = (double)step[o];
+                const double m = mix_of(&mixes[k], o, i), d = slope(&g, m, (double)u[i]), want = 0.5 + d * (double)diff[i];
+                if (!isnan(d) && fabs((double)diff_u[i] - want) > 1e-5 * (1 + fabs(d)))
+                    fail_msg("%s %d bits, %s, %s, mixer %s: gradient at %g is %g, should be %g", q->spec.quantizer->name, q->spec.bits,
+                             lb_estimator_name(q->spec.estimator), lb_surrogate_name(s), mixes[k].mixer->name, (double)u[i],
+                             (double)diff_u[i], want);
+                if (p) {
+                    const double h = 1e-6 * g.step;
+                    const double ds = (at_step(&g, (double)u[i], g.step, g.step + h) - at_step(&g, (double)u[i], g.step, g.step - h)) / (2 * h);
+                    const double scale = 1 / sqrt((double)g.size * g.hi);
+                    want_param[per_filter ? o : 0] += scale * m * ds * (double)diff[i];
+                    size_param[per_filter ? o : 0] += scale * fabs(ds * (double)diff[i]);
+                }
+            }
+            for (int o = 0; o < OC; o++)
+                assert_true(fabs((double)diff_param[o] - want_param[o]) <= 1e-5 * size_param[o]);
+            lb_quant_weights_backward(q, p, u, OC, FAN, 7, 9, step, diff, diff_u, NULL, work); /* parameters not wanted */
+        }
+}
+
+static void backward(void **state) {
+    lb_ctx *ctx = test_ctx();
+    (void)state;
+    fill_normal(u, COUNT, 5, 0.8f);
+    assert_true(for_each_case(ctx, LB_WEIGHTS, check_backward) > 100);
+    lb_ctx_destroy(ctx);
+}
+
+/* ---- Scales -------------------------------------------------------------------------------------------------------- */
+
+/* Least squares: as good as the best of 1000 steps, to 4 %, on three shapes of data. */
+static void l2_scale(void **state) {
+    enum { N = 3000 };
+    static float v[N], code[N];
+    lb_ctx *ctx = test_ctx();
+    (void)state;
+    for (int shape = 0; shape < 3; shape++)
+        for (int bits = 2; bits <= 8; bits++) {
+            lb_quant q = {.spec = {.quantizer = &lb_quantizer_uniform, .bits = bits, .scale = LB_SCALE_L2}};
+            assert_ok(ctx, lb_quant_resolve(ctx, "layer", &q.spec, &q.grid));
+            fill_normal(v, N, 6, 1.f);
+            for (int i = 0; i < N; i++)
+                v[i] = shape == 0 ? v[i] : shape == 1 ? v[i] * v[i] * v[i] : fmodf(v[i], 1.f); /* normal, long tails, short tails */
+            lb_quant_weights_forward(&q, NULL, v, 1, N, 0, 0, false, step, code, code);
+            const double best = ref_best_error(v, N, q.grid.lo, q.grid.hi), found = ref_error(v, N, (double)step[0], q.grid.lo, q.grid.hi);
+            if (found > 1.04 * best)
+                fail_msg("shape %d, %d bits: error %g, best %g", shape, bits, found, best);
+        }
+    lb_ctx_destroy(ctx);
+}
+
+/* First steps of learned parameters. */
+static void initial(void **state) {
+    lb_ctx *ctx = test_ctx();
+    (void)state;
+    fill_normal(u, COUNT, 8, 0.3f);
+    for (int bits = 1; bits <= 8; bits++) {
+        lb_quant q = {.spec = {.quantizer = &lb_quantizer_lsq, .bits = bits, .granularity = LB_PER_FILTER}};
+        assert_ok(ctx, lb_quant_resolve(ctx, "layer", &q.spec, &q.grid));
+        first_params(&q, u, OC, FAN, param);
+        for (int o = 0; o < OC; o++) {
+            const double want = 2 * ref_mean_abs(u + o * FAN, FAN) / sqrt((double)q.grid.hi);
+            assert_true(fabs((double)param[o] - want) <= 1e-6 * want);
+        }
+    }
+    lb_ctx_destroy(ctx);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(forward), cmocka_unit_test(mixed_forward), cmocka_unit_test(backward),
+                                       cmocka_unit_test(l2_scale), cmocka_unit_test(initial)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

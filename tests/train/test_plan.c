@@ -1,0 +1,343 @@
+/* Gradients of a whole compiled network against finite differences, f32; bf16 against f32; fused kernels against the scalar ones. */
+#include "support.h"
+
+#include <math.h>
+
+#include "net/net.h"
+#include "recipe/config.h"
+#include "train/plan.h"
+
+enum { MB = 6, SIZE = 8, CLASSES = 5 };
+
+static uint8_t pixels[MB * SIZE * SIZE * 3];
+static float weight_of_logit[MB * CLASSES];
+
+static void fill_inputs(void) {
+    for (size_t i = 0; i < sizeof pixels; i += 4) {
+        uint32_t bits[4];
+        lb_rng4(7, LB_RNG_TEST, 1, i, bits);
+        for (size_t k = 0; k < 4; k++)
+            pixels[i + k] = (uint8_t)(bits[k] >> 24);
+    }
+    lb_rng_normal(7, LB_RNG_TEST, 2, 1, weight_of_logit, LB_COUNT(weight_of_logit));
+}
+
+/* Every operator, two residual additions, a tensor with three consumers. */
+static lb_net *make_net(lb_ctx *ctx, bool smooth, bool pad) {
+    lb_net *net;
+    assert_ok(ctx, lb_net_create(ctx, "every-op", SIZE, SIZE, 3, &net));
+    int x = lb_net_conv2d(net, lb_net_input(net), "conv1", 8, 3, 1, 1, 1, true);
+    x = lb_net_batchnorm(net, x, "bn1", 0, 0);
+    x = smooth ? lb_net_clip(net, x, "act1", -100, 100) : lb_net_relu(net, x, "act1");
+    int y = lb_net_conv2d(net, x, "conv2", 8, 3, 1, 1, 8, false);
+    y = lb_net_batchnorm(net, y, "bn2", 0, 0);
+    x = lb_net_add(net, y, x, "add1");
+    x = smooth ? lb_net_clip(net, x, "act2", -100, 100) : lb_net_hardtanh(net, x, "act2"); /* kinks spoil finite differences */
+    int s = lb_net_conv2d(net, x, "short", 20, 1, 2, 0, 1, false);
+    s = lb_net_batchnorm(net, s, "short_bn", 0, 0);
+    y = lb_net_conv2d(net, x, "conv3", 20, 3, 2, 1, 4, true);
+    y = lb_net_batchnorm(net, y, "bn3", 0, 0);
+    y = smooth ? lb_net_clip(net, y, "act3", -100, 100) : lb_net_relu6(net, y, "act3");
+    y = lb_net_conv2d(net, y, "conv4", 20, 3, 1, 1, 1, true);
+    x = lb_net_add(net, y, s, "add2");
+    x = lb_net_batchnorm(net, x, "bn4", 0, 0);
+    x = lb_net_avgpool(net, x, "avg", 3, 1, 1);
+    if (!smooth)
+        x = lb_net_maxpool(net, x, "max", 2, 2, 0);
+    if (pad) {
+        lb_node node = {.op = LB_OP_SHORTCUTPAD, .nsrc = 1, .src = {x}, .name = "pad"};
+        node.u.shortcutpad.stride = 1;
+        node.u.shortcutpad.oc = 24;
+        x = lb_net_append(net, &node);
+    }
+    x = lb_net_dropout(net, x, "drop", 0.25f);
+    x = lb_net_flatten(net, x, "flat");
+    x = lb_net_linear(net, x, "fc1", 12, false);
+    x = lb_net_batchnorm(net, x, "bn5", 0, 0);
+    x = lb_net_linear(net, x, "fc2", CLASSES, true);
+    assert_ok(ctx, lb_net_finish(net));
+    lb_net_initialise(net, 3, 0);
+    /* biases and batch norm away from their first values */
+    for (int i = 0; i < net->nparams; i++) {
+        const lb_param *p = &net->params[i];
+        float noise[256];
+        lb_rng_normal(5, LB_RNG_TEST, (uint64_t)i, 0.3f, noise, LB_COUNT(noise));
+        for (size_t k = 0; p->kind != LB_PARAM_WEIGHT && p->kind != LB_PARAM_BN_VAR && k < p->count; k++)
+            net->values[p->offset + k] += noise[k % 256];
+    }
+    return net;
+}
+
+static lb_plan *make_plan(lb_ctx *ctx, lb_net *net, bool bf16) {
+    static const float mean[4] = {.5f, .4f, .45f}, std[4] = {.25f, .3f, .2f};
+    lb_plan_options options = {.mb = MB, .bf16 = bf16, .seed = 11, .mean = mean, .std = std};
+    lb_plan *plan;
+    assert_ok(ctx, lb_plan_create(ctx, net, &options, &plan));
+    return plan;
+}
+
+static double loss_of(lb_ctx *ctx, lb_plan *plan) {
+    assert_ok(ctx, lb_plan_forward(plan, pixels, 4));
+    double loss = 0;
+    for (int i = 0; i < MB * CLASSES; i++)
+        loss += (double)plan->logits[i] * (double)weight_of_logit[i];
+    return loss;
+}
+
+static void backward(lb_ctx *ctx, lb_plan *plan, float *diff) {
+    loss_of(ctx, plan);
+    memcpy(plan->diff_logits, weight_of_logit, sizeof weight_of_logit);
+    assert_ok(ctx, lb_plan_backward(plan, 4, diff));
+}
+
+/* Along a random direction per parameter tensor: (L(p + h d) - L(p - h d)) / 2h = diff . d. */
+static void check_gradients(lb_ctx *ctx, lb_net *net, double tolerance) {
+    lb_plan *plan = make_plan(ctx, net, false);
+    float *diff = calloc(net->nvalues, sizeof *diff), *direction = malloc(net->nvalues * sizeof *direction);
+    backward(ctx, plan, diff);
+    int checked = 0;
+    for (int i = 0; i < net->nparams; i++) {
+        const lb_param *p = &net->params[i];
+        if (p->kind == LB_PARAM_BN_MEAN || p->kind == LB_PARAM_BN_VAR || p->kind == LB_PARAM_QUANT)
+            continue;
+        float *values = net->values + p->offset;
+        lb_rng_normal(21, LB_RNG_TEST, (uint64_t)i, 1, direction, p->count);
+        double expected = 0, norm = 0, h = 4e-3, length = 0;
+        for (size_t k = 0; k < p->count; k++)
+            length += (double)direction[k] * (double)direction[k];
+        for (size_t k = 0; k < p->count; k++) {
+            direction[k] /= (float)sqrt(length);
+            expected += (double)diff[p->offset + k] * (double)direction[k];
+            norm += (double)diff[p->offset + k] * (double)diff[p->offset + k];
+        }
+        float *saved = malloc(p->count * sizeof *saved);
+        memcpy(saved, values, p->count * sizeof *saved);
+        double loss[2];
+        for (int side = 0; side < 2; side++) {
+            for (size_t k = 0; k < p->count; k++)
+                values[k] = saved[k] + (float)(side ? h : -h) * direction[k];
+            loss[side] = loss_of(ctx, plan);
+        }
+        memcpy(values, saved, p->count * sizeof *saved);
+        free(saved);
+        double numeric = (loss[1] - loss[0]) / (2 * h);
+        if (fabs(numeric - expected) > tolerance * (sqrt(norm / (double)p->count) + fabs(expected)) + 2e-3)
+            fail_msg("%s: gradient %g, finite difference %g (norm %g)", p->name, expected, numeric, sqrt(norm));
+        checked++;
+    }
+    assert_true(checked >= 15);
+    free(diff);
+    free(direction);
+    lb_plan_destroy(plan);
+}
+
+static void test_gradients(void **state) {
+    (void)state;
+    for (int pad = 0; pad < 2; pad++) {
+        lb_ctx *ctx = test_ctx();
+        lb_net *net = make_net(ctx, true, pad);
+        check_gradients(ctx, net, 0.02);
+        lb_net_destroy(net);
+        lb_ctx_destroy(ctx);
+    }
+}
+
+/* With the mixer at 0 a quantized tensor is its surrogate, but every step factor is in play. */
+static void test_gradients_with_steps(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_net *net = make_net(ctx, true, false);
+    lb_recipe *recipe;
+    assert_ok(ctx, lb_recipe_create(ctx, &recipe));
+    static const char *const keys[][2] = {{"quant.weights.method", "uniform"}, {"quant.weights.bits", "3"}, {"quant.weights.mix", "0"},
+                                          {"quant.weights.surrogate", "identity"}, {"quant.activations.method", "lsq"},
+                                          {"quant.activations.bits", "4"}, {"quant.activations.mix", "0"},
+                                          {"quant.activations.surrogate", "identity"}, {"quant.edges.first", "same"},
+                                          {"quant.edges.last", "same"}};
+    for (size_t i = 0; i < LB_COUNT(keys); i++)
+        assert_ok(ctx, lb_recipe_set(recipe, keys[i][0], keys[i][1]));
+    assert_ok(ctx, lb_net_quantize(net, &recipe->stages[0]));
+    assert_ok(ctx, lb_plan_init_weights(net));
+    int quantized = 0;
+    for (int i = 0; i < net->nnodes; i++)
+        quantized += net->nodes[i].quant != NULL;
+    assert_true(quantized >= 10);
+    check_gradients(ctx, net, 0.02);
+    lb_recipe_destroy(recipe);
+    lb_net_destroy(net);
+    lb_ctx_destroy(ctx);
+}
+
+static double cosine(const float *a, const float *b, size_t n) {
+    double ab = 0, aa = 0, bb = 0;
+    for (size_t i = 0; i < n; i++) {
+        ab += (double)a[i] * (double)b[i];
+        aa += (double)a[i] * (double)a[i];
+        bb += (double)b[i] * (double)b[i];
+    }
+    return ab / sqrt(aa * bb + 1e-30);
+}
+
+static void test_bf16_near_f32(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_net *net = make_net(ctx, false, false);
+    float *diff[2];
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        diff[bf16] = calloc(net->nvalues, sizeof(float));
+        lb_plan *plan = make_plan(ctx, net, bf16);
+        backward(ctx, plan, diff[bf16]);
+        lb_plan_destroy(plan);
+    }
+    for (int i = 0; i < net->nparams; i++) {
+        const lb_param *p = &net->params[i];
+        /* bn5 follows a linear layer whose gradient it makes orthogonal: small and noisy; the whole must agree */
+        if (p->kind == LB_PARAM_WEIGHT && cosine(diff[0] + p->offset, diff[1] + p->offset, p->count) < 0.95)
+            fail_msg("%s: cosine of bf16 and f32 gradient %g", p->name, cosine(diff[0] + p->offset, diff[1] + p->offset, p->count));
+    }
+    assert_true(cosine(diff[0], diff[1], net->nvalues) > 0.99);
+    free(diff[0]);
+    free(diff[1]);
+    lb_net_destroy(net);
+    lb_ctx_destroy(ctx);
+}
+
+static void test_same_bits_twice(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_net *net = make_net(ctx, false, true);
+    float *diff[2];
+    for (int i = 0; i < 2; i++) {
+        diff[i] = calloc(net->nvalues, sizeof(float));
+        lb_plan *plan = make_plan(ctx, net, true);
+        backward(ctx, plan, diff[i]);
+        lb_plan_destroy(plan);
+    }
+    assert_memory_equal(diff[0], diff[1], net->nvalues * sizeof(float));
+    free(diff[0]);
+    free(diff[1]);
+    lb_net_destroy(net);
+    lb_ctx_destroy(ctx);
+}
+
+/* ---- Kernels --------------------------------------------------------------------------------------------------------------- */
+
+enum { ROWS = 37, MAX_C = 70 };
+
+static void to_type(const lb_kernels *k, lb_dtype type, uint64_t stream, void *dst, size_t count) {
+    float *values = malloc(count * sizeof *values);
+    lb_rng_normal(31, LB_RNG_TEST, stream, 1, values, count);
+    k->from_f32(type, values, dst, count);
+    free(values);
+}
+
+static void compare_norm(const lb_kernels *ref, const lb_kernels *fast, lb_dtype type, int c, int form_index, bool residual) {
+    size_t count = (size_t)ROWS * (size_t)c;
+    static float x[ROWS * MAX_C], r[ROWS * MAX_C], g[2][ROWS * MAX_C], out[2][3][ROWS * MAX_C];
+    static float a[MAX_C], b[MAX_C], center[MAX_C], p[MAX_C], q[MAX_C], s[MAX_C];
+    to_type(ref, type, 1, x, count);
+    to_type(ref, type, 2, r, count);
+    to_type(ref, type, 3, g[0], count);
+    to_type(ref, type, 4, g[1], count);
+    float *channel[] = {a, b, center, p, q, s};
+    for (size_t i = 0; i < LB_COUNT(channel); i++)
+        lb_rng_normal(32, LB_RNG_TEST, i, 1, channel[i], (size_t)c);
+    static const struct {
+        lb_norm_act act;
+        lb_act_form form;
+    } forms[] = {
+        {LB_NORM_NONE, {.step = 1}},
+        {LB_NORM_CLIP, {.step = 1, .sur_lo = 0, .sur_hi = INFINITY}},
+        {LB_NORM_QUANT, {.step = 1 / 3.f, .lo = 0, .hi = 3, .pass_lo = 0, .pass_hi = 1, .m = 1}},
+        {LB_NORM_QUANT, {.step = .3f, .lo = -4, .hi = 3, .pass_lo = -1.2f, .pass_hi = .9f, .m = 1, .learn = 2, .learn_scale = 1}},
+        {LB_NORM_QUANT, {.step = .5f, .lo = 0, .hi = 7, .pass_lo = 0, .pass_hi = 3.5f, .m = 1, .learn = 1, .learn_scale = 1}},
+        {LB_NORM_QUANT, {.step = 1, .lo = -1, .hi = 1, .sign = true, .pass_lo = -1, .pass_hi = 1, .m = 1}},
+        {LB_NORM_QUANT,
+         {.step = .3f, .lo = 0, .hi = 3, .pass_lo = 0, .pass_hi = .9f, .m = .3f, .sur_lo = 0, .sur_hi = 1, .learn = 2, .learn_scale = 1}},
+    };
+    double sums[2][2 * MAX_C + 1];
+    memset(sums, 0, sizeof sums);
+    memset(out, 0, sizeof out);
+    for (int v = 0; v < 2; v++) {
+        const lb_kernels *k = v ? fast : ref;
+        lb_norm_args args = {.type = type, .c = c, .act = forms[form_index].act, .form = forms[form_index].form, .x = x, .a = a, .b = b,
+                             .residual = residual ? r : NULL, .residual_step = .7f, .dst = out[v][0], .ngrads = 2, .grad = {g[0], g[1]},
+                             .factor = {1, .5f}, .center = center, .dz = out[v][1], .p = p, .q = q, .s = s, .dx = out[v][2]};
+        k->norm_forward(&args, 0, ROWS);
+        k->norm_backward(&args, 0, ROWS, sums[v], sums[v] + MAX_C, sums[v] + 2 * MAX_C);
+        k->norm_backward_x(&args, 0, ROWS);
+        double stat[2 * MAX_C] = {0};
+        k->stats(type, x, c, 0, ROWS, stat, stat + c);
+        for (int i = 0; i < c; i++)
+            sums[v][i] += stat[i] + stat[c + i];
+    }
+    for (size_t i = 0; i < 3 * count; i++) { /* elementwise: every variant rounds alike; only the sign of a zero may differ */
+        const float *o[2] = {out[0][i / count], out[1][i / count]};
+        size_t k = i % count;
+        uint32_t bits[2] = {0, 0};
+        for (int v = 0; v < 2; v++)
+            if (type == LB_F32)
+                memcpy(&bits[v], o[v] + k, 4);
+            else
+                memcpy(&bits[v], (const uint16_t *)o[v] + k, 2);
+        uint32_t sign = type == LB_F32 ? 0x80000000u : 0x8000u;
+        if (bits[0] != bits[1] && ((bits[0] | bits[1]) & ~sign))
+            fail_msg("%s: element %zu is %08x, not %08x (c %d, form %d)", fast->isa, i, bits[1], bits[0], c, form_index);
+    }
+    for (size_t i = 0; i < LB_COUNT(sums[0]); i++)
+        if (fabs(sums[0][i] - sums[1][i]) > 1e-4 * (1 + fabs(sums[0][i])))
+            fail_msg("%s: sum %zu is %g, not %g (c %d, form %d)", fast->isa, i, sums[1][i], sums[0][i], c, form_index);
+}
+
+static void test_kernels(void **state) {
+    (void)state;
+    const lb_kernels *ref = lb_kernels_find("scalar");
+    static const char *const names[] = {"avx2", "avx512"};
+    for (size_t i = 0; i < LB_COUNT(names); i++) {
+        const lb_kernels *fast = lb_kernels_find(names[i]);
+        if (!fast) {
+            printf("SKIPPED: this processor has no %s\n", names[i]);
+            continue;
+        }
+        for (int c = 1; c <= MAX_C; c += c < 18 ? 1 : 13)
+            for (int form = 0; form < 7; form++)
+                for (int residual = 0; residual < 2; residual++)
+                    for (int type = 0; type < 2; type++)
+                        compare_norm(ref, fast, (lb_dtype)type, c, form, residual);
+    }
+}
+
+/* The scalar kernel against the plain statement of the form. */
+static void test_scalar_form(void **state) {
+    (void)state;
+    const lb_kernels *k = lb_kernels_find("scalar");
+    static const lb_act_form forms[] = {
+        {.step = 1 / 3.f, .lo = 0, .hi = 3, .pass_lo = 0, .pass_hi = 1, .m = 1},
+        {.step = .3f, .lo = -4, .hi = 3, .pass_lo = -1.2f, .pass_hi = .9f, .m = 1, .learn = 2, .learn_scale = 1},
+        {.step = .5f, .lo = 0, .hi = 7, .pass_lo = 0, .pass_hi = 3.5f, .m = 1, .learn = 1, .learn_scale = 1},
+        {.step = 1, .lo = -1, .hi = 1, .sign = true, .pass_lo = -1, .pass_hi = 1, .m = 1},
+        {.step = .3f, .lo = 0, .hi = 3, .pass_lo = 0, .pass_hi = .9f, .m = .3f, .sur_lo = 0, .sur_hi = 1, .learn = 2, .learn_scale = 1},
+    };
+    float one = 1, zero = 0;
+    for (size_t i = 0; i < LB_COUNT(forms); i++)
+        for (float z = -3; z < 5; z += 0.0371f) {
+            float dst, dz, grad = 1.5f, learned = 0;
+            double sum = 0, sum_x = 0, learn = 0;
+            lb_norm_args args = {.type = LB_F32, .c = 1, .act = LB_NORM_QUANT, .form = forms[i], .x = &z, .a = &one, .b = &zero, .dst = &dst,
+                                 .ngrads = 1, .grad = {&grad}, .factor = {1}, .center = &zero, .dz = &dz};
+            k->norm_forward(&args, 0, 1);
+            k->norm_backward(&args, 0, 1, &sum, &sum_x, &learn);
+            assert_float_equal(dst, lb_act_forward_ref(&forms[i], z), 1e-5);
+            assert_float_equal(dz, lb_act_backward_ref(&forms[i], z, grad, &learned), 1e-5);
+            assert_float_equal((float)learn, learned, 1e-5);
+        }
+}
+
+int main(void) {
+    fill_inputs();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_gradients),    cmocka_unit_test(test_gradients_with_steps), cmocka_unit_test(test_bf16_near_f32),
+        cmocka_unit_test(test_same_bits_twice), cmocka_unit_test(test_kernels),              cmocka_unit_test(test_scalar_form),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
