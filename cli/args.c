@@ -8,8 +8,8 @@
 #include "cli.h"
 
 typedef struct option_row {
-    char letter;             /* 0: none */
-    const char *name, *arg;  /* arg NULL: a flag */
+    char letter; /* 0: none */
+    const char *name, *arg; /* arg NULL: a flag */
     const char *help;
 } option_row;
 
@@ -134,20 +134,42 @@ static int take_option(const cli_verb *verb, cli_option option, const char *valu
         snprintf(args->seed_set, sizeof args->seed_set, "train.seed=%llu", seed);
         break;
     }
-    case CLI_OUT: args->out = value; break;
-    case CLI_OUTPUT: args->output = value; break;
-    case CLI_DATA: args->data = value; break;
-    case CLI_RESUME: args->resume = true; break;
-    case CLI_DRAW: args->draw = true; break;
-    case CLI_JSON: args->json = true; break;
-    case CLI_QUIET: args->quiet = true; break;
-    case CLI_HELP: args->help = true; break;
-    case CLI_THREADS: return parse_count(verb, name, value, 4096, &args->threads);
-    case CLI_TEST: return parse_count(verb, name, value, INT_MAX, &args->test);
-    case CLI_STEPS: return parse_count(verb, name, value, INT_MAX, &args->steps);
-    case CLI_BATCH: return parse_count(verb, name, value, 1 << 20, &args->batch);
-    case CLI_RUNS: return parse_count(verb, name, value, INT_MAX, &args->runs);
-    case CLI_OPTIONS_END: break;
+    case CLI_OUT:
+        args->out = value;
+        break;
+    case CLI_OUTPUT:
+        args->output = value;
+        break;
+    case CLI_DATA:
+        args->data = value;
+        break;
+    case CLI_RESUME:
+        args->resume = true;
+        break;
+    case CLI_DRAW:
+        args->draw = true;
+        break;
+    case CLI_JSON:
+        args->json = true;
+        break;
+    case CLI_QUIET:
+        args->quiet = true;
+        break;
+    case CLI_HELP:
+        args->help = true;
+        break;
+    case CLI_THREADS:
+        return parse_count(verb, name, value, 4096, &args->threads);
+    case CLI_TEST:
+        return parse_count(verb, name, value, INT_MAX, &args->test);
+    case CLI_STEPS:
+        return parse_count(verb, name, value, INT_MAX, &args->steps);
+    case CLI_BATCH:
+        return parse_count(verb, name, value, 1 << 20, &args->batch);
+    case CLI_RUNS:
+        return parse_count(verb, name, value, INT_MAX, &args->runs);
+    case CLI_OPTIONS_END:
+        break;
     }
     if (rows[option].arg && !*value)
         return cli_usage(verb, "--%s: its value is empty", name);
@@ -235,7 +257,8 @@ static void print_synopsis(const cli_verb *verb) {
         if (row->letter && row->arg)
             snprintf(text, sizeof text, " [-%c %s]", row->letter, row->arg);
         else
-            snprintf(text, sizeof text, " [--%s%s%s]%s", row->name, row->arg ? " " : "", row->arg ? row->arg : "", *o == CLI_SET ? "..." : "");
+            snprintf(text, sizeof text, " [--%s%s%s]%s", row->name, row->arg ? " " : "", row->arg ? row->arg : "",
+                     *o == CLI_SET ? "..." : "");
         if (column + (int)strlen(text) > 100)
             column = printf("\n        ") - 1;
         column += printf("%s", text);

@@ -21,8 +21,8 @@ static int bench_recipe(lb_ctx *ctx, const cli_args *args) {
     } else {
         cli_term_clear();
         printf("training: %s images/s, %.2f ms per step of %d images, %s, %d thread%s, peak memory %.0f MB\n",
-               cli_commas(rate, (int64_t)(s.images_per_s + 0.5)), s.step_ms, s.batch, s.precision, s.threads, s.threads == 1 ? "" : "s",
-               s.peak_rss_mb);
+               cli_commas(rate, (int64_t)(s.images_per_s + 0.5)), s.step_ms, s.batch, s.precision, s.threads,
+               s.threads == 1 ? "" : "s", s.peak_rss_mb);
     }
     lb_trainer_destroy(trainer);
     lb_recipe_destroy(recipe);
@@ -58,7 +58,8 @@ static int run(lb_ctx *ctx, const cli_args *args) {
         return cli_fail("%s: a directory; bench wants its recipe.yaml (training) or its model.lbm (inference)", path);
     if (cli_is_recipe(path)) {
         if (args->batch || args->runs)
-            return cli_usage(args->verb, "bench: --batch and --runs are for a packed model (a recipe: --set train.batch=N, --steps N)");
+            return cli_usage(args->verb,
+                             "bench: --batch and --runs are for a packed model (a recipe: --set train.batch=N, --steps N)");
         return bench_recipe(ctx, args);
     }
     if (args->steps || args->nsets)
@@ -66,7 +67,8 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     return bench_model(ctx, args);
 }
 
-static const cli_option options[] = {CLI_BATCH, CLI_RUNS, CLI_STEPS, CLI_SET, CLI_SEED, CLI_JSON, CLI_THREADS, CLI_QUIET, CLI_OPTIONS_END};
+static const cli_option options[] = {CLI_BATCH, CLI_RUNS,    CLI_STEPS, CLI_SET,        CLI_SEED,
+                                     CLI_JSON,  CLI_THREADS, CLI_QUIET, CLI_OPTIONS_END};
 
 const cli_verb cli_verb_bench = {
     .name = "bench",
@@ -82,7 +84,8 @@ const cli_verb cli_verb_bench = {
         "\n"
         "--json prints {\"latency_ms\": {\"min\", \"median\"}, \"images_per_s\", \"threads\", \"batch\"} of a model, and\n"
         "{\"images_per_s\", \"step_ms\", \"peak_rss_mb\", \"precision\"} of a recipe.",
-    .examples = "lowbit bench runs/quickstart/model.lbm --batch 8\nlowbit bench recipes/cifar10/resnet20-dorefa-w2a2.yaml --threads 1 --json",
+    .examples = "lowbit bench runs/quickstart/model.lbm --batch 8\nlowbit bench recipes/cifar10/resnet20-dorefa-w2a2.yaml "
+                "--threads 1 --json",
     .exit_failed = "the model, recipe or data cannot be read",
     .run = run,
 };

@@ -17,8 +17,9 @@ enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
 /* Every option there is; a verb lists those it takes. */
 typedef enum cli_option {
-    CLI_OPTIONS_END, CLI_SET, CLI_OUT, CLI_RESUME, CLI_SEED, CLI_DATA, CLI_OUTPUT, CLI_DRAW, CLI_TEST, CLI_STEPS, CLI_BATCH, CLI_RUNS,
-    CLI_JSON, CLI_THREADS, CLI_QUIET, CLI_HELP
+    CLI_OPTIONS_END,
+    CLI_SET, CLI_OUT, CLI_RESUME, CLI_SEED, CLI_DATA, CLI_OUTPUT, CLI_DRAW, CLI_TEST,
+    CLI_STEPS, CLI_BATCH, CLI_RUNS, CLI_JSON, CLI_THREADS, CLI_QUIET, CLI_HELP
 } cli_option;
 
 typedef struct cli_args {
@@ -127,12 +128,11 @@ typedef struct cli_run {
     const char *dir;
     int nsettings;
     cli_setting *settings;
-    int epochs;            /* finished */
+    double epochs;         /* finished, of all stages */
     bool done;             /* trained to its end */
     double best, last;     /* top-1 of the best and the last epoch, percent; NaN: none yet */
-    int best_epoch;
+    double best_epoch;
     double images_per_s;   /* median of the epochs */
-    double seconds;        /* all epochs */
     int64_t packed;        /* bytes of model.lbm, -1: not packed */
 } cli_run;
 

@@ -80,7 +80,7 @@ static void print_table(const entry *entries, int n) {
     cli_table_row(&table, "run\tmodel\tmethod\tbits\tseed\tepochs\tbest top-1 %%\tlast top-1 %%\tpacked bytes\timages/s");
     for (int i = 0; i < n; i++) {
         const cli_run *r = &entries[i].run;
-        snprintf(epochs, sizeof epochs, "%d%s", r->epochs, r->done ? "" : " (unfinished)");
+        snprintf(epochs, sizeof epochs, "%g%s", r->epochs, r->done ? "" : " (unfinished)");
         cli_table_row(&table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", r->dir, get(r, "model.name", "-"), method_text(method, r),
                       bits_text(bits, r), get(r, "train.seed", "-"), epochs, percent(best, r->best), percent(last, r->last),
                       r->packed >= 0 ? cli_commas(bytes, r->packed) : "-",
@@ -92,7 +92,8 @@ static void print_table(const entry *entries, int n) {
         int count = entries[i].group == i ? group_spread(entries, n, i, &mean, &spread) : 0;
         if (count > 1)
             printf("%s %s %s: %.2f %s %.2f %% over %d seeds\n", get(&entries[i].run, "model.name", "-"),
-                   method_text(method, &entries[i].run), bits_text(bits, &entries[i].run), mean, cli_utf8() ? "±" : "+-", spread, count);
+                   method_text(method, &entries[i].run), bits_text(bits, &entries[i].run), mean, cli_utf8() ? "±" : "+-", spread,
+                   count);
     }
 }
 
@@ -101,12 +102,13 @@ static int print_json(const entry *entries, int n) {
     json_t *runs = json_array(), *groups = json_array();
     for (int i = 0; i < n; i++) {
         const cli_run *r = &entries[i].run;
-        json_array_append_new(
-            runs, json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:b, s:o, s:o, s:o, s:o}", "run", r->dir, "model",
-                            get(r, "model.name", "-"), "method", method_text(method, r), "bits", bits_text(bits, r), "seed",
-                            get(r, "train.seed", "-"), "epochs", r->epochs, "done", r->done, "best_top1", cli_json_real(r->best),
-                            "last_top1", cli_json_real(r->last), "packed_bytes", r->packed >= 0 ? json_integer(r->packed) : json_null(),
-                            "images_per_s", cli_json_real(r->images_per_s)));
+        json_array_append_new(runs,
+                              json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:b, s:o, s:o, s:o, s:o}", "run", r->dir, "model",
+                                        get(r, "model.name", "-"), "method", method_text(method, r), "bits", bits_text(bits, r),
+                                        "seed", get(r, "train.seed", "-"), "epochs", cli_json_real(r->epochs), "done", r->done,
+                                        "best_top1", cli_json_real(r->best), "last_top1", cli_json_real(r->last), "packed_bytes",
+                                        r->packed >= 0 ? json_integer(r->packed) : json_null(), "images_per_s",
+                                        cli_json_real(r->images_per_s)));
         double mean, spread;
         int count = entries[i].group == i ? group_spread(entries, n, i, &mean, &spread) : 0;
         if (count > 1)
@@ -154,7 +156,8 @@ const cli_verb cli_verb_compare = {
         "standard deviation follow.\n"
         "\n"
         "--json prints {\"runs\": [{\"run\", \"model\", \"method\", \"bits\", \"seed\", \"epochs\", \"done\", \"best_top1\",\n"
-        "\"last_top1\", \"packed_bytes\", \"images_per_s\"}], \"groups\": [{\"model\", \"method\", \"bits\", \"seeds\", \"mean_top1\",\n"
+        "\"last_top1\", \"packed_bytes\", \"images_per_s\"}], \"groups\": [{\"model\", \"method\", \"bits\", \"seeds\", "
+        "\"mean_top1\",\n"
         "\"spread\"}]}.",
     .files = "RUN/recipe.yaml, RUN/metrics.jsonl, RUN/model.lbm",
     .examples = "lowbit compare runs/*",

@@ -27,8 +27,8 @@ static int run(lb_ctx *ctx, const cli_args *args) {
         return cli_library_error(ctx);
     cli_term_clear();
     if (args->json)
-        return cli_print_json(json_pack("{s:o, s:o, s:o, s:I}", "top1", cli_json_real(m.top1), "top5", cli_json_real(m.top5), "loss",
-                                        cli_json_real(m.loss), "images", (json_int_t)m.images));
+        return cli_print_json(json_pack("{s:o, s:o, s:o, s:I}", "top1", cli_json_real(m.top1), "top5", cli_json_real(m.top5),
+                                        "loss", cli_json_real(m.loss), "images", (json_int_t)m.images));
     printf("top-1 %.2f %%  top-5 %.2f %%  loss %.4f  on %s images\n", m.top1, m.top5, m.loss, cli_commas(images, m.images));
     return CLI_DONE;
 }

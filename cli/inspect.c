@@ -7,9 +7,10 @@ static int print_json(const lb_inspection *in) {
     json_t *layers = json_array();
     for (int i = 0; i < in->nlayers; i++) {
         const lb_layer_info *l = &in->layers[i];
-        json_array_append_new(layers, json_pack("{s:s, s:s, s:i, s:i, s:I, s:I, s:I}", "name", l->name, "op", l->op, "weight_bits",
-                                                l->weight_bits, "activation_bits", l->activation_bits, "weights",
-                                                (json_int_t)l->weights, "macs", (json_int_t)l->macs, "bytes", (json_int_t)l->bytes));
+        json_array_append_new(layers,
+                              json_pack("{s:s, s:s, s:i, s:i, s:I, s:I, s:I}", "name", l->name, "op", l->op, "weight_bits",
+                                        l->weight_bits, "activation_bits", l->activation_bits, "weights", (json_int_t)l->weights,
+                                        "macs", (json_int_t)l->macs, "bytes", (json_int_t)l->bytes));
     }
     return cli_print_json(
         json_pack("{s:o, s:I, s:I}", "layers", layers, "bytes", (json_int_t)in->bytes, "float_bytes", (json_int_t)in->float_bytes));

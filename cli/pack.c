@@ -17,7 +17,8 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     lb_inspection inspection = {0};
     int result = CLI_DONE;
     if (!cli_is_dir(args->operands[0])) {
-        result = cli_fail("%s: %s", args->operands[0], cli_exists(args->operands[0]) ? "not a run directory" : "no such run directory");
+        result =
+            cli_fail("%s: %s", args->operands[0], cli_exists(args->operands[0]) ? "not a run directory" : "no such run directory");
     } else if (pack(ctx, args, path, &inspection) != LB_OK) {
         result = cli_library_error(ctx);
     } else {
@@ -47,7 +48,8 @@ const cli_verb cli_verb_pack = {
         "beside that of the same network in 32-bit float. 'lowbit verify' proves that it computes what was trained.\n"
         "\n"
         "Without -o the model is RUN/model.lbm. An existing file is replaced only when the new one is complete.",
-    .files = "RUN                    a directory made by lowbit train\nMODEL.lbm              the packed model; docs/format.md describes it byte by byte",
+    .files = "RUN                    a directory made by lowbit train\nMODEL.lbm              the packed model; docs/format.md "
+             "describes it byte by byte",
     .examples = "lowbit pack runs/quickstart\nlowbit pack runs/quickstart -o model.lbm",
     .exit_failed = "the run cannot be read, the network cannot be packed, or the file cannot be written",
     .run = run,

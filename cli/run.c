@@ -34,10 +34,10 @@ typedef struct session {
     const cli_args *args;
     lbrt_info info;
     const lbrt_model *model;
-    float *scores;   /* (classes) */
+    float *scores; /* (classes) */
     uint8_t *pixels; /* (ih, iw, ic) */
-    scored *ranked;  /* (classes) */
-    json_t *list;    /* --json: one object per image */
+    scored *ranked; /* (classes) */
+    json_t *list; /* --json: one object per image */
     bool draw;
 } session;
 
@@ -58,7 +58,8 @@ static void draw(const session *s, const char *image, int label) {
     for (int i = 0; i < BEST && i < s->info.classes; i++) {
         char bar[11] = "";
         memset(bar, '#', (size_t)lrint(s->ranked[i].percent / 10));
-        snprintf(text[n++], sizeof *text, "%-10s %5.1f %%  %s", bar, s->ranked[i].percent, class_name(s, s->ranked[i].index, spare));
+        snprintf(text[n++], sizeof *text, "%-10s %5.1f %%  %s", bar, s->ranked[i].percent,
+                 class_name(s, s->ranked[i].index, spare));
     }
     if (label >= 0)
         snprintf(text[n++], sizeof *text, "%s %s", label == s->ranked[0].index ? "right, it is" : "wrong, it is",

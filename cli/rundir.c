@@ -88,7 +88,8 @@ static int read_recipe(const char *path, cli_run *run) {
         flatten(run, &document, yaml_document_get_root_node(&document), "", 0);
         yaml_document_delete(&document);
     } else {
-        status = cli_fail("%s:%zu: not YAML: %s", path, parser.problem_mark.line + 1, parser.problem ? parser.problem : "unreadable");
+        status =
+            cli_fail("%s:%zu: not YAML: %s", path, parser.problem_mark.line + 1, parser.problem ? parser.problem : "unreadable");
     }
     yaml_parser_delete(&parser);
     fclose(file);
@@ -133,7 +134,7 @@ static int read_metrics(const char *path, cli_run *run) {
         return cli_fail("%s: cannot open: %s; has this run been started?", path, strerror(errno));
     char *line = NULL;
     size_t capacity = 0;
-    double *rates = NULL;
+    double *rates = NULL, stage = 0, before = 0;
     int number = 0, nrates = 0, status = CLI_DONE;
     while (status == CLI_DONE && getline(&line, &capacity, file) > 0) {
         json_error_t error;
@@ -146,8 +147,12 @@ static int read_metrics(const char *path, cli_run *run) {
         } else if (json_is_string(json_object_get(entry, "event"))) {
             const char *event = json_string_value(json_object_get(entry, "event"));
             if (!strcmp(event, "epoch")) {
-                double top1 = field(entry, "test_top1"), rate = field(entry, "images_per_s"), seconds = field(entry, "seconds");
-                run->epochs++;
+                double top1 = field(entry, "test_top1"), rate = field(entry, "images_per_s"), epoch = field(entry, "epoch");
+                if (field(entry, "stage") != stage) { /* its epochs begin at 0 again */
+                    stage = field(entry, "stage");
+                    before = run->epochs;
+                }
+                run->epochs = before + (isfinite(epoch) ? epoch : 0);
                 if (isfinite(top1)) {
                     run->last = top1;
                     if (!(run->best >= top1)) {
@@ -155,8 +160,6 @@ static int read_metrics(const char *path, cli_run *run) {
                         run->best_epoch = run->epochs;
                     }
                 }
-                if (isfinite(seconds))
-                    run->seconds += seconds;
                 if (isfinite(rate)) {
                     double *grown = realloc(rates, ((size_t)nrates + 1) * sizeof *rates);
                     if (grown) {

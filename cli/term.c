@@ -12,13 +12,13 @@
 #include "cli.h"
 
 #define LINE_EVERY 10.0 /* seconds between plain progress lines */
-#define DRAW_EVERY 0.1  /* seconds between redraws of the bar */
+#define DRAW_EVERY 0.1 /* seconds between redraws of the bar */
 
 static struct {
     bool err_tty, out_tty, plain, utf8;
-    bool shown;            /* a bar stands on the last line */
-    char task[64];         /* what the progress is about */
-    int64_t first, total;  /* where it was when it began */
+    bool shown; /* a bar stands on the last line */
+    char task[64]; /* what the progress is about */
+    int64_t first, total; /* where it was when it began */
     double began, drawn;
 } term;
 
@@ -136,8 +136,8 @@ static void draw_bar(const char *task, double part, const char *figures) {
     bool coloured = cli_colour(stderr);
     const char *edge = term.utf8 ? "▕" : "[", *end = term.utf8 ? "▏" : "]";
     if (width >= 5)
-        fprintf(stderr, "\r\033[K%s %s%s%s%s%s %3d%%%s", task, edge, coloured ? "\033[32m" : "", bar, coloured ? "\033[0m" : "", end,
-                (int)(100 * part), figures);
+        fprintf(stderr, "\r\033[K%s %s%s%s%s%s %3d%%%s", task, edge, coloured ? "\033[32m" : "", bar, coloured ? "\033[0m" : "",
+                end, (int)(100 * part), figures);
     else
         fprintf(stderr, "\r\033[K%.*s %3d%%", columns(STDERR_FILENO) - 7, task, (int)(100 * part));
     fflush(stderr);

@@ -22,10 +22,10 @@ static lb_status build(lb_ctx *ctx, lb_net **net) {
     int x = lb_net_input(*net);
     x = lb_net_conv2d(*net, x, "conv1", 16, 3, 1, 1, 1, false); /* 28 x 28 x 16 */
     x = lb_net_relu(*net, lb_net_batchnorm(*net, x, "bn1", 0, 0), "relu1");
-    x = lb_net_maxpool(*net, x, "pool1", 2, 2, 0);              /* 14 x 14 x 16 */
+    x = lb_net_maxpool(*net, x, "pool1", 2, 2, 0); /* 14 x 14 x 16 */
     x = lb_net_conv2d(*net, x, "conv2", 32, 3, 1, 1, 1, false); /* 14 x 14 x 32 */
     x = lb_net_relu(*net, lb_net_batchnorm(*net, x, "bn2", 0, 0), "relu2");
-    x = lb_net_maxpool(*net, x, "pool2", 2, 2, 0);              /* 7 x 7 x 32 */
+    x = lb_net_maxpool(*net, x, "pool2", 2, 2, 0); /* 7 x 7 x 32 */
     lb_net_linear(*net, lb_net_flatten(*net, x, "flatten"), "classes", 10, true);
     return lb_net_finish(*net); /* a failure of any call above comes out here */
 }
@@ -33,9 +33,9 @@ static lb_status build(lb_ctx *ctx, lb_net **net) {
 /* The recipe: all that is not the network. The same keys as in a YAML file; docs/recipes.md lists them. */
 static lb_status fill(lb_recipe *recipe, const char *steps) {
     const char *const settings[][2] = {
-        {"data.name", "fashion-mnist"},     {"quant.weights.method", "dorefa"},     {"quant.weights.bits", "2"},
-        {"train.steps", steps},             {"quant.activations.method", "dorefa"}, {"quant.activations.bits", "2"},
-        {"train.optimizer.name", "adam"},   {"train.optimizer.lr", "0.002"},
+        {"data.name", "fashion-mnist"},   {"quant.weights.method", "dorefa"},     {"quant.weights.bits", "2"},
+        {"train.steps", steps},           {"quant.activations.method", "dorefa"}, {"quant.activations.bits", "2"},
+        {"train.optimizer.name", "adam"}, {"train.optimizer.lr", "0.002"},
     };
     lb_status status = LB_OK;
     for (size_t i = 0; i < sizeof settings / sizeof *settings && status == LB_OK; i++)

@@ -1,7 +1,7 @@
-/* A decoded copy of a slow source: $XDG_CACHE_HOME/lowbit/NAME-HASH.images, where HASH stands for the source's path and for how it was read
- * (size, limits), so that a changed source replaces its own copy. Layout, in the machine's byte order: header, class names (each with its 0),
- * and for each split labels and pixels; the header has CRC-32s of itself and of the rest. Whatever does not
- * fit exactly is ignored. */
+/* A decoded copy of a slow source: $XDG_CACHE_HOME/lowbit/NAME-HASH.images, where HASH stands for the source's path and for how it
+ * was read (size, limits), so that a changed source replaces its own copy. Layout, in the machine's byte order: header, class names
+ * (each with its 0), and for each split labels and pixels; the header has CRC-32s of itself and of the rest. Whatever does not fit
+ * exactly is ignored. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

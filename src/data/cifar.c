@@ -1,5 +1,5 @@
-/* The binary releases of CIFAR-10 and CIFAR-100 (cs.toronto.edu/~kriz/cifar.html): records of 1 (CIFAR-100: coarse, fine) label bytes and
- * 3072 pixel bytes, one plane after the other. */
+/* The binary releases of CIFAR-10 and CIFAR-100 (cs.toronto.edu/~kriz/cifar.html): records of 1 (CIFAR-100: coarse, fine) label
+ * bytes and 3072 pixel bytes, one plane after the other. */
 #include <errno.h>
 #include <stdio.h>
 #include <sys/stat.h>

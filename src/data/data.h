@@ -31,13 +31,15 @@ typedef struct lb_data {
 #define LB_MEMBER_LIMIT ((size_t)64 << 20)
 #define LB_IMAGE_LIMIT ((size_t)512 << 20)
 
-/* Finds, reads and checks the data set the config names. Progress is reported. A missing data set's error says where it was looked
- * for, where to get it and where to put it. */
+/* Finds, reads and checks the data set the config names. Where it is looked for: if config->path is given, there and nowhere else
+ * (the set itself, or a folder that holds it); otherwise in each folder of $LOWBIT_DATA, in data/, ../shared/data and where a
+ * package puts it. With an empty name, or a path as the name, it is recognised by content. Progress is reported. A missing data
+ * set's error says where it was looked for, where to get it and where to put it. */
 lb_status lb_data_load(lb_ctx *ctx, const lb_data_config *config, lb_data **data);
 void lb_data_destroy(lb_data *data);
 
-/* As lb_data_load for `lowbit eval --data SPEC`: spec is the name of a known set or a path recognised by content. What the images become
- * (size, mean, std: a known set's own figures included) stays as `base` says; base may be NULL. */
+/* As lb_data_load for `lowbit eval --data SPEC`: spec is the name of a known set or a path recognised by content. What the images
+ * become (size, mean, std: a known set's own figures included) stays as `base` says; base may be NULL. */
 lb_status lb_data_from_spec(lb_ctx *ctx, const char *spec, const lb_data_config *base, lb_data **data);
 
 /* Rows of `lowbit list data`; NULL after the last. */
@@ -58,8 +60,9 @@ typedef struct lb_batch {
     int32_t *labels;             /* (mb) */
 } lb_batch;
 
-/* Batches of the training split, shuffled by (seed, epoch) and augmented by (seed, epoch, image): they depend on nothing else, so an
- * epoch can be entered at any step. The last, incomplete batch of an epoch is dropped. */
+/* Each image is resized and centre-cropped as lb_test_batch does (or by random resized crop), then padded with zeros and cropped,
+ * then flipped. Batches of the training split, shuffled by (seed, epoch) and augmented by (seed, epoch, image): they depend on
+ * nothing else, so an epoch can be entered at any step. The last, incomplete batch of an epoch is dropped. */
 typedef struct lb_loader lb_loader;
 lb_status lb_loader_create(lb_data *data, const lb_data_config *config, int oh, int ow, int mb, uint64_t seed, lb_loader **loader);
 /* Starts an epoch at a step (workers begin to prepare at once). */

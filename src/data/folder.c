@@ -1,7 +1,8 @@
 /* Image folders, [TOP/]train/CLASS/IMAGE and [TOP/]test/CLASS/IMAGE (or val/), as a directory or inside an archive.
  *
- * First everything is listed and the images' sizes are read, so that mistakes are found and memory is allocated once; then worker threads
- * decode straight to each image's place. Images are ordered by class, then by name, whatever order the directory or archive has. */
+ * First everything is listed and the images' sizes are read, so that mistakes are found and memory is allocated once; then worker
+ * threads decode straight to each image's place. Images are ordered by class, then by name, whatever order the directory or archive
+ * has. */
 #include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
@@ -337,7 +338,8 @@ static lb_status make_classes(tree *t, size_t ntrain) {
     return LB_OK;
 }
 
-/* Gives n images of one class-ordered split their places. A limit takes the first of each class in turn, so that none is left out early. */
+/* Gives n images of one class-ordered split their places. A limit takes the first of each class in turn, so that none is left out
+ * early. */
 static lb_status choose(tree *t, member **list, size_t n, int limit, int64_t *chosen) {
     int classes = t->data->classes;
     size_t *have = lb_alloc(t->ctx, (size_t)classes, sizeof *have), *want = lb_alloc(t->ctx, (size_t)classes, sizeof *want);
@@ -434,7 +436,8 @@ static lb_status arrange(tree *t, int64_t counts[LB_SPLITS]) {
 
 /* ---- Workers --------------------------------------------------------------------------------------------------- */
 
-/* Reads headers (probe) or decodes, all members, in parallel. `lock` guards the archive, the allocator, the context's error, and this. */
+/* Reads headers (probe) or decodes, all members, in parallel. `lock` guards the archive, the allocator, the context's error, and
+ * this. */
 typedef struct work {
     tree *t;
     bool probe;

@@ -1,5 +1,5 @@
-/* IDX files of the MNIST family (yann.lecun.com/exdb/mnist), plain or gzipped: big-endian magic 00 00 08 <dimensions>, the dimensions,
- * then unsigned bytes. */
+/* IDX files of the MNIST family (yann.lecun.com/exdb/mnist), plain or gzipped: big-endian magic 00 00 08 <dimensions>, the
+ * dimensions, then unsigned bytes. */
 #include <errno.h>
 #include <stdio.h>
 #include <sys/stat.h>

@@ -67,9 +67,11 @@ static lb_status check_size(lb_decoder *decoder, int64_t h, int64_t w) {
 static lb_status jpeg_info(lb_decoder *decoder, const uint8_t *bytes, size_t size, lb_image_info *info) {
     if (!decoder->jpeg && !(decoder->jpeg = tjInitDecompress()))
         return fail(decoder, LB_ERR_MEMORY, "out of memory for the JPEG decoder");
-    int w, h, subsampling, space;
+    int w = 0, h = 0, subsampling, space = -1; /* left alone, though it says success, if the file ends before its frame header */
     if (tjDecompressHeader3(decoder->jpeg, bytes, (unsigned long)size, &w, &h, &subsampling, &space) != 0)
         return fail(decoder, LB_ERR_FORMAT, "not a sound JPEG image (%s)", tjGetErrorStr2(decoder->jpeg));
+    if (w < 1 || h < 1)
+        return fail(decoder, LB_ERR_FORMAT, "not a sound JPEG image (it ends before the picture)");
     if (space == TJCS_CMYK || space == TJCS_YCCK)
         return fail(decoder, LB_ERR_UNSUPPORTED, "a CMYK image; convert it to RGB");
     *info = (lb_image_info){h, w, space == TJCS_GRAY ? 1 : 3};

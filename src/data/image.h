@@ -31,8 +31,8 @@ lb_status lb_decoder_grow(lb_decoder *decoder, uint8_t **buffer, size_t *capacit
 /* The size an image file says it has. */
 lb_status lb_decoder_info(lb_decoder *decoder, const uint8_t *bytes, size_t size, lb_image_info *info);
 
-/* Decodes to c = 1 or 3 channels; *pixels (h, w, c) is the decoder's, valid until its next call. Orientation tags, colour profiles and
- * alpha are ignored. */
+/* Decodes to c = 1 or 3 channels; *pixels (h, w, c) is the decoder's, valid until its next call. Orientation tags, colour profiles
+ * and alpha are ignored. */
 lb_status lb_decoder_decode(lb_decoder *decoder, const uint8_t *bytes, size_t size, int c, lb_image_info *info, const uint8_t **pixels);
 
 /* Decodes to h x w x c: as it is if the size fits, else shorter side resized and centre cropped. */
@@ -50,8 +50,8 @@ typedef struct lb_box {
 /* Bytes of scratch lb_resize needs for any box of an ih x iw image. 0 when that overflows. */
 size_t lb_resize_scratch(int ih, int iw, int c, int oh, int ow);
 
-/* Resamples the box of src (ih, iw, c) to dst (oh, ow, c) with a triangle filter: bilinear when enlarging, widened to the area of an output
- * pixel when shrinking (as Pillow's BILINEAR), in 14-bit fixed point. A box of oh x ow whole pixels is copied exactly. */
+/* Resamples the box of src (ih, iw, c) to dst (oh, ow, c) with a triangle filter: bilinear when enlarging, widened to the area of
+ * an output pixel when shrinking (as Pillow's BILINEAR), in 14-bit fixed point. A box of oh x ow whole pixels is copied exactly. */
 void lb_resize(const uint8_t *src, int ih, int iw, int c, const lb_box *box, uint8_t *dst, int oh, int ow, void *scratch);
 
 /* The box that "shorter side to `resize`, then centre crop oh x ow" reads; resize 0: the smallest that covers oh x ow. */

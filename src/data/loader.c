@@ -1,8 +1,9 @@
 /* Batches prepared ahead by worker threads.
  *
- * Batches are numbered by tickets: ticket 0 is the first step asked for by lb_loader_start, and after an epoch's last step comes the next
- * epoch's first, so that workers run on while the trainer evaluates. Ticket t is prepared in slot t % nslots. Two orders (permutations) are
- * kept, of the epoch being consumed and of the next; workers never run further ahead. Everything is allocated when the loader is created. */
+ * Batches are numbered by tickets: ticket 0 is the first step asked for by lb_loader_start, and after an epoch's last step comes
+ * the next epoch's first, so that workers run on while the trainer evaluates. Ticket t is prepared in slot t % nslots. Two orders
+ * (permutations) are kept, of the epoch being consumed and of the next; workers never run further ahead. Everything is allocated
+ * when the loader is created. */
 #include <pthread.h>
 #include <time.h>
 

@@ -16,7 +16,10 @@ static lb_status infer(lb_net *net, lb_node *node) {
     static const struct {
         const char *suffix;
         lb_param_kind kind;
-    } params[4] = {{"weight", LB_PARAM_BN_GAMMA}, {"bias", LB_PARAM_BN_BETA}, {"running_mean", LB_PARAM_BN_MEAN}, {"running_var", LB_PARAM_BN_VAR}};
+    } params[4] = {{"weight", LB_PARAM_BN_GAMMA},
+                   {"bias", LB_PARAM_BN_BETA},
+                   {"running_mean", LB_PARAM_BN_MEAN},
+                   {"running_var", LB_PARAM_BN_VAR}};
     const int64_t dims[1] = {node->dst.c};
     for (int i = 0; i < 4; i++)
         LB_TRY(lb_net_add_param(net, node, params[i].suffix, params[i].kind, 1, dims, &node->param[i]));

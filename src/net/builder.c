@@ -5,8 +5,17 @@ int lb_net_input(const lb_net *net) { return net ? 0 : -1; }
 
 int lb_net_conv2d(lb_net *net, int src, const char *name, int oc, int k, int stride, int pad, int groups, bool bias) {
     lb_node node = {.op = LB_OP_CONV, .name = name, .nsrc = 1, .src = {src}};
-    node.u.conv = (lb_conv){.oc = oc, .kh = k, .kw = k, .sh = stride, .sw = stride, .pt = pad, .pl = pad, .pb = pad, .pr = pad,
-                            .groups = groups, .bias = bias};
+    node.u.conv = (lb_conv){.oc = oc,
+                            .kh = k,
+                            .kw = k,
+                            .sh = stride,
+                            .sw = stride,
+                            .pt = pad,
+                            .pl = pad,
+                            .pb = pad,
+                            .pr = pad,
+                            .groups = groups,
+                            .bias = bias};
     return lb_net_append(net, &node);
 }
 

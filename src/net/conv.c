@@ -16,8 +16,9 @@ static lb_status infer(lb_net *net, lb_node *node) {
         return lb_fail(net->ctx, LB_ERR_ARGUMENT, "%s: %d output channels; at least 1 is needed", node->name, conv->oc);
     if (conv->groups < 1 || src->c % conv->groups || conv->oc % conv->groups) {
         char shape[LB_SHAPE_TEXT];
-        return lb_fail(net->ctx, LB_ERR_SHAPE, "%s: %s gives %s, but %d groups must divide both its channels and the %d output channels",
-                       node->name, lb_src_name(net, node, 0), lb_shape_text(src, shape), conv->groups, conv->oc);
+        return lb_fail(net->ctx, LB_ERR_SHAPE,
+                       "%s: %s gives %s, but %d groups must divide both its channels and the %d output channels", node->name,
+                       lb_src_name(net, node, 0), lb_shape_text(src, shape), conv->groups, conv->oc);
     }
     LB_TRY(lb_op_set_dst(net, node, oh, ow, conv->oc));
 

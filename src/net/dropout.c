@@ -3,7 +3,8 @@
 
 static lb_status infer(lb_net *net, lb_node *node) {
     if (!(node->u.dropout.ratio >= 0 && node->u.dropout.ratio < 1))
-        return lb_fail(net->ctx, LB_ERR_ARGUMENT, "%s: dropout ratio %g must be in [0, 1)", node->name, (double)node->u.dropout.ratio);
+        return lb_fail(net->ctx, LB_ERR_ARGUMENT, "%s: dropout ratio %g must be in [0, 1)", node->name,
+                       (double)node->u.dropout.ratio);
     return lb_op_same_shape(net, node);
 }
 

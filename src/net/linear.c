@@ -6,8 +6,9 @@ static lb_status infer(lb_net *net, lb_node *node) {
     const lb_shape *src = lb_src_shape(net, node, 0);
     if (src->h != 1 || src->w != 1) {
         char shape[LB_SHAPE_TEXT];
-        return lb_fail(net->ctx, LB_ERR_SHAPE, "%s: %s gives %s, but a linear layer takes 1x1xC; put a flatten or a global pooling between",
-                       node->name, lb_src_name(net, node, 0), lb_shape_text(src, shape));
+        return lb_fail(net->ctx, LB_ERR_SHAPE,
+                       "%s: %s gives %s, but a linear layer takes 1x1xC; put a flatten or a global pooling between", node->name,
+                       lb_src_name(net, node, 0), lb_shape_text(src, shape));
     }
     if (conv->oc < 1)
         return lb_fail(net->ctx, LB_ERR_ARGUMENT, "%s: %d outputs; at least 1 is needed", node->name, conv->oc);

@@ -5,8 +5,8 @@
 
 #include "net/ops.h"
 
-#define LB_MAX_NAME 200            /* characters of a node's name */
-#define LB_MAX_VALUES INT32_MAX    /* elements of all parameters together */
+#define LB_MAX_NAME 200 /* characters of a node's name */
+#define LB_MAX_VALUES INT32_MAX /* elements of all parameters together */
 
 /* ---- Names ----------------------------------------------------------------------------------------------------- */
 
@@ -54,7 +54,8 @@ static lb_status append(lb_net *net, const lb_node *proto) {
         return lb_fail(net->ctx, LB_ERR_ARGUMENT, "%s: %d sources, but %s has %d", label, proto->nsrc, desc->name, desc->nsrc);
     for (int i = 0; i < proto->nsrc; i++)
         if (proto->src[i] < 0 || proto->src[i] >= net->nnodes)
-            return lb_fail(net->ctx, LB_ERR_ARGUMENT, "%s: source %d is not an earlier layer (there are %d)", label, proto->src[i], net->nnodes);
+            return lb_fail(net->ctx, LB_ERR_ARGUMENT, "%s: source %d is not an earlier layer (there are %d)", label, proto->src[i],
+                           net->nnodes);
     if (net->nnodes == INT32_MAX - 1)
         return lb_fail(net->ctx, LB_ERR_ARGUMENT, "%s: too many layers", label);
     if (proto->name)
@@ -96,7 +97,8 @@ lb_status lb_net_create(lb_ctx *ctx, const char *name, int ih, int iw, int ic, l
     snprintf(net->name, sizeof net->name, "%s", name ? name : "net");
     lb_status status = LB_OK;
     if (ih < 1 || iw < 1 || ic < 1)
-        status = lb_fail(ctx, LB_ERR_SHAPE, "%s: images of %dx%dx%d; height, width and channels must be at least 1", net->name, ih, iw, ic);
+        status = lb_fail(ctx, LB_ERR_SHAPE, "%s: images of %dx%dx%d; height, width and channels must be at least 1", net->name, ih,
+                         iw, ic);
     else if (lb_net_append(net, &(lb_node){.op = LB_OP_INPUT, .name = "input", .dst = {ih, iw, ic}}) < 0)
         status = net->status;
     if (status != LB_OK) {
@@ -135,7 +137,8 @@ static lb_status reserve_values(lb_net *net, size_t need) {
     return LB_OK;
 }
 
-lb_status lb_net_add_param(lb_net *net, lb_node *node, const char *suffix, lb_param_kind kind, int ndim, const int64_t *dims, int *index) {
+lb_status lb_net_add_param(lb_net *net, lb_node *node, const char *suffix, lb_param_kind kind, int ndim, const int64_t *dims,
+                           int *index) {
     assert(ndim >= 1 && ndim <= 4);
     int64_t count = 1;
     for (int i = 0; i < ndim; i++) {
@@ -214,8 +217,8 @@ static lb_status finish(lb_net *net) {
     if (net->nnodes == 1)
         return lb_fail(net->ctx, LB_ERR_ARGUMENT, "%s: the network has no layers", net->name);
     if (last->dst.h != 1 || last->dst.w != 1)
-        return lb_fail(net->ctx, LB_ERR_SHAPE, "%s: the last layer, %s, gives %s; a network must end in 1x1xCLASSES", net->name, last->name,
-                       lb_shape_text(&last->dst, shape));
+        return lb_fail(net->ctx, LB_ERR_SHAPE, "%s: the last layer, %s, gives %s; a network must end in 1x1xCLASSES", net->name,
+                       last->name, lb_shape_text(&last->dst, shape));
     if (net->classes && net->classes != last->dst.c)
         return lb_fail(net->ctx, LB_ERR_SHAPE, "%s: the last layer, %s, gives %s, but there are %d classes", net->name, last->name,
                        lb_shape_text(&last->dst, shape), net->classes);
@@ -231,8 +234,8 @@ static lb_status finish(lb_net *net) {
         idle++;
     lb_free(net->ctx, used);
     if (idle < net->nnodes - 1)
-        return lb_fail(net->ctx, LB_ERR_ARGUMENT, "%s: no layer reads %s, which is not the last one (%s)", net->name, net->nodes[idle].name,
-                       last->name);
+        return lb_fail(net->ctx, LB_ERR_ARGUMENT, "%s: no layer reads %s, which is not the last one (%s)", net->name,
+                       net->nodes[idle].name, last->name);
 
     net->values = lb_alloc(net->ctx, LB_MAX(net->nvalues, 1), sizeof *net->values);
     if (!net->values)

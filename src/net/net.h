@@ -90,7 +90,7 @@ typedef struct lb_node {
         struct { float eps, momentum; } bn;   /* running = (1 - momentum) * running + momentum * batch */
         struct { lb_act_kind kind; float lo, hi; } act; /* lo, hi hold the range for every kind (relu: 0, INFINITY) */
         struct { float ratio; } dropout;
-        struct { int stride, oc; } shortcutpad; /* dst[y][x][c] = c < ic ? src[y * stride][x * stride][c] : 0. A copy: keeps the kind */
+        struct { int stride, oc; } shortcutpad; /* dst[y][x][c] = c < ic ? src[y * stride][x * stride][c] : 0 */
     } u;
     bool shortcut;               /* conv of a residual shortcut: quant.edges.shortcut decides about it */
     bool inserted;               /* identity act made by lb_net_insert_identity; lb_net_quantize takes these out again first */
@@ -130,8 +130,8 @@ typedef struct lb_op_desc {
 } lb_op_desc;
 const lb_op_desc *lb_op_info(lb_op op);
 
-/* Appends a node of any kind: op, nsrc, src, u, shortcut and name (NULL: made up, e.g. "conv3") are taken from `node`; the builder functions
- * of lowbit.h are all this. Returns the index, or -1 after a failure, which sticks in net->status. */
+/* Appends a node of any kind: op, nsrc, src, u, shortcut and name (NULL: made up, e.g. "conv3") are taken from `node`; the
+ * builder functions of lowbit.h are all this. Returns the index, or -1 after a failure, which sticks in net->status. */
 int lb_net_append(lb_net *net, const lb_node *node);
 
 /* "16x16x32" into text; returns text. */
@@ -144,8 +144,8 @@ int lb_net_find(const lb_net *net, const char *name);
 /* Multiply-accumulates of one image, all nodes. */
 int64_t lb_net_macs(const lb_net *net);
 
-/* Adds a parameter (used by infer functions); returns its index through *index. After lb_net_finish the values block grows (net->values
- * may move, old values and offsets stay) and the new values are zero. */
+/* Adds a parameter (used by infer functions); returns its index through *index. After lb_net_finish the values block grows
+ * (net->values may move, old values and offsets stay) and the new values are zero. */
 lb_status lb_net_add_param(lb_net *net, lb_node *node, const char *suffix, lb_param_kind kind, int ndim, const int64_t *dims,
                            int *index);
 
@@ -162,16 +162,18 @@ void lb_net_remove(lb_net *net, int index);
 void lb_net_initialise(lb_net *net, uint64_t seed, float weights_std);
 
 /* Attaches quantizers as the recipe's quant section says (methods, bits, edges, layers); see docs/recipes.md. `config` is borrowed
- * during the call; the net must be finished. What was attached before goes, inserted nodes included, so that the result depends only on the
- * network and on `config`; learned parameters of a quantizer that stays keep their values (a step is rescaled to the same range when
- * the bits change). Quantizer parameters are always the last ones: no other parameter's offset changes. Node indices may.
+ * during the call; the net must be finished. What was attached before goes, inserted nodes included, so that the result depends
+ * only on the network and on `config`; learned parameters of a quantizer that stays keep their values (a step is rescaled to the
+ * same range when the bits change). Quantizer parameters are always the last ones: no other parameter's offset changes. Node
+ * indices may change.
  *
  * Weights: a rule of quant.layers that matches the layer's name decides, the last one if several; else quant.edges for the first
  * layers (no conv or linear before them), the last layers (none behind them) and convs of shortcuts; else quant.weights.
- * Activations: a quantized layer's input is traced back through pooling, flatten and dropout to the activation node that
- * made it, which gets the quantizer; if there is none, an identity activation is inserted before the layer (behind the net's input, if
- * that is reached), shared by all that read the same tensor. An act node's quantizer replaces its function. A float layer asks for no
- * quantizer. Of several wishes for one act node the first layer's wins, ordinary layers before shortcuts and last layers.
+ * Activations: a quantized layer's input is traced back through pooling, flatten, dropout and shortcutpad to the activation
+ * node that made it, which gets the quantizer; if there is none, an identity activation is inserted before the layer (behind the
+ * net's input, if that is reached), shared by all that read the same tensor. An act node's quantizer replaces its function. A
+ * float layer asks for no quantizer. Of several wishes for one act node the first layer's wins (with a warning); shortcuts and
+ * last layers take what ordinary layers chose.
  *
  * What was chosen is reported by lb_note. After a failure the net can only be destroyed or quantized again. */
 struct lb_config;
@@ -181,10 +183,16 @@ lb_status lb_net_quantize(lb_net *net, const struct lb_config *config);
 void lb_net_describe_quant(const lb_net *net, char *text, size_t size);
 
 /* Which role a layer has for quant.edges. Fills roles (nnodes): LB_EDGE_ROLE_NONE for everything but conv and linear. */
-typedef enum lb_edge_role { LB_EDGE_ROLE_NONE, LB_EDGE_ROLE_INNER, LB_EDGE_ROLE_FIRST, LB_EDGE_ROLE_LAST, LB_EDGE_ROLE_SHORTCUT } lb_edge_role;
+typedef enum lb_edge_role {
+    LB_EDGE_ROLE_NONE,
+    LB_EDGE_ROLE_INNER,
+    LB_EDGE_ROLE_FIRST,
+    LB_EDGE_ROLE_LAST,
+    LB_EDGE_ROLE_SHORTCUT
+} lb_edge_role;
 lb_status lb_net_edge_roles(const lb_net *net, lb_edge_role *roles);
 
-/* The quantized activation node whose codes node `index` reads (through pooling, flatten and dropout), or -1: its input is float. */
+/* The quantized activation node whose codes node `index` reads (through pooling, flatten, dropout, shortcutpad), or -1. */
 int lb_net_source_act(const lb_net *net, int index);
 
 /* The zoo: one file per family in src/net/zoo/, one row each in zoo.c. */

@@ -107,7 +107,11 @@ static lb_status input_numbers(lb_numerics *n, const lb_node *node, lb_numeric *
     }
     x->kind = LB_NUM_F32;
     const lb_node *reader = x->reader < 0 ? NULL : &n->net->nodes[x->reader];
-    n->pixels_direct = reader && reader->op == LB_OP_ACT && reader->quant && strcmp(reader->quant->spec.quantizer->name, "sign") != 0;
+    if (reader && reader->op == LB_OP_ACT && reader->quant) {
+        lb_act_form form = {0};
+        lb_quant_act_form(reader->quant, values_or_null(n->net, reader->quant->param), 0, 0, true, &form);
+        n->pixels_direct = !form.sign; /* clamping gives every code between -1 and 1, sign does not */
+    }
     return LB_OK;
 }
 
@@ -127,9 +131,12 @@ static lb_status act_numbers(lb_numerics *n, const lb_node *node, lb_numeric *x,
     }
     lb_act_form form = {0};
     lb_quant_act_form(node->quant, values_or_null(n->net, node->quant->param), 0, 0, true, &form);
+    if (node->quant->param >= 0 && !node->quant->initialised)
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: its quantizer %s gets its %s from the first training batch; train at least one step",
+                       node->name, node->quant->spec.quantizer->name, node->quant->spec.quantizer->param_names[0]);
     if (!(form.step > 0) || !isfinite(form.step))
-        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: its quantizer %s has step %g; it is learned from the first training batch", node->name,
-                       node->quant->spec.quantizer->name, (double)form.step);
+        return lb_fail(ctx, LB_ERR_DIVERGED, "%s: its quantizer %s has step %g", node->name, node->quant->spec.quantizer->name,
+                       (double)form.step);
     n->quantized_activations = true;
     x->quantized = true;
     x->sign = form.sign;

@@ -27,7 +27,7 @@ typedef struct work {
     kept *kept;
     int nkept;
     lb_quant_spec weights, activations; /* of quant.weights and quant.activations */
-    int replaced;                       /* identity nodes that took lsq for a method without negative codes */
+    int replaced; /* identity nodes that took lsq for a method without negative codes */
     const char *replaced_name;
 } work;
 
@@ -50,11 +50,11 @@ lb_status lb_net_edge_roles(const lb_net *net, lb_edge_role *roles) {
                 has[net->nodes[i].src[s]] |= BELOW;
     for (int i = 0; i < net->nnodes; i++) {
         const lb_node *node = &net->nodes[i];
-        roles[i] = !lb_is_layer(node)   ? LB_EDGE_ROLE_NONE
-                   : !(has[i] & ABOVE)  ? LB_EDGE_ROLE_FIRST
-                   : !(has[i] & BELOW)  ? LB_EDGE_ROLE_LAST
-                   : node->shortcut     ? LB_EDGE_ROLE_SHORTCUT
-                                        : LB_EDGE_ROLE_INNER;
+        roles[i] = !lb_is_layer(node)  ? LB_EDGE_ROLE_NONE
+                   : !(has[i] & ABOVE) ? LB_EDGE_ROLE_FIRST
+                   : !(has[i] & BELOW) ? LB_EDGE_ROLE_LAST
+                   : node->shortcut    ? LB_EDGE_ROLE_SHORTCUT
+                                       : LB_EDGE_ROLE_INNER;
     }
     lb_free(net->ctx, has);
     return LB_OK;
@@ -163,10 +163,14 @@ static int edge_value(const work *w, const layer *l) {
         return LB_EDGE_SAME;
     const lb_quant_config *quant = &w->config->quant;
     switch (l->role) {
-    case LB_EDGE_ROLE_FIRST: return quant->edge_first;
-    case LB_EDGE_ROLE_LAST: return quant->edge_last;
-    case LB_EDGE_ROLE_SHORTCUT: return quant->edge_shortcut;
-    default: return LB_EDGE_SAME;
+    case LB_EDGE_ROLE_FIRST:
+        return quant->edge_first;
+    case LB_EDGE_ROLE_LAST:
+        return quant->edge_last;
+    case LB_EDGE_ROLE_SHORTCUT:
+        return quant->edge_shortcut;
+    default:
+        return LB_EDGE_SAME;
     }
 }
 
@@ -177,7 +181,8 @@ static lb_status wish(const work *w, const layer *l, lb_target target, lb_quant_
     if (l->rule) {
         char where[128];
         snprintf(where, sizeof where, "quant.layers '%s' %s", l->rule->match, target == LB_WEIGHTS ? "weights" : "activations");
-        LB_TRY(lb_spec_from_config(w->net->ctx, where, target == LB_WEIGHTS ? &l->rule->weights : &l->rule->activations, target, spec));
+        LB_TRY(lb_spec_from_config(w->net->ctx, where, target == LB_WEIGHTS ? &l->rule->weights : &l->rule->activations, target,
+                                   spec));
     }
     if (edge == 0)
         spec->quantizer = NULL;
@@ -218,7 +223,7 @@ static lb_status find_site(work *w, const layer *l, int *site) {
     return LB_OK;
 }
 
-/* Settles what fits the place: the input's quantizer, signed grids, and a method with negative codes where there is no clip at 0. */
+/* Settles what fits the place: the input's quantizer, signed grids, and negative codes where nothing clips at 0. */
 static lb_status settle(work *w, const layer *l, int site, lb_quant_spec *spec, lb_grid *grid) {
     const lb_node *node = &w->net->nodes[site];
     bool identity = node->u.act.kind == LB_ACT_IDENTITY;
@@ -256,9 +261,9 @@ static lb_status quantize_input(work *w, const layer *l, bool yields) {
     w->replaced = replaced;
     if (!lb_spec_equal(&present->spec, &spec)) {
         char ours[LB_SPEC_TEXT], theirs[LB_SPEC_TEXT];
-        lb_warn(w->net->ctx, "%s: its input %s is quantized by %s for an earlier layer, so it cannot be %s%s", w->net->nodes[l->node].name,
-                w->net->nodes[site].name, lb_spec_text(&present->spec, theirs), lb_spec_text(&spec, ours),
-                strcmp(ours, theirs) ? "" : " with other options");
+        lb_warn(w->net->ctx, "%s: its input %s is quantized by %s for an earlier layer, so it cannot be %s%s",
+                w->net->nodes[l->node].name, w->net->nodes[site].name, lb_spec_text(&present->spec, theirs),
+                lb_spec_text(&spec, ours), strcmp(ours, theirs) ? "" : " with other options");
     }
     return LB_OK;
 }
@@ -287,8 +292,9 @@ static lb_status list_layers(work *w) {
             }
         if (!matches) {
             const char *near = lb_nearest(quant->layers[r].match, names, (size_t)w->nlayers);
-            status = lb_fail(ctx, LB_ERR_RECIPE, "quant.layers: '%s' matches no convolution or linear layer of %s%s%s%s", quant->layers[r].match,
-                             net->name, near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "; `lowbit inspect` lists them");
+            status = lb_fail(ctx, LB_ERR_RECIPE, "quant.layers: '%s' matches no convolution or linear layer of %s%s%s%s",
+                             quant->layers[r].match, net->name, near ? ", did you mean '" : "", near ? near : "",
+                             near ? "'?" : "; `lowbit inspect` lists them");
         }
     }
     lb_free(ctx, roles);
@@ -329,8 +335,9 @@ lb_status lb_net_quantize(lb_net *net, const lb_config *config) {
     if (status != LB_OK)
         return status;
     if (w.replaced)
-        lb_note(ctx, "%s has no negative codes: %s%s use%s lsq at the same bits instead", w.activations.quantizer ? w.activations.quantizer->name : "the method",
-                w.replaced_name, w.replaced > 1 ? " and other layer inputs without an activation" : "", w.replaced > 1 ? "" : "s");
+        lb_note(ctx, "%s has no negative codes: %s%s use%s lsq at the same bits instead",
+                w.activations.quantizer ? w.activations.quantizer->name : "the method", w.replaced_name,
+                w.replaced > 1 ? " and other layer inputs without an activation" : "", w.replaced > 1 ? "" : "s");
     char text[512];
     lb_net_describe_quant(net, text, sizeof text);
     lb_note(ctx, "quantization: %s", text);

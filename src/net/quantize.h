@@ -7,7 +7,8 @@
 
 /* One side of quant as a spec, before lb_quant_resolve; spec->quantizer is NULL for `none`. `where` is for messages, e.g.
  * "quant.weights". */
-lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_config *config, lb_target target, lb_quant_spec *spec);
+lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_config *config, lb_target target,
+                              lb_quant_spec *spec);
 
 /* The same with an edge's bits: by its own quantizer if that can do them, else by `uniform`, weights per filter. */
 void lb_spec_set_bits(lb_quant_spec *spec, int bits);

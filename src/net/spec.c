@@ -6,15 +6,16 @@
 static bool given(const char *text) { return *text && strcmp(text, "default"); }
 
 /* Index of `word` in names, or an error that names the key and the nearest word. */
-static lb_status choose(lb_ctx *ctx, const char *where, const char *key, const char *word, const char *const *names, size_t count, int *index) {
+static lb_status choose(lb_ctx *ctx, const char *where, const char *key, const char *word, const char *const *names, size_t count,
+                        int *index) {
     for (size_t i = 0; i < count; i++)
         if (!strcmp(word, names[i])) {
             *index = (int)i;
             return LB_OK;
         }
     const char *near = lb_nearest(word, names, count);
-    return lb_fail(ctx, LB_ERR_RECIPE, "%s.%s: there is no '%s'%s%s%s", where, key, word, near ? ", did you mean '" : "", near ? near : "",
-                   near ? "'?" : "; see docs/recipes.md");
+    return lb_fail(ctx, LB_ERR_RECIPE, "%s.%s: there is no '%s'%s%s%s", where, key, word, near ? ", did you mean '" : "",
+                   near ? near : "", near ? "'?" : "; see docs/recipes.md");
 }
 
 static lb_status choose_quantizer(lb_ctx *ctx, const char *where, const char *word, const lb_quantizer **quantizer) {
@@ -61,13 +62,17 @@ void lb_spec_set_bits(lb_quant_spec *spec, int bits) {
         spec->granularity = LB_PER_FILTER;
 }
 
-lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_config *config, lb_target target, lb_quant_spec *spec) {
+lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_config *config, lb_target target,
+                              lb_quant_spec *spec) {
     static const char *const per[] = {"tensor", "filter"};
     static const char *const estimators[] = {"default", "ste", "clipped", "none", "own"};
     static const char *const surrogates[] = {"default", "identity", "hardtanh", "clip01", "relu"};
     static const char *const scales[] = {"minmax", "l2"};
     int index = 0;
-    *spec = (lb_quant_spec){.target = target, .bits = config->bits, .threshold = config->threshold, .is_signed = target == LB_WEIGHTS,
+    *spec = (lb_quant_spec){.target = target,
+                            .bits = config->bits,
+                            .threshold = config->threshold,
+                            .is_signed = target == LB_WEIGHTS,
                             .mixer_value = config->mix};
     if (!given(config->method) || !strcmp(config->method, "none"))
         return LB_OK;
@@ -106,6 +111,7 @@ char *lb_spec_text(const lb_quant_spec *spec, char text[LB_SPEC_TEXT]) {
 
 bool lb_spec_equal(const lb_quant_spec *a, const lb_quant_spec *b) {
     return a->quantizer == b->quantizer && a->mixer == b->mixer && a->target == b->target && a->bits == b->bits &&
-           a->granularity == b->granularity && a->estimator == b->estimator && a->surrogate == b->surrogate && a->scale == b->scale &&
-           a->threshold == b->threshold && a->is_signed == b->is_signed && a->mixer_value == b->mixer_value && a->features == b->features;
+           a->granularity == b->granularity && a->estimator == b->estimator && a->surrogate == b->surrogate &&
+           a->scale == b->scale && a->threshold == b->threshold && a->is_signed == b->is_signed &&
+           a->mixer_value == b->mixer_value && a->features == b->features;
 }

@@ -1,6 +1,17 @@
 /* Loops shared by the quantizers. */
 #include "quant/helpers.h"
 
+double lb_sum(const float *u, int64_t count) {
+    double lane[LB_LANES] = {0};
+    int64_t i = 0;
+    for (; i + LB_LANES <= count; i += LB_LANES)
+        for (int j = 0; j < LB_LANES; j++)
+            lane[j] += (double)u[i + j];
+    for (int j = 0; i < count; i++, j++)
+        lane[j] += (double)u[i];
+    return lb_fold(lane);
+}
+
 double lb_mean_abs(const float *u, int64_t count) {
     double lane[LB_LANES] = {0};
     int64_t i = 0;
@@ -44,8 +55,10 @@ void lb_backward_ste(int64_t count, const float *diff, float *diff_u) {
 }
 
 void lb_backward_clipped(const float *u, int64_t count, float lo, float hi, const float *diff, float *diff_u) {
-    for (int64_t i = 0; i < count; i++)
-        diff_u[i] += ((u[i] >= lo) & (u[i] <= hi)) ? diff[i] : 0.f;
+    for (int64_t i = 0; i < count; i++) {
+        const float v = u[i], d = diff[i]; /* read whatever happens, or gcc does not vectorise */
+        diff_u[i] += ((v >= lo) & (v <= hi)) ? d : 0.f;
+    }
 }
 
 void lb_backward_plain(lb_estimator estimator, const float *u, int64_t count, const float *diff, float *diff_u) {

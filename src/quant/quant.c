@@ -128,9 +128,9 @@ void lb_quant_weights_backward(const lb_quant *q, const float *param, const floa
     }
     surrogate_range(spec->surrogate, &lo, &hi);
     for (int64_t i = 0; i < count; i++) {
-        const float mi = same ? scalar : m[i];
-        diff_u[i] += ((u[i] > lo) & (u[i] < hi)) ? (1.f - mi) * diff[i] : 0.f;
-        m[i] = mi * diff[i];
+        const float mi = same ? scalar : m[i], v = u[i], d = diff[i];
+        diff_u[i] += ((v > lo) & (v < hi)) ? (1.f - mi) * d : 0.f;
+        m[i] = mi * d;
     }
     backward_quantized(spec, param, u, oc, fan_in, step, code, m, diff_u, diff_param);
 }

@@ -34,33 +34,41 @@ static const char *const mixers[] = {
 #define AT(field) offsetof(lb_config, field)
 #define SIZE(field) sizeof(((lb_config *)0)->field)
 
-#define SECTION(path, help) {path, LB_KEY_SECTION, 0, 0, 0, 0, 0, NULL, NULL, NULL, help}
-#define INT(path, field, lo, hi, fallback, help) {path, LB_KEY_INT, AT(field), 0, 0, lo, hi, NULL, fallback, NULL, help}
-#define FLOAT(path, field, lo, hi, fallback, when, help) {path, LB_KEY_FLOAT, AT(field), 0, 0, lo, hi, NULL, fallback, when, help}
-#define BOOL(path, field, fallback, when, help) {path, LB_KEY_BOOL, AT(field), 0, 0, 0, 0, NULL, fallback, when, help}
-#define TEXT(path, field, fallback, help) {path, LB_KEY_TEXT, AT(field), 0, SIZE(field), 0, 0, NULL, fallback, NULL, help}
-#define NAME(path, field, list, fallback, when, help) \
-    {path, LB_KEY_NAME, AT(field), 0, SIZE(field), 0, 0, list, fallback, when, help}
-#define ENUM(path, field, list, fallback, help) {path, LB_KEY_ENUM, AT(field), 0, 0, 0, 0, list, fallback, NULL, help}
-#define EDGE(path, field, fallback, help) {path, LB_KEY_EDGE, AT(field), 0, 0, 1, 8, edges, fallback, "quant", help}
-#define LIST(path, field, count, lo, hi, when, help) \
-    {path, LB_KEY_LIST, AT(field), AT(count), SIZE(field) / sizeof(float), lo, hi, NULL, "[]", when, help}
-#define PAIR(path, field, lo, hi, fallback, when, help) {path, LB_KEY_PAIR, AT(field), 0, 2, lo, hi, NULL, fallback, when, help}
+#define SECTION(path, help)                                                                                                        \
+    { path, LB_KEY_SECTION, 0, 0, 0, 0, 0, NULL, NULL, NULL, help }
+#define INT(path, field, lo, hi, fallback, help)                                                                                   \
+    { path, LB_KEY_INT, AT(field), 0, 0, lo, hi, NULL, fallback, NULL, help }
+#define FLOAT(path, field, lo, hi, fallback, when, help)                                                                           \
+    { path, LB_KEY_FLOAT, AT(field), 0, 0, lo, hi, NULL, fallback, when, help }
+#define BOOL(path, field, fallback, when, help)                                                                                    \
+    { path, LB_KEY_BOOL, AT(field), 0, 0, 0, 0, NULL, fallback, when, help }
+#define TEXT(path, field, fallback, help)                                                                                          \
+    { path, LB_KEY_TEXT, AT(field), 0, SIZE(field), 0, 0, NULL, fallback, NULL, help }
+#define NAME(path, field, list, fallback, when, help)                                                                              \
+    { path, LB_KEY_NAME, AT(field), 0, SIZE(field), 0, 0, list, fallback, when, help }
+#define ENUM(path, field, list, fallback, help)                                                                                    \
+    { path, LB_KEY_ENUM, AT(field), 0, 0, 0, 0, list, fallback, NULL, help }
+#define EDGE(path, field, fallback, help)                                                                                          \
+    { path, LB_KEY_EDGE, AT(field), 0, 0, 1, 8, edges, fallback, "quant", help }
+#define LIST(path, field, count, lo, hi, when, help)                                                                               \
+    { path, LB_KEY_LIST, AT(field), AT(count), SIZE(field) / sizeof(float), lo, hi, NULL, "[]", when, help }
+#define PAIR(path, field, lo, hi, fallback, when, help)                                                                            \
+    { path, LB_KEY_PAIR, AT(field), 0, 2, lo, hi, NULL, fallback, when, help }
 
 #define SGD "train.optimizer.name=sgd"
 #define ADAM "train.optimizer.name=adam|adamw"
 
 /* What weights and activations have in common. */
-#define TENSOR(path, field)                                                                                                            \
-    NAME(path ".method", field.method, methods, "none", NULL, "quantizer; `none`: float (`lowbit list methods` describes them)"),      \
-        {path ".bits", LB_KEY_INT, AT(field.bits), 0, 0, 1, 8, NULL, "2", path ".method!=none", "bits of one value"},                 \
-        NAME(path ".estimator", field.estimator, estimators, "default", path ".method!=none",                                         \
-             "gradient through the quantized part; `default`: the quantizer's usual one"),                                             \
-        NAME(path ".surrogate", field.surrogate, surrogates, "default", path ".method!=none",                                         \
-             "what the part that is not quantized yet does; `default`: the quantizer's usual one"),                                    \
-        NAME(path ".scale", field.scale, scales, "minmax", path ".method=uniform",                                                    \
-             "how the step is found: from the range, or by least squares"),                                                            \
-        NAME(path ".mixer", field.mixer, mixers, "constant", path ".method!=none", "decides which part is quantized when"),           \
+#define TENSOR(path, field)                                                                                                        \
+    NAME(path ".method", field.method, methods, "none", NULL, "quantizer; `none`: float (`lowbit list methods` describes them)"),  \
+        {path ".bits", LB_KEY_INT, AT(field.bits), 0, 0, 1, 8, NULL, "2", path ".method!=none", "bits of one value"},              \
+        NAME(path ".estimator", field.estimator, estimators, "default", path ".method!=none",                                      \
+             "gradient through the quantized part; `default`: the quantizer's usual one"),                                         \
+        NAME(path ".surrogate", field.surrogate, surrogates, "default", path ".method!=none",                                      \
+             "what the part that is not quantized yet does; `default`: the quantizer's usual one"),                                \
+        NAME(path ".scale", field.scale, scales, "minmax", path ".method=uniform",                                                 \
+             "how the step is found: from the range, or by least squares"),                                                        \
+        NAME(path ".mixer", field.mixer, mixers, "constant", path ".method!=none", "decides which part is quantized when"),        \
         FLOAT(path ".mix", field.mix, 0, 1, "1", path ".mixer=constant", "quantized share m of every value; 1: all of it")
 
 static const lb_key keys[] = {
@@ -98,11 +106,13 @@ static const lb_key keys[] = {
 
     SECTION("train", "Budget, loss, arithmetic and files."),
     FLOAT("train.epochs", train.epochs, 0, 1e6, "30", "train.steps=0", "budget of one stage; may be a fraction"),
-    {"train.steps", LB_KEY_INT64, AT(train.steps), 0, 0, 0, 1e12, NULL, "0", NULL, "budget in steps instead of epochs; 0: epochs count"},
+    {"train.steps", LB_KEY_INT64, AT(train.steps), 0, 0, 0, 1e12, NULL, "0", NULL,
+     "budget in steps instead of epochs; 0: epochs count"},
     INT("train.batch", train.batch, 1, 65536, "128", "images per step"),
     {"train.seed", LB_KEY_UINT64, AT(train.seed), 0, 0, 0, 18446744073709551615.0, NULL, "1", NULL,
      "of everything random: same seed, machine and threads, same bits"},
-    ENUM("train.precision", train.precision, precisions, "auto", "arithmetic of convolutions; `auto`: bf16 where the CPU is fast at it"),
+    ENUM("train.precision", train.precision, precisions, "auto",
+         "arithmetic of convolutions; `auto`: bf16 where the CPU is fast at it"),
     ENUM("train.loss", train.loss, losses, "cross-entropy", "squared-hinge has targets of +1 and -1"),
     FLOAT("train.label_smoothing", train.label_smoothing, 0, 0.99, "0", "train.loss=cross-entropy",
           "share of the target spread over all classes"),
@@ -113,17 +123,21 @@ static const lb_key keys[] = {
     TEXT("train.init", train.init, "\"\"", "run directory or checkpoint to start from (first stage only, unless a stage says it)"),
 
     SECTION("train.optimizer", "How weights are updated."),
-    ENUM("train.optimizer.name", train.optimizer.name, optimizers, "sgd", "adam adds the decay to the gradient, adamw shrinks weights"),
+    ENUM("train.optimizer.name", train.optimizer.name, optimizers, "sgd",
+         "adam adds the decay to the gradient, adamw shrinks weights"),
     FLOAT("train.optimizer.lr", train.optimizer.lr, 0, 1e3, "0.1", NULL, "learning rate at the start, after warm-up"),
     FLOAT("train.optimizer.momentum", train.optimizer.momentum, 0, 0.9999, "0.9", SGD, "of the velocity"),
     BOOL("train.optimizer.nesterov", train.optimizer.nesterov, "true", SGD, "Nesterov's form, as PyTorch's"),
     FLOAT("train.optimizer.beta1", train.optimizer.beta1, 0, 0.99999, "0.9", ADAM, "decay of the mean gradient"),
     FLOAT("train.optimizer.beta2", train.optimizer.beta2, 0, 0.999999, "0.999", ADAM, "decay of the mean square"),
     FLOAT("train.optimizer.eps", train.optimizer.eps, 1e-12, 1, "1e-8", ADAM, "added to the root of the mean square"),
-    FLOAT("train.optimizer.weight_decay", train.optimizer.weight_decay, 0, 10, "1e-4", NULL, "decay of convolution and linear weights"),
+    FLOAT("train.optimizer.weight_decay", train.optimizer.weight_decay, 0, 10, "1e-4", NULL,
+          "decay of convolution and linear weights"),
     FLOAT("train.optimizer.decay_bias", train.optimizer.decay_bias, 0, 100, "0", NULL, "factor on weight_decay for biases"),
-    FLOAT("train.optimizer.decay_bn", train.optimizer.decay_bn, 0, 100, "0", NULL, "factor on weight_decay for batch norm's gamma and beta"),
-    FLOAT("train.optimizer.decay_quant", train.optimizer.decay_quant, 0, 100, "0", NULL, "factor on weight_decay for learned steps and clips"),
+    FLOAT("train.optimizer.decay_bn", train.optimizer.decay_bn, 0, 100, "0", NULL,
+          "factor on weight_decay for batch norm's gamma and beta"),
+    FLOAT("train.optimizer.decay_quant", train.optimizer.decay_quant, 0, 100, "0", NULL,
+          "factor on weight_decay for learned steps and clips"),
     FLOAT("train.optimizer.lr_quant", train.optimizer.lr_quant, 0, 100, "1", NULL, "factor on lr for learned steps and clips"),
     FLOAT("train.optimizer.clip_weights", train.optimizer.clip_weights, 0, 1e3, "0", NULL,
           "after each update, clamp the float weights behind quantized layers to [-x, x]; 0: no"),
@@ -131,11 +145,13 @@ static const lb_key keys[] = {
     SECTION("train.schedule", "Learning rate over one stage."),
     ENUM("train.schedule.name", train.schedule.name, schedules, "cosine", "shape of the curve"),
     FLOAT("train.schedule.warmup", train.schedule.warmup, 0, 1e6, "0", NULL, "epochs of linear warm-up from 0"),
-    LIST("train.schedule.milestones", train.schedule.milestones, train.schedule.nmilestones, 0, 1e6, "train.schedule.name=multistep",
-         "epochs after which the rate is multiplied by gamma"),
-    FLOAT("train.schedule.every", train.schedule.every, 1e-3, 1e6, "10", "train.schedule.name=step", "epochs between multiplications by gamma"),
+    LIST("train.schedule.milestones", train.schedule.milestones, train.schedule.nmilestones, 0, 1e6,
+         "train.schedule.name=multistep", "epochs after which the rate is multiplied by gamma"),
+    FLOAT("train.schedule.every", train.schedule.every, 1e-3, 1e6, "10", "train.schedule.name=step",
+          "epochs between multiplications by gamma"),
     FLOAT("train.schedule.gamma", train.schedule.gamma, 1e-6, 1, "0.1", "train.schedule.name=step|multistep", "that factor"),
-    FLOAT("train.schedule.power", train.schedule.power, 0.01, 100, "1", "train.schedule.name=polynomial", "exponent; 1: a straight line"),
+    FLOAT("train.schedule.power", train.schedule.power, 0.01, 100, "1", "train.schedule.name=polynomial",
+          "exponent; 1: a straight line"),
     FLOAT("train.schedule.lr_end", train.schedule.lr_end, 0, 1e3, "0", "train.schedule.name=cosine|polynomial|exponential",
           "learning rate at the end (exponential: above 0)"),
 
@@ -149,9 +165,9 @@ static const lb_key keys[] = {
     SECTION("quant.activations", "What goes from layer to layer."),
     TENSOR("quant.activations", quant.activations),
     SECTION("quant.edges", "Layers that are often treated apart: `float`, `same` as the others, or a number of bits."),
-    EDGE("quant.edges.first", quant.edge_first, "8", "first layer's weights (its input is the image)"),
+    EDGE("quant.edges.first", quant.edge_first, "8", "first layer's weights and the image that enters it"),
     EDGE("quant.edges.last", quant.edge_last, "8", "last layer's weights and input"),
-    EDGE("quant.edges.shortcut", quant.edge_shortcut, "same", "convolutions in residual shortcuts"),
+    EDGE("quant.edges.shortcut", quant.edge_shortcut, "same", "convolutions in residual shortcuts, weights and input"),
 };
 
 const lb_key *lb_recipe_key(size_t i) { return i < LB_COUNT(keys) ? &keys[i] : NULL; }
@@ -289,7 +305,8 @@ static bool parse_number(const lb_key *key, const lb_key_scalar *s, lb_key_value
     bool whole = key->type == LB_KEY_INT || key->type == LB_KEY_INT64 || key->type == LB_KEY_UINT64 || key->type == LB_KEY_EDGE;
     if (!s->plain || strlen(s->text) != s->length || !is_number(s->text, whole)) {
         bool other = s->plain && whole && is_number(s->text, false);
-        append(why, "must be a %s%s, not %s%s%s", whole ? "whole " : "", "number", other ? "" : "the text \"", quoted, other ? "" : "\"");
+        append(why, "must be a %s%s, not %s%s%s", whole ? "whole " : "", "number", other ? "" : "the text \"", quoted,
+               other ? "" : "\"");
         return false;
     }
     if (!whole) {
@@ -357,7 +374,8 @@ static bool is_clean(const char *text, size_t length) {
 }
 
 static bool parse_one(const lb_key *key, const lb_key_scalar *s, lb_key_value *value, char why[LB_KEY_WHY]) {
-    static const char *const yes[] = {"true", "True", "TRUE", "yes", "on", NULL}, *const no[] = {"false", "False", "FALSE", "no", "off", NULL};
+    static const char *const yes[] = {"true", "True", "TRUE", "yes", "on", NULL}, *const no[] = {"false", "False", "FALSE",
+                                                                                                 "no",    "off",   NULL};
     char quoted[80];
     lb_key_quote(s->text, s->length, quoted);
     switch (key->type) {
@@ -395,7 +413,8 @@ static bool parse_one(const lb_key *key, const lb_key_scalar *s, lb_key_value *v
         if (key->type == LB_KEY_EDGE)
             value->i = value->i ? LB_EDGE_SAME : 0;
         return true;
-    default: return parse_number(key, s, value, 0, why);
+    default:
+        return parse_number(key, s, value, 0, why);
     }
 }
 
@@ -424,7 +443,8 @@ bool lb_key_parse(const lb_key *key, const lb_key_scalar *scalars, int n, bool i
     return true;
 }
 
-bool lb_key_parse_text(const lb_key *key, const char *text, char buffer[LB_CONFIG_TEXT], lb_key_value *value, char why[LB_KEY_WHY]) {
+bool lb_key_parse_text(const lb_key *key, const char *text, char buffer[LB_CONFIG_TEXT], lb_key_value *value,
+                       char why[LB_KEY_WHY]) {
     size_t length = strlen(text);
     if (key->type != LB_KEY_LIST && key->type != LB_KEY_PAIR) {
         lb_key_scalar scalar = {text, length, true};
@@ -460,14 +480,25 @@ bool lb_key_parse_text(const lb_key *key, const char *text, char buffer[LB_CONFI
 void lb_key_store(const lb_key *key, const lb_key_value *value, void *base) {
     char *at = (char *)base + key->offset;
     switch (key->type) {
-    case LB_KEY_SECTION: break;
+    case LB_KEY_SECTION:
+        break;
     case LB_KEY_INT:
     case LB_KEY_ENUM:
-    case LB_KEY_EDGE: memcpy(at, &(int){(int)value->i}, sizeof(int)); break;
-    case LB_KEY_INT64: memcpy(at, &value->i, sizeof value->i); break;
-    case LB_KEY_UINT64: memcpy(at, &value->u, sizeof value->u); break;
-    case LB_KEY_FLOAT: memcpy(at, value->list, sizeof(float)); break;
-    case LB_KEY_BOOL: memcpy(at, &(bool){value->i != 0}, sizeof(bool)); break;
+    case LB_KEY_EDGE:
+        memcpy(at, &(int){(int)value->i}, sizeof(int));
+        break;
+    case LB_KEY_INT64:
+        memcpy(at, &value->i, sizeof value->i);
+        break;
+    case LB_KEY_UINT64:
+        memcpy(at, &value->u, sizeof value->u);
+        break;
+    case LB_KEY_FLOAT:
+        memcpy(at, value->list, sizeof(float));
+        break;
+    case LB_KEY_BOOL:
+        memcpy(at, &(bool){value->i != 0}, sizeof(bool));
+        break;
     case LB_KEY_TEXT:
     case LB_KEY_NAME: {
         size_t n = LB_MIN(strlen(value->text), key->capacity - 1);
@@ -531,15 +562,15 @@ static void format_text(const char *text, char out[LB_KEY_FORMAT]) {
     *o = 0;
 }
 
-/* Shortest of %.6g .. %.9g that reads back as the same float. */
-static int format_float(float x, char *out, size_t size) {
-    int n = 0;
+/* Appends the shortest of %.6g .. %.9g that reads back as the same float. */
+static void format_float(float x, char out[LB_KEY_FORMAT]) {
+    char number[32];
     for (int digits = 6; digits <= 9; digits++) {
-        n = snprintf(out, size, "%.*g", digits, (double)x);
-        if ((float)strtod(out, NULL) == x)
+        snprintf(number, sizeof number, "%.*g", digits, (double)x);
+        if ((float)strtod(number, NULL) == x)
             break;
     }
-    return n;
+    strcat(out, number);
 }
 
 void lb_key_format(const lb_key *key, const void *base, char out[LB_KEY_FORMAT]) {
@@ -550,7 +581,8 @@ void lb_key_format(const lb_key *key, const void *base, char out[LB_KEY_FORMAT])
     float list[LB_KEY_VALUES];
     out[0] = 0;
     switch (key->type) {
-    case LB_KEY_SECTION: break;
+    case LB_KEY_SECTION:
+        break;
     case LB_KEY_INT:
     case LB_KEY_ENUM:
     case LB_KEY_EDGE:
@@ -572,27 +604,28 @@ void lb_key_format(const lb_key *key, const void *base, char out[LB_KEY_FORMAT])
         break;
     case LB_KEY_FLOAT:
         memcpy(list, at, sizeof(float));
-        format_float(list[0], out, LB_KEY_FORMAT);
+        format_float(list[0], out);
         break;
-    case LB_KEY_BOOL: snprintf(out, LB_KEY_FORMAT, "%s", *at ? "true" : "false"); break;
-    case LB_KEY_TEXT: format_text(at, out); break;
-    case LB_KEY_NAME: snprintf(out, LB_KEY_FORMAT, "%s", at); break;
+    case LB_KEY_BOOL:
+        snprintf(out, LB_KEY_FORMAT, "%s", *at ? "true" : "false");
+        break;
+    case LB_KEY_TEXT:
+        format_text(at, out);
+        break;
+    case LB_KEY_NAME:
+        snprintf(out, LB_KEY_FORMAT, "%s", at);
+        break;
     case LB_KEY_LIST:
     case LB_KEY_PAIR: {
         if (key->type == LB_KEY_LIST)
             memcpy(&n, (const char *)base + key->count_offset, sizeof n);
         memcpy(list, at, (size_t)n * sizeof(float));
-        char *o = out;
-        *o++ = '[';
+        strcpy(out, "[");
         for (i = 0; i < n; i++) {
-            if (i) {
-                *o++ = ',';
-                *o++ = ' ';
-            }
-            o += format_float(list[i], o, 32);
+            strcat(out, i ? ", " : "");
+            format_float(list[i], out);
         }
-        *o++ = ']';
-        *o = 0;
+        strcat(out, "]");
         break;
     }
     }

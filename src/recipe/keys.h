@@ -1,5 +1,5 @@
-/* The one table of recipe keys. The defaults, the parser, `--set`, the resolved copy in a run directory and docs/recipes.md all come from
- * it: a new key is a field in config.h and a row in keys.c. */
+/* The one table of recipe keys. The defaults, the parser, `--set`, the resolved copy in a run directory and docs/recipes.md all
+ * come from it: a new key is a field in config.h and a row in keys.c. */
 #ifndef LB_RECIPE_KEYS_H
 #define LB_RECIPE_KEYS_H
 
@@ -7,53 +7,53 @@
 
 typedef enum lb_key_type {
     LB_KEY_SECTION, /* no value: a mapping of the keys below it */
-    LB_KEY_INT,     /* int */
-    LB_KEY_INT64,   /* int64_t */
-    LB_KEY_UINT64,  /* uint64_t */
-    LB_KEY_FLOAT,   /* float */
-    LB_KEY_BOOL,    /* bool */
-    LB_KEY_TEXT,    /* char [capacity] */
-    LB_KEY_NAME,    /* char [capacity], one of choices */
-    LB_KEY_ENUM,    /* int, the index of one of choices */
-    LB_KEY_EDGE,    /* int: float 0, same LB_EDGE_SAME, or 1 to 8 */
-    LB_KEY_LIST,    /* float [capacity], its length an int at count_offset */
-    LB_KEY_PAIR     /* float [2], ascending */
+    LB_KEY_INT, /* int */
+    LB_KEY_INT64, /* int64_t */
+    LB_KEY_UINT64, /* uint64_t */
+    LB_KEY_FLOAT, /* float */
+    LB_KEY_BOOL, /* bool */
+    LB_KEY_TEXT, /* char [capacity] */
+    LB_KEY_NAME, /* char [capacity], one of choices */
+    LB_KEY_ENUM, /* int, the index of one of choices */
+    LB_KEY_EDGE, /* int: float 0, same LB_EDGE_SAME, or 1 to 8 */
+    LB_KEY_LIST, /* float [capacity], its length an int at count_offset */
+    LB_KEY_PAIR /* float [2], ascending */
 } lb_key_type;
 
 typedef struct lb_key {
-    const char *path;            /* "train.optimizer.lr" */
+    const char *path; /* "train.optimizer.lr" */
     lb_key_type type;
     size_t offset, count_offset; /* in lb_config */
     size_t capacity;
-    double min, max;             /* of numbers, both included */
-    const char *const *choices;  /* NULL-terminated */
-    const char *fallback;        /* the default, written as in YAML */
-    const char *when;            /* NULL: always read. "KEY=a|b" or "KEY!=a": read only then; "quant": only if anything is quantized */
-    const char *help;            /* one line for docs/recipes.md */
+    double min, max; /* of numbers, both included */
+    const char *const *choices; /* NULL-terminated */
+    const char *fallback; /* the default, written as in YAML */
+    const char *when; /* NULL: always read. "KEY=a|b" or "KEY!=a": read only then; "quant": only if anything is quantized */
+    const char *help; /* one line for docs/recipes.md */
 } lb_key;
 
 #define LB_KEY_VALUES LB_MAX_MILESTONES /* longest list */
-#define LB_KEY_FORMAT 2048              /* bytes that hold any formatted value */
+#define LB_KEY_FORMAT 2048 /* bytes that hold any formatted value */
 #define LB_KEY_WHY 512
 
 /* One YAML scalar. */
 typedef struct lb_key_scalar {
-    const char *text;   /* 0-terminated; may hold zeros before its end, which is an error */
+    const char *text; /* 0-terminated; may hold zeros before its end, which is an error */
     size_t length;
-    bool plain;         /* written without quotes */
+    bool plain; /* written without quotes */
 } lb_key_scalar;
 
 typedef struct lb_key_value {
     int64_t i;
     uint64_t u;
-    const char *text;   /* borrowed */
+    const char *text; /* borrowed */
     int n;
     float list[LB_KEY_VALUES];
 } lb_key_value;
 
 /* Row i in the order of docs/recipes.md, sections first, NULL after the last. */
 const lb_key *lb_recipe_key(size_t i);
-const lb_key *lb_key_find(const char *path);      /* NULL if unknown */
+const lb_key *lb_key_find(const char *path); /* NULL if unknown */
 bool lb_key_is_below(const lb_key *key, const char *section);
 
 /* For messages: "did you mean ...?", or the keys that exist there. `path` is unknown. */

@@ -102,8 +102,8 @@ lb_status lb_recipe_check(const lb_recipe *recipe) {
         const lb_schedule_config *s = &c->train.schedule;
         if (c->data.nmean != c->data.nstd) {
             locate(recipe, c->data.nmean ? "data.mean" : "data.std", i, where);
-            return lb_fail(recipe->ctx, LB_ERR_RECIPE, "%s: data.mean has %d numbers and data.std %d; give both, one per channel", where,
-                           c->data.nmean, c->data.nstd);
+            return lb_fail(recipe->ctx, LB_ERR_RECIPE, "%s: data.mean has %d numbers and data.std %d; give both, one per channel",
+                           where, c->data.nmean, c->data.nstd);
         }
         if (s->name == LB_SCHED_MULTISTEP) {
             bool ascending = s->nmilestones > 0;
@@ -111,13 +111,14 @@ lb_status lb_recipe_check(const lb_recipe *recipe) {
                 ascending &= s->milestones[k] > s->milestones[k - 1];
             locate(recipe, s->nmilestones ? "train.schedule.milestones" : "train.schedule.name", i, where);
             if (!ascending)
-                return lb_fail(recipe->ctx, LB_ERR_RECIPE, "%s: a multistep schedule needs train.schedule.milestones, ascending, e.g. [15, 25]",
-                               where);
+                return lb_fail(recipe->ctx, LB_ERR_RECIPE,
+                               "%s: a multistep schedule needs train.schedule.milestones, ascending, e.g. [15, 25]", where);
         }
         if (s->name == LB_SCHED_EXPONENTIAL && !(s->lr_end > 0 && c->train.optimizer.lr > 0)) {
             locate(recipe, s->lr_end > 0 ? "train.optimizer.lr" : "train.schedule.lr_end", i, where);
-            return lb_fail(recipe->ctx, LB_ERR_RECIPE,
-                           "%s: an exponential schedule needs train.optimizer.lr and train.schedule.lr_end above 0, e.g. lr_end: 1e-5", where);
+            return lb_fail(
+                recipe->ctx, LB_ERR_RECIPE,
+                "%s: an exponential schedule needs train.optimizer.lr and train.schedule.lr_end above 0, e.g. lr_end: 1e-5", where);
         }
     }
     return LB_OK;
@@ -221,8 +222,8 @@ static lb_status fill(lb_recipe *r, const char *text, size_t size, const char *c
     return lb_recipe_check(r);
 }
 
-lb_status lb_recipe_parse(lb_ctx *ctx, const char *path, const char *text, size_t size, const char *const *overrides, int noverrides,
-                          lb_recipe **recipe) {
+lb_status lb_recipe_parse(lb_ctx *ctx, const char *path, const char *text, size_t size, const char *const *overrides,
+                          int noverrides, lb_recipe **recipe) {
     LB_TRY(create(ctx, path, recipe));
     lb_c_locale locale = lb_c_locale_begin();
     lb_status status = fill(*recipe, text, size, overrides, noverrides);

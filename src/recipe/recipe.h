@@ -5,13 +5,13 @@
 #include "recipe/config.h"
 #include "recipe/keys.h"
 
-/* What keys say together: milestones in order, as many means as deviations, ... lb_recipe_load does it; whoever runs a recipe filled by
- * lb_recipe_set calls it first. LB_ERR_RECIPE with the stage and the keys. */
+/* What keys say together: milestones in order, as many means as deviations, ... lb_recipe_load does it; whoever runs a recipe
+ * filled by lb_recipe_set calls it first. LB_ERR_RECIPE, naming where the key was given. */
 lb_status lb_recipe_check(const lb_recipe *recipe);
 
 /* As lb_recipe_load, from text. `path` is for messages. `size` bytes with a 0 behind them. */
-lb_status lb_recipe_parse(lb_ctx *ctx, const char *path, const char *text, size_t size, const char *const *overrides, int noverrides,
-                          lb_recipe **recipe);
+lb_status lb_recipe_parse(lb_ctx *ctx, const char *path, const char *text, size_t size, const char *const *overrides,
+                          int noverrides, lb_recipe **recipe);
 
 /* The text lb_recipe_save writes, 0-terminated; free with lb_free. */
 lb_status lb_recipe_format(const lb_recipe *recipe, char **text, size_t *size);

@@ -9,8 +9,8 @@ typedef struct writer {
     lb_status status;
     char *text;
     size_t size, capacity;
-    int indent;          /* of the mapping that sections stand in */
-    char section[64];    /* open now */
+    int indent; /* of the mapping that sections stand in */
+    char section[64]; /* open now */
 } writer;
 
 static void LB_PRINTF(2, 3) emit(writer *w, const char *fmt, ...) {
@@ -90,7 +90,8 @@ static void write_layers(writer *w, const lb_config *config) {
         w->indent = indent + 6;
         w->section[0] = 0;
         for (size_t k = 0; (key = lb_recipe_key(k)); k++)
-            if (key->type != LB_KEY_SECTION && (lb_key_is_below(key, "quant.weights") || lb_key_is_below(key, "quant.activations")) &&
+            if (key->type != LB_KEY_SECTION &&
+                (lb_key_is_below(key, "quant.weights") || lb_key_is_below(key, "quant.activations")) &&
                 lb_key_is_read_base(key, &view))
                 write_key(w, key, &view, key->path + strlen("quant."));
     }

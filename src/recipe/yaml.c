@@ -1,5 +1,5 @@
-/* YAML to entries, through libyaml's events. Nesting needs no limit of its own: every level must be a known key. Anchors, aliases and tags
- * are refused, so a small file cannot stand for a large one. */
+/* YAML to entries, through libyaml's events. Nesting needs no limit of its own: every level must be a known key. Anchors, aliases
+ * and tags are refused, so a small file cannot stand for a large one. */
 #include <stdio.h>
 #include <yaml.h>
 
@@ -15,7 +15,7 @@ typedef struct reader {
     yaml_parser_t parser;
     yaml_event_t event;
     bool has_event;
-    int stage, rule;      /* where we are; -1: not in one */
+    int stage, rule; /* where we are; -1: not in one */
 } reader;
 
 static int line_of(const reader *r) { return (int)LB_MIN(r->event.start_mark.line + 1, (size_t)1 << 24); }
@@ -57,11 +57,20 @@ static lb_status next(reader *r) {
     const yaml_event_t *e = &r->event;
     const yaml_char_t *anchor = NULL, *tag = NULL;
     switch (e->type) {
-    case YAML_ALIAS_EVENT: anchor = e->data.alias.anchor; break;
-    case YAML_SCALAR_EVENT: anchor = e->data.scalar.anchor, tag = e->data.scalar.tag; break;
-    case YAML_SEQUENCE_START_EVENT: anchor = e->data.sequence_start.anchor, tag = e->data.sequence_start.tag; break;
-    case YAML_MAPPING_START_EVENT: anchor = e->data.mapping_start.anchor, tag = e->data.mapping_start.tag; break;
-    default: break;
+    case YAML_ALIAS_EVENT:
+        anchor = e->data.alias.anchor;
+        break;
+    case YAML_SCALAR_EVENT:
+        anchor = e->data.scalar.anchor, tag = e->data.scalar.tag;
+        break;
+    case YAML_SEQUENCE_START_EVENT:
+        anchor = e->data.sequence_start.anchor, tag = e->data.sequence_start.tag;
+        break;
+    case YAML_MAPPING_START_EVENT:
+        anchor = e->data.mapping_start.anchor, tag = e->data.mapping_start.tag;
+        break;
+    default:
+        break;
     }
     if (anchor)
         return fail_here(r, "anchors and aliases (& and *) are not used in recipes; a text that begins with * needs quotes");
@@ -72,7 +81,7 @@ static lb_status next(reader *r) {
 
 static lb_key_scalar scalar_of(const reader *r) {
     return (lb_key_scalar){(const char *)r->event.data.scalar.value, r->event.data.scalar.length,
-                       r->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE};
+                           r->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE};
 }
 
 /* Nothing after the colon, or null. */
@@ -171,7 +180,8 @@ static lb_status read_layers(reader *r) {
             return LB_OK;
         char value[80];
         if (r->event.type != YAML_MAPPING_START_EVENT)
-            return fail_here(r, "quant.layers[%d] must be a mapping {match: ..., weights: {...}}, not %s", scope->nrules, shown(r, value));
+            return fail_here(r, "quant.layers[%d] must be a mapping {match: ..., weights: {...}}, not %s", scope->nrules,
+                             shown(r, value));
         if (scope->nrules == LB_MAX_LAYER_RULES)
             return fail_here(r, "quant.layers has more than %d rules; patterns with * need fewer", LB_MAX_LAYER_RULES);
         int index = scope->nrules++;
@@ -211,7 +221,8 @@ static lb_status read_stages(reader *r) {
                 return lb_fail(r->ctx, LB_ERR_RECIPE, "%s:%d: two stages are named %s", r->recipe->path, scope->line, scope->name);
     }
     if (given->nstages == 0)
-        return lb_fail(r->ctx, LB_ERR_RECIPE, "%s:%d: stages is empty; leave it out to train in one stage", r->recipe->path, list_line);
+        return lb_fail(r->ctx, LB_ERR_RECIPE, "%s:%d: stages is empty; leave it out to train in one stage", r->recipe->path,
+                       list_line);
     return LB_OK;
 }
 
@@ -252,7 +263,8 @@ static lb_status read_key(reader *r, const char *path) {
         return fail_here(r, "unknown key %s: %s", label(r, path, where), why);
     }
     if (r->stage >= 0 && (strncmp(path, "model", 5) == 0 || strncmp(path, "data", 4) == 0))
-        return fail_here(r, "%s: the network and the data stay the same in all stages; set it at the top level", label(r, path, where));
+        return fail_here(r, "%s: the network and the data stay the same in all stages; set it at the top level",
+                         label(r, path, where));
     if (key->type == LB_KEY_SECTION) {
         if (is_null(r))
             return LB_OK;
@@ -306,7 +318,8 @@ static lb_status read_mapping(reader *r, const char *prefix) {
 /* Zero bytes would end strings early. */
 static lb_status check_text(lb_recipe *recipe, const char *text, size_t size) {
     if (size > LB_RECIPE_LIMIT)
-        return lb_fail(recipe->ctx, LB_ERR_RECIPE, "%s: %zu bytes is more than the %zu a recipe may have", recipe->path, size, LB_RECIPE_LIMIT);
+        return lb_fail(recipe->ctx, LB_ERR_RECIPE, "%s: %zu bytes is more than the %zu a recipe may have", recipe->path, size,
+                       LB_RECIPE_LIMIT);
     const char *zero = memchr(text, 0, size);
     if (!zero)
         return LB_OK;
@@ -335,7 +348,8 @@ static lb_status read_document(reader *r, const char *text, size_t size) {
     LB_TRY(open_document(r, text, size));
     char value[80];
     if (r->event.type == YAML_STREAM_END_EVENT || is_null(r))
-        return lb_fail(r->ctx, LB_ERR_RECIPE, "%s: the recipe is empty; it needs at least model and data (docs/recipes.md)", r->recipe->path);
+        return lb_fail(r->ctx, LB_ERR_RECIPE, "%s: the recipe is empty; it needs at least model and data (docs/recipes.md)",
+                       r->recipe->path);
     if (r->event.type != YAML_MAPPING_START_EVENT)
         return fail_here(r, "a recipe must be a mapping of keys such as model:, data:, train:, not %s", shown(r, value));
     LB_TRY(read_mapping(r, ""));

@@ -4,8 +4,8 @@
 
 #include "recipe/config.h"
 
-/* Mean loss of a batch. logits: (mb, classes); labels: (mb) 0 .. classes-1; diff receives dL/dlogits (mb, classes), NULL: not wanted;
- * *correct receives how many labels have the largest logit (the first of equals), NULL: not wanted.
+/* Mean loss of a batch. logits: (mb, classes); labels: (mb) 0 .. classes-1; diff receives dL/dlogits (mb, classes), NULL: not
+ * wanted; *correct receives how many labels have the largest logit (the first of equals), NULL: not wanted.
  *
  *   cross-entropy   mean over images of -sum_j q_j log softmax(y)_j, q = (1 - smoothing) onehot + smoothing / classes
  *   squared-hinge   mean over images and classes of max(0, 1 - t y)^2, t = +1 for the label and -1 for the others
@@ -15,14 +15,14 @@
 double lb_loss(lb_loss_kind kind, float smoothing, const float *logits, const int32_t *labels, int mb, int classes, float *diff,
                int64_t *correct);
 
-/* How many classes come before `label` when sorted by falling score, equals by rising index: 0 is right, below k is in the top k. */
+/* How many classes come before `label` when sorted by falling score, equals by rising index: 0 is right, below k in the top k. */
 int lb_logit_rank(const float *logits, int classes, int label);
 int lb_score_rank(const int32_t *scores, int classes, int label);
 
 /* Sums over a test set, from the runtime's scores (int32, 16 fractional bits). Start from zeros. */
 typedef struct lb_score_sums {
     int64_t images, top1, top5;
-    double loss;             /* cross-entropy, whatever was trained with */
+    double loss; /* cross-entropy, whatever was trained with */
 } lb_score_sums;
 
 /* scores: (mb, classes); labels: (mb). */

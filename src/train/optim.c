@@ -65,9 +65,13 @@ static bool rule_of(const lb_optimizer_config *c, const lb_net *net, const lb_pa
             r->hi = c->clip_weights;
         }
         break;
-    case LB_PARAM_BIAS: decay *= c->decay_bias; break;
+    case LB_PARAM_BIAS:
+        decay *= c->decay_bias;
+        break;
     case LB_PARAM_BN_GAMMA:
-    case LB_PARAM_BN_BETA: decay *= c->decay_bn; break;
+    case LB_PARAM_BN_BETA:
+        decay *= c->decay_bn;
+        break;
     case LB_PARAM_QUANT:
         if (quant && quant->spec.quantizer->fixed_params)
             return false;
@@ -76,7 +80,8 @@ static bool rule_of(const lb_optimizer_config *c, const lb_net *net, const lb_pa
         r->lo = LB_QUANT_FLOOR;
         break;
     case LB_PARAM_BN_MEAN:
-    case LB_PARAM_BN_VAR: return false;
+    case LB_PARAM_BN_VAR:
+        return false;
     }
     r->decay = (float)decay;
     return true;
@@ -121,8 +126,8 @@ static int32_t sgd_momentum(const rule *r, float momentum, bool nesterov, size_t
     return bad;
 }
 
-static int32_t adam(const rule *r, const lb_optimizer_config *c, size_t n, float *restrict p, const float *restrict diff, float *restrict mean,
-                    float *restrict square) {
+static int32_t adam(const rule *r, const lb_optimizer_config *c, size_t n, float *restrict p, const float *restrict diff,
+                    float *restrict mean, float *restrict square) {
     const bool decoupled = c->name == LB_OPT_ADAMW;
     const float shrink = decoupled ? 1.0f - r->lr * r->decay : 1.0f, decay = decoupled ? 0.0f : r->decay;
     const float beta1 = c->beta1, beta2 = c->beta2, eps = c->eps, lr = r->lr * r->correct1;
@@ -145,7 +150,8 @@ static int32_t adam(const rule *r, const lb_optimizer_config *c, size_t n, float
 /* Elements [first, last) of the flat block. */
 static int64_t update(const lb_optim *o, lb_net *net, const float *diff, double lr, int64_t step, size_t first, size_t last) {
     const lb_optimizer_config *c = &o->config;
-    float correct1 = (float)(1 / (1 - pow(c->beta1, (double)step + 1))), correct2 = (float)(1 / sqrt(1 - pow(c->beta2, (double)step + 1)));
+    float correct1 = (float)(1 / (1 - pow(c->beta1, (double)step + 1))),
+          correct2 = (float)(1 / sqrt(1 - pow(c->beta2, (double)step + 1)));
     int64_t bad = 0;
     for (int i = 0; i < net->nparams; i++) {
         const lb_param *param = &net->params[i];

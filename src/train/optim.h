@@ -1,15 +1,16 @@
-/* Optimizers over a network's flat block of parameters, in PyTorch's forms. With g the gradient, lr the step's rate times the kind's factor,
- * wd = weight_decay times the kind's factor, and t = step + 1:
+/* Optimizers over a network's flat block of parameters, in PyTorch's forms. With g the gradient, lr the step's rate times the
+ * kind's factor, wd = weight_decay times the kind's factor, and t = step + 1:
  *
  *   sgd     g += wd p;  v = momentum v + g;  p -= lr (nesterov ? g + momentum v : v)
  *   adam    g += wd p;  m = beta1 m + (1 - beta1) g;  u = beta2 u + (1 - beta2) g^2
  *           p -= lr / (1 - beta1^t) * m / (sqrt(u / (1 - beta2^t)) + eps)
  *   adamw   p -= lr wd p first, then adam without the decay
  *
- * By kind: weights have factor 1 on the decay, biases decay_bias, gamma and beta decay_bn, learned quantizer parameters decay_quant, and
- * lr_quant on the rate. Afterwards the weights of quantized layers are clamped to +-clip_weights (if not 0), and learned quantizer
- * parameters (steps, clips), which must stay positive, are floored at 1e-6. Running statistics and the parameters of quantizers that do not
- * train theirs (fixed_params) are left alone. An element whose gradient is not finite keeps its value and its state. */
+ * By kind: weights have factor 1 on the decay, biases decay_bias, gamma and beta decay_bn, learned quantizer parameters
+ * decay_quant, and lr_quant on the rate. Afterwards the weights of quantized layers are clamped to +-clip_weights (if not 0), and
+ * learned quantizer parameters (steps, clips), which must stay positive, are floored at 1e-6. Running statistics and the
+ * parameters of quantizers that do not train theirs (fixed_params) are left alone. An element whose gradient is not finite keeps
+ * its value and its state. */
 #ifndef LB_OPTIM_H
 #define LB_OPTIM_H
 
@@ -24,8 +25,8 @@ typedef struct lb_optim lb_optim;
 lb_status lb_optim_create(lb_ctx *ctx, const lb_net *net, const lb_optimizer_config *config, lb_optim **optim);
 void lb_optim_destroy(lb_optim *optim);
 
-/* Updates net->values. diff: (nvalues) dL/dvalues; `step` counts this optimizer's steps from 0. Depends on nothing but its arguments and state,
- * not on threads. Returns how many gradients were not finite. */
+/* Updates net->values. diff: (nvalues) dL/dvalues; `step` counts this optimizer's steps from 0. Depends on nothing but its
+ * arguments and state, not on threads. Returns how many gradients were not finite. */
 int64_t lb_optim_step(lb_optim *optim, lb_net *net, const float *diff, double lr, int64_t step);
 
 /* For checkpoints: state i has nvalues floats. Names: "momentum"; "exp_avg", "exp_avg_sq". SGD without momentum has none. */

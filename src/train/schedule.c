@@ -11,16 +11,25 @@ double lb_schedule_lr(const lb_train_config *train, int64_t step, int64_t steps_
     double t = rest > 0 ? (s - warm) / rest : s < warm ? 0 : 1;
     t = LB_MAX(0.0, LB_MIN(t, 1.0));
     switch (c->name) {
-    case LB_SCHED_CONSTANT: break;
-    case LB_SCHED_STEP: lr *= pow(c->gamma, floor(s / (c->every * n) + 1e-9)); break;
+    case LB_SCHED_CONSTANT:
+        break;
+    case LB_SCHED_STEP:
+        lr *= pow(c->gamma, floor(s / (c->every * n) + 1e-9));
+        break;
     case LB_SCHED_MULTISTEP:
         for (int i = 0; i < c->nmilestones; i++)
             if (c->milestones[i] * n <= s)
                 lr *= c->gamma;
         break;
-    case LB_SCHED_COSINE: lr = end + (lr - end) * (1 + cos(pi * t)) / 2; break;
-    case LB_SCHED_POLYNOMIAL: lr = end + (lr - end) * pow(1 - t, c->power); break;
-    case LB_SCHED_EXPONENTIAL: lr *= pow(end / lr, t); break;
+    case LB_SCHED_COSINE:
+        lr = end + (lr - end) * (1 + cos(pi * t)) / 2;
+        break;
+    case LB_SCHED_POLYNOMIAL:
+        lr = end + (lr - end) * pow(1 - t, c->power);
+        break;
+    case LB_SCHED_EXPONENTIAL:
+        lr *= pow(end / lr, t);
+        break;
     }
     return s + 1 < warm ? lr * (s + 1) / warm : lr;
 }

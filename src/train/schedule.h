@@ -1,6 +1,7 @@
 /* Learning rate as a pure function of the step.
  *
- * With s the step of the stage from 0, T its steps in all, n the steps of an epoch, W = warmup * n, and t = (s - W) / (T - W) clipped to 0..1:
+ * With s the step of the stage from 0, T its steps in all, n the steps of an epoch, W = warmup * n, and t = (s - W) / (T - W)
+ * clipped to 0..1:
  *
  *     lr(s) = min(1, (s + 1) / W) * f(t)           (the first factor is 1 without warm-up)
  *     constant      f = lr
@@ -10,7 +11,8 @@
  *     polynomial    f = lr_end + (lr - lr_end) * (1 - t)^power
  *     exponential   f = lr * (lr_end / lr)^t       (lr and lr_end above 0)
  *
- * Step 0 has lr itself, and step T, which is never trained, would have lr_end: as PyTorch's schedulers stepped after every batch. */
+ * Without warm-up step 0 has lr itself, and step T, which is never trained, would have lr_end: as PyTorch's schedulers when they
+ * are stepped after every batch. */
 #ifndef LB_SCHEDULE_H
 #define LB_SCHEDULE_H
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checkpoints and packed models that are missing, truncated, altered or of something else; disks and directories that cannot be written.
+# Checkpoints and packed models that are missing, truncated, altered or of something else; places that cannot be written.
 . "$(dirname "$0")/lib.sh"
 "$HELPER" idx good 64 32
 tiny good

@@ -1,5 +1,5 @@
 # For the scripts of this folder: source it, call the checks, end with `finish`. Each check prints a line only if it fails.
-# LOWBIT, HELPER, SOURCE, BUILD, CC and CMAKE come from CMake.
+# LOWBIT, HELPER, BUILD, CC and CMAKE come from CMakeLists.txt.
 set -u
 : "${LOWBIT:?run these through ctest}" "${HELPER:?}"
 export LC_ALL=C.UTF-8 NO_COLOR=1
@@ -40,7 +40,8 @@ refuse() {
     expect "$status" lowbit "$@"
     lines=$(grep -c '^lowbit: error: ' "$work/err")
     [ "$lines" -eq 1 ] || fail "$lines error lines instead of 1: $last" "$(head -c 800 "$work/err")"
-    grep '^lowbit: error: ' "$work/err" | grep -Eiq -- "$pattern" || fail "the error does not say /$pattern/: $last" "$(cat "$work/err")"
+    grep '^lowbit: error: ' "$work/err" | grep -Eiq -- "$pattern" ||
+        fail "the error does not say /$pattern/: $last" "$(head -c 800 "$work/err")"
     [ ! -s "$work/out" ] || fail "printed on standard output: $last" "$(head -c 300 "$work/out")"
 }
 

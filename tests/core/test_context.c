@@ -68,7 +68,7 @@ static void messages(void **state) {
     lb_ctx_destroy(ctx);
 }
 
-/* Every length around the buffer's, with text of 1-, 2- and 3-byte characters: cut, marked, terminated, never inside a character. */
+/* Every length around the buffer's, with text of 1-, 2- and 3-byte characters: cut, marked, ended, never inside a character. */
 static void long_messages(void **state) {
     (void)state;
     lb_ctx *ctx = test_ctx();

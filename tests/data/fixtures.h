@@ -2,8 +2,11 @@
 #ifndef LB_TEST_FIXTURES_H
 #define LB_TEST_FIXTURES_H
 
+#define _XOPEN_SOURCE 700 /* nftw */
+
 #include "support.h"
 
+#include <fcntl.h>
 #include <ftw.h>
 #include <math.h>
 #include <sys/stat.h>
@@ -138,8 +141,8 @@ static inline blob encode_jpeg(const uint8_t *pixels, int h, int w, int c) {
     tjhandle jpeg = tjInitCompress();
     unsigned char *data = NULL;
     unsigned long size = 0;
-    assert_int_equal(tjCompress2(jpeg, pixels, w, w * c, h, c == 1 ? TJPF_GRAY : TJPF_RGB, &data, &size, c == 1 ? TJSAMP_GRAY : TJSAMP_444, 95,
-                                 TJFLAG_ACCURATEDCT),
+    assert_int_equal(tjCompress2(jpeg, pixels, w, w * c, h, c == 1 ? TJPF_GRAY : TJPF_RGB, &data, &size,
+                                 c == 1 ? TJSAMP_GRAY : TJSAMP_444, 95, TJFLAG_ACCURATEDCT),
                      0);
     blob out = {malloc(size), size};
     memcpy(out.data, data, size);

@@ -3,7 +3,8 @@
 
 enum { H = 5, W = 4, NTRAIN = 30, NTEST = 12 };
 
-static const char *const names[4] = {"train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"};
+static const char *const names[4] = {"train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte",
+                                     "t10k-labels-idx1-ubyte"};
 
 static void put32(uint8_t *dst, uint32_t v) {
     for (int i = 0; i < 4; i++)
@@ -111,12 +112,28 @@ static const struct damage {
     int64_t value;
     const char *says;
 } damages[] = {
-    {0, 0, 0x802, "magic number"}, {1, 0, 0x803, "magic number"}, {2, 0, 0, "magic number"}, {3, 0, 0xffffffff, "magic number"},
-    {0, 4, NTRAIN + 1, "labels for the 31 images"}, {0, 4, 0, "make no sense"}, {0, 4, 0xffffffff, "labels for"},
-    {0, 8, 0, "make no sense"}, {0, 8, 0x10000, "make no sense"}, {0, 8, 6, "truncated"}, {0, 8, 60000, "truncated"}, {0, 12, 0x7fffffff, "make no sense"},
-    {1, 4, NTRAIN - 1, "29 labels for the 30 images"}, {2, 8, 4, "training images have 4 x 5"}, {3, 4, 11, "11 labels"},
-    {1, 8, 0x0a000000, "label 10 of image 0 is out of range"}, {3, 8 + 7, 0x000000ff, "label 255 of image 10 is out of range"},
-    {0, 100, -1, "truncated"}, {1, 20, -1, "truncated"}, {2, 10, -1, "truncated"}, {3, 0, -1, "truncated"}, {2, 0, -2, "longer than its header"},
+    {0, 0, 0x802, "magic number"},
+    {1, 0, 0x803, "magic number"},
+    {2, 0, 0, "magic number"},
+    {3, 0, 0xffffffff, "magic number"},
+    {0, 4, NTRAIN + 1, "labels for the 31 images"},
+    {0, 4, 0, "make no sense"},
+    {0, 4, 0xffffffff, "labels for"},
+    {0, 8, 0, "make no sense"},
+    {0, 8, 0x10000, "make no sense"},
+    {0, 8, 6, "truncated"},
+    {0, 8, 60000, "truncated"},
+    {0, 12, 0x7fffffff, "make no sense"},
+    {1, 4, NTRAIN - 1, "29 labels for the 30 images"},
+    {2, 8, 4, "training images have 4 x 5"},
+    {3, 4, 11, "11 labels"},
+    {1, 8, 0x0a000000, "label 10 of image 0 is out of range"},
+    {3, 8 + 7, 0x000000ff, "label 255 of image 10 is out of range"},
+    {0, 100, -1, "truncated"},
+    {1, 20, -1, "truncated"},
+    {2, 10, -1, "truncated"},
+    {3, 0, -1, "truncated"},
+    {2, 0, -2, "longer than its header"},
 };
 
 static void test_damage(void **state) {
@@ -126,7 +143,8 @@ static void test_damage(void **state) {
             const struct damage *d = &damages[i];
             uint8_t bytes[1024];
             char path[300];
-            put_all("mnist", gz);
+            const char *dir = gz ? "gz" : "plain";
+            put_all(dir, gz);
             size_t size = make(d->which, bytes);
             if (d->value == -1)
                 size = (size_t)d->at;
@@ -134,9 +152,9 @@ static void test_damage(void **state) {
                 bytes[size++] = 1;
             else
                 put32(bytes + d->at, (uint32_t)d->value);
-            snprintf(path, sizeof path, "mnist/%s%s", names[d->which], gz ? ".gz" : "");
+            snprintf(path, sizeof path, "%s/%s%s", dir, names[d->which], gz ? ".gz" : "");
             (gz ? put_gz : put_file)(path, bytes, size);
-            lb_data_config config = config_of("mnist", "mnist");
+            lb_data_config config = config_of("mnist", dir);
             /* a count that is wrong in the images file is found when the labels are read */
             assert_load_fails(s->ctx, &config, d->says[0] == 'l' && d->which == 0 ? "train-" : names[d->which], d->says);
         }

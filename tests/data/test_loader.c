@@ -183,7 +183,8 @@ static void test_resized(void **state) {
         for (int i = 0; i < 20; i++) {
             bool found = false;
             for (int j = 0; j < 20 && !found; j++)
-                found = labels[j] == batch->labels[i] && !memcmp(test + (size_t)j * bytes, batch->pixels + (size_t)i * bytes, bytes);
+                found =
+                    labels[j] == batch->labels[i] && !memcmp(test + (size_t)j * bytes, batch->pixels + (size_t)i * bytes, bytes);
             matched += found;
         }
         assert_int_equal(matched, 20);
@@ -230,7 +231,11 @@ static void test_memory(void **state) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, scratch_setup, scratch_teardown)
 
 int main(void) {
-    const struct CMUnitTest tests[] = {TEST(test_same_whatever_workers), TEST(test_once_per_epoch), TEST(test_shuffle_uniform),
-                                       TEST(test_small_sets),            TEST(test_resized),        TEST(test_memory)};
+    const struct CMUnitTest tests[] = {TEST(test_same_whatever_workers),
+                                       TEST(test_once_per_epoch),
+                                       TEST(test_shuffle_uniform),
+                                       TEST(test_small_sets),
+                                       TEST(test_resized),
+                                       TEST(test_memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,11 +40,21 @@ static void test_everything(void **state) {
         lb_shape dst;
         int64_t macs;
     } wanted[] = {
-        {"input", LB_OP_INPUT, {17, 13, 3}, 0},   {"conv1", LB_OP_CONV, {9, 7, 8}, 9 * 7 * 8 * 27}, {"batchnorm1", LB_OP_BATCHNORM, {9, 7, 8}, 0},
-        {"act1", LB_OP_ACT, {9, 7, 8}, 0},        {"conv2", LB_OP_CONV, {9, 7, 8}, 9 * 7 * 8 * 9},  {"six", LB_OP_ACT, {9, 7, 8}, 0},
-        {"add1", LB_OP_ADD, {9, 7, 8}, 0},        {"act3", LB_OP_ACT, {9, 7, 8}, 0},                {"maxpool1", LB_OP_MAXPOOL, {5, 4, 8}, 0},
-        {"act4", LB_OP_ACT, {5, 4, 8}, 0},        {"avgpool1", LB_OP_AVGPOOL, {2, 2, 8}, 0},        {"flatten1", LB_OP_FLATTEN, {1, 1, 32}, 0},
-        {"dropout1", LB_OP_DROPOUT, {1, 1, 32}, 0}, {"linear1", LB_OP_LINEAR, {1, 1, 10}, 320},     {"avgpool2", LB_OP_AVGPOOL, {1, 1, 10}, 0},
+        {"input", LB_OP_INPUT, {17, 13, 3}, 0},
+        {"conv1", LB_OP_CONV, {9, 7, 8}, 9 * 7 * 8 * 27},
+        {"batchnorm1", LB_OP_BATCHNORM, {9, 7, 8}, 0},
+        {"act1", LB_OP_ACT, {9, 7, 8}, 0},
+        {"conv2", LB_OP_CONV, {9, 7, 8}, 9 * 7 * 8 * 9},
+        {"six", LB_OP_ACT, {9, 7, 8}, 0},
+        {"add1", LB_OP_ADD, {9, 7, 8}, 0},
+        {"act3", LB_OP_ACT, {9, 7, 8}, 0},
+        {"maxpool1", LB_OP_MAXPOOL, {5, 4, 8}, 0},
+        {"act4", LB_OP_ACT, {5, 4, 8}, 0},
+        {"avgpool1", LB_OP_AVGPOOL, {2, 2, 8}, 0},
+        {"flatten1", LB_OP_FLATTEN, {1, 1, 32}, 0},
+        {"dropout1", LB_OP_DROPOUT, {1, 1, 32}, 0},
+        {"linear1", LB_OP_LINEAR, {1, 1, 10}, 320},
+        {"avgpool2", LB_OP_AVGPOOL, {1, 1, 10}, 0},
     };
     assert_int_equal(net->nnodes, LB_COUNT(wanted));
     int64_t macs = 0;
@@ -64,10 +74,14 @@ static void test_everything(void **state) {
         int64_t dims[4];
         int fan_in, fan_out;
     } params[] = {
-        {"conv1.weight", LB_PARAM_WEIGHT, 4, {8, 3, 3, 3}, 27, 72}, {"batchnorm1.weight", LB_PARAM_BN_GAMMA, 1, {8}, 0, 0},
-        {"batchnorm1.bias", LB_PARAM_BN_BETA, 1, {8}, 0, 0},        {"batchnorm1.running_mean", LB_PARAM_BN_MEAN, 1, {8}, 0, 0},
-        {"batchnorm1.running_var", LB_PARAM_BN_VAR, 1, {8}, 0, 0},  {"conv2.weight", LB_PARAM_WEIGHT, 4, {8, 3, 3, 1}, 9, 72},
-        {"conv2.bias", LB_PARAM_BIAS, 1, {8}, 0, 0},                {"linear1.weight", LB_PARAM_WEIGHT, 2, {10, 32}, 32, 10},
+        {"conv1.weight", LB_PARAM_WEIGHT, 4, {8, 3, 3, 3}, 27, 72},
+        {"batchnorm1.weight", LB_PARAM_BN_GAMMA, 1, {8}, 0, 0},
+        {"batchnorm1.bias", LB_PARAM_BN_BETA, 1, {8}, 0, 0},
+        {"batchnorm1.running_mean", LB_PARAM_BN_MEAN, 1, {8}, 0, 0},
+        {"batchnorm1.running_var", LB_PARAM_BN_VAR, 1, {8}, 0, 0},
+        {"conv2.weight", LB_PARAM_WEIGHT, 4, {8, 3, 3, 1}, 9, 72},
+        {"conv2.bias", LB_PARAM_BIAS, 1, {8}, 0, 0},
+        {"linear1.weight", LB_PARAM_WEIGHT, 2, {10, 32}, 32, 10},
         {"linear1.bias", LB_PARAM_BIAS, 1, {10}, 0, 0},
     };
     assert_int_equal(net->nparams, LB_COUNT(params));
@@ -92,35 +106,122 @@ static void test_everything(void **state) {
 
 /* What goes wrong in one call on a network "in" (relu) of 8x8x6 -> "stem" (conv) 8x8x4 -> "wide" (conv, stride 2) 4x4x6. */
 typedef void (*mistake)(lb_net *net, int in, int stem, int wide);
-static void add_shapes(lb_net *net, int in, int stem, int wide) { (void)in; lb_net_add(net, stem, wide, "sum"); }
-static void add_channels(lb_net *net, int in, int stem, int wide) { (void)wide; lb_net_add(net, stem, in, "sum"); }
-static void linear_image(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem; lb_net_linear(net, wide, "fc", 10, true); }
-static void conv_small(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem; lb_net_conv2d(net, wide, "big", 4, 7, 1, 1, 1, false); }
-static void pool_small(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem; lb_net_maxpool(net, wide, "pool", 5, 1, 0); }
-static void avg_small(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem; lb_net_avgpool(net, wide, "pool", 5, 1, 0); }
-static void conv_groups(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem; lb_net_conv2d(net, wide, "g", 8, 3, 1, 1, 4, false); }
-static void conv_groups_oc(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem; lb_net_conv2d(net, wide, "g", 8, 3, 1, 1, 3, false); }
-static void conv_negative(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem; lb_net_conv2d(net, wide, "g", 8, 3, 1, 1, -1, false); }
-static void conv_kernel(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem; lb_net_conv2d(net, wide, "k", 8, 0, 1, 0, 1, false); }
-static void conv_stride(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem; lb_net_conv2d(net, wide, "k", 8, 1, -1, 0, 1, false); }
-static void conv_pad(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem; lb_net_conv2d(net, wide, "k", 8, 3, 1, 3, 1, false); }
-static void conv_pad_negative(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem; lb_net_conv2d(net, wide, "k", 8, 3, 1, -1, 1, false); }
-static void conv_none(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem; lb_net_conv2d(net, wide, "k", 0, 3, 1, 1, 1, false); }
-static void conv_huge_kernel(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem; lb_net_conv2d(net, wide, "k", 1, INT32_MAX, 1, INT32_MAX - 1, 1, false); }
-static void conv_huge(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem; lb_net_conv2d(net, wide, "k", INT32_MAX, 3, 1, 1, 1, false); }
-static void conv_huge_weights(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem; lb_net_conv2d(net, wide, "k", 100000000, 3, 4, 1, 1, false); }
-static void same_name(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem; lb_net_relu(net, wide, "stem"); }
-static void no_name(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem; lb_net_relu(net, wide, ""); }
-static void bad_name(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem; lb_net_relu(net, wide, "a\nb"); }
-static void source_later(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem; lb_net_relu(net, wide + 1, "r"); }
-static void source_negative(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem, (void)wide; lb_net_globalpool(net, -7, "r"); }
-static void clip_empty(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem; lb_net_clip(net, wide, "c", 1, 1); }
-static void clip_nan(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem; lb_net_clip(net, wide, "c", NAN, 1); }
-static void dropout_one(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem; lb_net_dropout(net, wide, "d", 1); }
-static void dropout_nan(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem; lb_net_dropout(net, wide, "d", NAN); }
-static void bn_eps(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem; lb_net_batchnorm(net, wide, "b", -1, 0); }
-static void bn_momentum(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem; lb_net_batchnorm(net, wide, "b", 0, 2); }
-static void ends_wide(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem, (void)wide; lb_net_finish(net); }
+static void add_shapes(lb_net *net, int in, int stem, int wide) {
+    (void)in;
+    lb_net_add(net, stem, wide, "sum");
+}
+static void add_channels(lb_net *net, int in, int stem, int wide) {
+    (void)wide;
+    lb_net_add(net, stem, in, "sum");
+}
+static void linear_image(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    lb_net_linear(net, wide, "fc", 10, true);
+}
+static void conv_small(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    lb_net_conv2d(net, wide, "big", 4, 7, 1, 1, 1, false);
+}
+static void pool_small(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    lb_net_maxpool(net, wide, "pool", 5, 1, 0);
+}
+static void avg_small(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    lb_net_avgpool(net, wide, "pool", 5, 1, 0);
+}
+static void conv_groups(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    lb_net_conv2d(net, wide, "g", 8, 3, 1, 1, 4, false);
+}
+static void conv_groups_oc(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    lb_net_conv2d(net, wide, "g", 8, 3, 1, 1, 3, false);
+}
+static void conv_negative(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    lb_net_conv2d(net, wide, "g", 8, 3, 1, 1, -1, false);
+}
+static void conv_kernel(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    lb_net_conv2d(net, wide, "k", 8, 0, 1, 0, 1, false);
+}
+static void conv_stride(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    lb_net_conv2d(net, wide, "k", 8, 1, -1, 0, 1, false);
+}
+static void conv_pad(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    lb_net_conv2d(net, wide, "k", 8, 3, 1, 3, 1, false);
+}
+static void conv_pad_negative(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    lb_net_conv2d(net, wide, "k", 8, 3, 1, -1, 1, false);
+}
+static void conv_none(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    lb_net_conv2d(net, wide, "k", 0, 3, 1, 1, 1, false);
+}
+static void conv_huge_kernel(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    lb_net_conv2d(net, wide, "k", 1, INT32_MAX, 1, INT32_MAX - 1, 1, false);
+}
+static void conv_huge(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    lb_net_conv2d(net, wide, "k", INT32_MAX, 3, 1, 1, 1, false);
+}
+static void conv_huge_weights(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    lb_net_conv2d(net, wide, "k", 100000000, 3, 4, 1, 1, false);
+}
+static void same_name(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    lb_net_relu(net, wide, "stem");
+}
+static void no_name(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    lb_net_relu(net, wide, "");
+}
+static void bad_name(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    lb_net_relu(net, wide, "a\nb");
+}
+static void source_later(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    lb_net_relu(net, wide + 1, "r");
+}
+static void source_negative(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem, (void)wide;
+    lb_net_globalpool(net, -7, "r");
+}
+static void clip_empty(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    lb_net_clip(net, wide, "c", 1, 1);
+}
+static void clip_nan(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    lb_net_clip(net, wide, "c", NAN, 1);
+}
+static void dropout_one(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    lb_net_dropout(net, wide, "d", 1);
+}
+static void dropout_nan(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    lb_net_dropout(net, wide, "d", NAN);
+}
+static void bn_eps(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    lb_net_batchnorm(net, wide, "b", -1, 0);
+}
+static void bn_momentum(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    lb_net_batchnorm(net, wide, "b", 0, 2);
+}
+static void ends_wide(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem, (void)wide;
+    lb_net_finish(net);
+}
 static void idle_layer(lb_net *net, int in, int stem, int wide) {
     (void)in;
     lb_net_relu(net, stem, "idle");
@@ -151,8 +252,14 @@ static void pad_fewer(lb_net *net, int in, int stem, int wide) {
     node.u.shortcutpad.oc = 5;
     lb_net_append(net, &node);
 }
-static void unknown_op(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem, (void)wide; lb_net_append(net, &(lb_node){.op = LB_OP_COUNT}); }
-static void second_input(lb_net *net, int in, int stem, int wide) { (void)in, (void)stem, (void)wide; lb_net_append(net, &(lb_node){.op = LB_OP_INPUT, .dst = {1, 1, 1}}); }
+static void unknown_op(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem, (void)wide;
+    lb_net_append(net, &(lb_node){.op = LB_OP_COUNT});
+}
+static void second_input(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem, (void)wide;
+    lb_net_append(net, &(lb_node){.op = LB_OP_INPUT, .dst = {1, 1, 1}});
+}
 
 static void test_mistakes(void **state) {
     (void)state;
@@ -317,9 +424,15 @@ static void test_initialise(void **state) {
                 assert_true(fabs(sum / n) < 5 * wanted / sqrt(n));
                 break;
             case LB_PARAM_BN_GAMMA:
-            case LB_PARAM_BN_VAR: assert_true(sum == n && squares == n); break;
-            case LB_PARAM_QUANT: assert_true(*v == 42); break;
-            default: assert_true(squares == 0); break;
+            case LB_PARAM_BN_VAR:
+                assert_true(sum == n && squares == n);
+                break;
+            case LB_PARAM_QUANT:
+                assert_true(*v == 42);
+                break;
+            default:
+                assert_true(squares == 0);
+                break;
             }
         }
         /* Different tensors have different numbers, a seed always the same ones. */
@@ -376,9 +489,11 @@ static void test_add_param(void **state) {
             assert_true(lb_param_values(net, i)[j] == (float)(i - (net->nparams - 40) + 1));
     test_consistent(net);
     int index;
-    assert_int_equal(lb_net_add_param(net, &net->nodes[3], "x", LB_PARAM_QUANT, 1, (const int64_t[]){INT32_MAX}, &index), LB_ERR_SHAPE);
+    assert_int_equal(lb_net_add_param(net, &net->nodes[3], "x", LB_PARAM_QUANT, 1, (const int64_t[]){INT32_MAX}, &index),
+                     LB_ERR_SHAPE);
     test_contains(lb_error(ctx), "2^31");
-    assert_int_equal(lb_net_add_param(net, &net->nodes[3], "x", LB_PARAM_QUANT, 2, (const int64_t[]){INT64_MAX / 2, 3}, &index), LB_ERR_SHAPE);
+    assert_int_equal(lb_net_add_param(net, &net->nodes[3], "x", LB_PARAM_QUANT, 2, (const int64_t[]){INT64_MAX / 2, 3}, &index),
+                     LB_ERR_SHAPE);
     test_consistent(net);
     lb_net_destroy(net);
     lb_ctx_destroy(ctx);
@@ -437,9 +552,9 @@ static void test_insert(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_everything), cmocka_unit_test(test_mistakes),   cmocka_unit_test(test_names),
+        cmocka_unit_test(test_everything),    cmocka_unit_test(test_mistakes),   cmocka_unit_test(test_names),
         cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_initialise), cmocka_unit_test(test_finished_values),
-        cmocka_unit_test(test_add_param),  cmocka_unit_test(test_insert),
+        cmocka_unit_test(test_add_param),     cmocka_unit_test(test_insert),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,7 +6,8 @@
 
 /* ---- Helpers --------------------------------------------------------------------------------------------------- */
 
-static lb_config quant_config(const char *model, const char *weights, int wbits, const char *acts, int abits, int first, int last, int shortcut) {
+static lb_config quant_config(const char *model, const char *weights, int wbits, const char *acts, int abits, int first, int last,
+                              int shortcut) {
     lb_config config = test_config(model);
     config.quant.weights = test_tensor(weights, wbits);
     config.quant.activations = test_tensor(acts, abits);
@@ -45,9 +46,7 @@ static void assert_input(const lb_net *net, const char *name, const char *wanted
 static bool is_layer(const lb_node *node) { return node->op == LB_OP_CONV || node->op == LB_OP_LINEAR; }
 
 /* A small input that every network of the zoo accepts. */
-static lb_net *small(lb_ctx *ctx, const lb_config *config) {
-    return test_net(ctx, config, 32, 32, 3, 10);
-}
+static lb_net *small(lb_ctx *ctx, const lb_config *config) { return test_net(ctx, config, 32, 32, 3, 10); }
 
 /* ---- All networks, all edges ----------------------------------------------------------------------------------- */
 
@@ -135,7 +134,8 @@ static void test_zoo_edges(void **state) {
         int wbits;
         const char *acts;
         int abits;
-    } methods[] = {{"dorefa", 2, "dorefa", 2}, {"lsq", 3, "lsq", 4}, {"bwn", 1, "none", 2}, {"none", 2, "pact", 4}, {"twn", 2, "sign", 1}, {"none", 1, "none", 1}};
+    } methods[] = {{"dorefa", 2, "dorefa", 2}, {"lsq", 3, "lsq", 4},  {"bwn", 1, "none", 2},
+                   {"none", 2, "pact", 4},     {"twn", 2, "sign", 1}, {"none", 1, "none", 1}};
     lb_ctx *ctx = test_ctx();
     size_t nentries;
     const lb_zoo_entry *entries = lb_zoo_list(&nentries);
@@ -191,8 +191,10 @@ static void test_resnet_places(void **state) {
     assert_quant(net, "layer2.0.shortcut.conv", "dorefa 2");
     assert_quant(net, "layer3.2.relu", "float"); /* only the float classifier reads it */
     assert_quant(net, "fc", "float");
-    test_contains(log.notes, "weights: float in 2 layers, dorefa 2 bits in 20 layers; activations: dorefa 2 bits in 18 places; "
-                             "first layer conv1: float; last layer fc: float; shortcuts like layer2.0.shortcut.conv: dorefa 2 bits on dorefa 2 bits");
+    test_contains(
+        log.notes,
+        "weights: float in 2 layers, dorefa 2 bits in 20 layers; activations: dorefa 2 bits in 18 places; "
+        "first layer conv1: float; last layer fc: float; shortcuts like layer2.0.shortcut.conv: dorefa 2 bits on dorefa 2 bits");
     assert_int_equal(log.nwarnings, 0);
 
     config.quant.edge_last = 8;
@@ -208,14 +210,16 @@ static void test_resnet_places(void **state) {
     assert_int_equal(log.nwarnings, 0); /* a shortcut that reads what the others read is nothing to warn of */
     lb_net_destroy(net);
 
-    /* The sq variant has no activation behind an addition: one identity there, shared by block and shortcut, not by the addition. */
+    /* The sq variant has no activation behind an addition: one identity there, shared by block and shortcut. */
     strcpy(config.model.variant, "sq");
     config.quant.edge_shortcut = LB_EDGE_SAME;
     net = small(ctx, &config);
     memset(&log, 0, sizeof log);
     assert_ok(ctx, lb_net_quantize(net, &config));
     assert_input(net, "layer2.0.conv1", "lsq 2"); /* dorefa has no negative codes */
-    test_contains(log.notes, "dorefa has no negative codes: layer1.0.add.quant and other layer inputs without an activation use lsq at the same bits");
+    test_contains(
+        log.notes,
+        "dorefa has no negative codes: layer1.0.add.quant and other layer inputs without an activation use lsq at the same bits");
     int shared = lb_net_find(net, "layer1.2.add.quant");
     assert_int_equal(node_of(net, "layer2.0.conv1")->src[0], shared);
     assert_int_equal(node_of(net, "layer2.0.shortcut.conv")->src[0], shared);
@@ -227,7 +231,7 @@ static void test_resnet_places(void **state) {
     lb_ctx_destroy(ctx);
 }
 
-/* Edges whose bits the method cannot do take `uniform`, weights per filter; a last layer behind a quantized activation takes that. */
+/* Edges whose bits the method cannot do take `uniform`, weights per filter; pooling, dropout and flatten are looked through. */
 static void test_fallback(void **state) {
     (void)state;
     lb_ctx *ctx = test_ctx();
@@ -239,8 +243,9 @@ static void test_fallback(void **state) {
     assert_int_equal(node_of(net, "conv2")->quant->spec.granularity, LB_PER_TENSOR);
     assert_quant(net, "conv2", "twn 2");
     assert_input(net, "conv3", "sign 1");
-    assert_string_equal(net->nodes[lb_net_source_act(net, lb_net_find(net, "conv3"))].name, "relu2"); /* through dropout and pooling */
-    assert_string_equal(net->nodes[lb_net_source_act(net, lb_net_find(net, "fc7"))].name, "relu6");   /* and flatten */
+    assert_string_equal(net->nodes[lb_net_source_act(net, lb_net_find(net, "conv3"))].name,
+                        "relu2"); /* through dropout and pooling */
+    assert_string_equal(net->nodes[lb_net_source_act(net, lb_net_find(net, "fc7"))].name, "relu6"); /* and flatten */
     assert_quant(net, "fc", "uniform 8");
     assert_input(net, "fc", "uniform 8");
     lb_net_destroy(net);
@@ -301,7 +306,7 @@ static void test_rules(void **state) {
     lb_config config = quant_config("resnet20", "lsq", 2, "lsq", 2, 0, 8, LB_EDGE_SAME);
     add_rule(&config, "layer2.*", "lsq", 4, "lsq", 4);
     add_rule(&config, "layer2.1.conv?", "lsq", 6, "none", 4); /* later rules win */
-    add_rule(&config, "conv1", "uniform", 5, "uniform", 6);   /* rules win over edges */
+    add_rule(&config, "conv1", "uniform", 5, "uniform", 6); /* rules win over edges */
     add_rule(&config, "*.2.conv2", "none", 2, "lsq", 2);
     lb_net *net = small(ctx, &config);
     assert_ok(ctx, lb_net_quantize(net, &config));
@@ -326,13 +331,16 @@ static void test_rules(void **state) {
     assert_ok(ctx, lb_net_quantize(net, &config));
     assert_input(net, "layer2.0.shortcut.conv", "lsq 2");
     assert_int_equal(log.nwarnings, 1);
-    test_contains(log.warnings, "layer2.0.shortcut.conv: its input layer1.2.relu is quantized by lsq 2 bits for an earlier layer, so it "
-                                "cannot be lsq 5 bits");
+    test_contains(log.warnings,
+                  "layer2.0.shortcut.conv: its input layer1.2.relu is quantized by lsq 2 bits for an earlier layer, so it "
+                  "cannot be lsq 5 bits");
 
     config.quant.nlayers = 0;
     add_rule(&config, "layer2.0.cov1", "lsq", 2, "lsq", 2);
     assert_int_equal(lb_net_quantize(net, &config), LB_ERR_RECIPE);
-    test_contains(lb_error(ctx), "quant.layers: 'layer2.0.cov1' matches no convolution or linear layer of resnet20, did you mean 'layer2.0.conv1'?");
+    test_contains(
+        lb_error(ctx),
+        "quant.layers: 'layer2.0.cov1' matches no convolution or linear layer of resnet20, did you mean 'layer2.0.conv1'?");
     config.quant.nlayers = 0;
     add_rule(&config, "layer2.0.relu1", "lsq", 2, "lsq", 2); /* no layer with weights */
     assert_int_equal(lb_net_quantize(net, &config), LB_ERR_RECIPE);
@@ -418,9 +426,11 @@ static void test_options(void **state) {
     lb_net *net = test_net(ctx, &config, 28, 28, 1, 10);
     assert_ok(ctx, lb_net_quantize(net, &config));
     const lb_quant_spec *w = &node_of(net, "conv2")->quant->spec, *a = &node_of(net, "relu1")->quant->spec;
-    assert_true(w->granularity == LB_PER_FILTER && w->estimator == LB_EST_STE && w->surrogate == LB_SUR_HARDTANH && w->scale == LB_SCALE_L2);
+    assert_true(w->granularity == LB_PER_FILTER && w->estimator == LB_EST_STE && w->surrogate == LB_SUR_HARDTANH &&
+                w->scale == LB_SCALE_L2);
     assert_true(w->mixer_value == 0.25f && w->mixer == &lb_mixer_constant && w->bits == 3);
-    assert_true(a->estimator == LB_EST_NONE && a->surrogate == LB_SUR_CLIP01 && a->bits == 4 && a->mixer_value == 1 && !a->is_signed);
+    assert_true(a->estimator == LB_EST_NONE && a->surrogate == LB_SUR_CLIP01 && a->bits == 4 && a->mixer_value == 1 &&
+                !a->is_signed);
 
     config = quant_config("lenet5", "twn", 2, "none", 2, 0, 0, LB_EDGE_SAME);
     config.quant.weights.threshold = 0.75f;
@@ -570,9 +580,9 @@ static void test_out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_zoo_edges), cmocka_unit_test(test_resnet_places), cmocka_unit_test(test_fallback),
-        cmocka_unit_test(test_mlp),       cmocka_unit_test(test_rules),         cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_options),   cmocka_unit_test(test_stages),        cmocka_unit_test(test_describe_size),
+        cmocka_unit_test(test_zoo_edges),     cmocka_unit_test(test_resnet_places), cmocka_unit_test(test_fallback),
+        cmocka_unit_test(test_mlp),           cmocka_unit_test(test_rules),         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_options),       cmocka_unit_test(test_stages),        cmocka_unit_test(test_describe_size),
         cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

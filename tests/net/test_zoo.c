@@ -60,8 +60,8 @@ static void test_published(void **state) {
         lb_shape in = entries[e].input;
         lb_net *net = test_net(ctx, &config, in.h, in.w, in.c, published[p].classes);
         test_consistent(net);
-        printf("%-13s %9zu parameters %9zu weights %10lld MACs %3d layers\n", net->name, count_params(net, false), count_params(net, true),
-               (long long)lb_net_macs(net), count_ops(net, LB_OP_CONV) + count_ops(net, LB_OP_LINEAR));
+        printf("%-13s %9zu parameters %9zu weights %10lld MACs %3d layers\n", net->name, count_params(net, false),
+               count_params(net, true), (long long)lb_net_macs(net), count_ops(net, LB_OP_CONV) + count_ops(net, LB_OP_LINEAR));
         const lb_node *last = &net->nodes[net->nnodes - 1];
         assert_int_equal(last->dst.h * last->dst.w, 1);
         assert_int_equal(last->dst.c, published[p].classes);
@@ -99,15 +99,31 @@ static void test_shapes(void **state) {
         const char *model, *node;
         int size, h, c;
     } rows[] = {
-        {"lenet5", "conv1", 28, 24, 32},       {"lenet5", "pool2", 28, 4, 64},           {"lenet5", "flatten", 28, 1, 1024},
-        {"vgg9", "pool2", 32, 16, 64},         {"vgg9", "pool6", 32, 4, 256},            {"vgg9", "fc7", 32, 1, 512},
-        {"vgg-small", "flatten", 32, 1, 8192}, {"binarynet", "relu6", 32, 4, 512},       {"binarynet", "bn", 32, 1, 10},
-        {"resnet20", "layer1.2.relu", 32, 32, 16}, {"resnet20", "layer2.0.shortcut.conv", 32, 16, 32}, {"resnet20", "layer3.2.add", 32, 8, 64},
-        {"resnet20", "layer3.2.add", 28, 7, 64}, {"resnet20", "layer3.2.add", 33, 9, 64}, {"resnet20", "layer3.2.add", 1, 1, 64},
-        {"preresnet20", "layer2.0.add", 31, 16, 32}, {"resnet18", "maxpool", 224, 56, 64}, {"resnet18", "layer4.1.relu", 224, 7, 512},
-        {"resnet18", "layer4.1.relu", 33, 2, 512}, {"resnet50", "layer1.0.shortcut.conv", 224, 56, 256}, {"resnet50", "layer4.2.add", 224, 7, 2048},
-        {"mobilenet-v1", "block13.pointwise.conv", 224, 7, 1024}, {"mobilenet-v2", "head.conv", 224, 7, 1280},
-        {"mobilenet-v2", "block2.expand.conv", 224, 112, 96}, {"mobilenet-v2", "block17.project.bn", 97, 4, 320},
+        {"lenet5", "conv1", 28, 24, 32},
+        {"lenet5", "pool2", 28, 4, 64},
+        {"lenet5", "flatten", 28, 1, 1024},
+        {"vgg9", "pool2", 32, 16, 64},
+        {"vgg9", "pool6", 32, 4, 256},
+        {"vgg9", "fc7", 32, 1, 512},
+        {"vgg-small", "flatten", 32, 1, 8192},
+        {"binarynet", "relu6", 32, 4, 512},
+        {"binarynet", "bn", 32, 1, 10},
+        {"resnet20", "layer1.2.relu", 32, 32, 16},
+        {"resnet20", "layer2.0.shortcut.conv", 32, 16, 32},
+        {"resnet20", "layer3.2.add", 32, 8, 64},
+        {"resnet20", "layer3.2.add", 28, 7, 64},
+        {"resnet20", "layer3.2.add", 33, 9, 64},
+        {"resnet20", "layer3.2.add", 1, 1, 64},
+        {"preresnet20", "layer2.0.add", 31, 16, 32},
+        {"resnet18", "maxpool", 224, 56, 64},
+        {"resnet18", "layer4.1.relu", 224, 7, 512},
+        {"resnet18", "layer4.1.relu", 33, 2, 512},
+        {"resnet50", "layer1.0.shortcut.conv", 224, 56, 256},
+        {"resnet50", "layer4.2.add", 224, 7, 2048},
+        {"mobilenet-v1", "block13.pointwise.conv", 224, 7, 1024},
+        {"mobilenet-v2", "head.conv", 224, 7, 1280},
+        {"mobilenet-v2", "block2.expand.conv", 224, 112, 96},
+        {"mobilenet-v2", "block17.project.bn", 97, 4, 320},
     };
     for (size_t i = 0; i < LB_COUNT(rows); i++) {
         lb_config config = test_config(rows[i].model);
@@ -341,9 +357,9 @@ static void test_out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_published), cmocka_unit_test(test_shapes),    cmocka_unit_test(test_any_size),
-        cmocka_unit_test(test_width),     cmocka_unit_test(test_sq),        cmocka_unit_test(test_shortcuts),
-        cmocka_unit_test(test_options),   cmocka_unit_test(test_refused),   cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_published), cmocka_unit_test(test_shapes),  cmocka_unit_test(test_any_size),
+        cmocka_unit_test(test_width),     cmocka_unit_test(test_sq),      cmocka_unit_test(test_shortcuts),
+        cmocka_unit_test(test_options),   cmocka_unit_test(test_refused), cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,7 +12,7 @@ typedef struct act_row {
     const char *name;
     double (*value)(const lb_quant *q, double s, double z, double *margin);  /* z~ */
     double (*smooth)(const lb_quant *q, double s, double z);
-    double step_of_param;   /* step = param times this, 0: none */
+    int learn;
 } act_row;
 
 static double sign_value(const lb_quant *q, double s, double x, double *margin) {
@@ -57,7 +57,7 @@ static double even_smooth(const lb_quant *q, double s, double x) {
 
 static const act_row act_rows[] = {
     {"sign", sign_value, sign_smooth, 0}, {"xnor", sign_value, sign_smooth, 0},    {"dorefa", dorefa_value, dorefa_smooth, 0},
-    {"pact", pact_value, pact_smooth, 1}, {"uniform", even_value, even_smooth, 1}, {"lsq", even_value, even_smooth, 1},
+    {"pact", pact_value, pact_smooth, 1}, {"uniform", even_value, even_smooth, 0}, {"lsq", even_value, even_smooth, 2},
 };
 
 static const act_row *row_of(const lb_quant *q) {
@@ -99,6 +99,7 @@ static void check(lb_ctx *ctx, lb_quant *q) {
             lb_quant_act_form(q, p, 3, 4, false, &f);
             assert_true(f.m == ms[k] && f.step > 0.f && f.lo == (float)q->grid.lo && f.hi == (float)q->grid.hi);
             assert_true(f.sign == (q->grid.mul == 2));
+            assert_int_equal(f.learn, row->learn);
             for (int i = 0; i < N; i++) {
                 const double x = (double)z[i], h = 1e-5, st = (double)f.step, diff = 0.01 * (i % 11 - 5);
                 double margin, far;

@@ -11,34 +11,35 @@ static lb_status parse(lb_ctx *ctx, const char *text, lb_recipe **recipe) {
     return lb_recipe_parse(ctx, "r.yaml", text, strlen(text), NULL, 0, recipe);
 }
 
-static const char full[] = "model:\n"
-                           "  name: vgg-small\n"
-                           "  width: 0.5\n"
-                           "data: {name: cifar10, mean: [0.4914, .4822, 4.465e-1], std: [0.2470, 0.2435, 0.2616], augment: {pad: 4, flip: yes}}\n"
-                           "train:\n"
-                           "  epochs: 12.5\n"
-                           "  seed: 18446744073709551615\n"
-                           "  init: \"runs/a \\\"b\\\" \\u00e9\"\n"
-                           "  optimizer: {lr: 3e-2, weight_decay: 1e-4, decay_bn: 1}\n"
-                           "  schedule: {name: multistep, milestones: [5, 10.5], gamma: 0.3333333}\n"
-                           "quant:\n"
-                           "  weights: {method: dorefa, bits: 2}\n"
-                           "  activations: {method: dorefa, bits: 3}\n"
-                           "  edges: {first: float, last: 4, shortcut: same}\n"
-                           "  layers:\n"
-                           "    - match: layer1.*\n"
-                           "      weights: {bits: 4}\n"
-                           "    - {match: '*.conv2', activations: {method: none}, weights: {method: twn, threshold: 0.75}}\n"
-                           "stages:\n"
-                           "  - name: weights-only\n"
-                           "    quant: {activations: {method: none}}\n"
-                           "  - name: both\n"
-                           "    train: {epochs: 5, optimizer.lr: 0.001, schedule: {name: cosine}}\n"
-                           "    quant: {weights: {bits: 1}}\n"
-                           "  - name: last\n"
-                           "    train: {steps: 7, init: runs/other}\n"
-                           "    quant: {layers: [{match: fc, weights: {bits: 8}}]}\n"
-                           "  - {name: plain, quant: {layers: []}}\n";
+static const char full[] =
+    "model:\n"
+    "  name: vgg-small\n"
+    "  width: 0.5\n"
+    "data: {name: cifar10, mean: [0.4914, .4822, 4.465e-1], std: [0.2470, 0.2435, 0.2616], augment: {pad: 4, flip: yes}}\n"
+    "train:\n"
+    "  epochs: 12.5\n"
+    "  seed: 18446744073709551615\n"
+    "  init: \"runs/a \\\"b\\\" \\u00e9\"\n"
+    "  optimizer: {lr: 3e-2, weight_decay: 1e-4, decay_bn: 1}\n"
+    "  schedule: {name: multistep, milestones: [5, 10.5], gamma: 0.3333333}\n"
+    "quant:\n"
+    "  weights: {method: dorefa, bits: 2}\n"
+    "  activations: {method: dorefa, bits: 3}\n"
+    "  edges: {first: float, last: 4, shortcut: same}\n"
+    "  layers:\n"
+    "    - match: layer1.*\n"
+    "      weights: {bits: 4}\n"
+    "    - {match: '*.conv2', activations: {method: none}, weights: {method: twn, threshold: 0.75}}\n"
+    "stages:\n"
+    "  - name: weights-only\n"
+    "    quant: {activations: {method: none}}\n"
+    "  - name: both\n"
+    "    train: {epochs: 5, optimizer.lr: 0.001, schedule: {name: cosine}}\n"
+    "    quant: {weights: {bits: 1}}\n"
+    "  - name: last\n"
+    "    train: {steps: 7, init: runs/other}\n"
+    "    quant: {layers: [{match: fc, weights: {bits: 8}}]}\n"
+    "  - {name: plain, quant: {layers: []}}\n";
 
 static void test_defaults(void **state) {
     (void)state;
@@ -195,7 +196,8 @@ static const struct {
     {"- a\n", "r.yaml:1: a recipe must be a mapping", "not a list"},
     {"hello\n", "must be a mapping", "not hello"},
     {"model: {name: a}\n---\nmodel: {name: b}\n", "r.yaml:2: a second document", NULL},
-    {"model: {name: a}\n\n\ntrain:\n  optmizer:\n    lr: 1\n", "r.yaml:5: unknown key train.optmizer", "did you mean train.optimizer?"},
+    {"model: {name: a}\n\n\ntrain:\n  optmizer:\n    lr: 1\n", "r.yaml:5: unknown key train.optmizer",
+     "did you mean train.optimizer?"},
     {"trian: {}\n", "r.yaml:1: unknown key trian", "did you mean train?"},
     {"lr: 1\n", "unknown key lr", "did you mean train.optimizer.lr?"},
     {"train:\n  lr: 1\n", "r.yaml:2: unknown key train.lr", "did you mean train.optimizer.lr?"},
@@ -264,7 +266,8 @@ static const struct {
     {"model: {name: \"a}\n", "not valid YAML", NULL},
     {"model:\n  name: caf\xe9\n", "r.yaml:2:", "UTF-8"},
     {"model:\n  name: a\x01\n", "r.yaml:2:", "control characters"},
-    {"train: {schedule: {name: cosine, gamma: 0.5}}\n", "train.schedule.gamma has no effect here", "train.schedule.name step or multistep"},
+    {"train: {schedule: {name: cosine, gamma: 0.5}}\n", "train.schedule.gamma has no effect here",
+     "train.schedule.name step or multistep"},
     {"train: {optimizer: {beta1: 0.5}}\n", "read only with train.optimizer.name adam or adamw", NULL},
     {"train:\n  steps: 5\n  epochs: 3\n", "r.yaml:3: train.epochs has no effect here", "train.steps 0"},
     {"quant:\n  weights: {bits: 3}\n", "r.yaml:2: quant.weights.bits has no effect here", "quant.weights.method other than none"},
@@ -279,7 +282,8 @@ static const struct {
     {"quant: {layers: [{weights: {bits: 2}}]}\n", "quant.layers[0] needs match", NULL},
     {"quant: {layers: [{match: [a]}]}\n", "match must be a text, not a list", NULL},
     {"quant: {layers: [{match: \"a b\"}]}\n", "match must be 1 to 63 of the characters", NULL},
-    {"quant: {layers: [{match: a, wieghts: {bits: 2}}]}\n", "unknown key quant.layers[0].wieghts; a layer rule has match, weights", NULL},
+    {"quant: {layers: [{match: a, wieghts: {bits: 2}}]}\n", "unknown key quant.layers[0].wieghts; a layer rule has match, weights",
+     NULL},
     {"quant: {layers: [{match: a, edges: {first: 8}}]}\n", "unknown key quant.layers[0].edges", NULL},
     {"quant: {layers: [{match: a, layers: []}]}\n", "unknown key quant.layers[0].layers", NULL},
     {"quant: {layers: [{match: a}, {match: b, weights: {bitz: 2}}]}\n", "quant.layers[1].weights.bitz", NULL},
@@ -312,7 +316,8 @@ static void test_errors(void **state) {
         if (status != LB_ERR_RECIPE || r)
             fail_msg("accepted (%s): %s", lb_status_name(status), wrong[i].text);
         const char *message = lb_error(ctx);
-        if (!strstr(message, wrong[i].message) || (wrong[i].message2 && !strstr(message, wrong[i].message2)) || strchr(message, '\n'))
+        if (!strstr(message, wrong[i].message) || (wrong[i].message2 && !strstr(message, wrong[i].message2)) ||
+            strchr(message, '\n'))
             fail_msg("%s\ngives: %s", wrong[i].text, message);
     }
     lb_ctx_destroy(ctx);
@@ -420,9 +425,10 @@ static void test_set(void **state) {
             fail_msg("%s\ngives: %s", bad[i].text, lb_error(ctx));
     }
 
-    const char *good[] = {"train.optimizer.lr=0.25",  "stages.both.train.optimizer.lr=1e-3", "quant.weights.bits=3",
-                          "data.mean=[0.1, 0.2,0.3]", "data.path=a: b #c",                   "train.schedule.name=cosine",
-                          "train.init='it''s'",       "train.steps=9",                       "train.optimizer.lr=0.5"};
+    const char *good[] = {
+        "train.optimizer.lr=0.25", "stages.both.train.optimizer.lr=1e-3", "quant.weights.bits=3", "data.mean=[0.1, 0.2,0.3]",
+        "data.path=a: b #c",       "train.schedule.name=cosine",          "train.init='it''s'",   "train.steps=9",
+        "train.optimizer.lr=0.5"};
     assert_ok(ctx, lb_recipe_parse(ctx, "r.yaml", full, strlen(full), good, LB_COUNT(good), &r));
     for (int i = 0; i < r->nstages; i++) {
         const lb_config *c = &r->stages[i];
@@ -491,23 +497,61 @@ static void random_value(const lb_key *key, uint64_t seed, char *out, size_t siz
     while (key->choices && key->choices[choices])
         choices++;
     switch (key->type) {
-    case LB_KEY_SECTION: break;
+    case LB_KEY_SECTION:
+        break;
     case LB_KEY_INT:
-    case LB_KEY_INT64: snprintf(out, size, "%.0f", x < key->min ? key->min : x); break;
-    case LB_KEY_UINT64: snprintf(out, size, "%llu", (unsigned long long)bits[0] << 32 | bits[1]); break;
-    case LB_KEY_FLOAT: snprintf(out, size, "%.17g", x); break;
-    case LB_KEY_BOOL: snprintf(out, size, bits[0] % 2 ? "true" : "false"); break;
+    case LB_KEY_INT64:
+        snprintf(out, size, "%.0f", x < key->min ? key->min : x);
+        break;
+    case LB_KEY_UINT64:
+        snprintf(out, size, "%llu", (unsigned long long)bits[0] << 32 | bits[1]);
+        break;
+    case LB_KEY_FLOAT:
+        snprintf(out, size, "%.17g", x);
+        break;
+    case LB_KEY_BOOL:
+        snprintf(out, size, bits[0] % 2 ? "true" : "false");
+        break;
     case LB_KEY_NAME:
-    case LB_KEY_ENUM: snprintf(out, size, "%s", key->choices[bits[0] % choices]); break;
+    case LB_KEY_ENUM:
+        snprintf(out, size, "%s", key->choices[bits[0] % choices]);
+        break;
     case LB_KEY_EDGE: {
         static const char *const values[] = {"float", "same", "1", "8"};
         snprintf(out, size, "%s", values[bits[0] % 4]);
         break;
     }
     case LB_KEY_TEXT: {
-        static const char *const values[] = {"",     "plain",  "true", "No",     "~",       "null",          "12",  "1e-3",      "a: b # c", "'",
-                                             "\xc3\xa9", "\xf0\x9f\x98\x80", "\\", "- a", "*x", "&x", "!x", "a\"b", " lead",
-                                             "trail ", "[a]", "{a: b}", "%x", "@x", "`", "| x", "> x", "\xc2\x85", "\xe2\x80\xa8", "/abs/p-a_th.x"};
+        static const char *const values[] = {"",
+                                             "plain",
+                                             "true",
+                                             "No",
+                                             "~",
+                                             "null",
+                                             "12",
+                                             "1e-3",
+                                             "a: b # c",
+                                             "'",
+                                             "\xc3\xa9",
+                                             "\xf0\x9f\x98\x80",
+                                             "\\",
+                                             "- a",
+                                             "*x",
+                                             "&x",
+                                             "!x",
+                                             "a\"b",
+                                             " lead",
+                                             "trail ",
+                                             "[a]",
+                                             "{a: b}",
+                                             "%x",
+                                             "@x",
+                                             "`",
+                                             "| x",
+                                             "> x",
+                                             "\xc2\x85",
+                                             "\xe2\x80\xa8",
+                                             "/abs/p-a_th.x"};
         const char *value = values[bits[0] % LB_COUNT(values)];
         snprintf(out, size, "%s", value);
         if (value[0] == '\'')
@@ -639,13 +683,15 @@ static void test_out_of_memory(void **state) {
     }
 }
 
-/* Random damage to a valid recipe: accepted or refused with a message, never a crash; what is accepted can be saved and read again. */
+/* Random damage to a valid recipe: accepted or refused with a message, no crash; what is accepted can be saved and read again. */
 static void test_mutations(void **state) {
     (void)state;
     lb_ctx *ctx = test_ctx();
-    static const char *const bits_of_yaml[] = {"{", "}", "[", "]", ": ", "- ", "\n", "  ", "&a ", "*a", "!!int ", "\"", "'", "#", "|", ">", "%",
-                                               "0", "-1", "1e99", "nan", "stages:", "quant:", "layers:", "name:", "match: ", "\xff", "\x01",
-                                               "\xc3\xa9", "?", ",", "---\n", "...\n", "\t", "~"};
+    static const char *const bits_of_yaml[] = {"{",        "}",      "[",       "]",      ": ",      "- ",   "\n",
+                                               "  ",       "&a ",    "*a",      "!!int ", "\"",      "'",    "#",
+                                               "|",        ">",      "%",       "0",      "-1",      "1e99", "nan",
+                                               "stages:",  "quant:", "layers:", "name:",  "match: ", "\xff", "\x01",
+                                               "\xc3\xa9", "?",      ",",       "---\n",  "...\n",   "\t",   "~"};
     size_t accepted = 0, length = strlen(full);
     char text[sizeof full + 400];
     for (uint64_t i = 0; i < 6000; i++) {
@@ -663,13 +709,17 @@ static void test_mutations(void **state) {
                 memmove(text + at, text + at + n, size - at - n);
                 size -= n;
                 break;
-            case 1: text[at] = (char)r[1]; break;
+            case 1:
+                text[at] = (char)r[1];
+                break;
             case 2: /* insert */
                 memmove(text + at + strlen(insert), text + at, size - at);
                 memcpy(text + at, insert, strlen(insert));
                 size += strlen(insert);
                 break;
-            default: size = LB_MAX(at, (size_t)1); break; /* truncate */
+            default:
+                size = LB_MAX(at, (size_t)1);
+                break; /* truncate */
             }
             if (size == 0)
                 break;

@@ -16,7 +16,8 @@ static int shortcut(const lb_zoo *zoo, int src, const char *prefix, int oc, int 
 
 /* conv + batch norm + relu, numbered inside a block; the last of a block has no relu. */
 static int unit(const lb_zoo *zoo, int src, const char *prefix, int number, int oc, int k, int stride, bool bias, bool relu) {
-    int x = lb_net_conv2d(zoo->net, src, lb_zoo_join(prefix, lb_zoo_number("conv", number).text).text, oc, k, stride, k / 2, 1, bias);
+    int x =
+        lb_net_conv2d(zoo->net, src, lb_zoo_join(prefix, lb_zoo_number("conv", number).text).text, oc, k, stride, k / 2, 1, bias);
     x = lb_net_batchnorm(zoo->net, x, lb_zoo_join(prefix, lb_zoo_number("bn", number).text).text, 0, 0);
     return relu ? lb_zoo_act(zoo, x, lb_zoo_join(prefix, lb_zoo_number("relu", number).text).text, LB_ACT_RELU) : x;
 }
@@ -124,8 +125,12 @@ static lb_status imagenet(lb_net *net, const lb_config *config, int x, block_kin
     return net->status;
 }
 
-lb_status lb_zoo_resnet18(lb_net *net, const lb_config *config, int x) { return imagenet(net, config, x, BASIC, (const int[]){2, 2, 2, 2}); }
-lb_status lb_zoo_resnet34(lb_net *net, const lb_config *config, int x) { return imagenet(net, config, x, BASIC, (const int[]){3, 4, 6, 3}); }
+lb_status lb_zoo_resnet18(lb_net *net, const lb_config *config, int x) {
+    return imagenet(net, config, x, BASIC, (const int[]){2, 2, 2, 2});
+}
+lb_status lb_zoo_resnet34(lb_net *net, const lb_config *config, int x) {
+    return imagenet(net, config, x, BASIC, (const int[]){3, 4, 6, 3});
+}
 lb_status lb_zoo_resnet50(lb_net *net, const lb_config *config, int x) {
     return imagenet(net, config, x, BOTTLENECK, (const int[]){3, 4, 6, 3});
 }

@@ -2,11 +2,11 @@
 #include "net/zoo/zoo.h"
 
 typedef struct plan {
-    int channels[3];      /* of each pair */
-    int nfc, fc;          /* hidden fully connected layers, and their width */
+    int channels[3]; /* of each pair */
+    int nfc, fc; /* hidden fully connected layers, and their width */
     float drop_pool, drop_fc;
-    bool pool_first;      /* conv, pool, batch norm, act instead of conv, batch norm, act, pool */
-    bool output_norm;     /* batch norm after the classifier, which then needs no bias */
+    bool pool_first; /* conv, pool, batch norm, act instead of conv, batch norm, act, pool */
+    bool output_norm; /* batch norm after the classifier, which then needs no bias */
     lb_act_kind act;
     float eps;
 } plan;
@@ -51,10 +51,11 @@ lb_status lb_zoo_vgg7(lb_net *net, const lb_config *config, int x) {
     return build(net, config, x, &(plan){.channels = {128, 256, 512}, .nfc = 1, .fc = 1024, .act = LB_ACT_RELU});
 }
 
-/* METHODS 1.2, the released Caffe model: no biases but the classifier's, batch norm with learned scale, dropout 0.25 and 0.5. Its weights
- * start from N(0, 0.01^2): set model.init_std to 0.01. */
+/* METHODS 1.2, the released Caffe model: no biases but the classifier's, batch norm with learned scale, dropout 0.25 and 0.5. Its
+ * weights start from N(0, 0.01^2): set model.init_std to 0.01. */
 lb_status lb_zoo_vgg9(lb_net *net, const lb_config *config, int x) {
-    return build(net, config, x, &(plan){.channels = {64, 128, 256}, .nfc = 2, .fc = 512, .drop_pool = 0.25f, .drop_fc = 0.5f, .act = LB_ACT_RELU});
+    return build(net, config, x,
+                 &(plan){.channels = {64, 128, 256}, .nfc = 2, .fc = 512, .drop_pool = 0.25f, .drop_fc = 0.5f, .act = LB_ACT_RELU});
 }
 
 /* Zhang et al. 2018 (LQ-Nets): the convolutions of VGG-7 and one classifier on their 4x4x512. */
@@ -64,6 +65,12 @@ lb_status lb_zoo_vgg_small(lb_net *net, const lb_config *config, int x) {
 
 /* METHODS 6, BNN: conv, pool, batch norm (eps 1e-4), hard tanh; batch norm after the classifier too. */
 lb_status lb_zoo_binarynet(lb_net *net, const lb_config *config, int x) {
-    return build(net, config, x, &(plan){.channels = {128, 256, 512}, .nfc = 2, .fc = 1024, .pool_first = true, .output_norm = true,
-                                         .act = LB_ACT_HARDTANH, .eps = 1e-4f});
+    return build(net, config, x,
+                 &(plan){.channels = {128, 256, 512},
+                         .nfc = 2,
+                         .fc = 1024,
+                         .pool_first = true,
+                         .output_norm = true,
+                         .act = LB_ACT_HARDTANH,
+                         .eps = 1e-4f});
 }

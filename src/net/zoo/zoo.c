@@ -5,7 +5,8 @@
 #include "net/zoo/zoo.h"
 
 static const lb_zoo_entry table[] = {
-#define LB_X(id, name, size, channels, variants, residual, help) {name, help, {size, size, channels}, lb_zoo_##id, variants, residual},
+#define LB_X(id, name, size, channels, variants, residual, help)                                                                   \
+    {name, help, {size, size, channels}, lb_zoo_##id, variants, residual},
     LB_ZOO(LB_X)
 #undef LB_X
 };
@@ -133,8 +134,8 @@ lb_status lb_net_from_config(lb_ctx *ctx, const lb_config *config, lb_shape inpu
     }
     if (!entry) {
         const char *near = lb_nearest(model->name, names, LB_COUNT(names));
-        return lb_fail(ctx, LB_ERR_RECIPE, "model.name: there is no network '%s'%s%s%s; `lowbit list models` shows all", model->name,
-                       near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
+        return lb_fail(ctx, LB_ERR_RECIPE, "model.name: there is no network '%s'%s%s%s; `lowbit list models` shows all",
+                       model->name, near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
     }
     LB_TRY(check_model(ctx, model, entry));
     if (classes < 1)
@@ -148,7 +149,8 @@ lb_status lb_net_from_config(lb_ctx *ctx, const lb_config *config, lb_shape inpu
         status = lb_net_finish(net);
     if (status != LB_OK) {
         lb_net_destroy(net);
-        return status == LB_ERR_SHAPE ? lb_fail_in(ctx, status, "%s on %dx%dx%d images", entry->name, input.h, input.w, input.c) : status;
+        return status == LB_ERR_SHAPE ? lb_fail_in(ctx, status, "%s on %dx%dx%d images", entry->name, input.h, input.w, input.c)
+                                      : status;
     }
     *out = net;
     return LB_OK;

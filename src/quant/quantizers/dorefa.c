@@ -38,8 +38,7 @@ static void forward(const lb_quant_spec *spec, const float *param, const float *
         const float *src = u + g * groups.size;
         float *dst = code + g * groups.size;
         const float half_inv = 0.5f / max_tanh(src, groups.size);
-        for (int64_t i = 0; i < groups.size; i++)
-        {
+        for (int64_t i = 0; i < groups.size; i++) {
             const float c = 2.f * lb_rint((lb_tanh(src[i]) * half_inv + 0.5f) * n) - n;
             dst[i] = c >= -n ? c : -n; /* NaN */
         }

@@ -51,27 +51,26 @@ static void forward(const lb_quant_spec *spec, const float *param, const float *
     }
 }
 
-/* d u~/d step of one element, v = u / step. NaN counts as below. */
-static inline float slope(float v, float lo, float hi) { return !(v > lo) ? lo : v < hi ? lb_round_clip(v, lo, hi) - v : hi; }
+/* d u~/d step of one element, v = u / step: the code, less v inside. NaN counts as below. */
+static inline float slope(float v, float lo, float hi) { return lb_round_clip(v, lo, hi) - (((v > lo) & (v < hi)) ? v : 0.f); }
 
+/* sum of diff * d u~/d step */
 static double step_gradient(const float *u, int64_t count, float step, bool sign, float lo, float hi, const float *diff) {
     const float inv = 1.f / step;
-    double lane[LB_LANES] = {0};
-    int64_t i = 0;
-    if (sign) {
-        for (; i + LB_LANES <= count; i += LB_LANES)
-            for (int j = 0; j < LB_LANES; j++)
-                lane[j] += (double)(u[i + j] >= 0.f ? diff[i + j] : -diff[i + j]);
-        for (int j = 0; i < count; i++, j++)
-            lane[j] += (double)(u[i] >= 0.f ? diff[i] : -diff[i]);
-        return lb_fold(lane);
+    float term[LB_BLOCK];
+    double sum = 0.0;
+    for (int64_t start = 0; start < count; start += LB_BLOCK) {
+        const int64_t n = LB_MIN(LB_BLOCK, count - start);
+        const float *v = u + start, *d = diff + start;
+        if (sign)
+            for (int64_t i = 0; i < n; i++)
+                term[i] = d[i] * (v[i] >= 0.f ? 1.f : -1.f);
+        else
+            for (int64_t i = 0; i < n; i++)
+                term[i] = d[i] * slope(v[i] * inv, lo, hi);
+        sum += lb_sum(term, n);
     }
-    for (; i + LB_LANES <= count; i += LB_LANES)
-        for (int j = 0; j < LB_LANES; j++)
-            lane[j] += (double)(diff[i + j] * slope(u[i + j] * inv, lo, hi));
-    for (int j = 0; i < count; i++, j++)
-        lane[j] += (double)(diff[i] * slope(u[i] * inv, lo, hi));
-    return lb_fold(lane);
+    return sum;
 }
 
 static void backward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, const float *step,
@@ -87,8 +86,8 @@ static void backward(const lb_quant_spec *spec, const float *param, const float 
             lb_backward_ste(groups.size, d, diff_u + g * groups.size);
         else if (diff_u)
             for (int64_t i = 0; i < groups.size; i++) {
-                const float v = src[i] * (1.f / s);
-                diff_u[g * groups.size + i] += ((v > lo) & (v < hi)) ? d[i] : 0.f;
+                const float v = src[i] * (1.f / s), di = d[i];
+                diff_u[g * groups.size + i] += ((v > lo) & (v < hi)) ? di : 0.f;
             }
         if (diff_param)
             diff_param[g] += (float)(step_gradient(src, groups.size, s, range.mul == 2, lo, hi, d) * (double)gradient_scale(groups.size, hi));

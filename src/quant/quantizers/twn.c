@@ -14,22 +14,20 @@ static void grid(const lb_quant_spec *spec, lb_grid *g) {
     *g = (lb_grid){.bits = 2, .lo = -1, .hi = 1, .mul = 1, .add = -1};
 }
 
-/* Codes of `count` elements; returns the mean magnitude of the finite ones above delta, 0 if there are none. */
-static double ternarize(const float *u, int64_t count, float delta, float *code) {
+/* Mean magnitude of the finite elements with a code other than 0; 0 if there are none. */
+static double mean_kept(const float *u, const float *code, int64_t count) {
     double sum[LB_LANES] = {0}, kept[LB_LANES] = {0};
     int64_t i = 0;
     for (; i + LB_LANES <= count; i += LB_LANES)
         for (int j = 0; j < LB_LANES; j++) {
-            const float v = u[i + j], a = fabsf(v), above = a > delta ? 1.f : 0.f;
-            code[i + j] = (v > delta ? 1.f : 0.f) - (v < -delta ? 1.f : 0.f);
-            sum[j] += (double)(a <= FLT_MAX ? a * above : 0.f);
-            kept[j] += (double)(a <= FLT_MAX ? above : 0.f);
+            const float c = fabsf(u[i + j]) <= FLT_MAX ? code[i + j] : 0.f;
+            sum[j] += (double)(lb_finite(u[i + j]) * c);
+            kept[j] += (double)(c * c);
         }
     for (int j = 0; i < count; i++, j++) {
-        const float v = u[i], a = fabsf(v), above = a > delta ? 1.f : 0.f;
-        code[i] = (v > delta ? 1.f : 0.f) - (v < -delta ? 1.f : 0.f);
-        sum[j] += (double)(a <= FLT_MAX ? a * above : 0.f);
-        kept[j] += (double)(a <= FLT_MAX ? above : 0.f);
+        const float c = fabsf(u[i]) <= FLT_MAX ? code[i] : 0.f;
+        sum[j] += (double)(lb_finite(u[i]) * c);
+        kept[j] += (double)(c * c);
     }
     return lb_fold(kept) > 0.0 ? lb_fold(sum) / lb_fold(kept) : 0.0;
 }
@@ -38,8 +36,10 @@ static void forward(const lb_quant_spec *spec, const float *param, const float *
     (void)param;
     const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
     const float delta = (float)LB_MIN((double)spec->threshold * lb_mean_abs(u, oc * fan_in), (double)FLT_MAX);
+    for (int64_t i = 0; i < oc * fan_in; i++)
+        code[i] = (u[i] > delta ? 1.f : 0.f) - (u[i] < -delta ? 1.f : 0.f);
     for (int g = 0; g < groups.count; g++)
-        lb_step_fill(&groups, g, lb_step_bound(ternarize(u + g * groups.size, groups.size, delta, code + g * groups.size)), step);
+        lb_step_fill(&groups, g, lb_step_bound(mean_kept(u + g * groups.size, code + g * groups.size, groups.size)), step);
 }
 
 const lb_quantizer lb_quantizer_twn = {

@@ -26,22 +26,22 @@ static void grid(const lb_quant_spec *spec, lb_grid *g) {
 /* sum u c and sum c^2 over every stride-th element. The squared error at the least-squares step is sum u^2 - (sum u c)^2 / sum c^2. */
 static void correlate(const float *u, int64_t count, int64_t stride, float step, float lo, float hi, double *uc, double *cc) {
     const float inv = 1.f / step;
-    double a[LB_LANES] = {0}, b[LB_LANES] = {0};
-    int64_t i = 0;
-    if (stride == 1)
-        for (; i + LB_LANES <= count; i += LB_LANES)
-            for (int j = 0; j < LB_LANES; j++) {
-                const float v = lb_finite(u[i + j]), c = lb_round_clip(v * inv, lo, hi);
-                a[j] += (double)v * (double)c;
-                b[j] += (double)(c * c);
-            }
-    for (int j = 0; i < count; i += stride, j = (j + 1) % LB_LANES) {
-        const float v = lb_finite(u[i]), c = lb_round_clip(v * inv, lo, hi);
-        a[j] += (double)v * (double)c;
-        b[j] += (double)(c * c);
+    float cross[LB_BLOCK], square[LB_BLOCK];
+    *uc = *cc = 0.0;
+    for (int64_t start = 0; start < count; start += LB_BLOCK * stride) {
+        const int64_t n = LB_MIN(LB_BLOCK, (count - start + stride - 1) / stride);
+        const float *src = u + start;
+        for (int64_t i = 0; i < n; i++)
+            cross[i] = lb_finite(src[i * stride]) * inv;
+        for (int64_t i = 0; i < n; i++) {
+            const float v = cross[i], c = lb_round_clip(v, lo, hi);
+            cross[i] = v * c; /* in units of step: no overflow */
+            square[i] = c * c;
+        }
+        *uc += lb_sum(cross, n);
+        *cc += lb_sum(square, n);
     }
-    *uc = lb_fold(a);
-    *cc = lb_fold(b);
+    *uc *= (double)step;
 }
 
 static float max_in_range(const float *u, int64_t count, bool both) {
@@ -111,8 +111,7 @@ static void forward(const lb_quant_spec *spec, const float *param, const float *
         if (range.mul == 2)
             lb_sign_codes(src, groups.size, code + g * groups.size);
         else
-            lb_round_codes(src, groups.size, value, (float)(spec->scale == LB_SCALE_L2 ? range.lo : -range.hi), (float)range.hi,
-                           code + g * groups.size);
+            lb_round_codes(src, groups.size, value, (float)range.lo, (float)range.hi, code + g * groups.size);
     }
 }
 

@@ -1,0 +1,141 @@
+/* docs/format.md taken at its word: a file written by hand, byte by byte, opened and run. With a directory as argument the program writes
+ * that file and images for the example instead. */
+#include "internal.h"
+#include "support.h"
+
+/* 2 x 2 x 1 image, one linear layer of 1-bit weights, 2 classes. */
+static const unsigned char tiny[] = {
+    'L', 'B', 'M', 0x1a, /* magic */
+    1, 0, 0, 0,          /* version */
+    89, 0, 0, 0,         /* size */
+    0, 0, 0, 0,          /* checksum: filled in below */
+    't', 'i', 'n', 'y', 0, /* name */
+    1, 'd', 'a', 't', 'a', 0, 'n', 'o', 'n', 'e', 0, /* 1 note */
+    2, 1, 'n', 'o', 0, 'y', 'e', 's', 0, /* 2 classes, named */
+    2, 2, 1,             /* image: h, w, c */
+    1,                   /* 1 layer */
+    1, 1, 2, 2, 0xff, 0xff, 0xff, 0xff, 0x0f, 0xfe, 0xff, 0xff, 0xff, 0x0f, /* tensor 1: 1 x 1 x 2, i32, INT32_MIN..INT32_MAX */
+    1, 2 | 4, 0, 'f', 'c', 0, /* convolution, flat and square, source tensor 0, name */
+    1, 1, 0,             /* kernel 1, stride 1, padding 0 */
+    1,                   /* 1 group */
+    1, 4, 1,             /* 1 bit; value = 2 * stored - 1: zigzag of 2 is 4, of -1 is 1 */
+    0x03, 0x0c,          /* + + - -, - - + + */
+    1,                   /* epilogue: affine */
+    2, 3, 2, 0,          /* mul in 2 bytes, add in 3, fraction 2, shift 0 for every channel */
+    0x00, 0x01, 0x00, 0x00, 0x01, /* mul 256, add 65536 */
+    0x00, 0xff, 0x00, 0x00, 0xff, /* mul -256, add -65536 */
+};
+
+/* Puts the right checksum in. */
+static void seal(unsigned char *bytes, size_t size) {
+    uint32_t crc = lbrt_crc32c(0, bytes, 12);
+    crc = lbrt_crc32c(crc, bytes + 16, size - 16);
+    for (int i = 0; i < 4; i++)
+        bytes[12 + i] = (unsigned char)(crc >> (8 * i));
+}
+
+static void complete(unsigned char bytes[sizeof tiny]) {
+    memcpy(bytes, tiny, sizeof tiny);
+    seal(bytes, sizeof tiny);
+}
+
+static void by_hand(void **state) {
+    (void)state;
+    unsigned char bytes[sizeof tiny], memory[4096], arena[1024];
+    complete(bytes);
+    assert_int_equal(sizeof tiny, tiny[8]);
+    lbrt_info info;
+    lbrt_model *model;
+    const char *what;
+    int layer;
+    const lbrt_status status = lbrt_probe_why(bytes, sizeof bytes, &info, &what, &layer);
+    if (status != LBRT_OK)
+        fail_msg("%s: %s", lbrt_status_text(status), what != NULL ? what : "");
+    assert_true(info.model_size <= sizeof memory);
+    assert_int_equal(lbrt_open(bytes, sizeof bytes, memory, sizeof memory, &model), LBRT_OK);
+    assert_string_equal(info.name, "tiny");
+    assert_string_equal(lbrt_metadata(model, "data"), "none");
+    assert_string_equal(lbrt_class_name(model, 1), "yes");
+    assert_int_equal(info.has_float, 0);
+    const lbrt_layer *l = &lbrt_model_graph(model)->layers[0];
+    assert_int_equal(l->weights.bits, 1);
+    assert_int_equal(l->epilogue.requant[1].mul, -256);
+    assert_int_equal(l->epilogue.requant[1].add, -65536);
+    const uint8_t image[] = {10, 20, 3, 4};
+    int32_t scores[2];
+    assert_int_equal(lbrt_run(model, image, 1, arena, sizeof arena, scores), LBRT_OK);
+    assert_int_equal(scores[0], 23 * 256 + 65536);
+    assert_int_equal(scores[1], 23 * 256 - 65536);
+    assert_int_equal(lbrt_argmax(scores, 2), 0);
+    const int32_t equal[] = {3, 7, 7, -1};
+    assert_int_equal(lbrt_argmax(equal, 4), 1);
+}
+
+/* The reason and the layer come with a rejected field. */
+static void why(void **state) {
+    (void)state;
+    static const struct {
+        size_t at;
+        unsigned char value;
+        int layer;
+        const char *what;
+    } cases[] = {
+        {16, 7, -1, "a text with control characters"},
+        {32, 0, -1, "the number of classes"},
+        {41, 0, -1, "a tensor's height"},
+        {44, 0, -1, "the number of layers"},
+        {48, 3, -1, "the output is not one 32-bit score per class"},
+        {59, 9, 0, "a layer's operator"},
+        {60, 8, 0, "a layer's options"},
+        {61, 1, 0, "a layer's source"},
+        {65, 2, 0, "kernel, stride and padding do not give the stated shape"},
+        {68, 3, 0, "groups that do not divide the channels"},
+        {69, 9, 0, "weights of other than 1 to 8 or 32 bits"},
+        {72, 0x13, 0, "unused bits that are not 0"},
+        {74, 128, 0, "a combination of epilogue flags"},
+        {75, 5, 0, "a multiply-shift block's header"},
+        {78, 47, 0, "a multiply-shift block's header"},
+    };
+    for (size_t i = 0; i < LB_COUNT(cases); i++) {
+        unsigned char bytes[sizeof tiny];
+        lbrt_info info;
+        const char *what;
+        int layer;
+        complete(bytes);
+        bytes[cases[i].at] = cases[i].value;
+        assert_int_equal(lbrt_probe_why(bytes, sizeof bytes, &info, &what, &layer), LBRT_ERR_CHECKSUM);
+        assert_null(what);
+        seal(bytes, sizeof bytes);
+        assert_int_equal(lbrt_probe_why(bytes, sizeof bytes, &info, &what, &layer), LBRT_ERR_FIELD);
+        if (what == NULL || strcmp(what, cases[i].what) != 0 || layer != cases[i].layer)
+            fail_msg("byte %d: \"%s\" in layer %d, not \"%s\"", (int)cases[i].at, what != NULL ? what : "", layer, cases[i].what);
+    }
+}
+
+static int write_files(const char *dir) {
+    unsigned char bytes[sizeof tiny];
+    char path[512];
+    static const struct {
+        const char *name, *text;
+        size_t size;
+    } images[] = {{"image.pgm", "P5\n2 2\n255\n\x0a\x14\x03\x04", 15}, {"image.raw", "\x0a\x14\x03\x04", 4}, {"wide.pgm", "P5\n3 2\n255\n123456", 17}};
+    complete(bytes);
+    snprintf(path, sizeof path, "%s/tiny.lbm", dir);
+    FILE *f = fopen(path, "wb");
+    int ok = f != NULL && fwrite(bytes, 1, sizeof bytes, f) == sizeof bytes;
+    ok &= f != NULL && fclose(f) == 0;
+    for (size_t i = 0; i < LB_COUNT(images); i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, images[i].name);
+        f = fopen(path, "wb");
+        ok &= f != NULL && fwrite(images[i].text, 1, images[i].size, f) == images[i].size;
+        ok &= f != NULL && fclose(f) == 0;
+    }
+    return !ok;
+}
+
+int main(int argc, char **argv) {
+    if (argc == 2)
+        return write_files(argv[1]);
+    const struct CMUnitTest tests[] = {cmocka_unit_test(by_hand), cmocka_unit_test(why)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
