@@ -3,7 +3,8 @@ PREFIX ?= /usr/local
 BUILD ?= build
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 LOWBIT = $(BUILD)/lowbit
-CTEST = ctest --output-on-failure -j $(JOBS)
+# Tests share the processors: waiting threads must not spin.
+CTEST = OMP_WAIT_POLICY=passive ctest --output-on-failure -j $(JOBS)
 
 .PHONY: all help deps quickstart test sanitize coverage install clean
 

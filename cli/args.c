@@ -27,7 +27,7 @@ static const option_row rows[] = {
     [CLI_RUNS] = {0, "runs", "N", "inferences to time (default 100)"},
     [CLI_JSON] = {0, "json", NULL, "print one JSON object instead of text"},
     [CLI_THREADS] = {0, "threads", "N", "compute threads (default: one per processor)"},
-    [CLI_QUIET] = {'q', "quiet", NULL, "no progress and no notes, only results, warnings and errors"},
+    [CLI_QUIET] = {'q', "quiet", NULL, "no progress, only results, warnings and errors"},
     [CLI_HELP] = {'h', "help", NULL, "this page"},
 };
 #define NROWS (sizeof rows / sizeof *rows)

@@ -46,6 +46,7 @@ typedef struct cli_verb {
     const char *description;        /* paragraphs, wrapped */
     const char *files, *examples;   /* may be NULL */
     const char *exit_failed;        /* what exit status 1 means */
+    bool notes;                     /* shows the library's notes: choices that matter when training */
     int (*run)(lb_ctx *ctx, const cli_args *args);
 } cli_verb;
 

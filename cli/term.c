@@ -175,7 +175,7 @@ void cli_report(void *user, const lb_event *event) {
         print_message("warning", "\033[1;33m", text, "");
     } else if (!args->quiet && event->kind == LB_EVENT_PROGRESS) {
         report_progress(event);
-    } else if (!args->quiet) {
+    } else if (!args->quiet && (event->kind != LB_EVENT_NOTE || args->verb->notes)) {
         cli_term_clear();
         fprintf(stderr, "%s\n", text);
     }

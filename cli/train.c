@@ -133,5 +133,6 @@ const cli_verb cli_verb_train = {
                 "lowbit train recipes/fashion-mnist/quickstart.yaml --set quant.weights.bits=1 --seed 2 --out runs/w1a2\n"
                 "lowbit train recipes/fashion-mnist/quickstart.yaml --resume",
     .exit_failed = "bad recipe or data, a diverged loss, or stopped by a signal (the message says how to continue)",
+    .notes = true,
     .run = run,
 };

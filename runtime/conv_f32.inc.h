@@ -1,6 +1,6 @@
-/* Body of the float convolution, to be included by a .c file that defines LBRT_CONV_F32_ROW as the function's name; so the trainer can
- * compile it once more per instruction set. Vectors run over output channels, each of which adds in the stated order, so the bits do
- * not depend on the vector length. Needs -ffp-contract=off. */
+/* Body of the float convolution, to be included by a .c file that defines LBRT_CONV_F32_ROW as the function's name; so the trainer
+ * can compile it once more per instruction set. Vectors run over output channels, each of which adds in the stated order, so the
+ * bits do not depend on the vector length. Needs -ffp-contract=off. */
 #include "ref_float.h"
 
 #if defined(__GNUC__)
@@ -15,9 +15,10 @@ typedef float lbrt_vec __attribute__((vector_size(4 * LBRT_LANES), aligned(4), m
 #define LBRT_LOAD(p) (*(const lbrt_vec *)(const void *)(p))
 #define LBRT_STORE(p, v) (*(lbrt_vec *)(void *)(p) = (v))
 
-/* The taps [ky0, ky1) x [kx0, kx1) of two pixels, 4 vectors of channels. offset: where a pixel's tap (0, 0) is, maybe outside the image. */
-static inline void lbrt_tile_2x4(const lbrt_conv_shape *s, const float *src, const ptrdiff_t offset[2], const float *w, int32_t ky0, int32_t ky1,
-                                 int32_t kx0, int32_t kx1, float *const out[2]) {
+/* The taps [ky0, ky1) x [kx0, kx1) of two pixels, 4 vectors of channels. offset: where a pixel's tap (0, 0) is, maybe outside the
+ * image. */
+static inline void lbrt_tile_2x4(const lbrt_conv_shape *s, const float *src, const ptrdiff_t offset[2], const float *w, int32_t ky0,
+                                 int32_t ky1, int32_t kx0, int32_t kx1, float *const out[2]) {
     const int32_t ic = s->ic / s->groups;
     lbrt_vec a0 = {0}, a1 = {0}, a2 = {0}, a3 = {0}, b0 = {0}, b1 = {0}, b2 = {0}, b3 = {0};
     for (int32_t ky = ky0; ky < ky1; ky++)
@@ -38,8 +39,8 @@ static inline void lbrt_tile_2x4(const lbrt_conv_shape *s, const float *src, con
 }
 
 /* Four pixels, one vector. */
-static inline void lbrt_tile_4x1(const lbrt_conv_shape *s, const float *src, const ptrdiff_t offset[4], const float *w, int32_t ky0, int32_t ky1,
-                                 int32_t kx0, int32_t kx1, float *const out[4]) {
+static inline void lbrt_tile_4x1(const lbrt_conv_shape *s, const float *src, const ptrdiff_t offset[4], const float *w, int32_t ky0,
+                                 int32_t ky1, int32_t kx0, int32_t kx1, float *const out[4]) {
     const int32_t ic = s->ic / s->groups;
     const ptrdiff_t a = offset[0], b = offset[1], c = offset[2], d = offset[3];
     lbrt_vec va = {0}, vb = {0}, vc = {0}, vd = {0};
@@ -57,8 +58,8 @@ static inline void lbrt_tile_4x1(const lbrt_conv_shape *s, const float *src, con
 #endif
 
 /* Channels oc0..oc1-1 (of one group) of one pixel. */
-static inline void lbrt_pixel_any(const lbrt_conv_shape *s, const float *src, const float *restrict w, int32_t y0, int32_t x0, int32_t oc0,
-                                  int32_t oc1, float *restrict dst) {
+static inline void lbrt_pixel_any(const lbrt_conv_shape *s, const float *src, const float *restrict w, int32_t y0, int32_t x0,
+                                  int32_t oc0, int32_t oc1, float *restrict dst) {
     const int32_t ic = s->ic / s->groups, ocg = s->oc / s->groups;
     for (int32_t o = oc0; o < oc1; o++)
         dst[o] = 0.0f;

@@ -73,7 +73,9 @@ void lbrt_epilogue_row(const lbrt_site *site, int32_t *restrict v, const void *r
         const int32_t type = site->res->type;
         for (int32_t i = 0; i < c; i++) {
             const size_t k = at + (size_t)i;
-            int32_t r = type == LBRT_U8 ? ((const uint8_t *)res)[k] : type == LBRT_I8 ? ((const int8_t *)res)[k] : ((const int32_t *)res)[k];
+            int32_t r = type == LBRT_U8   ? ((const uint8_t *)res)[k]
+                        : type == LBRT_I8 ? ((const int8_t *)res)[k]
+                                          : ((const int32_t *)res)[k];
             if (e->res.shift >= 0)
                 r = lbrt_apply(&e->res, r);
             v[i] = lbrt_saturate((int64_t)v[i] + r);

@@ -15,8 +15,8 @@ typedef struct lbrt_site {
     const lbrt_tensor *res; /* NULL: no residual */
 } lbrt_site;
 
-/* One piece of work: the image rows row0..row1-1 of dst, counted over the whole batch (row = image * dst->h + y). Pointers are to the
- * whole batch's tensors. Pieces are independent, so that threads can share a layer; each needs its own scratch. */
+/* One piece of work: the image rows row0..row1-1 of dst, counted over the whole batch (row = image * dst->h + y). Pointers are to
+ * the whole batch's tensors. Pieces are independent, so that threads can share a layer; each needs its own scratch. */
 typedef struct lbrt_call {
     lbrt_site site;
     const void *prepared; /* what prepare() made */
@@ -25,8 +25,8 @@ typedef struct lbrt_call {
     size_t row0, row1;
 } lbrt_call;
 
-/* One implementation of one operator. The kernels of kernels.c are tried in order; the first that accepts a layer runs it. The ref kernels
- * accept everything and are the specification: every other kernel gives the same bits. Functions see only shapes, ranges
+/* One implementation of one operator. The kernels of kernels.c are tried in order; the first that accepts a layer runs it. The ref
+ * kernels accept everything and are the specification: every other kernel gives the same bits. Functions see only shapes, ranges
  * and scalars of the layer until prepare(). NULL functions: nothing to do. */
 typedef struct lbrt_kernel {
     const char *name;
@@ -34,7 +34,7 @@ typedef struct lbrt_kernel {
     int (*accepts)(const lbrt_site *site);
     size_t (*prepared_size)(const lbrt_site *site); /* bytes of model memory; SIZE_MAX: too large */
     void (*prepare)(const lbrt_site *site, void *prepared);
-    size_t (*scratch_size)(const lbrt_site *site);  /* bytes of arena for one call, any batch size */
+    size_t (*scratch_size)(const lbrt_site *site); /* bytes of arena for one call, any batch size */
     void (*run)(const lbrt_call *call);
 } lbrt_kernel;
 
@@ -42,8 +42,8 @@ const lbrt_kernel *lbrt_select(const lbrt_site *site);
 
 /* Ref kernels. */
 int lbrt_accepts_all(const lbrt_site *site);
-extern const lbrt_kernel lbrt_ref_input, lbrt_ref_input_float, lbrt_ref_conv, lbrt_ref_depthwise, lbrt_ref_conv_float, lbrt_ref_point,
-    lbrt_ref_point_float, lbrt_ref_maxpool, lbrt_ref_maxpool_float, lbrt_ref_sumpool, lbrt_ref_sumpool_float;
+extern const lbrt_kernel lbrt_ref_input, lbrt_ref_input_float, lbrt_ref_conv, lbrt_ref_depthwise, lbrt_ref_conv_float,
+    lbrt_ref_point, lbrt_ref_point_float, lbrt_ref_maxpool, lbrt_ref_maxpool_float, lbrt_ref_sumpool, lbrt_ref_sumpool_float;
 
 typedef struct lbrt_step {
     const lbrt_kernel *kernel;
@@ -54,7 +54,7 @@ typedef struct lbrt_step {
 typedef struct lbrt_slot {
     size_t offset, size;
     int32_t first, last; /* layers between which it is needed, both included */
-    int32_t next;        /* placed tensor with the next higher offset, -1: none */
+    int32_t next; /* placed tensor with the next higher offset, -1: none */
 } lbrt_slot;
 
 struct lbrt_model {
@@ -62,14 +62,14 @@ struct lbrt_model {
     lbrt_graph graph;
     const lbrt_step *steps; /* (nlayers) */
     const lbrt_slot *slots; /* (ntensors) */
-    size_t peak;            /* arena bytes per image; SIZE_MAX: too large for this machine */
-    size_t scratch;         /* arena bytes of the hungriest kernel */
-    const char *metadata;   /* key, 0, value, 0, ... in the file */
+    size_t peak; /* arena bytes per image; SIZE_MAX: too large for this machine */
+    size_t scratch; /* arena bytes of the hungriest kernel */
+    const char *metadata; /* key, 0, value, 0, ... in the file */
     int nmetadata;
 };
 
-/* Fills slots (ntensors) and returns the arena's bytes per image, SIZE_MAX if that overflows. The image and the output have no slot: they are
- * the caller's. */
+/* Fills slots (ntensors) and returns the arena's bytes per image, SIZE_MAX if that overflows. The image and the output have no
+ * slot: they are the caller's. */
 size_t lbrt_plan(const lbrt_graph *graph, lbrt_slot *slots);
 
 /* ---- Memory carving: the same code counts (base NULL) and hands out --------------------------------------------- */
@@ -79,7 +79,7 @@ static inline size_t lbrt_size_add(size_t a, size_t b) { return a > SIZE_MAX - b
 
 typedef struct lbrt_carve {
     uint8_t *base; /* aligned to LBRT_ALIGN, or NULL */
-    size_t used;   /* SIZE_MAX: overflow */
+    size_t used; /* SIZE_MAX: overflow */
 } lbrt_carve;
 
 /* NULL when only counting. */
@@ -113,7 +113,8 @@ static inline lbrt_tensor lbrt_view(const lbrt_site *site) {
     return t;
 }
 
-/* The interval an epilogue gives from [lo, hi]; channel c's requant is given apart because loading has it before it has memory. Integer domain. */
+/* The interval an epilogue gives from [lo, hi]; channel c's requant is given apart because loading has it before it has memory.
+ * Integer domain. */
 void lbrt_epilogue_range(const lbrt_epilogue *e, const lbrt_requant *requant, const lbrt_tensor *res, int32_t *lo, int32_t *hi);
 
 /* The interval a pool gives, NULL-free; needs no weights. */

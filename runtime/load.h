@@ -1,5 +1,5 @@
-/* Loading, in two files: load.c (header, texts, tensors) and load_layer.c (one layer). The same code probes (no memory: it only checks
- * and counts) and opens. */
+/* Loading, in two files: load.c (header, texts, tensors) and load_layer.c (one layer). The same code probes (no memory: it only
+ * checks and counts) and opens. */
 #ifndef LBRT_LOAD_H
 #define LBRT_LOAD_H
 
@@ -22,7 +22,7 @@ typedef struct lbrt_loader {
     int32_t ntensors, nlayers;
     lbrt_tensor image;
     size_t scratch;
-    int layer;         /* being read, -1: none */
+    int layer; /* being read, -1: none */
 } lbrt_loader;
 
 /* Tensor `index`, read from the file again: probing has no memory to keep tensors in. */

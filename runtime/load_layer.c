@@ -20,9 +20,11 @@ static void read_geometry(lbrt_loader *l, lbrt_layer *layer, const lbrt_site *si
     const int32_t h = view.h + layer->pt + layer->pb - layer->kh, w = view.w + layer->pl + layer->pr - layer->kw;
     if (h < 0 || w < 0 || h / layer->sh + 1 != site->dst->h || w / layer->sw + 1 != site->dst->w)
         lbrt_reject(r, "kernel, stride and padding do not give the stated shape");
-    if (layer->op != LBRT_OP_CONV && (layer->pt >= layer->kh || layer->pb >= layer->kh || layer->pl >= layer->kw || layer->pr >= layer->kw))
+    if (layer->op != LBRT_OP_CONV &&
+        (layer->pt >= layer->kh || layer->pb >= layer->kh || layer->pl >= layer->kw || layer->pr >= layer->kw))
         lbrt_reject(r, "a pool's padding is as large as its window");
-    if (layer->flat && (layer->kh != 1 || layer->kw != 1 || layer->sh != 1 || layer->sw != 1 || layer->pt || layer->pl || layer->pb || layer->pr))
+    if (layer->flat &&
+        (layer->kh != 1 || layer->kw != 1 || layer->sh != 1 || layer->sw != 1 || layer->pt || layer->pl || layer->pb || layer->pr))
         lbrt_reject(r, "a flat layer with a kernel");
 }
 
@@ -88,13 +90,15 @@ static lbrt_requant read_requant(lbrt_reader *r) {
 }
 
 /* Grows [*lo, *hi] by what channel c can give. */
-static void widen(const lbrt_epilogue *e, const lbrt_requant *q, const lbrt_tensor *res, int32_t a, int32_t b, int32_t *lo, int32_t *hi) {
+static void widen(const lbrt_epilogue *e, const lbrt_requant *q, const lbrt_tensor *res, int32_t a, int32_t b, int32_t *lo,
+                  int32_t *hi) {
     lbrt_epilogue_range(e, q, res, &a, &b);
     *lo = a < *lo ? a : *lo;
     *hi = b > *hi ? b : *hi;
 }
 
-/* The requants of n channels: widths and common shift first. With `source` (not for the input layer), proves the range of each channel. */
+/* The requants of n channels: widths and common shift first. With `source` (not for the input layer), proves the range of each
+ * channel. */
 static const lbrt_requant *read_requants(lbrt_loader *l, const lbrt_layer *layer, const lbrt_site *site, int32_t *lo, int32_t *hi) {
     lbrt_reader *r = &l->r;
     const int32_t n = site->dst->c;
@@ -233,7 +237,8 @@ static void read_epilogue(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt
             if (lbrt_get_within(r, 0, 1, "whether a residual is scaled"))
                 e->res = read_requant(r);
         }
-        if (r->what == NULL && (res->h != dst->h || res->w != dst->w || res->c != dst->c || (!layer->is_float && res->type == LBRT_F32)))
+        if (r->what == NULL &&
+            (res->h != dst->h || res->w != dst->w || res->c != dst->c || (!layer->is_float && res->type == LBRT_F32)))
             lbrt_reject(r, "a residual of another shape or type");
     }
     if (e->flags & LBRT_CLAMP && layer->is_float) {

@@ -1,12 +1,12 @@
 /* A deploy graph: what lowering makes, packing writes, and the runtime, the code generator and `inspect` read.
  *
- * Tensors are NHWC. A tensor's numbers are one of: codes (u8, i8), wide integers (i32: accumulators, sums of codes, or fixed point with 16
- * fractional bits), or f32. Tensor 0 is the uint8 image, 0..255. Layer i writes tensor i + 1 and reads tensors before it; the last tensor is
- * the output: 1 x 1 x classes, i32, fixed point.
+ * Tensors are NHWC. A tensor's numbers are one of: codes (u8, i8), wide integers (i32: accumulators, sums of codes, or fixed
+ * point with 16 fractional bits), or f32. Tensor 0 is the uint8 image, 0..255. Layer i writes tensor i + 1 and reads tensors
+ * before it; the last tensor is the output: 1 x 1 x classes, i32, fixed point.
  *
- * Ranges are proven, not believed: packing and loading compute by interval arithmetic (lbrt_layer_range) what a layer can give from what its
- * source can hold, and reject a graph whose accumulators could leave 32 bits or whose tensors could leave their stated lo..hi. Kernels
- * may therefore rely on lo, hi. Lowering should take lo, hi from lbrt_layer_range. */
+ * Ranges are proven, not believed: packing and loading compute by interval arithmetic (lbrt_layer_range) what a layer can give
+ * from what its source can hold, and reject a graph whose accumulators could leave 32 bits or whose tensors could leave their
+ * stated lo..hi. Kernels may therefore rely on lo, hi. Lowering should take lo, hi from lbrt_layer_range. */
 #ifndef LBRT_MODEL_H
 #define LBRT_MODEL_H
 
@@ -23,8 +23,8 @@ typedef enum lbrt_op {
     LBRT_OP_CONV,     /* convolution; a linear layer is a 1x1 convolution of a 1 x 1 x (h w c) view */
     LBRT_OP_POINT,    /* the epilogue alone: batch norm, addition, activation */
     LBRT_OP_MAXPOOL,  /* keeps its source's type */
-    LBRT_OP_SUMPOOL,  /* sum over the window, zeros in the padding, not divided. Integers: the exact sum, saturated to i32. Floats: f32, each
-                       * sum rounded, in the order kh, kw */
+    LBRT_OP_SUMPOOL,  /* sum over the window, zeros in the padding, not divided. Integers: the exact sum, saturated to i32.
+                       * Floats: f32, each sum rounded, in the order kh, kw */
     LBRT_OPS
 } lbrt_op;
 
@@ -44,12 +44,13 @@ typedef struct lbrt_tensor {
  *             float: clamp(rint(v * inv_step), qlo, qhi) (half to even; NaN gives qlo); sign: v >= 0 ? 1 : -1 (NaN gives -1)
  *             LBRT_SIGN alone and LBRT_SIGN | LBRT_CODE mean the same; then qlo, qhi are -1, 1. -0.0 has sign 1.
  *   to_fixed  float output to fixed point: rint(v * 65536), saturating; NaN gives INT32_MIN (scores of a float network)
- * Float clamp keeps NaN. The results: code, sign, thresholds: u8, i8 or i32 (as the tensor says); else i32 in the integer domain, and in
- * the float domain f32, or i32 after to_fixed. ref_float.h has the float rules as inline functions, to share.
- * `thresholds` replaces affine, clamp and code in the integer domain: code = qlo + number of k with v >= t[c][k], t ascending, or, where
- * flip[c] is 1, v <= t[c][k], t descending. Only when qhi - qlo <= 15 and no residual (sign: one threshold, codes -1 and 1). nthresholds is
- * qhi - qlo, or 1 for sign; the flags are LBRT_THRESHOLDS or LBRT_THRESHOLDS | LBRT_SIGN alone. t = INT32_MAX for "never" and such are fine:
- * packing moves every threshold into the accumulator's range, which changes no result. */
+ * Float clamp keeps NaN. The results: code, sign, thresholds: u8, i8 or i32 (as the tensor says); else i32 in the integer
+ * domain, and in the float domain f32, or i32 after to_fixed. ref_float.h has the float rules as inline functions, to share.
+ *
+ * `thresholds` replaces affine, clamp and code in the integer domain: code = qlo + number of k with v >= t[c][k], t ascending,
+ * or, where flip[c] is 1, v <= t[c][k], t descending. Only when qhi - qlo <= 15 and no residual (sign: one threshold, codes -1
+ * and 1). nthresholds is qhi - qlo, or 1 for sign; the flags are LBRT_THRESHOLDS or LBRT_THRESHOLDS | LBRT_SIGN alone. t =
+ * INT32_MAX for "never" and such are fine: packing moves every threshold into the accumulator's range, which changes nothing. */
 enum {
     LBRT_AFFINE = 1, LBRT_RESIDUAL = 2, LBRT_CLAMP = 4, LBRT_CODE = 8, LBRT_SIGN = 16, LBRT_TO_FIXED = 32, LBRT_THRESHOLDS = 64
 };
@@ -83,14 +84,15 @@ typedef struct lbrt_layer {
     int32_t src, dst;            /* tensor indices */
     int32_t kh, kw, sh, sw, pt, pl, pb, pr, groups;
     int32_t flat;                /* conv: view src as 1 x 1 x (h w c) */
-    /* Float domain: integer source elements are first multiplied by src_step (one f32 multiplication), packed weights' integer values are used
-     * as they are (their step is in the epilogue's scale). A convolution's products are added in the order kh, kw, ic, starting from +0, each
-     * product and each sum rounded to f32; positions in the padding are left out. */
-    int32_t is_float;            /* conv, point: 1: float domain. Input, pools: implied by dst's and src's type; set in a loaded graph */
+    /* Float domain: integer source elements are first multiplied by src_step (one f32 multiplication), packed weights' integer
+     * values are used as they are (their step is in the epilogue's scale). A convolution's products are added in the order kh,
+     * kw, ic, starting from +0, each product and each sum rounded to f32; positions in the padding are left out. */
+    int32_t is_float;            /* conv, point: 1: float domain. Input, pools: implied by dst's, src's type */
     float src_step;              /* ignored for an f32 source */
     lbrt_weights weights;
-    /* input layer: integer (dst u8, i8, i32): code = clamp(apply(epilogue.requant[c], pixel), qlo, qhi); float (dst f32): pixel * scale[c] +
-     * offset[c]. Its flags are AFFINE | CODE or AFFINE (packing does not look at them). Pools have no epilogue: flags 0. */
+    /* input layer: integer (dst u8, i8, i32): code = clamp(apply(epilogue.requant[c], pixel), qlo, qhi); float (dst f32):
+     * pixel * scale[c] + offset[c]. Its flags are AFFINE | CODE or AFFINE (packing does not look at them). Pools have no
+     * epilogue: flags 0. */
     lbrt_epilogue epilogue;
     const char *name;            /* 0-terminated */
 } lbrt_layer;
@@ -114,13 +116,13 @@ typedef struct lbrt_graph {
 /* The graph inside an opened model, borrowed. */
 const lbrt_graph *lbrt_model_graph(const lbrt_model *model);
 
-/* What layer `index` of the graph can give, from its sources' lo, hi and its own weights and epilogue: the least interval that this interval
- * arithmetic proves; [0, 0] for f32. False if the accumulator could leave 32 bits. Uses the layer's fields and sources' and dst's shape and type; not
- * dst's lo, hi. */
+/* What layer `index` of the graph can give, from its sources' lo, hi and its own weights and epilogue: the least interval that
+ * this interval arithmetic proves; [0, 0] for f32. False if the accumulator could leave 32 bits. Uses the layer's fields, the
+ * sources' shapes, types and ranges, and dst's shape and type; not dst's lo, hi. */
 int lbrt_layer_range(const lbrt_graph *graph, int index, int32_t *lo, int32_t *hi);
 
-/* The range of output channel oc's accumulator (conv) or source element (point), integer domain. Padding and an empty window count, so that
- * 0 and every partial sum lie inside for conv. False if it could leave 32 bits. */
+/* The range of output channel oc's accumulator (conv) or source element (point), integer domain. Padding counts, so that 0 and
+ * every partial sum, in any order, lie inside for conv. False if it could leave 32 bits. */
 int lbrt_source_range(const lbrt_layer *layer, const lbrt_tensor *src, int oc, int32_t *lo, int32_t *hi);
 
 /* Weights of one output channel. */

@@ -15,7 +15,8 @@ int lbrt_source_range(const lbrt_layer *layer, const lbrt_tensor *src, int oc, i
         *hi = src->hi;
         return 1;
     }
-    /* Each partial sum lies between (negative weights) * hi + (positive weights) * lo and the reverse, 0 being a possible source value. */
+    /* Each partial sum lies between (negative weights) * hi + (positive weights) * lo and the reverse, 0 being a possible source
+     * value. */
     const lbrt_weights *w = &layer->weights;
     const size_t count = (size_t)lbrt_weights_per_channel(layer, src);
     const uint8_t *row = w->packed + (size_t)oc * lbrt_packed_bytes((int32_t)count, w->bits);

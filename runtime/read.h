@@ -1,5 +1,5 @@
-/* Bounds-checked reading of a packed model's bytes (docs/format.md): little endian at any alignment, the first failure sticks and later
- * reads give 0, so that a parser reads on and asks once. */
+/* Bounds-checked reading of a packed model's bytes (docs/format.md): little endian at any alignment, the first failure sticks and
+ * later reads give 0, so that a parser reads on and asks once. */
 #ifndef LBRT_READ_H
 #define LBRT_READ_H
 

@@ -1,9 +1,10 @@
-/* Ref convolution: gathers the source values under the kernel, widened to 16 bits (32 where the source's range needs it), and takes plain dot products
- * with the unpacked weights, four output channels and two pixels at a time. The loader has proven that no sum leaves 32 bits. */
+/* Ref convolution: gathers the source values under the kernel, widened to 16 bits (32 where the source's range needs it), and takes
+ * plain dot products with the unpacked weights, four output channels and two pixels at a time. The loader has proven that no sum
+ * leaves 32 bits. */
 #include "epilogue.h"
 
 #define PAD 16 /* weights and gathered values are padded with zeros to a multiple of this */
-#define OC 4   /* output channels at a time */
+#define OC 4 /* output channels at a time */
 
 static int is_integer_conv(const lbrt_site *site) { return site->layer->op == LBRT_OP_CONV && !site->layer->is_float; }
 
@@ -27,7 +28,8 @@ static void conv_prepare(const lbrt_site *site, void *prepared) {
 }
 
 static size_t conv_scratch_size(const lbrt_site *site) {
-    return lbrt_size_add(lbrt_size_mul(2 * padded(site), sizeof(int32_t)), lbrt_size_mul(2 * (size_t)site->dst->c, sizeof(int32_t)));
+    return lbrt_size_add(lbrt_size_mul(2 * padded(site), sizeof(int32_t)),
+                         lbrt_size_mul(2 * (size_t)site->dst->c, sizeof(int32_t)));
 }
 
 typedef struct window {
@@ -79,8 +81,8 @@ static void gather(const window *w, size_t image, int32_t oy, int32_t ox, int32_
     }
 }
 
-static void dot_tile(const int16_t *restrict a, const int16_t *restrict b, const int16_t *restrict w, size_t k, int32_t *restrict va,
-                     int32_t *restrict vb) {
+static void dot_tile(const int16_t *restrict a, const int16_t *restrict b, const int16_t *restrict w, size_t k,
+                     int32_t *restrict va, int32_t *restrict vb) {
     const int16_t *restrict w1 = w + k, *restrict w2 = w + 2 * k, *restrict w3 = w + 3 * k;
     int32_t a0 = 0, a1 = 0, a2 = 0, a3 = 0, b0 = 0, b1 = 0, b2 = 0, b3 = 0;
     for (size_t i = 0; i < k; i++) {
@@ -152,7 +154,8 @@ static void conv_run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel lbrt_ref_conv = {"ref", LBRT_OP_CONV, is_integer_conv, conv_prepared_size, conv_prepare, conv_scratch_size, conv_run};
+const lbrt_kernel lbrt_ref_conv = {"ref",        LBRT_OP_CONV,      is_integer_conv, conv_prepared_size,
+                                   conv_prepare, conv_scratch_size, conv_run};
 
 /* ---- One channel in, one out per group: vectors run along the channels instead -------------------------------------- */
 
@@ -163,7 +166,8 @@ static int is_depthwise(const lbrt_site *site) {
 
 static size_t depthwise_prepared_size(const lbrt_site *site) {
     const size_t taps = (size_t)lbrt_weights_per_channel(site->layer, site->src);
-    return lbrt_size_add(lbrt_size_mul(lbrt_size_mul((size_t)site->dst->c, taps), sizeof(int16_t)), lbrt_size_mul(taps, sizeof(int16_t)));
+    return lbrt_size_add(lbrt_size_mul(lbrt_size_mul((size_t)site->dst->c, taps), sizeof(int16_t)),
+                         lbrt_size_mul(taps, sizeof(int16_t)));
 }
 
 /* (kh, kw, c), then room for one channel as it is unpacked. */
@@ -195,7 +199,8 @@ static void depthwise_run(const lbrt_call *call) {
                     if (y < 0 || y >= view.h || x < 0 || x >= view.w)
                         continue;
                     const int16_t *restrict w = (const int16_t *)call->prepared + (size_t)(ky * l->kw + kx) * c;
-                    lbrt_widen32(call->src, view.type, ((row / oh * (size_t)view.h + (size_t)y) * (size_t)view.w + (size_t)x) * c, c, values);
+                    lbrt_widen32(call->src, view.type, ((row / oh * (size_t)view.h + (size_t)y) * (size_t)view.w + (size_t)x) * c,
+                                 c, values);
                     for (size_t i = 0; i < c; i++)
                         acc[i] += values[i] * w[i];
                 }
@@ -203,5 +208,5 @@ static void depthwise_run(const lbrt_call *call) {
         }
 }
 
-const lbrt_kernel lbrt_ref_depthwise = {"ref", LBRT_OP_CONV, is_depthwise, depthwise_prepared_size, depthwise_prepare, depthwise_scratch_size,
-                                        depthwise_run};
+const lbrt_kernel lbrt_ref_depthwise = {
+    "ref", LBRT_OP_CONV, is_depthwise, depthwise_prepared_size, depthwise_prepare, depthwise_scratch_size, depthwise_run};

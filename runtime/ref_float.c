@@ -137,7 +137,8 @@ static size_t conv_scratch_size(const lbrt_site *site) {
 static void conv_run(const lbrt_call *call) {
     const lbrt_layer *l = call->site.layer;
     const lbrt_tensor view = lbrt_view(&call->site), *dst = call->site.dst;
-    const lbrt_conv_shape shape = {view.h, view.w, view.c, dst->h, dst->w, dst->c, l->kh, l->kw, l->sh, l->sw, l->pt, l->pl, l->groups};
+    const lbrt_conv_shape shape = {view.h, view.w, view.c, dst->h, dst->w, dst->c,   l->kh,
+                                   l->kw,  l->sh,  l->sw,  l->pt,  l->pl,  l->groups};
     const size_t elements = lbrt_elements(&view), oh = (size_t)dst->h, ow = (size_t)dst->w, oc = (size_t)dst->c;
     float *const out = call->scratch, *const image = out + ow * oc;
     size_t converted = SIZE_MAX;
@@ -156,7 +157,8 @@ static void conv_run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel lbrt_ref_conv_float = {"ref", LBRT_OP_CONV, is_float, conv_prepared_size, conv_prepare, conv_scratch_size, conv_run};
+const lbrt_kernel lbrt_ref_conv_float = {"ref",        LBRT_OP_CONV,      is_float, conv_prepared_size,
+                                         conv_prepare, conv_scratch_size, conv_run};
 
 /* ---- Pools ------------------------------------------------------------------------------------------------------------ */
 
@@ -171,7 +173,8 @@ static void pool_run(const lbrt_call *call) {
             int first = 1;
             for (int32_t y = y0 < 0 ? 0 : y0; y < y0 + l->kh && y < src->h; y++)
                 for (int32_t x = x0 < 0 ? 0 : x0; x < x0 + l->kw && x < src->w; x++) {
-                    const float *restrict p = (const float *)call->src + ((row / oh * (size_t)src->h + (size_t)y) * (size_t)src->w + (size_t)x) * c;
+                    const float *restrict p =
+                        (const float *)call->src + ((row / oh * (size_t)src->h + (size_t)y) * (size_t)src->w + (size_t)x) * c;
                     if (l->op == LBRT_OP_SUMPOOL)
                         for (size_t i = 0; i < c; i++)
                             out[i] = (first ? 0.0f : out[i]) + p[i];

@@ -1,5 +1,6 @@
-/* The float domain's rules as inline functions, and its convolution: shared by the runtime's ref kernels and the trainer's evaluation, so
- * that both give the same bits. Compile with -ffp-contract=off, without -ffast-math, and with float arithmetic in float precision. */
+/* The float domain's rules as inline functions, and its convolution: shared by the runtime's ref kernels and the trainer's
+ * evaluation, so that both give the same bits. Compile with -ffp-contract=off, without -ffast-math, and with float arithmetic in
+ * float precision. */
 #ifndef LBRT_REF_FLOAT_H
 #define LBRT_REF_FLOAT_H
 
@@ -13,8 +14,8 @@
 #error "lowbit's float layers need float arithmetic in float precision: compile with -msse2 -mfpmath=sse"
 #endif
 
-/* Half to even without libm: adding 2^23 leaves no bits behind the point. Floats from 2^23 on are whole. NaN stays NaN; the sign of a zero
- * result is not kept. */
+/* Half to even without libm: adding 2^23 leaves no bits behind the point. Floats from 2^23 on are whole. NaN stays NaN; the sign of
+ * a zero result is not kept. */
 static inline float lbrt_rint_f32(float v) {
     const float big = 8388608.0f; /* 2^23 */
     if (v >= 0.0f && v < big)
@@ -50,8 +51,9 @@ typedef struct lbrt_conv_shape {
     int32_t ih, iw, ic, oh, ow, oc, kh, kw, sh, sw, pt, pl, groups;
 } lbrt_conv_shape;
 
-/* dst(n, oy, ox, oc) = sum over kh, kw, ic, in this order, of src * weights, from +0, each product and each sum rounded to f32, positions in the
- * padding left out. src: (mb, ih, iw, ic), weights: (kh, kw, ic / groups, oc), dst: (mb, oh, ow, oc); computes images image0..image1-1. Serial. */
+/* dst(n, oy, ox, oc) = sum over kh, kw, ic, in this order, of src * weights, from +0, each product and each sum rounded to f32,
+ * positions in the padding left out. src: (mb, ih, iw, ic), weights: (kh, kw, ic / groups, oc), dst: (mb, oh, ow, oc); computes
+ * images image0..image1-1. Serial. */
 void lbrt_conv_f32(const lbrt_conv_shape *shape, const float *src, const float *weights, float *dst, size_t image0, size_t image1);
 
 /* The same for one row: src is one image, dst (ow, oc) the row oy. */

@@ -38,7 +38,8 @@ const lbrt_kernel lbrt_ref_point = {"ref", LBRT_OP_POINT, is_integer, NULL, NULL
 
 /* ---- Pools ---------------------------------------------------------------------------------------------------------- */
 
-/* The part of the window of output (oy, ox) that is inside the source. Never empty: the loader wants padding smaller than the window. */
+/* The part of the window of output (oy, ox) that is inside the source. Never empty: the loader wants padding smaller than the
+ * window. */
 typedef struct span {
     int32_t y0, y1, x0, x1;
 } span;
@@ -65,7 +66,8 @@ static void maxpool_run(const lbrt_call *call) {
                 best[i] = INT32_MIN;
             for (int32_t y = s.y0; y < s.y1; y++)
                 for (int32_t x = s.x0; x < s.x1; x++) {
-                    lbrt_widen32(call->src, src->type, ((row / oh * (size_t)src->h + (size_t)y) * (size_t)src->w + (size_t)x) * c, c, v);
+                    lbrt_widen32(call->src, src->type, ((row / oh * (size_t)src->h + (size_t)y) * (size_t)src->w + (size_t)x) * c,
+                                 c, v);
                     for (size_t i = 0; i < c; i++)
                         best[i] = v[i] > best[i] ? v[i] : best[i];
                 }
@@ -88,7 +90,8 @@ static void sumpool_run(const lbrt_call *call) {
             memset(sum, 0, c * sizeof *sum);
             for (int32_t y = s.y0; y < s.y1; y++)
                 for (int32_t x = s.x0; x < s.x1; x++) {
-                    lbrt_widen32(call->src, src->type, ((row / oh * (size_t)src->h + (size_t)y) * (size_t)src->w + (size_t)x) * c, c, v);
+                    lbrt_widen32(call->src, src->type, ((row / oh * (size_t)src->h + (size_t)y) * (size_t)src->w + (size_t)x) * c,
+                                 c, v);
                     for (size_t i = 0; i < c; i++)
                         sum[i] += v[i];
                 }

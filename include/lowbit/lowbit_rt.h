@@ -1,5 +1,5 @@
-/* liblowbit_rt: runs a packed model (.lbm, docs/format.md). C99, freestanding: no allocation, no libc beyond memcpy, memset, no float unless the
- * model has float layers. All memory is the caller's.
+/* liblowbit_rt: runs a packed model (.lbm, docs/format.md). C99, freestanding: no allocation, no libc beyond memcpy, memset, no
+ * float unless the model has float layers. All memory is the caller's.
  *
  *     lbrt_info info;
  *     lbrt_probe(file, file_size, &info);                        // checks every field of the file
@@ -24,11 +24,11 @@ extern "C" {
 typedef enum lbrt_status {
     LBRT_OK = 0,
     LBRT_ERR_TRUNCATED, /* the file ends before what its header says */
-    LBRT_ERR_MAGIC,     /* not a packed model */
-    LBRT_ERR_VERSION,   /* a newer format than this library reads */
-    LBRT_ERR_CHECKSUM,  /* altered */
-    LBRT_ERR_FIELD,     /* a field's value is impossible */
-    LBRT_ERR_MEMORY,    /* the memory given is too small or not aligned */
+    LBRT_ERR_MAGIC, /* not a packed model */
+    LBRT_ERR_VERSION, /* a newer format than this library reads */
+    LBRT_ERR_CHECKSUM, /* altered */
+    LBRT_ERR_FIELD, /* a field's value is impossible */
+    LBRT_ERR_MEMORY, /* the memory given is too small or not aligned */
     LBRT_ERR_ARGUMENT
 } lbrt_status;
 
@@ -36,12 +36,12 @@ typedef enum lbrt_status {
 const char *lbrt_status_text(lbrt_status status);
 
 typedef struct lbrt_info {
-    int ih, iw, ic;         /* input: uint8 images (mb, ih, iw, ic) as decoded, no normalisation needed */
-    int classes;            /* scores per image */
+    int ih, iw, ic; /* input: uint8 images (mb, ih, iw, ic) as decoded, no normalisation needed */
+    int classes; /* scores per image */
     int layers;
-    size_t model_size;      /* bytes that lbrt_open needs, alignment included */
-    int has_float;          /* 1 if some layer computes in float */
-    const char *name;       /* network's name; 0-terminated, inside the file */
+    size_t model_size; /* bytes that lbrt_open needs, alignment included */
+    int has_float; /* 1 if some layer computes in float */
+    const char *name; /* network's name; 0-terminated, inside the file */
 } lbrt_info;
 
 typedef struct lbrt_model lbrt_model;

@@ -33,7 +33,8 @@ lb_status lb_decoder_info(lb_decoder *decoder, const uint8_t *bytes, size_t size
 
 /* Decodes to c = 1 or 3 channels; *pixels (h, w, c) is the decoder's, valid until its next call. Orientation tags, colour profiles
  * and alpha are ignored. */
-lb_status lb_decoder_decode(lb_decoder *decoder, const uint8_t *bytes, size_t size, int c, lb_image_info *info, const uint8_t **pixels);
+lb_status lb_decoder_decode(lb_decoder *decoder, const uint8_t *bytes, size_t size, int c, lb_image_info *info,
+                            const uint8_t **pixels);
 
 /* Decodes to h x w x c: as it is if the size fits, else shorter side resized and centre cropped. */
 lb_status lb_decoder_fit(lb_decoder *decoder, const uint8_t *bytes, size_t size, int h, int w, int c, uint8_t *dst);

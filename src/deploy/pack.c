@@ -15,7 +15,8 @@ static void put_bytes(writer *w, const void *data, size_t size) {
     if (w->status != LB_OK)
         return;
     if (size > UINT32_MAX - w->size) {
-        w->status = lb_fail(w->ctx, LB_ERR_UNSUPPORTED, "packed model: larger than 4 GiB, which the format cannot hold; use fewer bits");
+        w->status =
+            lb_fail(w->ctx, LB_ERR_UNSUPPORTED, "packed model: larger than 4 GiB, which the format cannot hold; use fewer bits");
         return;
     }
     void *grown = w->data;
@@ -47,7 +48,7 @@ static void put_num(writer *w, uint32_t v) {
     put_u8(w, v);
 }
 
-static void put_snum(writer *w, int32_t v) { put_num(w, v < 0 ? 2 * (uint32_t)-(v + 1) + 1 : 2 * (uint32_t)v); }
+static void put_snum(writer *w, int32_t v) { put_num(w, v < 0 ? 2 * (uint32_t) - (v + 1) + 1 : 2 * (uint32_t)v); }
 
 static void put_f32(writer *w, float v) {
     uint32_t bits;
@@ -308,22 +309,24 @@ static lb_status check_layer(lb_ctx *ctx, const lbrt_graph *g, int32_t index) {
         return LB_OK;
     int32_t lo, hi;
     if (!lbrt_layer_range(g, index, &lo, &hi))
-        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "packing layer %d '%s': its sums could leave 32 bits; use fewer bits or channels", index, name);
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "packing layer %d '%s': its sums could leave 32 bits; use fewer bits or channels",
+                       index, name);
     if (lo < dst->lo || hi > dst->hi)
-        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "packing layer %d '%s': results in %d..%d, but its tensor states %d..%d", index, name, (int)lo,
-                       (int)hi, (int)dst->lo, (int)dst->hi);
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "packing layer %d '%s': results in %d..%d, but its tensor states %d..%d", index,
+                       name, (int)lo, (int)hi, (int)dst->lo, (int)dst->hi);
     return LB_OK;
 }
 
 static lb_status check_graph(lb_ctx *ctx, const lbrt_graph *g) {
     if (g->nlayers < 1 || g->nlayers > LBRT_MAX_LAYERS || g->ntensors != g->nlayers + 1)
-        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "packing '%s': %d layers and %d tensors", g->name, (int)g->nlayers, (int)g->ntensors);
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "packing '%s': %d layers and %d tensors", g->name, (int)g->nlayers,
+                       (int)g->ntensors);
     for (int32_t i = 0; i < g->ntensors; i++) {
         const lbrt_tensor *t = &g->tensors[i];
         if (t->h < 1 || t->h > LBRT_MAX_SIDE || t->w < 1 || t->w > LBRT_MAX_SIDE || t->c < 1 || t->c > LBRT_MAX_CHANNELS ||
             (int64_t)t->h * t->w > LBRT_MAX_ELEMENTS / t->c)
-            return lb_fail(ctx, LB_ERR_UNSUPPORTED, "packing '%s': tensor %d of shape %dx%dx%d is too large", g->name, (int)i, (int)t->h,
-                           (int)t->w, (int)t->c);
+            return lb_fail(ctx, LB_ERR_UNSUPPORTED, "packing '%s': tensor %d of shape %dx%dx%d is too large", g->name, (int)i,
+                           (int)t->h, (int)t->w, (int)t->c);
     }
     if (g->tensors[0].type != LBRT_U8 || g->tensors[0].lo != 0 || g->tensors[0].hi != 255)
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "packing '%s': tensor 0 is not an image of values 0..255", g->name);
@@ -373,7 +376,8 @@ static void put_graph(writer *w, const lbrt_graph *g, const lb_pack_note *notes,
         w->data[LBRT_CHECKSUM_AT + i] = (unsigned char)(crc >> (8 * i));
 }
 
-lb_status lb_pack_graph(lb_ctx *ctx, const lbrt_graph *graph, const lb_pack_note *notes, int nnotes, unsigned char **bytes, size_t *size) {
+lb_status lb_pack_graph(lb_ctx *ctx, const lbrt_graph *graph, const lb_pack_note *notes, int nnotes, unsigned char **bytes,
+                        size_t *size) {
     *bytes = NULL;
     *size = 0;
     LB_TRY(check_graph(ctx, graph));

@@ -81,6 +81,13 @@ void lb_grid_of_sign(const lb_quant_spec *spec, lb_grid *grid) {
     lb_grid_signed(1, grid);
 }
 
+void lb_grid_of_even(const lb_quant_spec *spec, lb_grid *grid) {
+    if (spec->target == LB_ACTIVATIONS && !spec->is_signed)
+        lb_grid_unsigned(spec->bits, grid);
+    else
+        lb_grid_signed(spec->bits, grid);
+}
+
 void lb_form_of_sign(const lb_quant_spec *spec, const float *param, lb_act_form *form) {
     (void)spec, (void)param;
     form->step = 1.f;

@@ -1,7 +1,7 @@
 /* What quantizers share: bounded steps, statistics, rounding, and the two plain estimators. Internal to src/quant.
  *
- * Statistics take finite values only: NaN and infinities count as 0, so a step is always positive and finite (and a wrong weight shows as
- * itself, not as a ruined layer). Sums run in eight lanes of double: vectorised, and the same whatever the compiler. */
+ * Statistics take finite values only: NaN and infinities count as 0, so a step is always positive and finite (and a wrong weight
+ * shows as itself, not as a ruined layer). Sums run in eight lanes of double: vectorised, and the same whatever the compiler. */
 #ifndef LB_QUANT_HELPERS_H
 #define LB_QUANT_HELPERS_H
 
@@ -15,7 +15,7 @@
 #define LB_BLOCK 512 /* elements a loop works on at a time where it needs room for intermediate values */
 #define LB_BLOCK 512 /* elements a loop works on at a time where it needs room for intermediate values */
 
-/* Steps stay in 2^-100 .. 2^100, so that a step, its reciprocal and products with codes are normal floats. NaN gives the smallest. */
+/* Steps stay in 2^-100 .. 2^100, so that a step, its reciprocal and products with codes are normal floats. NaN: the smallest. */
 static inline float lb_step_bound(double step) { return step > 0x1p-100 ? (float)(step < 0x1p100 ? step : 0x1p100) : 0x1p-100f; }
 
 /* Learned steps and clips get a floor where training cannot run u / step into the sky (METHODS 6: "keep s > 0 by flooring"). */
@@ -30,7 +30,7 @@ static inline double lb_fold(const double lane[LB_LANES]) {
 /* Groups share one step: the tensor, or each filter. */
 typedef struct lb_groups {
     int count, filters; /* groups, and filters in each */
-    int64_t size;       /* elements of one */
+    int64_t size; /* elements of one */
 } lb_groups;
 
 static inline lb_groups lb_quant_groups(const lb_quant_spec *spec, int oc, int64_t fan_in) {
@@ -48,8 +48,8 @@ double lb_sum(const float *u, int64_t count); /* of all values, finite or not */
 double lb_mean_abs(const float *u, int64_t count);
 float lb_max_abs(const float *u, int64_t count);
 
-void lb_sign_codes(const float *u, int64_t count, float *code);                                        /* sign(0) = +1, NaN -1 */
-void lb_round_codes(const float *u, int64_t count, float step, float lo, float hi, float *code);       /* clip(rint(u / step), lo, hi) */
+void lb_sign_codes(const float *u, int64_t count, float *code); /* sign(0) = +1, NaN -1 */
+void lb_round_codes(const float *u, int64_t count, float step, float lo, float hi, float *code); /* clip(rint(u / step), lo, hi) */
 
 /* diff_u += diff, everywhere, where lo <= u <= hi, or as the estimator (ste; clipped with range -1 .. 1) says. */
 void lb_backward_ste(int64_t count, const float *diff, float *diff_u);
@@ -65,6 +65,7 @@ void lb_grid_unsigned(int bits, lb_grid *grid);
 
 /* The rows' shared functions. */
 void lb_grid_of_sign(const lb_quant_spec *spec, lb_grid *grid);
+void lb_grid_of_even(const lb_quant_spec *spec, lb_grid *grid); /* signed, or unsigned where the spec is of unsigned activations */
 void lb_form_of_sign(const lb_quant_spec *spec, const float *param, lb_act_form *form);
 
 #endif

@@ -36,16 +36,17 @@ lb_status lb_quant_resolve(lb_ctx *ctx, const char *what, lb_quant_spec *spec, l
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s does not quantize %s (see lowbit list methods)", what, q->name, target);
     if (spec->bits < q->min_bits || spec->bits > q->max_bits) {
         if (q->min_bits == q->max_bits)
-            return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s has %d bit%s, not %d", what, q->name, q->min_bits, q->min_bits > 1 ? "s" : "",
-                           spec->bits);
-        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s has %d to %d bits, not %d", what, q->name, q->min_bits, q->max_bits, spec->bits);
+            return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s has %d bit%s, not %d", what, q->name, q->min_bits,
+                           q->min_bits > 1 ? "s" : "", spec->bits);
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s has %d to %d bits, not %d", what, q->name, q->min_bits, q->max_bits,
+                       spec->bits);
     }
     fill_defaults(spec);
     if (!weights && spec->granularity == LB_PER_FILTER)
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: activations have one step per tensor; 'per: filter' is for weights", what);
     if (spec->estimator == LB_EST_OWN && (weights ? q->estimator : q->estimator_activations) != LB_EST_OWN)
-        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s has no estimator of its own for %s; use ste, clipped or none", what, q->name,
-                       target);
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s has no estimator of its own for %s; use ste, clipped or none", what,
+                       q->name, target);
     if (spec->estimator == LB_EST_CLIPPED && weights && spec->bits > 1 && q->no_clipped)
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: estimator clipped with %s: %s", what, q->name, q->no_clipped);
     if (!(spec->threshold > 0.f && spec->threshold < INFINITY))
@@ -96,8 +97,8 @@ void lb_quant_weights_forward(const lb_quant *q, const float *param, const float
 }
 
 /* m = 1's part, diff already multiplied by m. */
-static void backward_quantized(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, const float *step,
-                               const float *code, const float *diff, float *diff_u, float *diff_param) {
+static void backward_quantized(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in,
+                               const float *step, const float *code, const float *diff, float *diff_u, float *diff_param) {
     const lb_quantizer *q = spec->quantizer;
     if (spec->estimator == LB_EST_NONE)
         diff_u = NULL;
@@ -137,7 +138,8 @@ void lb_quant_weights_backward(const lb_quant *q, const float *param, const floa
 
 /* ---- Activations ----------------------------------------------------------------------------------------------- */
 
-void lb_quant_act_form(const lb_quant *q, const float *param, uint64_t seed, uint64_t step_index, bool evaluation, lb_act_form *form) {
+void lb_quant_act_form(const lb_quant *q, const float *param, uint64_t seed, uint64_t step_index, bool evaluation,
+                       lb_act_form *form) {
     const lb_quant_spec *spec = &q->spec;
     *form = (lb_act_form){.learn_scale = 1.f, .m = 1.f};
     surrogate_range(spec->surrogate, &form->sur_lo, &form->sur_hi);

@@ -4,10 +4,10 @@
  *     dL/du = [ (1 - m) * s'(u) + m * E(u) ] * dL/du~      backward
  *
  * u is the weights of one layer or the output of one activation node. Q projects onto a grid of integer codes:
- * Q(u) = step * code. s is the surrogate (what the unquantized part does), E the estimator (the gradient through Q), and m the mixer's
- * value, a number, one per filter, or one per element.
+ * Q(u) = step * code. s is the surrogate (what the unquantized part does), E the estimator (the gradient through Q), and m the
+ * mixer's value, a number, one per filter, or one per element.
  *
- * Convolutions are always given u^ = u~ / step: integer codes, exact in bf16, wherever m = 1; the steps are applied after, in f32. */
+ * Convolutions are always given u^ = u~ / step: integer codes, exact in bf16, wherever m = 1; the steps come after, in f32. */
 #ifndef LB_QUANT_H
 #define LB_QUANT_H
 
@@ -20,7 +20,8 @@ typedef enum lb_granularity { LB_PER_TENSOR, LB_PER_FILTER, LB_PER_DEFAULT } lb_
 typedef enum lb_estimator {
     LB_EST_DEFAULT,    /* the quantizer's usual one */
     LB_EST_STE,        /* identity (composed with the quantizer's own continuous transform, e.g. DoReFa's tanh) */
-    LB_EST_CLIPPED,    /* STE inside the quantizer's range, 0 outside: step * lo .. step * hi, or -1 .. 1 where the step follows the data */
+    LB_EST_CLIPPED,    /* STE inside the quantizer's range, 0 outside: step * lo .. step * hi; weights of sign, bwn, xnor, twn and
+                        * every 1-bit one whose step is not learned: -1 .. 1 */
     LB_EST_NONE,       /* 0: STE-free */
     LB_EST_OWN         /* the quantizer's: LSQ, PACT, XNOR's; refused where it has none */
 } lb_estimator;
@@ -55,8 +56,8 @@ typedef struct lb_quant_spec {
 
 /* Elementwise form of an activation quantizer for one step, what the fused kernels take:
  *     code = sign ? (z >= 0 ? 1 : -1) : clip(rint(z / step), lo, hi),    z~ = step * code
- * with E(z) = 1 for pass_lo < z < pass_hi (open interval), else 0. z / step is z * (1.f / step), as in net/numerics.h; clipping before
- * lb_rint (rint.h) gives the same code and keeps it in lb_rint's range. NaN has the lowest code, `lo` (sign: -1).
+ * with E(z) = 1 for pass_lo < z < pass_hi (open interval), else 0. z / step is z * (1.f / step), as in net/numerics.h; clipping
+ * before lb_rint (rint.h) gives the same code and keeps it in lb_rint's range. NaN has the lowest code, `lo` (sign: -1).
  *
  * With m < 1 the output is (1 - m) * clip(z, sur_lo, sur_hi) + m * step * code, and the gradient
  * (1 - m) * 1[sur_lo < z < sur_hi] + m * E(z). lb_act_forward_ref and lb_act_backward_ref are the exact statement. */
@@ -66,13 +67,15 @@ typedef struct lb_act_form {
     bool sign;
     float pass_lo, pass_hi;/* in units of z; infinite: STE everywhere; equal: none */
     int learn;             /* 0: nothing learned; 1: PACT: d clip = m * sum of dz~ where z >= clip, clip = step * hi;
-                            * 2: LSQ: d step = m * sum of dz~ * (z / step <= lo: lo; >= hi: hi; else code - z / step); sign: dz~ * code */
+                            * 2: LSQ: d step = m * sum of dz~ * (z / step <= lo: lo; >= hi: hi; else code - z / step);
+                            * sign: dz~ * code */
     float learn_scale;     /* factor on that sum: LSQ's g = 1 / sqrt(features * max(hi, 1)); PACT 1 */
     float m;               /* mixer value, 1 = quantized */
     float sur_lo, sur_hi;  /* surrogate s(z) = clip(z, sur_lo, sur_hi); infinite for identity and ReLU's upper side */
 } lb_act_form;
 
-/* One row of the table. A new quantizer is one file in src/quant/quantizers/, one line in LB_QUANTIZERS, and the tests loop over it. */
+/* One row of the table. A new quantizer is one file in src/quant/quantizers/, one line in LB_QUANTIZERS, and a reference
+ * in tests/quant/reference.h, which the tests loop over: docs/adding-a-method.md. */
 typedef struct lb_quantizer {
     const char *name;
     const char *help;        /* one line for `lowbit list methods` */
@@ -88,7 +91,8 @@ typedef struct lb_quantizer {
     lb_estimator estimator_activations; /* default for activations. LB_EST_OWN is allowed exactly where it is the default */
     const char *no_clipped;             /* NULL, or why LB_EST_CLIPPED makes no sense on weights of 2 and more bits */
     bool backward_uses_code;            /* else backward is given code = NULL, and codes are not recomputed for it */
-    lb_surrogate surrogate_weights, surrogate_activations; /* defaults; LB_SUR_DEFAULT: ReLU where unsigned, identity where signed */
+    lb_surrogate surrogate_weights;     /* default */
+    lb_surrogate surrogate_activations; /* default; LB_SUR_DEFAULT here: ReLU where unsigned, identity where signed */
 
     /* The grid for a spec; activations and weights. */
     void (*grid)(const lb_quant_spec *spec, lb_grid *grid);
@@ -97,18 +101,19 @@ typedef struct lb_quantizer {
      * (u is (1, count), what enters the activation node). param is (nparams, 1 or oc). NULL if nparams is 0. */
     void (*init)(const lb_quant_spec *spec, const float *u, int oc, int64_t fan_in, float *param);
 
-    /* Weights: step[oc] (all equal when per tensor; positive and finite whatever u holds) and code (oc, fan_in) as whole floats on the
-     * grid. `param`: learned parameters, NULL if there are none. NULL: weights is false. */
-    void (*forward)(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step, float *code);
+    /* Weights: step[oc] (all equal when per tensor; positive and finite whatever u holds) and code (oc, fan_in) as whole floats on
+     * the grid. `param`: learned parameters, NULL if there are none. NULL: weights is false. */
+    void (*forward)(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step,
+                    float *code);
 
-    /* Weights: adds m = 1's part E(u) * diff to diff_u, and learned parameters' gradients to diff_param. Either may be NULL: not wanted
-     * (diff_u for LB_EST_NONE). diff is m * dL/du~ (oc, fan_in), so this must be linear in it. step and code are what forward returned.
-     * NULL: the shared code's STE, or clipped STE with range -1 .. 1. */
+    /* Weights: adds m = 1's part E(u) * diff to diff_u, and learned parameters' gradients to diff_param. Either may be NULL: not
+     * wanted (diff_u for LB_EST_NONE). diff is m * dL/du~ (oc, fan_in), so this must be linear in it. step and code are what
+     * forward returned. NULL: the shared code's STE, or clipped STE with range -1 .. 1. */
     void (*backward)(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, const float *step,
                      const float *code, const float *diff, float *diff_u, float *diff_param);
 
-    /* Activations: sets step, lo, hi, sign, learn, learn_scale and, for own and clipped, the pass range for the current parameters; the
-     * shared code does the rest. NULL if activations is false. */
+    /* Activations: sets step, lo, hi, sign, learn, learn_scale and, for own and clipped, the pass range for the current parameters;
+     * the shared code does the rest. NULL if activations is false. */
     void (*form)(const lb_quant_spec *spec, const float *param, lb_act_form *form);
 } lb_quantizer;
 
@@ -157,8 +162,9 @@ typedef struct lb_quant {
 /* Parameters of a spec per tensor or filter: 0, or quantizer->nparams. Each is (1), or (oc) for weights per filter. */
 int lb_quant_nparams(const lb_quant_spec *spec);
 
-/* Fills defaults (estimator, surrogate, granularity, mixer, threshold; grid) and refuses what makes no sense, with a reason: bits the quantizer cannot do, a
- * quantizer for weights on activations, `own` where there is none. `what` names the tensor in the message. */
+/* Fills defaults (estimator, surrogate, granularity, mixer, threshold; grid) and refuses what makes no sense, with a reason: bits
+ * the quantizer cannot do, a quantizer for weights on activations, `own` where there is none. `what` names the tensor in the
+ * message. */
 lb_status lb_quant_resolve(lb_ctx *ctx, const char *what, lb_quant_spec *spec, lb_grid *grid);
 
 /* The equation, forward, for weights: uhat = u~ / step (oc, fan_in) and step (oc). `work` is (oc, fan_in), for the mixer.
@@ -173,7 +179,8 @@ void lb_quant_weights_backward(const lb_quant *q, const float *param, const floa
                                float *work);
 
 /* The elementwise form of an activation quantizer at a step, m and surrogate included. */
-void lb_quant_act_form(const lb_quant *q, const float *param, uint64_t seed, uint64_t step_index, bool evaluation, lb_act_form *form);
+void lb_quant_act_form(const lb_quant *q, const float *param, uint64_t seed, uint64_t step_index, bool evaluation,
+                       lb_act_form *form);
 
 /* Plain reference of the form on one value (the fused kernels are tested against these). */
 float lb_act_forward_ref(const lb_act_form *form, float z);                   /* z~ / step */

@@ -36,8 +36,11 @@ const lb_mixer *lb_mixer_find(const char *name) {
 }
 
 const char *lb_estimator_name(lb_estimator e) {
-    static const char *const names[] = {
-        [LB_EST_DEFAULT] = "default", [LB_EST_STE] = "ste", [LB_EST_CLIPPED] = "clipped", [LB_EST_NONE] = "none", [LB_EST_OWN] = "own"};
+    static const char *const names[] = {[LB_EST_DEFAULT] = "default",
+                                        [LB_EST_STE] = "ste",
+                                        [LB_EST_CLIPPED] = "clipped",
+                                        [LB_EST_NONE] = "none",
+                                        [LB_EST_OWN] = "own"};
     return (unsigned)e < LB_COUNT(names) ? names[e] : "?";
 }
 

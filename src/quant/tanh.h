@@ -11,8 +11,8 @@
 static inline float lb_tanh(float x) {
     float y = 2.f * fabsf(x), scale;
     uint32_t bits, nan;
-    /* min(y, 20): tanh(10) rounds to 1. Done on the bits, which order as positive floats do, NaN on top: gcc makes a branch of anything
-     * that compares floats here, and then does not vectorise. */
+    /* min(y, 20): tanh(10) rounds to 1. Done on the bits, which order as positive floats do, NaN on top: gcc makes a branch of
+     * anything that compares floats here, and then does not vectorise. */
     memcpy(&bits, &y, sizeof bits);
     nan = (0x7f800000u - bits) >> 31;
     bits = (bits < 0x41a00000u ? bits : 0x41a00000u) | ((0u - nan) & 0x7fc00000u);

@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # The main job on part of Fashion-MNIST: train, stop, resume, evaluate, pack, verify, run, inspect, compare, bench.
 . "$(dirname "$0")/lib.sh"
+# Checksum of all tensors: what follows a safetensors file's length and header (which tells the time spent).
+weights() { tail -c +$((9 + $(od -An -t u8 -N 8 "$1"))) "$1" | cksum; }
+
 cat >small.yaml <<END
 model: {name: lenet5}
-data: {name: fashion-mnist, train_limit: 2560, test_limit: 500}
+data: {name: fashion-mnist, train_limit: 1280, test_limit: 500}
 train:
   epochs: 3
   batch: 64
@@ -40,9 +43,9 @@ if [ $status -ne 0 ]; then # it may have been faster than the signal
     check "a checkpoint was saved" -s stopped/last.safetensors
     succeed train small.yaml --out stopped --resume -q
 fi
-check "resumed to the same bits" "$(cksum <stopped/last.safetensors)" = "$(cksum <runs/small/last.safetensors)"
+check "resumed to the same bits" "$(weights stopped/last.safetensors)" = "$(weights runs/small/last.safetensors)"
 succeed train runs/small/recipe.yaml --out again -q
-check "the resolved recipe repeats the run" "$(cksum <again/best.safetensors)" = "$(cksum <runs/small/best.safetensors)"
+check "the resolved recipe repeats the run" "$(weights again/best.safetensors)" = "$(weights runs/small/best.safetensors)"
 succeed train small.yaml --out runs/small --resume -q # a finished run has nothing left to do
 check "nothing was trained again" "$(grep -c '"event": *"epoch"' runs/small/metrics.jsonl)" -eq 3
 

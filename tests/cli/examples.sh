@@ -9,8 +9,16 @@ says 'equal on 10,000 images'
 expect 2 "$BUILD/example_train"
 expect 1 "$BUILD/example_train" trained many
 complains 'train\.steps'
-if [ -x "$BUILD/example_classify" ]; then
-    expect 2 "$BUILD/example_classify"
-    complains 'usage'
-fi
+# The runtime alone, on the first test image (raw pixels follow 16 bytes of header), says what the program says.
+zcat /usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz | tail -c +17 | head -c 784 >image
+expect 0 "$BUILD/example_classify" trained/model.lbm image
+answer=$(cat out)
+succeed run trained/model.lbm --test 1 --json
+case $answer in
+*"$(value images.0.name)"*) ;;
+*) fail "example_classify says '$answer', lowbit run says '$(value images.0.name)'" ;;
+esac
+expect 2 "$BUILD/example_classify"
+expect 1 "$BUILD/example_classify" trained/recipe.yaml image
+expect 1 "$BUILD/example_classify" trained/model.lbm trained/recipe.yaml
 finish

@@ -1,5 +1,5 @@
-/* Random deploy graphs, and an independent reading of model.h that says what they compute: plain loops, one element at a time, every integer
- * in 64 bits, libm's rintf. Shared by the packing tests. */
+/* Random deploy graphs, and an independent reading of model.h that says what they compute: plain loops, one element at a time,
+ * every integer in 64 bits, libm's rintf. Shared by the packing tests. */
 #ifndef LB_TEST_GRAPHS_H
 #define LB_TEST_GRAPHS_H
 
@@ -27,8 +27,8 @@ typedef struct test_weights {
 } test_weights;
 
 static const test_weights weight_formats[] = {
-    {"sign", 1, 2, -1},   {"unsigned1", 1, 1, 0}, {"ternary", 2, 1, -1},   {"dorefa2", 2, 2, -3}, {"lsq2", 2, 1, -2},
-    {"dorefa3", 3, 2, -7}, {"lsq4", 4, 1, -8},     {"lsq5", 5, 1, -16},     {"lsq6", 6, 1, -32},   {"lsq7", 7, 1, -64},
+    {"sign", 1, 2, -1},    {"unsigned1", 1, 1, 0},  {"ternary", 2, 1, -1},      {"dorefa2", 2, 2, -3}, {"lsq2", 2, 1, -2},
+    {"dorefa3", 3, 2, -7}, {"lsq4", 4, 1, -8},      {"lsq5", 5, 1, -16},        {"lsq6", 6, 1, -32},   {"lsq7", 7, 1, -64},
     {"lsq8", 8, 1, -128},  {"dorefa8", 8, 2, -255}, {"coarse8", 8, -100, 9000}, {"float", 32, 0, 0},
 };
 
@@ -155,7 +155,9 @@ static inline void test_random_epilogue(test_graph *t, lbrt_layer *l, lbrt_tenso
         for (size_t i = 0; i < c; i++) {
             flip[i] = (uint8_t)(flips && test_in(t, 0, 1));
             for (int k = 0; k < n; k++)
-                v[i * (size_t)n + (size_t)k] = test_in(t, 0, 30) == 0 ? INT32_MAX : test_in(t, 0, 30) == 0 ? INT32_MIN : test_in(t, -range, range);
+                v[i * (size_t)n + (size_t)k] = test_in(t, 0, 30) == 0   ? INT32_MAX
+                                               : test_in(t, 0, 30) == 0 ? INT32_MIN
+                                                                        : test_in(t, -range, range);
             for (int a = 0; a < n; a++) /* order them */
                 for (int b = 0; b + 1 < n; b++) {
                     int32_t *x = &v[i * (size_t)n + (size_t)b];
@@ -224,7 +226,10 @@ static inline void test_random_layer(test_graph *t, const test_weights *format, 
         lbrt_layer *l = &t->layers[index];
         lbrt_tensor *dst = &t->tensors[index + 1];
         const int nblocks = t->nblocks;
-        *l = (lbrt_layer){.op = test_in(t, 0, 5), .src = test_in(t, 0, 4) && index > 0 ? index : test_in(t, 0, index), .dst = index + 1, .groups = 1};
+        *l = (lbrt_layer){.op = test_in(t, 0, 5),
+                          .src = test_in(t, 0, 4) && index > 0 ? index : test_in(t, 0, index),
+                          .dst = index + 1,
+                          .groups = 1};
         if (l->op == LBRT_OP_INPUT || l->op > LBRT_OP_SUMPOOL || classes > 0)
             l->op = LBRT_OP_CONV;
         static const char *const names[] = {"a", "block.1.conv2", "", NULL};
@@ -246,7 +251,8 @@ static inline void test_random_layer(test_graph *t, const test_weights *format, 
                 l->pt += 3; /* rows that see only padding */
         }
         l->flat = classes > 0;
-        *dst = (lbrt_tensor){test_out(src->h, l->pt, l->pb, l->kh, l->sh), test_out(src->w, l->pl, l->pr, l->kw, l->sw), src->c, src->type, 0, 0};
+        *dst = (lbrt_tensor){
+            test_out(src->h, l->pt, l->pb, l->kh, l->sh), test_out(src->w, l->pl, l->pr, l->kw, l->sw), src->c, src->type, 0, 0};
         if (dst->h < 1 || dst->w < 1)
             continue;
         if (l->op == LBRT_OP_CONV) {
@@ -338,7 +344,8 @@ static inline int64_t plain_weight(const lbrt_weights *w, size_t k, size_t o, si
     return w->mul * stored + w->add;
 }
 
-static inline test_value plain_epilogue(const lbrt_layer *l, test_value v, int c, const test_value *res, const lbrt_tensor *res_tensor) {
+static inline test_value plain_epilogue(const lbrt_layer *l, test_value v, int c, const test_value *res,
+                                        const lbrt_tensor *res_tensor) {
     const lbrt_epilogue *e = &l->epilogue;
     if (l->is_float) {
         if (e->flags & LBRT_AFFINE) {
@@ -423,7 +430,8 @@ static inline test_value plain_element(const lbrt_graph *g, int index, test_valu
                     const test_value s = pixel[group * icg + i];
                     const size_t n = (size_t)((ky * l->kw + kx) * icg + i);
                     if (l->is_float) {
-                        const float w = l->weights.bits == 32 ? l->weights.f32[(size_t)c * k + n] : (float)plain_weight(&l->weights, k, (size_t)c, n);
+                        const float w = l->weights.bits == 32 ? l->weights.f32[(size_t)c * k + n]
+                                                              : (float)plain_weight(&l->weights, k, (size_t)c, n);
                         const float a = st->type == LBRT_F32 ? s.f : (float)s.i * l->src_step, product = a * w;
                         v.f = v.f + product;
                     } else {

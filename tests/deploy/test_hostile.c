@@ -1,6 +1,6 @@
-/* The loader and hostile files: truncated at every length, every byte altered (with a right checksum too, so that fields and not the checksum have to
- * stop it), random mutations. Each gives an error or a model that runs; the sanitizers watch. Files and memory are exactly as large
- * as stated. */
+/* The loader and hostile files: truncated at every length, every byte altered (with a right checksum too, so that fields and not
+ * the checksum have to stop it), random mutations. Each gives an error or a model that runs; the sanitizers watch. Files and memory
+ * are exactly as large as stated. */
 #include "graphs.h"
 
 #define LIMIT ((size_t)1 << 22) /* a mutated model may ask for much: only small ones are run */
@@ -124,7 +124,7 @@ static void every_byte_altered(void **state) {
         unsigned char *bytes;
         size_t size;
         packed(ctx, seed, 1 + (int)(seed % 4), &bytes, &size);
-        for (size_t i = 0; i < size; i += size > 1500 && i > 400 ? 7 : 1)
+        for (size_t i = 0; i<size; i += size> 1500 && i > 400 ? 7 : 1)
             for (size_t f = 0; f < sizeof flips; f++) {
                 bytes[i] ^= flips[f];
                 const lbrt_status status = try_file(bytes, size);
@@ -236,8 +236,10 @@ static void wrong_arguments(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(truncated_everywhere), cmocka_unit_test(every_byte_altered),
-        cmocka_unit_test(random_mutations),     cmocka_unit_test(wrong_arguments),
+        cmocka_unit_test(truncated_everywhere),
+        cmocka_unit_test(every_byte_altered),
+        cmocka_unit_test(random_mutations),
+        cmocka_unit_test(wrong_arguments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

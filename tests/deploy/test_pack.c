@@ -1,4 +1,5 @@
-/* Packed, loaded, run: random graphs give what model.h says, bit for bit; files and memory at any alignment; sizes and limits respected. */
+/* Packed, loaded, run: random graphs give what model.h says, bit for bit; files and memory at any alignment; sizes and limits
+ * respected. */
 #include "graphs.h"
 
 #define IMAGES 3
@@ -22,7 +23,8 @@ static opened open_copy(const unsigned char *bytes, size_t size, size_t file_shi
     o.memory = malloc(o.info.model_size + memory_shift);
     assert_non_null(o.memory);
     memset(o.memory, 0xa5, o.info.model_size + memory_shift);
-    assert_int_equal(lbrt_open(o.file + file_shift, size, (char *)o.memory + memory_shift, o.info.model_size - 1, &o.model), LBRT_ERR_MEMORY);
+    assert_int_equal(lbrt_open(o.file + file_shift, size, (char *)o.memory + memory_shift, o.info.model_size - 1, &o.model),
+                     LBRT_ERR_MEMORY);
     assert_int_equal(lbrt_open(o.file + file_shift, size, (char *)o.memory + memory_shift, o.info.model_size, &o.model), LBRT_OK);
     return o;
 }
@@ -96,7 +98,8 @@ static void random_graphs(void **state) {
     lb_ctx_destroy(ctx);
 }
 
-/* An epilogue of affine, clamp and code becomes thresholds by asking it about every accumulator value: the same scores must come out. */
+/* An epilogue of affine, clamp and code becomes thresholds by asking it about every accumulator value: the same scores must come
+ * out. */
 static void thresholds_equal_affine_and_code(void **state) {
     (void)state;
     lb_ctx *ctx = test_ctx();
@@ -215,7 +218,17 @@ static void overhead_is_small(void **state) {
             t.tensors[0] = (lbrt_tensor){8, 8, c, LBRT_U8, 0, 255};
             t.tensors[1] = (lbrt_tensor){8, 8, c, LBRT_U8, 0, 3};
             lbrt_layer *l = &t.layers[0];
-            *l = (lbrt_layer){.op = LBRT_OP_CONV, .dst = 1, .kh = 3, .kw = 3, .sh = 1, .sw = 1, .pt = 1, .pl = 1, .pb = 1, .pr = 1, .groups = 1,
+            *l = (lbrt_layer){.op = LBRT_OP_CONV,
+                              .dst = 1,
+                              .kh = 3,
+                              .kw = 3,
+                              .sh = 1,
+                              .sw = 1,
+                              .pt = 1,
+                              .pl = 1,
+                              .pb = 1,
+                              .pr = 1,
+                              .groups = 1,
                               .name = "layer1.0.conv1"};
             test_random_weights(&t, l, &t.tensors[0], c, &weight_formats[3]);
             lbrt_epilogue *e = &l->epilogue;
@@ -317,8 +330,9 @@ static void out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(random_graphs),     cmocka_unit_test(thresholds_equal_affine_and_code), cmocka_unit_test(what_the_file_says),
-        cmocka_unit_test(overhead_is_small), cmocka_unit_test(refused_graphs),                   cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(random_graphs),      cmocka_unit_test(thresholds_equal_affine_and_code),
+        cmocka_unit_test(what_the_file_says), cmocka_unit_test(overhead_is_small),
+        cmocka_unit_test(refused_graphs),     cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

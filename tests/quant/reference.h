@@ -1,5 +1,5 @@
-/* Plain double-precision references of every quantizer, one row each, and loops over all that can be asked of the tables. A quantizer
- * without a row here fails every test that loops. */
+/* Plain double-precision references of every quantizer, one row each, and loops over all that can be asked of the tables. A
+ * quantizer without a row here fails every test that loops. */
 #ifndef LB_TEST_QUANT_REFERENCE_H
 #define LB_TEST_QUANT_REFERENCE_H
 
@@ -17,7 +17,7 @@ enum { OC = 5, FAN = 37, COUNT = OC * FAN };
 typedef struct ref_group {
     const lb_quant_spec *spec;
     double step;
-    double delta;     /* twn: threshold; dorefa: max |tanh| */
+    double delta; /* twn: threshold; dorefa: max |tanh| */
     int64_t size;
     int lo, hi;
 } ref_group;
@@ -129,10 +129,10 @@ static const ref_row ref_rows[] = {
     {"bwn", ref_bwn_group, ref_sign_code, NULL, true, true, true},
     {"xnor", ref_bwn_group, ref_sign_code, ref_xnor_own, true, true, true},
     {"twn", ref_twn_group, ref_twn_code, NULL, true, true, true},
-    {"dorefa", ref_dorefa_group, ref_dorefa_code, NULL, false, true, false},  /* tanh: neither idempotent nor equivariant */
+    {"dorefa", ref_dorefa_group, ref_dorefa_code, NULL, false, true, false}, /* tanh: neither idempotent nor equivariant */
     {"pact", ref_dorefa_group, ref_dorefa_code, NULL, false, true, false},
     {"uniform", ref_uniform_group, ref_even_code, NULL, true, true, true},
-    {"lsq", ref_lsq_group, ref_even_code, ref_lsq_own, true, false, true},    /* lo = -hi - 1: not odd */
+    {"lsq", ref_lsq_group, ref_even_code, ref_lsq_own, true, false, true}, /* lo = -hi - 1: not odd */
 };
 
 static inline const ref_row *ref_find(const lb_quantizer *q) {
@@ -155,7 +155,8 @@ static inline int64_t ref_group_size(const lb_quant *q, int oc, int64_t fan) {
 }
 
 /* The group of filter o, its step and all. `step`: what the library found, taken over where the rule is a search. */
-static inline ref_group ref_group_of(const lb_quant *q, const float *param, const float *u, int oc, int64_t fan, int o, const float *step) {
+static inline ref_group ref_group_of(const lb_quant *q, const float *param, const float *u, int oc, int64_t fan, int o,
+                                     const float *step) {
     const bool per_filter = q->spec.granularity == LB_PER_FILTER;
     ref_group g = {.spec = &q->spec, .size = ref_group_size(q, oc, fan), .lo = q->grid.lo, .hi = q->grid.hi};
     ref_find(q->spec.quantizer)
@@ -168,7 +169,8 @@ static inline ref_group ref_group_of(const lb_quant *q, const float *param, cons
 /* What E is the derivative of, at u. */
 static inline double ref_through(const ref_group *g, double u) {
     const lb_quant_spec *s = g->spec;
-    const bool learned = !strcmp(s->quantizer->name, "lsq"), even = learned || (!strcmp(s->quantizer->name, "uniform") && s->bits > 1);
+    const bool learned = !strcmp(s->quantizer->name, "lsq"),
+               even = learned || (!strcmp(s->quantizer->name, "uniform") && s->bits > 1);
     switch (s->estimator) {
     case LB_EST_STE: return is_dorefa(s) ? tanh(u) / g->delta : u;
     case LB_EST_CLIPPED: return even ? ref_clip(u, g->step * g->lo, g->step * g->hi) : ref_clip(u, -1, 1);
@@ -188,7 +190,8 @@ static inline double ref_surrogate(lb_surrogate s, double u) {
 
 /* ---- Loops --------------------------------------------------------------------------------------------------------- */
 
-/* Calls check for every quantizer x bits x granularity x scale rule x estimator of `target` that resolves; returns how many that was. */
+/* Calls check for every quantizer x bits x granularity x scale rule x estimator of `target` that resolves; returns how many that
+ * was. */
 static inline int for_each_case(lb_ctx *ctx, lb_target target, void (*check)(lb_ctx *ctx, lb_quant *q)) {
     size_t count;
     int cases = 0;

@@ -1,5 +1,5 @@
-/* Activations: every quantizer's elementwise form against its formula in double, the gradient against differences of what it stands for,
- * learned parameters, mixers, extreme inputs. */
+/* Activations: every quantizer's elementwise form against its formula in double, the gradient against differences of what it stands
+ * for, learned parameters, mixers, extreme inputs. */
 #include "quant/reference.h"
 #include "quant/rint.h"
 
@@ -10,7 +10,7 @@ static int compared, skipped;
 /* One row for each quantizer of activations: its value and what its usual estimator is the derivative of. */
 typedef struct act_row {
     const char *name;
-    double (*value)(const lb_quant *q, double s, double z, double *margin);  /* z~ */
+    double (*value)(const lb_quant *q, double s, double z, double *margin); /* z~ */
     double (*smooth)(const lb_quant *q, double s, double z);
     int learn;
 } act_row;
@@ -113,8 +113,10 @@ static void check(lb_ctx *ctx, lb_quant *q) {
                 if (m == 1)
                     assert_true(got == nearbyint(got) && got >= q->grid.lo && got <= q->grid.hi);
 
-                const double up = (1 - m) * (ref_surrogate(sur, x + h) - ref_surrogate(sur, x)) + m * (smooth(q, row, s, x + h) - smooth(q, row, s, x));
-                const double down = (1 - m) * (ref_surrogate(sur, x) - ref_surrogate(sur, x - h)) + m * (smooth(q, row, s, x) - smooth(q, row, s, x - h));
+                const double up = (1 - m) * (ref_surrogate(sur, x + h) - ref_surrogate(sur, x)) +
+                                  m * (smooth(q, row, s, x + h) - smooth(q, row, s, x));
+                const double down = (1 - m) * (ref_surrogate(sur, x) - ref_surrogate(sur, x - h)) +
+                                    m * (smooth(q, row, s, x) - smooth(q, row, s, x - h));
                 const double back = (double)lb_act_backward_ref(&f, z[i], (float)diff, &diff_param);
                 if (fabs(up - down) < 1e-3 * h && fabs(back - diff * (up + down) / (2 * h)) > 1e-6)
                     fail_msg("%s %d bits, %s, m %g: gradient %g at %g, should be %g", row->name, q->spec.bits,
@@ -179,7 +181,8 @@ static void extreme_inputs(void **state) {
 
 /* First values from a batch, and from batches of nothing or nonsense. */
 static void initial(void **state) {
-    static const float odd[][4] = {{0, 0, 0, 0}, {-1, -2, -3, -4}, {NAN, NAN, NAN, NAN}, {INFINITY, 1, -INFINITY, NAN}, {3e38f, 3e38f, 3e38f, 0}};
+    static const float odd[][4] = {
+        {0, 0, 0, 0}, {-1, -2, -3, -4}, {NAN, NAN, NAN, NAN}, {INFINITY, 1, -INFINITY, NAN}, {3e38f, 3e38f, 3e38f, 0}};
     lb_ctx *ctx = test_ctx();
     (void)state;
     fill_normal(z, N, 41, 1.5f);

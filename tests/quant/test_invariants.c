@@ -155,8 +155,8 @@ static void check_extreme(lb_ctx *ctx, lb_quant *q) {
             lb_quant_weights_backward(q, p, u, oc, fan, 0, 0, step, diff, diff_u, diff_param, work);
             for (int64_t i = 0; now->finite && i < oc * fan; i++)
                 if (!(fabsf(diff_u[i]) <= FLT_MAX))
-                    fail_msg("%s, %d bits, %s: gradient %g at %g", q->spec.quantizer->name, q->spec.bits, now->name, (double)diff_u[i],
-                             (double)u[i]);
+                    fail_msg("%s, %d bits, %s: gradient %g at %g", q->spec.quantizer->name, q->spec.bits, now->name,
+                             (double)diff_u[i], (double)u[i]);
             for (int o = 0; o < oc; o++)
                 assert_true(fabsf(diff_param[o]) <= FLT_MAX);
         }
@@ -185,7 +185,46 @@ static void bad_params(void **state) {
         assert_ok(ctx, lb_quant_resolve(ctx, "layer", &q.spec, &q.grid));
         lb_quant_weights_forward(&q, &bad[b], u, OC, FAN, 0, 0, true, step, code, work);
         assert_on_grid(&q, OC, FAN, code, step);
+        assert_true(step[0] >= 1e-8f); /* the floor */
     }
+    lb_ctx_destroy(ctx);
+}
+
+/* A weight that is no number counts as 0: the step and everybody else's codes are what they were. */
+static void check_stray(lb_ctx *ctx, lb_quant *q) {
+    static const float strays[] = {NAN, INFINITY, -INFINITY};
+    (void)ctx;
+    if (lb_quant_nparams(&q->spec))
+        return;
+    memcpy(v, u, sizeof v);
+    v[40] = 0.f;
+    lb_quant_weights_forward(q, NULL, v, OC, FAN, 0, 0, false, step, code, work);
+    for (size_t s = 0; s < LB_COUNT(strays); s++) {
+        v[40] = strays[s];
+        lb_quant_weights_forward(q, NULL, v, OC, FAN, 0, 0, false, step2, code2, work);
+        code2[40] = code[40];
+        assert_memory_equal(code, code2, sizeof code);
+        assert_memory_equal(step, step2, sizeof step);
+    }
+}
+
+/* The sign of 0 is +1, of -0 too. */
+static void check_sign_of_zero(lb_ctx *ctx, lb_quant *q) {
+    (void)ctx;
+    if (q->spec.bits > 1)
+        return;
+    memcpy(v, u, sizeof v);
+    v[3] = 0.f, v[4] = -0.f;
+    lb_quant_weights_forward(q, first_params(q, v, OC, FAN, param), v, OC, FAN, 0, 0, false, step, code, work);
+    assert_true(code[3] == 1.f && code[4] == 1.f);
+}
+
+static void special_values(void **state) {
+    lb_ctx *ctx = test_ctx();
+    (void)state;
+    fill_normal(u, COUNT, 32, 1.f);
+    for_each_case(ctx, LB_WEIGHTS, check_stray);
+    for_each_case(ctx, LB_WEIGHTS, check_sign_of_zero);
     lb_ctx_destroy(ctx);
 }
 
@@ -208,6 +247,6 @@ static void ternary_silent_filter(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(invariants), cmocka_unit_test(extreme_inputs), cmocka_unit_test(bad_params),
-                                       cmocka_unit_test(ternary_silent_filter)};
+                                       cmocka_unit_test(special_values), cmocka_unit_test(ternary_silent_filter)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -56,7 +56,8 @@ static void defaults(void **state) {
             assert_true(spec.threshold == 0.7f);
             const lb_quant_spec once = spec; /* resolving what is resolved changes nothing */
             assert_ok(ctx, lb_quant_resolve(ctx, "conv1", &spec, &grid));
-            assert_true(spec.estimator == once.estimator && spec.surrogate == once.surrogate && spec.granularity == once.granularity);
+            assert_true(spec.estimator == once.estimator && spec.surrogate == once.surrogate &&
+                        spec.granularity == once.granularity);
         }
     assert_int_equal(lb_quant_nparams(&(lb_quant_spec){.quantizer = &lb_quantizer_lsq}), 1);
     assert_int_equal(lb_quant_nparams(&(lb_quant_spec){.quantizer = &lb_quantizer_uniform}), 0);

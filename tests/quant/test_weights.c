@@ -46,8 +46,8 @@ static void forward(void **state) {
 
 static bool saw_codes;
 
-static bool filters(const lb_quant_spec *spec, const float *src, const float *s, const float *code, int oc, int64_t fan_in, uint64_t seed,
-                    uint64_t step_index, float *scalar, float *m) {
+static bool filters(const lb_quant_spec *spec, const float *src, const float *s, const float *code, int oc, int64_t fan_in,
+                    uint64_t seed, uint64_t step_index, float *scalar, float *m) {
     (void)spec, (void)src, (void)scalar;
     assert_true(seed == 7 && step_index == 9); /* the same in forward and backward */
     saw_codes = true;
@@ -59,8 +59,8 @@ static bool filters(const lb_quant_spec *spec, const float *src, const float *s,
     return false;
 }
 
-static bool elements(const lb_quant_spec *spec, const float *src, const float *s, const float *code, int oc, int64_t fan_in, uint64_t seed,
-                     uint64_t step_index, float *scalar, float *m) {
+static bool elements(const lb_quant_spec *spec, const float *src, const float *s, const float *code, int oc, int64_t fan_in,
+                     uint64_t seed, uint64_t step_index, float *scalar, float *m) {
     (void)spec, (void)src, (void)s, (void)code, (void)scalar, (void)seed, (void)step_index;
     for (int64_t i = 0; i < oc * fan_in; i++)
         m[i] = i % 3 == 0 ? 0.f : i % 3 == 1 ? 1.f : 0.3f;
@@ -121,7 +121,9 @@ static void mixed_forward(void **state) {
 
 /* ---- Backward ---------------------------------------------------------------------------------------------------- */
 
-static double phi(const ref_group *g, double m, double x) { return (1 - m) * ref_surrogate(g->spec->surrogate, x) + m * ref_through(g, x); }
+static double phi(const ref_group *g, double m, double x) {
+    return (1 - m) * ref_surrogate(g->spec->surrogate, x) + m * ref_through(g, x);
+}
 
 /* Derivative of phi by differences, NaN at a kink. */
 static double slope(const ref_group *g, double m, double x) {
@@ -166,12 +168,13 @@ static void check_backward(lb_ctx *ctx, lb_quant *q) {
                 g.step = (double)step[o];
                 const double m = mix_of(&mixes[k], o, i), d = slope(&g, m, (double)u[i]), want = 0.5 + d * (double)diff[i];
                 if (!isnan(d) && fabs((double)diff_u[i] - want) > 1e-5 * (1 + fabs(d)))
-                    fail_msg("%s %d bits, %s, %s, mixer %s: gradient at %g is %g, should be %g", q->spec.quantizer->name, q->spec.bits,
-                             lb_estimator_name(q->spec.estimator), lb_surrogate_name(s), mixes[k].mixer->name, (double)u[i],
-                             (double)diff_u[i], want);
+                    fail_msg("%s %d bits, %s, %s, mixer %s: gradient at %g is %g, should be %g", q->spec.quantizer->name,
+                             q->spec.bits, lb_estimator_name(q->spec.estimator), lb_surrogate_name(s), mixes[k].mixer->name,
+                             (double)u[i], (double)diff_u[i], want);
                 if (p) {
                     const double h = 1e-6 * g.step;
-                    const double ds = (at_step(&g, (double)u[i], g.step, g.step + h) - at_step(&g, (double)u[i], g.step, g.step - h)) / (2 * h);
+                    const double ds =
+                        (at_step(&g, (double)u[i], g.step, g.step + h) - at_step(&g, (double)u[i], g.step, g.step - h)) / (2 * h);
                     const double scale = 1 / sqrt((double)g.size * g.hi);
                     want_param[per_filter ? o : 0] += scale * m * ds * (double)diff[i];
                     size_param[per_filter ? o : 0] += scale * fabs(ds * (double)diff[i]);
@@ -207,7 +210,8 @@ static void l2_scale(void **state) {
             for (int i = 0; i < N; i++)
                 v[i] = shape == 0 ? v[i] : shape == 1 ? v[i] * v[i] * v[i] : fmodf(v[i], 1.f); /* normal, long tails, short tails */
             lb_quant_weights_forward(&q, NULL, v, 1, N, 0, 0, false, step, code, code);
-            const double best = ref_best_error(v, N, q.grid.lo, q.grid.hi), found = ref_error(v, N, (double)step[0], q.grid.lo, q.grid.hi);
+            const double best = ref_best_error(v, N, q.grid.lo, q.grid.hi),
+                         found = ref_error(v, N, (double)step[0], q.grid.lo, q.grid.hi);
             if (found > 1.04 * best)
                 fail_msg("shape %d, %d bits: error %g, best %g", shape, bits, found, best);
         }

@@ -1,29 +1,30 @@
-/* docs/format.md taken at its word: a file written by hand, byte by byte, opened and run. With a directory as argument the program writes
- * that file and images for the example instead. */
+/* docs/format.md taken at its word: a file written by hand, byte by byte, opened and run. With a directory as argument the program
+ * writes that file and images for the example instead. */
 #include "internal.h"
 #include "support.h"
 
 /* 2 x 2 x 1 image, one linear layer of 1-bit weights, 2 classes. */
 static const unsigned char tiny[] = {
-    'L', 'B', 'M', 0x1a, /* magic */
-    1, 0, 0, 0,          /* version */
-    89, 0, 0, 0,         /* size */
-    0, 0, 0, 0,          /* checksum: filled in below */
-    't', 'i', 'n', 'y', 0, /* name */
-    1, 'd', 'a', 't', 'a', 0, 'n', 'o', 'n', 'e', 0, /* 1 note */
-    2, 1, 'n', 'o', 0, 'y', 'e', 's', 0, /* 2 classes, named */
-    2, 2, 1,             /* image: h, w, c */
-    1,                   /* 1 layer */
-    1, 1, 2, 2, 0xff, 0xff, 0xff, 0xff, 0x0f, 0xfe, 0xff, 0xff, 0xff, 0x0f, /* tensor 1: 1 x 1 x 2, i32, INT32_MIN..INT32_MAX */
-    1, 2 | 4, 0, 'f', 'c', 0, /* convolution, flat and square, source tensor 0, name */
-    1, 1, 0,             /* kernel 1, stride 1, padding 0 */
-    1,                   /* 1 group */
-    1, 4, 1,             /* 1 bit; value = 2 * stored - 1: zigzag of 2 is 4, of -1 is 1 */
-    0x03, 0x0c,          /* + + - -, - - + + */
-    1,                   /* epilogue: affine */
-    2, 3, 2, 0,          /* mul in 2 bytes, add in 3, fraction 2, shift 0 for every channel */
-    0x00, 0x01, 0x00, 0x00, 0x01, /* mul 256, add 65536 */
-    0x00, 0xff, 0x00, 0x00, 0xff, /* mul -256, add -65536 */
+    'L',  'B',   'M',  0x1a, /* magic */
+    1,    0,     0,    0, /* version */
+    89,   0,     0,    0, /* size */
+    0,    0,     0,    0, /* checksum: filled in below */
+    't',  'i',   'n',  'y',  0, /* name */
+    1,    'd',   'a',  't',  'a',  0,    'n',  'o',  'n',  'e',  0, /* 1 note */
+    2,    1,     'n',  'o',  0,    'y',  'e',  's',  0, /* 2 classes, named */
+    2,    2,     1, /* image: h, w, c */
+    1, /* 1 layer */
+    1,    1,     2,    2,    0xff, 0xff, 0xff, 0xff, 0x0f, 0xfe, 0xff,
+    0xff, 0xff,  0x0f, /* tensor 1: 1 x 1 x 2, i32, INT32_MIN..INT32_MAX */
+    1,    2 | 4, 0,    'f',  'c',  0, /* convolution, flat and square, source tensor 0, name */
+    1,    1,     0, /* kernel 1, stride 1, padding 0 */
+    1, /* 1 group */
+    1,    4,     1, /* 1 bit; value = 2 * stored - 1: zigzag of 2 is 4, of -1 is 1 */
+    0x03, 0x0c, /* + + - -, - - + + */
+    1, /* epilogue: affine */
+    2,    3,     2,    0, /* mul in 2 bytes, add in 3, fraction 2, shift 0 for every channel */
+    0x00, 0x01,  0x00, 0x00, 0x01, /* mul 256, add 65536 */
+    0x00, 0xff,  0x00, 0x00, 0xff, /* mul -256, add -65536 */
 };
 
 /* Puts the right checksum in. */
@@ -118,7 +119,9 @@ static int write_files(const char *dir) {
     static const struct {
         const char *name, *text;
         size_t size;
-    } images[] = {{"image.pgm", "P5\n2 2\n255\n\x0a\x14\x03\x04", 15}, {"image.raw", "\x0a\x14\x03\x04", 4}, {"wide.pgm", "P5\n3 2\n255\n123456", 17}};
+    } images[] = {{"image.pgm", "P5\n2 2\n255\n\x0a\x14\x03\x04", 15},
+                  {"image.raw", "\x0a\x14\x03\x04", 4},
+                  {"wide.pgm", "P5\n3 2\n255\n123456", 17}};
     complete(bytes);
     snprintf(path, sizeof path, "%s/tiny.lbm", dir);
     FILE *f = fopen(path, "wb");

@@ -1,5 +1,5 @@
-/* constant: m is a number of the recipe. 1 (the default) is plain quantization-aware training, 0 the float network with its surrogates,
- * anything between a fixed blend (AB's alpha held still). DESIGN section 2. */
+/* constant: m is a number of the recipe. 1 (the default) is plain quantization-aware training, 0 the float network with its
+ * surrogates, anything between a fixed blend (AB's alpha held still). DESIGN section 2. */
 #include "quant/quant.h"
 
 static bool weights(const lb_quant_spec *spec, const float *u, const float *step, const float *code, int oc, int64_t fan_in,

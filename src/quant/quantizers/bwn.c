@@ -3,11 +3,12 @@
  *   forward   code = u >= 0 ? 1 : -1, step = mean |u| over the filter
  *   backward  identity
  *
- * One scale per filter as in the paper; `per: tensor` takes one per layer (as 1-bit DoReFa). The identity gradient is the one of SQ's code
- * and of the BWN baselines (METHODS 1.2, 6); the gradient XNOR-Net's paper derives, scale included, is quantizer xnor. */
+ * One scale per filter as in the paper; `per: tensor` takes one per layer (as 1-bit DoReFa). The identity gradient is the one of
+ * SQ's code and of the BWN baselines (METHODS 1.2, 6); the gradient XNOR-Net's paper derives, scale included, is quantizer xnor. */
 #include "quant/helpers.h"
 
-static void forward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step, float *code) {
+static void forward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step,
+                    float *code) {
     (void)param;
     const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
     for (int g = 0; g < groups.count; g++)

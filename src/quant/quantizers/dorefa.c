@@ -9,7 +9,7 @@
  *     forward   u~ = rint(n clip(u, 0, 1)) / n; backward 1[0 < u < 1]
  *
  * As DoReFa-code computes it. M and E are of the layer; `per: filter` takes them of each filter. Gradients are not quantized.
- * At 8 bits the codes are the odd numbers -255 .. 255: exact in bf16, not in an int8; what is packed is q, with mul 2 and add -n. */
+ * At 8 bits the codes are the odd numbers -255 .. 255: exact in bf16, not in an int8. What is packed is q, mul 2, add -n. */
 #include "quant/helpers.h"
 #include "quant/tanh.h"
 
@@ -27,20 +27,23 @@ static void grid(const lb_quant_spec *spec, lb_grid *g) {
         *g = (lb_grid){.bits = spec->bits, .lo = -n, .hi = n, .mul = 2, .add = -n};
 }
 
-static void forward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step, float *code) {
+static void forward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step,
+                    float *code) {
     if (spec->bits == 1) {
         lb_quantizer_bwn.forward(spec, param, u, oc, fan_in, step, code);
         return;
     }
     const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
-    const float n = (float)((1 << spec->bits) - 1);
+    const float n = (float)((1 << spec->bits) - 1), half = 0.5f * n;
     for (int g = 0; g < groups.count; g++) {
         const float *src = u + g * groups.size;
         float *dst = code + g * groups.size;
-        const float half_inv = 0.5f / max_tanh(src, groups.size);
+        const float scale = half / max_tanh(src, groups.size);
         for (int64_t i = 0; i < groups.size; i++) {
-            const float c = 2.f * lb_rint((lb_tanh(src[i]) * half_inv + 0.5f) * n) - n;
-            dst[i] = c >= -n ? c : -n; /* NaN */
+            float v = lb_tanh(src[i]) * scale;
+            v = v > -half ? v : -half; /* NaN, and an infinity that max |t| left out */
+            v = v < half ? v : half;
+            dst[i] = 2.f * lb_rint(v + half) - n;
         }
         lb_step_fill(&groups, g, 1.f / n, step);
     }

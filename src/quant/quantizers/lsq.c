@@ -5,25 +5,18 @@
  *             d u~/d step = lo below, hi above, code - u / step inside; summed, times g = 1 / sqrt(N max(hi, 1))
  *   init      step = 2 mean |u| / sqrt(max(hi, 1)): weights, or the first batch
  *
- * N is the weights that share the step, or the features of one image; not the batch (METHODS 6: third-party code counts the batch too).
- * 1 bit signed, where the formulas degenerate: code = sign(u), d u~/d step = code, d u~/du = 1[|u| < step] (METHODS 6, advice; the gradient
- * to u keeps LSQ's rule that it ends at the outermost level). Unsigned activations have negative inputs ReLUed away, so the
- * mean |u| of init is of max(u, 0). step is floored at 1e-8. */
+ * N is the weights that share the step, or the features of one image; not the batch (METHODS 6: third-party code counts the batch
+ * too). 1 bit signed, where the formulas degenerate: code = sign(u), d u~/d step = code, d u~/du = 1[|u| < step] (METHODS 6,
+ * advice; the gradient to u keeps LSQ's rule that it ends at the outermost level). Unsigned activations have negative inputs ReLUed
+ * away, so the mean |u| of init is of max(u, 0). step is floored at 1e-8. */
 #include "quant/helpers.h"
-
-static void grid(const lb_quant_spec *spec, lb_grid *g) {
-    if (spec->target == LB_ACTIVATIONS && !spec->is_signed)
-        lb_grid_unsigned(spec->bits, g);
-    else
-        lb_grid_signed(spec->bits, g);
-}
 
 static float gradient_scale(int64_t elements, float hi) { return (float)(1.0 / sqrt((double)LB_MAX(elements, 1) * (double)hi)); }
 
 static void init(const lb_quant_spec *spec, const float *u, int oc, int64_t fan_in, float *param) {
     const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
     lb_grid range;
-    grid(spec, &range);
+    lb_grid_of_even(spec, &range);
     for (int g = 0; g < groups.count; g++) {
         const float *src = u + g * groups.size;
         double mean = lb_mean_abs(src, groups.size);
@@ -37,10 +30,11 @@ static void init(const lb_quant_spec *spec, const float *u, int oc, int64_t fan_
     }
 }
 
-static void forward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step, float *code) {
+static void forward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step,
+                    float *code) {
     const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
     lb_grid range;
-    grid(spec, &range);
+    lb_grid_of_even(spec, &range);
     for (int g = 0; g < groups.count; g++) {
         const float value = lb_learned_bound(param[g]);
         lb_step_fill(&groups, g, value, step);
@@ -78,7 +72,7 @@ static void backward(const lb_quant_spec *spec, const float *param, const float 
     (void)param, (void)code;
     const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
     lb_grid range;
-    grid(spec, &range);
+    lb_grid_of_even(spec, &range);
     const float lo = (float)range.lo, hi = (float)range.hi;
     for (int g = 0; g < groups.count; g++) {
         const float *src = u + g * groups.size, *d = diff + g * groups.size, s = step[g * groups.filters];
@@ -90,13 +84,14 @@ static void backward(const lb_quant_spec *spec, const float *param, const float 
                 diff_u[g * groups.size + i] += ((v > lo) & (v < hi)) ? di : 0.f;
             }
         if (diff_param)
-            diff_param[g] += (float)(step_gradient(src, groups.size, s, range.mul == 2, lo, hi, d) * (double)gradient_scale(groups.size, hi));
+            diff_param[g] +=
+                (float)(step_gradient(src, groups.size, s, range.mul == 2, lo, hi, d) * (double)gradient_scale(groups.size, hi));
     }
 }
 
 static void form(const lb_quant_spec *spec, const float *param, lb_act_form *f) {
     lb_grid range;
-    grid(spec, &range);
+    lb_grid_of_even(spec, &range);
     f->step = lb_learned_bound(param[0]);
     f->lo = (float)range.lo, f->hi = (float)range.hi;
     f->sign = range.mul == 2;
@@ -120,7 +115,7 @@ const lb_quantizer lb_quantizer_lsq = {
     .estimator_activations = LB_EST_OWN,
     .surrogate_weights = LB_SUR_IDENTITY,
     .surrogate_activations = LB_SUR_DEFAULT,
-    .grid = grid,
+    .grid = lb_grid_of_even,
     .init = init,
     .forward = forward,
     .backward = backward,

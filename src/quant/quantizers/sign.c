@@ -1,14 +1,15 @@
-/* sign: BinaryConnect's weights (Courbariaux et al. 2015, arXiv 1511.00363, eq. 1) and BNN's activations (arXiv 1602.02830, eq. 1 and 4).
+/* sign: BinaryConnect's weights (Courbariaux et al. 2015, arXiv 1511.00363, eq. 1), BNN's activations (arXiv 1602.02830, eq. 1, 4).
  *
  *   forward   code = u >= 0 ? 1 : -1, step = 1
- *   backward  weights: identity (both papers apply dL/du~ to u, and clip u to [-1, 1] after the update: train.optimizer.clip_weights);
- *             activations: 1[|u| < 1], the derivative of hard tanh
+ *   backward  weights: identity (both papers apply dL/du~ to u, and clip u to [-1, 1] after the update:
+ *             train.optimizer.clip_weights); activations: 1[|u| < 1], the derivative of hard tanh
  *
- * As the authors' code does it (METHODS 6). Only the deterministic form; the papers' stochastic one is left out. BNN writes 1[|u| <= 1] for
- * activations, forms take open intervals: a difference at two points only. */
+ * As the authors' code does it (METHODS 6). Only the deterministic form; the papers' stochastic one is left out. BNN writes
+ * 1[|u| <= 1] for activations, forms take open intervals: a difference at two points only. */
 #include "quant/helpers.h"
 
-static void forward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step, float *code) {
+static void forward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step,
+                    float *code) {
     (void)spec, (void)param;
     for (int o = 0; o < oc; o++)
         step[o] = 1.f;

@@ -4,9 +4,9 @@
  *             step = mean |u| over the elements with |u| > Delta, per layer
  *   backward  identity
  *
- * threshold: 0.7 (first version of the paper and the authors' code; later versions print 0.75: quant.weights.threshold). `per: filter` takes
- * the step, not Delta, per filter, as SQ's code does; that code's Delta is of the mean-centred weights, ours is the paper's (METHODS 1.2, 6).
- * A filter with no element above Delta has codes 0 and the smallest step; SQ's code gives it step 0. */
+ * threshold: 0.7 (first version of the paper and the authors' code; later versions print 0.75: quant.weights.threshold).
+ * `per: filter` takes the step, not Delta, per filter, as SQ's code does; that code's Delta is of the mean-centred weights, ours is
+ * the paper's (METHODS 1.2, 6). A filter with nothing above Delta has codes 0 and the smallest step; in SQ's code, step 0. */
 #include "quant/helpers.h"
 
 static void grid(const lb_quant_spec *spec, lb_grid *g) {
@@ -32,7 +32,8 @@ static double mean_kept(const float *u, const float *code, int64_t count) {
     return lb_fold(kept) > 0.0 ? lb_fold(sum) / lb_fold(kept) : 0.0;
 }
 
-static void forward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step, float *code) {
+static void forward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step,
+                    float *code) {
     (void)param;
     const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
     const float delta = (float)LB_MIN((double)spec->threshold * lb_mean_abs(u, oc * fan_in), (double)FLT_MAX);

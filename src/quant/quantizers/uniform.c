@@ -1,29 +1,22 @@
-/* uniform: evenly spaced levels whose step follows the data (Jacob et al. 2018, arXiv 1712.05877, for the range rule; PPQ in AB, Liu & Mattina
- * 2019, arXiv 1903.01061, for least squares; METHODS 2, read from memory there).
+/* uniform: evenly spaced levels whose step follows the data (Jacob et al. 2018, arXiv 1712.05877, for the range rule; PPQ in AB,
+ * Liu & Mattina 2019, arXiv 1903.01061, for least squares; METHODS 2, read from memory there).
  *
  *   weights       code = clip(rint(u / step), lo, hi), lo = -2^(b-1), hi = 2^(b-1) - 1
  *     minmax      step = max |u| / hi, so that codes are -hi .. hi: symmetric, lo unused
  *     l2          the step of least squared error over lo .. hi
  *     1 bit       code = u >= 0 ? 1 : -1, step = mean |u|, which is least squares; both rules
- *   activations   the same with lo .. hi signed (two's complement, or {-1, +1}) or unsigned (0 .. 2^b - 1); the step is set by the rule from
- *                 the first batch and stays (parameter "step", never trained)
+ *   activations   the same with lo .. hi signed (two's complement, or {-1, +1}) or unsigned (0 .. 2^b - 1); the step is set by the
+ *                 rule from the first batch and stays (parameter "step", never trained)
  *   backward      STE where step * lo <= u <= step * hi (1-bit weights: |u| <= 1), the step held constant
  *
- * l2 alternates the codes given the step with the least-squares step given the codes, step = sum u c / sum c^2. Alternation only finds a
- * local optimum, so it starts from the best of a few: fractions of the range judged on a sample, then its neighbourhood on all. PPQ refines one step over
- * training; here the step is a function of u alone, so evaluation and resuming need no state. */
+ * l2 alternates the codes given the step with the least-squares step given the codes, step = sum u c / sum c^2. Alternation only
+ * finds a local optimum, so it starts from the best of a few: fractions of the range judged on a sample, then its neighbourhood on
+ * all. PPQ refines one step over training; here the step is a function of u alone, so evaluation and resuming need no state. */
 #include "quant/helpers.h"
 
 enum { SAMPLE = 1024, STARTS = 14, ROUNDS = 2 };
 
-static void grid(const lb_quant_spec *spec, lb_grid *g) {
-    if (spec->target == LB_ACTIVATIONS && !spec->is_signed)
-        lb_grid_unsigned(spec->bits, g);
-    else
-        lb_grid_signed(spec->bits, g);
-}
-
-/* sum u c and sum c^2 over every stride-th element. The squared error at the least-squares step is sum u^2 - (sum u c)^2 / sum c^2. */
+/* sum u c and sum c^2 over every stride-th element. The least-squares step's error is sum u^2 - (sum u c)^2 / sum c^2. */
 static void correlate(const float *u, int64_t count, int64_t stride, float step, float lo, float hi, double *uc, double *cc) {
     const float inv = 1.f / step;
     float cross[LB_BLOCK], square[LB_BLOCK];
@@ -86,7 +79,7 @@ float lb_step_l2(const float *u, int64_t count, float lo, float hi) {
 
 static float rule_step(const lb_quant_spec *spec, const float *u, int64_t count) {
     lb_grid g;
-    grid(spec, &g);
+    lb_grid_of_even(spec, &g);
     if (g.mul == 2)
         return lb_step_bound(lb_mean_abs(u, count));
     if (spec->scale == LB_SCALE_L2)
@@ -100,11 +93,12 @@ static void init(const lb_quant_spec *spec, const float *u, int oc, int64_t fan_
         param[g] = rule_step(spec, u + g * groups.size, groups.size);
 }
 
-static void forward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step, float *code) {
+static void forward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step,
+                    float *code) {
     (void)param;
     const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
     lb_grid range;
-    grid(spec, &range);
+    lb_grid_of_even(spec, &range);
     for (int g = 0; g < groups.count; g++) {
         const float *src = u + g * groups.size, value = rule_step(spec, src, groups.size);
         lb_step_fill(&groups, g, value, step);
@@ -119,7 +113,7 @@ static void backward(const lb_quant_spec *spec, const float *param, const float 
                      const float *code, const float *diff, float *diff_u, float *diff_param) {
     (void)param, (void)code, (void)diff_param;
     lb_grid range;
-    grid(spec, &range);
+    lb_grid_of_even(spec, &range);
     if (spec->estimator != LB_EST_CLIPPED) {
         lb_backward_ste(oc * fan_in, diff, diff_u);
         return;
@@ -134,7 +128,7 @@ static void backward(const lb_quant_spec *spec, const float *param, const float 
 
 static void form(const lb_quant_spec *spec, const float *param, lb_act_form *f) {
     lb_grid range;
-    grid(spec, &range);
+    lb_grid_of_even(spec, &range);
     f->step = lb_step_bound((double)param[0]);
     f->lo = (float)range.lo, f->hi = (float)range.hi;
     f->sign = range.mul == 2;
@@ -156,7 +150,7 @@ const lb_quantizer lb_quantizer_uniform = {
     .estimator_activations = LB_EST_CLIPPED,
     .surrogate_weights = LB_SUR_IDENTITY,
     .surrogate_activations = LB_SUR_DEFAULT,
-    .grid = grid,
+    .grid = lb_grid_of_even,
     .init = init,
     .forward = forward,
     .backward = backward,

@@ -5,13 +5,15 @@
  *             activations: 1[|u| < 1]
  *
  * Readings taken (METHODS 6):
- *  - own is the formula the paper prints. The product rule worked out gives another first term, (1 / n) sign(u_i) sum_j dL/du~_j sign(u_j);
- *    the authors' code takes the printed one, times (1 - 1 / ic), times n for SGD or 1e9 for Adam. Estimator `ste` is the plain alternative.
+ *  - own is the formula the paper prints. The product rule worked out gives another first term,
+ *    (1 / n) sign(u_i) sum_j dL/du~_j sign(u_j); the authors' code takes the printed one, times (1 - 1 / ic), times n for SGD or
+ *    1e9 for Adam. Estimator `ste` is the plain alternative.
  *  - The code also subtracts the mean over input channels and clamps to [-1, 1] before binarizing. Not done: `clip_weights` clamps.
  *  - The input scale K of the paper is not in the authors' code and not here: batch norm before the sign does its work. */
 #include "quant/helpers.h"
 
-static void forward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step, float *code) {
+static void forward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step,
+                    float *code) {
     lb_quantizer_bwn.forward(spec, param, u, oc, fan_in, step, code);
 }
 

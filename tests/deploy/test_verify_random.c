@@ -1,0 +1,193 @@
+/* Every family of the zoo x quantization methods x edges, with random parameters: the evaluator's scores are the packed runtime's, bit for
+ * bit, and both are near those of real arithmetic (netref.h). */
+#include "deploy/lower.h"
+#include "deploy/pack.h"
+#include "netref.h"
+#include "train/evaluate.h"
+
+enum { MB = 5, CLASSES = 7 };
+
+typedef struct scheme {
+    const char *name, *weights, *activations;
+    int weight_bits, activation_bits;
+} scheme;
+
+static const scheme schemes[] = {
+    {"dorefa 2/2", "dorefa", "dorefa", 2, 2},  {"dorefa 8/8", "dorefa", "dorefa", 8, 8}, {"lsq 3/3", "lsq", "lsq", 3, 3},
+    {"lsq 1/1", "lsq", "lsq", 1, 1},           {"sign 1/1", "sign", "sign", 1, 1},       {"xnor 1/1", "xnor", "sign", 1, 1},
+    {"bwn 1/2", "bwn", "dorefa", 1, 2},        {"twn 2/2", "twn", "dorefa", 2, 2},       {"uniform 8/8", "uniform", "uniform", 8, 8},
+    {"uniform 5/6", "uniform", "uniform", 5, 6}, {"dorefa/pact 4/4", "dorefa", "pact", 4, 4}, {"weights lsq 2", "lsq", "none", 2, 32},
+    {"weights twn", "twn", "none", 2, 32},     {"activations lsq 2", "none", "lsq", 32, 2}, {"float", "none", "none", 32, 32},
+};
+static const int edges[] = {0, 8, LB_EDGE_SAME};
+
+typedef struct family {
+    const char *name, *variant;
+    lb_shortcut_kind shortcut;
+    float width;
+    int h, w, c;
+} family;
+
+static const family families[] = {
+    {"lenet5", "plain", LB_SHORTCUT_CONV, 0.2f, 28, 28, 1},        {"lenet5", "plain", LB_SHORTCUT_CONV, 0.12f, 23, 19, 3},
+    {"vgg9", "plain", LB_SHORTCUT_CONV, 0.05f, 17, 19, 3},         {"vgg7", "plain", LB_SHORTCUT_CONV, 0.03f, 17, 9, 3},
+    {"vgg-small", "plain", LB_SHORTCUT_CONV, 0.04f, 9, 13, 1},     {"binarynet", "plain", LB_SHORTCUT_CONV, 0.03f, 13, 11, 3},
+    {"resnet20", "plain", LB_SHORTCUT_CONV, 0.4f, 9, 11, 3},       {"resnet20", "plain", LB_SHORTCUT_PAD, 0.3f, 11, 9, 1},
+    {"resnet20", "sq", LB_SHORTCUT_CONV, 0.3f, 12, 8, 3},          {"preresnet20", "plain", LB_SHORTCUT_CONV, 0.3f, 9, 11, 3},
+    {"preresnet20", "plain", LB_SHORTCUT_PAD, 0.5f, 9, 7, 3},      {"resnet18", "plain", LB_SHORTCUT_CONV, 0.05f, 33, 35, 3},
+    {"resnet50", "plain", LB_SHORTCUT_CONV, 0.04f, 33, 31, 3},     {"mobilenet-v1", "plain", LB_SHORTCUT_CONV, 0.08f, 33, 37, 3},
+    {"mobilenet-v2", "plain", LB_SHORTCUT_CONV, 0.15f, 33, 35, 3},
+};
+
+static lb_tensor_config tensor_config(const char *method, int bits) {
+    lb_tensor_config config = {.bits = bits, .threshold = 0.7f, .mix = 1};
+    snprintf(config.method, sizeof config.method, "%s", method);
+    strcpy(config.per, "default");
+    strcpy(config.estimator, "default");
+    strcpy(config.surrogate, "default");
+    strcpy(config.scale, "minmax");
+    strcpy(config.mixer, "constant");
+    return config;
+}
+
+static lb_net *make_net(lb_ctx *ctx, const family *f, const scheme *s, int edge) {
+    lb_config config = {.model = {.width = f->width, .act = "auto", .shortcut = f->shortcut, .dropout = -1}};
+    snprintf(config.model.name, sizeof config.model.name, "%s", f->name);
+    snprintf(config.model.variant, sizeof config.model.variant, "%s", f->variant);
+    config.quant.weights = tensor_config(s->weights, s->weight_bits > 8 ? 2 : s->weight_bits);
+    config.quant.activations = tensor_config(s->activations, s->activation_bits > 8 ? 2 : s->activation_bits);
+    config.quant.edge_first = config.quant.edge_last = config.quant.edge_shortcut = edge;
+    lb_net *net;
+    assert_ok(ctx, lb_net_from_config(ctx, &config, (lb_shape){f->h, f->w, f->c}, CLASSES, &net));
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    return net;
+}
+
+/* Through a packed file. */
+static void run_packed(lb_ctx *ctx, const lb_net *net, const float *mean, const float *std, const uint8_t *pixels, int mb, int32_t *scores) {
+    lb_lowered *lowered;
+    unsigned char *file;
+    size_t size;
+    lbrt_info info;
+    lbrt_model *model;
+    assert_ok(ctx, lb_lower(ctx, net, mean, std, NULL, &lowered));
+    assert_ok(ctx, lb_pack_graph(ctx, &lowered->graph, NULL, 0, &file, &size));
+    lb_lowered_destroy(lowered);
+    assert_int_equal(lbrt_probe(file, size, &info), LBRT_OK);
+    assert_int_equal(info.classes, net->classes);
+    void *memory = malloc(info.model_size);
+    assert_int_equal(lbrt_open(file, size, memory, info.model_size, &model), LBRT_OK);
+    const size_t arena_size = lbrt_arena_size(model, mb);
+    void *arena = malloc(arena_size);
+    assert_int_equal(lbrt_run(model, pixels, mb, arena, arena_size, scores), LBRT_OK);
+    free(arena);
+    free(memory);
+    lb_free(ctx, file);
+}
+
+static bool has_quantized_activations(const lb_net *net) {
+    for (int i = 0; i < net->nnodes; i++)
+        if (net->nodes[i].op == LB_OP_ACT && net->nodes[i].quant)
+            return true;
+    return false;
+}
+
+/* Mean distance from real arithmetic, relative to the scores' own spread. */
+static double distance(const double *real, const int32_t *scores, size_t count) {
+    double sum = 0, spread = 0;
+    for (size_t i = 0; i < count; i++) {
+        sum += fabs((double)scores[i] / 65536 - real[i]);
+        spread += fabs(real[i] - real[i / CLASSES * CLASSES]);
+    }
+    return sum / (spread + 1e-9 * (double)count);
+}
+
+static void check(lb_ctx *ctx, const family *f, const scheme *s, int edge, uint32_t seed, double total[2]) {
+    static const float mean[4] = {0.49f, 0.48f, 0.45f, 0}, std[4] = {0.25f, 0.24f, 0.26f, 1};
+    char what[128];
+    snprintf(what, sizeof what, "%s %s%s, %s, edges %d", f->name, f->variant, f->shortcut == LB_SHORTCUT_PAD ? " pad" : "", s->name, edge);
+    lb_net *net = make_net(ctx, f, s, edge);
+    netref_fill(net, seed);
+    const size_t image = lb_shape_count(&net->nodes[0].dst);
+    uint8_t *pixels = malloc(MB * image);
+    for (size_t i = 0; i < MB * image; i++) /* smooth enough to be an image, with all values */
+        pixels[i] = (uint8_t)(i % 7 == 0 ? netref_bits(&seed) : (uint32_t)(128 + 90 * sin((double)i * 0.05 + (double)(seed % 100))));
+    netref r;
+    netref_create(&r, net, mean, std, MB, seed);
+    r.calibrate = true;
+    netref_run(&r, pixels);
+    r.calibrate = false;
+    netref_run(&r, pixels);
+
+    lb_evaluator *evaluator;
+    int32_t trained[MB * CLASSES], packed[MB * CLASSES], fast[MB * CLASSES];
+    assert_ok(ctx, lb_evaluator_create(ctx, net, mean, std, MB, &evaluator));
+    assert_ok(ctx, lb_evaluator_update(evaluator));
+    assert_ok(ctx, lb_evaluator_run(evaluator, pixels, MB, fast));
+    lb_evaluator_set_ordered(evaluator, true);
+    assert_ok(ctx, lb_evaluator_update(evaluator));
+    assert_ok(ctx, lb_evaluator_run(evaluator, pixels, MB, trained));
+    lb_evaluator_destroy(evaluator);
+    run_packed(ctx, net, mean, std, pixels, MB, packed);
+
+    for (int i = 0; i < MB * CLASSES; i++) {
+        if (trained[i] != packed[i])
+            fail_msg("%s: score %d of image %d is %d in evaluation and %d packed", what, i % CLASSES, i / CLASSES, trained[i], packed[i]);
+        if (has_quantized_activations(net) ? fast[i] != packed[i] : abs(fast[i] - packed[i]) > 655 + abs(packed[i]) / 1000)
+            fail_msg("%s: score %d of image %d is %d in fast evaluation and %d packed", what, i % CLASSES, i / CLASSES, fast[i], packed[i]);
+    }
+    /* A code that rounds the other way changes a score, in some networks a lot. How much, real arithmetic with noise as large as fixed
+     * point's rounding says. */
+    double *real = r.values[net->nnodes - 1], still[MB * CLASSES], shaken = 0;
+    memcpy(still, real, sizeof still);
+    const double off = distance(still, packed, MB * CLASSES);
+    r.noise = 0x1p-16;
+    for (int trial = 0; trial < 3; trial++) {
+        int32_t noisy[MB * CLASSES];
+        netref_run(&r, pixels);
+        for (int i = 0; i < MB * CLASSES; i++)
+            noisy[i] = (int32_t)fmax(fmin(real[i] * 65536, INT32_MAX), INT32_MIN);
+        shaken = fmax(shaken, distance(still, noisy, MB * CLASSES));
+    }
+    if (getenv("LB_TEST_VERBOSE"))
+        printf("%-60s %.5f, with noise %.5f\n", what, off, shaken);
+    if (!(off < 0.05 + 3 * shaken))
+        fail_msg("%s: scores are %.4f of their spread away from real arithmetic, whose noise makes %.4f", what, off, shaken);
+    total[0] += off;
+    total[1] += shaken;
+    netref_destroy(&r);
+    free(pixels);
+    lb_net_destroy(net);
+}
+
+static void random_networks(void **state) {
+    const family *f = *state;
+    lb_ctx *ctx = test_ctx();
+    double total[2] = {0};
+    const double runs = LB_COUNT(schemes) * LB_COUNT(edges);
+    uint32_t seed = 12345;
+    for (size_t s = 0; s < LB_COUNT(schemes); s++)
+        for (size_t e = 0; e < LB_COUNT(edges); e++)
+            check(ctx, f, &schemes[s], edges[e], netref_bits(&seed), total);
+    if (getenv("LB_TEST_VERBOSE"))
+        printf("%s: mean %.5f, with noise %.5f\n", f->name, total[0] / runs, total[1] / runs);
+    if (!(total[0] < total[1] + 0.003 * runs))
+        fail_msg("%s: on average, scores are %.4f of their spread away from real arithmetic, whose noise makes %.4f", f->name, total[0] / runs,
+                 total[1] / runs);
+    lb_ctx_destroy(ctx);
+}
+
+int main(void) {
+    struct CMUnitTest tests[LB_COUNT(families)];
+    char names[LB_COUNT(families)][64];
+    for (size_t i = 0; i < LB_COUNT(families); i++) {
+        snprintf(names[i], sizeof names[i], "%s_%s%s_%dx%d", families[i].name, families[i].variant,
+                 families[i].shortcut == LB_SHORTCUT_PAD ? "_pad" : "", families[i].h, families[i].w);
+        union {
+            const family *from;
+            void *to;
+        } f = {&families[i]};
+        tests[i] = (struct CMUnitTest){.name = names[i], .test_func = random_networks, .initial_state = f.to};
+    }
+    return _cmocka_run_group_tests("verify_random", tests, LB_COUNT(tests), NULL, NULL);
+}

@@ -1,0 +1,72 @@
+/* libFuzzer: any bytes as a packed model. The header is made right, so that the fuzzer spends its time on fields; what opens is
+ * run. */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+#define LIMIT ((size_t)1 << 22)
+
+static double work(const lbrt_graph *g) {
+    double sum = 0;
+    for (int i = 0; i < g->nlayers; i++) {
+        const lbrt_layer *l = &g->layers[i];
+        const lbrt_tensor *src = &g->tensors[l->src];
+        double each = 1;
+        if (l->op == LBRT_OP_CONV)
+            each = lbrt_weights_per_channel(l, src);
+        else if (l->op == LBRT_OP_MAXPOOL || l->op == LBRT_OP_SUMPOOL)
+            each = (double)(l->kh < src->h ? l->kh : src->h) * (l->kw < src->w ? l->kw : src->w);
+        sum += each * (double)lbrt_elements(&g->tensors[i + 1]);
+    }
+    return sum;
+}
+
+static void run(const lbrt_model *model, const lbrt_info *info) {
+    const size_t arena_size = lbrt_arena_size(model, 1), pixels = (size_t)info->ih * (size_t)info->iw * (size_t)info->ic;
+    if (arena_size == 0 || arena_size > LIMIT || pixels > LIMIT || work(lbrt_model_graph(model)) > 1e6)
+        return;
+    uint8_t *image = malloc(pixels), *arena = malloc(arena_size);
+    int32_t *scores = malloc((size_t)info->classes * sizeof *scores);
+    assert(image && arena && scores);
+    memset(arena, 0xee, arena_size);
+    for (size_t i = 0; i < pixels; i++)
+        image[i] = (uint8_t)(i * 37 + i / 7);
+    const lbrt_status status = lbrt_run(model, image, 1, arena, arena_size, scores);
+    assert(status == LBRT_OK);
+    (void)status;
+    free(image);
+    free(arena);
+    free(scores);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    const size_t header = 16;
+    if (size < header)
+        return 0;
+    uint8_t *file = malloc(size);
+    assert(file);
+    memcpy(file, data, size);
+    memcpy(file, "LBM\x1a\1\0\0\0", 8);
+    for (size_t i = 0; i < 4; i++)
+        file[8 + i] = (uint8_t)(size >> (8 * i));
+    uint32_t crc = lbrt_crc32c(0, file, 12);
+    crc = lbrt_crc32c(crc, file + header, size - header);
+    for (size_t i = 0; i < 4; i++)
+        file[12 + i] = (uint8_t)(crc >> (8 * i));
+    lbrt_info info;
+    if (lbrt_probe(file, size, &info) == LBRT_OK && info.model_size < LIMIT) {
+        void *memory = malloc(info.model_size);
+        lbrt_model *model;
+        assert(memory);
+        const lbrt_status status = lbrt_open(file, size, memory, info.model_size, &model);
+        assert(status == LBRT_OK);
+        (void)status;
+        run(model, &info);
+        free(memory);
+    }
+    free(file);
+    return 0;
+}

@@ -1,0 +1,21 @@
+#!/bin/sh
+# examples/classify.c on a model and images written by hand: classify.sh TEST_FORMAT EXAMPLE
+set -e
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+"$1" "$dir"
+[ "$("$2" "$dir/tiny.lbm" "$dir/image.pgm")" = "0 no 1.0898" ]
+[ "$("$2" "$dir/tiny.lbm" "$dir/image.raw")" = "0 no 1.0898" ]
+fails() { # STATUS TEXT ARGUMENT...
+    want=$1 text=$2 got=0
+    shift 2
+    "$@" >"$dir/out" 2>"$dir/err" || got=$?
+    [ "$got" = "$want" ] && [ ! -s "$dir/out" ] && grep -q "$text" "$dir/err" || { echo "$*: status $got"; cat "$dir/err"; exit 1; }
+}
+fails 2 usage "$2" "$dir/tiny.lbm"
+fails 1 "wants an image of 2x2" "$2" "$dir/tiny.lbm" "$dir/wide.pgm"
+fails 1 "wants an image of 2x2" "$2" "$dir/tiny.lbm" "$dir/missing.pgm"
+fails 1 truncated "$2" "$dir/missing.lbm" "$dir/image.pgm"
+fails 1 magic "$2" "$dir/image.pgm" "$dir/image.pgm"
+head -c 60 "$dir/tiny.lbm" >"$dir/short.lbm"
+fails 1 truncated "$2" "$dir/short.lbm" "$dir/image.pgm"
