@@ -55,7 +55,8 @@ void lb_spec_set_quantizer(lb_quant_spec *spec, const lb_quantizer *quantizer) {
 
 void lb_spec_set_bits(lb_quant_spec *spec, int bits) {
     spec->bits = bits;
-    if (bits >= spec->quantizer->min_bits && bits <= spec->quantizer->max_bits)
+    bool fits = bits >= spec->quantizer->min_bits && bits <= spec->quantizer->max_bits;
+    if (fits && !(spec->target == LB_WEIGHTS && spec->quantizer->unit_range))
         return;
     lb_spec_set_quantizer(spec, &lb_quantizer_uniform);
     if (spec->target == LB_WEIGHTS)

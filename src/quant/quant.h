@@ -89,6 +89,7 @@ typedef struct lb_quantizer {
     lb_granularity granularity;         /* default for weights; activations are always per tensor */
     lb_estimator estimator;             /* default for weights */
     lb_estimator estimator_activations; /* default for activations. LB_EST_OWN is allowed exactly where it is the default */
+    bool unit_range;                    /* weights become -1 .. 1 whatever they were: fine before a batch norm, not for scores */
     const char *no_clipped;             /* NULL, or why LB_EST_CLIPPED makes no sense on weights of 2 and more bits */
     bool backward_uses_code;            /* else backward is given code = NULL, and codes are not recomputed for it */
     lb_surrogate surrogate_weights;     /* default */

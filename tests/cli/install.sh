@@ -45,7 +45,7 @@ says 'train\.epochs'
 expect 0 user/build/infer
 
 pc=$(dirname "$(find prefix -name lowbit.pc)")
-export PKG_CONFIG_PATH=$work/$pc
+export PKG_CONFIG_PATH=$work/$pc LD_LIBRARY_PATH=$work/$pc/.. # the latter for shared libraries only
 for library in lowbit:train lowbit_rt:infer; do
     expect 0 pkg-config --print-errors --exists "${library%:*} >= 0.1"
     # shellcheck disable=SC2046

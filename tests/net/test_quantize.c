@@ -201,9 +201,9 @@ static void test_resnet_places(void **state) {
     config.quant.edge_first = 8;
     config.quant.edge_shortcut = 0;
     assert_ok(ctx, lb_net_quantize(net, &config));
-    assert_quant(net, "conv1", "dorefa 8");
+    assert_quant(net, "conv1", "uniform 8");
     assert_input(net, "conv1", "uniform 8");
-    assert_quant(net, "fc", "dorefa 8");
+    assert_quant(net, "fc", "uniform 8");
     assert_input(net, "fc", "dorefa 8");
     assert_quant(net, "layer2.0.shortcut.conv", "float");
     assert_input(net, "layer2.0.shortcut.conv", "dorefa 2");

@@ -317,6 +317,7 @@ static void test_scalar_form(void **state) {
         {.step = .5f, .lo = 0, .hi = 7, .pass_lo = 0, .pass_hi = 3.5f, .m = 1, .learn = 1, .learn_scale = 1},
         {.step = 1, .lo = -1, .hi = 1, .sign = true, .pass_lo = -1, .pass_hi = 1, .m = 1},
         {.step = .3f, .lo = 0, .hi = 3, .pass_lo = 0, .pass_hi = .9f, .m = .3f, .sur_lo = 0, .sur_hi = 1, .learn = 2, .learn_scale = 1},
+        {.step = .4f, .lo = -1, .hi = 1, .sign = true, .pass_lo = -1, .pass_hi = 1, .m = 1, .learn = 2, .learn_scale = 1},
     };
     float one = 1, zero = 0;
     for (size_t i = 0; i < LB_COUNT(forms); i++)

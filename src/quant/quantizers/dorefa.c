@@ -81,6 +81,7 @@ const lb_quantizer lb_quantizer_dorefa = {
     .help = "DoReFa: weights through tanh onto odd levels, activations clipped to 0..1",
     .paper = "Zhou et al. 2016, arXiv 1606.06160",
     .weights = true,
+    .unit_range = true,
     .activations = true,
     .min_bits = 1,
     .max_bits = 8,

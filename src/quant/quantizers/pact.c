@@ -39,6 +39,7 @@ const lb_quantizer lb_quantizer_pact = {
     .help = "activations clipped at a learned value; weights as dorefa",
     .paper = "Choi et al. 2018, arXiv 1805.06085",
     .weights = true,
+    .unit_range = true,
     .activations = true,
     .min_bits = 1,
     .max_bits = 8,

@@ -21,6 +21,7 @@ const lb_quantizer lb_quantizer_sign = {
     .help = "-1 or +1 without a scale (BinaryConnect, BNN)",
     .paper = "Courbariaux et al. 2015, arXiv 1511.00363; 2016, arXiv 1602.02830",
     .weights = true,
+    .unit_range = true,
     .activations = true,
     .min_bits = 1,
     .max_bits = 1,

@@ -37,14 +37,14 @@ static void LB_NAME(lb_stats)(lb_dtype type, const void *x, int c, size_t first,
         stats(LB_BF16, x, c, first, last, sum, sum_sq);
 }
 
-/* The variants worth their own code; MIX holds every mixer value, MIX's generality costs a little. */
+/* The variants worth their own code; MIX holds every mixer value and rare combinations, and its generality costs a little. */
 typedef enum lb_mode { MODE_NONE, MODE_CLIP, MODE_CODE, MODE_LSQ, MODE_PACT, MODE_SIGN, MODE_MIX } lb_mode;
 
 static lb_mode mode_of(const lb_norm_args *args) {
     if (args->act != LB_NORM_QUANT)
         return args->act == LB_NORM_NONE ? MODE_NONE : MODE_CLIP;
     const lb_act_form *f = &args->form;
-    if (f->m != 1)
+    if (f->m != 1 || (f->sign && f->learn))
         return MODE_MIX;
     return f->sign ? MODE_SIGN : f->learn == 2 ? MODE_LSQ : f->learn == 1 ? MODE_PACT : MODE_CODE;
 }

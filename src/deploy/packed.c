@@ -1,0 +1,320 @@
+#include "deploy/packed.h"
+
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "deploy/lower.h"
+#include "train/loss.h"
+#include "train/trainer.h"
+
+#define MODEL_LIMIT ((size_t)4 << 30)
+#define CHUNK 8
+#define ARENA_LIMIT ((size_t)64 << 20) /* of a thread, above which it takes fewer images at a time */
+#define EVAL_BATCH 256
+
+/* ---- Packing --------------------------------------------------------------------------------------------------------- */
+
+lb_status lb_pack_net(lb_ctx *ctx, const lb_net *net, const float mean[4], const float std[4], const char *const *class_names,
+                      const lb_pack_note *notes, int nnotes, unsigned char **bytes, size_t *size) {
+    lb_lowered *lowered;
+    LB_TRY(lb_lower(ctx, net, mean, std, class_names, &lowered));
+    const lb_status status = lb_pack_graph(ctx, &lowered->graph, notes, nnotes, bytes, size);
+    lb_lowered_destroy(lowered);
+    return status;
+}
+
+lb_status lb_pack_trainer(const lb_trainer *trainer, unsigned char **bytes, size_t *size) {
+    const lb_data_config *d = &trainer->config->data;
+    const lb_data *data = trainer->data;
+    char image_size[16], resize[16], limit[16];
+    snprintf(image_size, sizeof image_size, "%d", d->size);
+    snprintf(resize, sizeof resize, "%d", d->augment.resize);
+    snprintf(limit, sizeof limit, "%d", d->test_limit);
+    const lb_pack_note notes[] = {{"data.name", d->name}, {"data.path", d->path}, {"data.size", image_size},
+                                  {"data.augment.resize", resize}, {"data.test_limit", limit}};
+    /* The data's names are of its classes; the network may have more. */
+    const bool named = data->class_names && data->classes == trainer->net->classes;
+    return lb_pack_net(trainer->ctx, trainer->net, data->mean, data->std, named ? data->class_names : NULL, notes, (int)LB_COUNT(notes), bytes,
+                       size);
+}
+
+lb_status lb_pack(lb_trainer *trainer, const char *path) {
+    unsigned char *bytes;
+    size_t size;
+    LB_TRY(lb_pack_trainer(trainer, &bytes, &size));
+    const lb_span span = {bytes, size};
+    const lb_status status = lb_write_file(trainer->ctx, path, &span, 1);
+    lb_free(trainer->ctx, bytes);
+    return status;
+}
+
+/* ---- Opening --------------------------------------------------------------------------------------------------------- */
+
+bool lb_is_packed(const char *path) {
+    unsigned char head[64];
+    lbrt_info info;
+    FILE *file = fopen(path, "rb");
+    if (!file)
+        return false;
+    const size_t size = fread(head, 1, sizeof head, file);
+    fclose(file);
+    return lbrt_probe(head, size, &info) != LBRT_ERR_MAGIC;
+}
+
+static const char *note(const lb_packed *m, const char *key) {
+    const char *value = lbrt_metadata(m->model, key);
+    return value ? value : "";
+}
+
+static int number_note(const lb_packed *m, const char *key) {
+    const long value = strtol(note(m, key), NULL, 10);
+    return value > 0 && value <= INT32_MAX ? (int)value : 0;
+}
+
+static lb_status open_model(lb_packed *m) {
+    const char *what = NULL;
+    int layer = -1;
+    const lbrt_status found = lbrt_probe_why(m->file, m->size, &m->info, &what, &layer);
+    if (found == LBRT_ERR_MAGIC)
+        return lb_fail(m->ctx, LB_ERR_FORMAT, "%s: not a packed model; `lowbit pack RUN -o MODEL.lbm` makes one", m->name);
+    if (found != LBRT_OK && what && layer >= 0)
+        return lb_fail(m->ctx, LB_ERR_FORMAT, "%s: layer %d: %s (%s); pack it again", m->name, layer, what, lbrt_status_text(found));
+    if (found != LBRT_OK)
+        return lb_fail(m->ctx, LB_ERR_FORMAT, "%s: %s%s%s; pack it again", m->name, lbrt_status_text(found), what ? ": " : "", what ? what : "");
+    m->memory = lb_alloc(m->ctx, m->info.model_size, 1);
+    if (!m->memory)
+        return LB_ERR_MEMORY;
+    const lbrt_status opened = lbrt_open(m->file, m->size, m->memory, m->info.model_size, &m->model);
+    if (opened != LBRT_OK)
+        return lb_fail(m->ctx, LB_ERR_FORMAT, "%s: %s", m->name, lbrt_status_text(opened));
+    m->threads = lb_threads(m->ctx);
+    m->chunk = CHUNK;
+    while (m->chunk > 1 && (lbrt_arena_size(m->model, m->chunk) == 0 || lbrt_arena_size(m->model, m->chunk) > ARENA_LIMIT))
+        m->chunk /= 2;
+    m->arena_size = lbrt_arena_size(m->model, m->chunk);
+    m->arenas = lb_alloc(m->ctx, (size_t)m->threads, sizeof *m->arenas);
+    if (!m->arenas)
+        return LB_ERR_MEMORY;
+    for (int t = 0; t < m->threads; t++)
+        if (!(m->arenas[t] = lb_alloc(m->ctx, m->arena_size, 1)))
+            return LB_ERR_MEMORY;
+    m->config = (lb_data_config){.workers = 1, .cache = true, .size = number_note(m, "data.size"),
+                                 .test_limit = number_note(m, "data.test_limit"), .augment.resize = number_note(m, "data.augment.resize")};
+    snprintf(m->config.name, sizeof m->config.name, "%s", note(m, "data.name"));
+    snprintf(m->config.path, sizeof m->config.path, "%s", note(m, "data.path"));
+    return LB_OK;
+}
+
+/* A copy made by lb_alloc. */
+static char *copy_text(lb_ctx *ctx, const char *text) {
+    const size_t size = strlen(text) + 1;
+    char *copy = lb_alloc(ctx, size, 1);
+    return copy ? memcpy(copy, text, size) : NULL;
+}
+
+lb_status lb_packed_from_memory(lb_ctx *ctx, const char *name, unsigned char *bytes, size_t size, lb_packed **model) {
+    *model = NULL;
+    lb_packed *m = lb_alloc(ctx, 1, sizeof *m);
+    if (!m) {
+        lb_free(ctx, bytes);
+        return LB_ERR_MEMORY;
+    }
+    m->ctx = ctx;
+    m->file = bytes;
+    m->size = size;
+    m->name = copy_text(ctx, name);
+    const lb_status status = m->name ? open_model(m) : LB_ERR_MEMORY;
+    if (status != LB_OK) {
+        lb_packed_destroy(m);
+        return status;
+    }
+    *model = m;
+    return LB_OK;
+}
+
+lb_status lb_packed_load(lb_ctx *ctx, const char *path, lb_packed **model) {
+    *model = NULL;
+    unsigned char *bytes;
+    size_t size;
+    LB_TRY(lb_read_file(ctx, path, MODEL_LIMIT, &bytes, &size));
+    return lb_packed_from_memory(ctx, path, bytes, size, model);
+}
+
+void lb_packed_destroy(lb_packed *m) {
+    if (!m)
+        return;
+    for (int t = 0; m->arenas && t < m->threads; t++)
+        lb_free(m->ctx, m->arenas[t]);
+    lb_free(m->ctx, m->arenas);
+    lb_data_destroy(m->data);
+    lb_free(m->ctx, m->data_spec);
+    lb_free(m->ctx, m->memory);
+    lb_free(m->ctx, m->file);
+    lb_free(m->ctx, m->name);
+    lb_free(m->ctx, m);
+}
+
+const struct lbrt_model *lb_packed_model(const lb_packed *model) { return model->model; }
+
+/* ---- Running --------------------------------------------------------------------------------------------------------- */
+
+lb_status lb_packed_scores(lb_packed *m, const uint8_t *pixels, int mb, int32_t *scores) {
+    const size_t image = (size_t)m->info.ih * (size_t)m->info.iw * (size_t)m->info.ic;
+    const int share = LB_MAX(LB_MIN(m->chunk, (mb + m->threads - 1) / m->threads), 1), chunks = (mb + share - 1) / share;
+    int failed = LBRT_OK;
+#pragma omp parallel for num_threads(LB_MAX(LB_MIN(m->threads, chunks), 1)) schedule(dynamic) reduction(max : failed)
+    for (int i = 0; i < chunks; i++) {
+        const int first = i * share, count = LB_MIN(share, mb - first);
+        const int status = (int)lbrt_run(m->model, pixels + (size_t)first * image, count, m->arenas[omp_get_thread_num()], m->arena_size,
+                                         scores + (size_t)first * (size_t)m->info.classes);
+        failed = LB_MAX(failed, status);
+    }
+    return failed == LBRT_OK ? LB_OK : lb_fail(m->ctx, LB_ERR_BACKEND, "%s: %s", m->name, lbrt_status_text((lbrt_status)failed));
+}
+
+static bool same_spec(const char *a, const char *b) { return a == b || (a && b && !strcmp(a, b)); }
+
+lb_status lb_packed_data(lb_packed *m, const char *spec) {
+    if (m->data && same_spec(m->data_spec, spec))
+        return LB_OK;
+    if (!spec && !*m->config.name && !*m->config.path)
+        return lb_fail(m->ctx, LB_ERR_ARGUMENT, "%s does not say what data it was trained on; give it with --data", m->name);
+    lb_data *data;
+    LB_TRY(spec ? lb_data_from_spec(m->ctx, spec, &m->config, &data) : lb_data_load(m->ctx, &m->config, &data));
+    const lb_images *test = &data->split[LB_TEST];
+    lb_status status = LB_OK;
+    char *copy = NULL;
+    if (test->count == 0)
+        status = lb_fail(m->ctx, LB_ERR_UNSUPPORTED, "%s has no test images", data->source);
+    else if (test->c != m->info.ic)
+        status = lb_fail(m->ctx, LB_ERR_SHAPE, "%s takes images of %d channels but %s has %d", m->name, m->info.ic, data->source, test->c);
+    else if (data->classes > m->info.classes)
+        status = lb_fail(m->ctx, LB_ERR_SHAPE, "%s tells %d classes apart but %s has %d", m->name, m->info.classes, data->source, data->classes);
+    else if (spec && !(copy = copy_text(m->ctx, spec)))
+        status = LB_ERR_MEMORY;
+    if (status != LB_OK) {
+        lb_data_destroy(data);
+        return status;
+    }
+    lb_data_destroy(m->data);
+    lb_free(m->ctx, m->data_spec);
+    m->data = data;
+    m->data_spec = copy;
+    return LB_OK;
+}
+
+static lb_status eval_batches(lb_packed *m, uint8_t *pixels, int32_t *labels, int32_t *scores, lb_metrics *metrics) {
+    const int64_t count = m->data->split[LB_TEST].count;
+    lb_score_sums sums = {0};
+    for (int64_t first = 0; first < count; first += EVAL_BATCH) {
+        const int n = (int)LB_MIN((int64_t)EVAL_BATCH, count - first);
+        LB_TRY(lb_test_batch(m->data, &m->config, LB_TEST, first, n, m->info.ih, m->info.iw, pixels, labels));
+        LB_TRY(lb_packed_scores(m, pixels, n, scores));
+        lb_scores_add(&sums, scores, labels, n, m->info.classes);
+        lb_progress(m->ctx, "testing", first + n, count);
+        if (lb_interrupted(m->ctx))
+            return lb_fail(m->ctx, LB_ERR_INTERRUPTED, "interrupted while testing");
+    }
+    lb_scores_metrics(&sums, metrics);
+    return LB_OK;
+}
+
+lb_status lb_packed_eval(lb_packed *m, const char *data_spec, lb_metrics *metrics) {
+    LB_TRY(lb_packed_data(m, data_spec));
+    lb_pool pool;
+    lb_pool_init(&pool, m->ctx);
+    uint8_t *pixels = lb_pool_alloc(&pool, EVAL_BATCH, (size_t)m->info.ih * (size_t)m->info.iw * (size_t)m->info.ic);
+    int32_t *labels = lb_pool_alloc(&pool, EVAL_BATCH, sizeof *labels);
+    int32_t *scores = lb_pool_alloc(&pool, EVAL_BATCH * (size_t)m->info.classes, sizeof *scores);
+    const lb_status status = pixels && labels && scores ? eval_batches(m, pixels, labels, scores, metrics) : LB_ERR_MEMORY;
+    lb_pool_free(&pool);
+    return status;
+}
+
+/* Scores one image that `fill` reads into pixels. */
+typedef struct one_image {
+    const char *path;
+    int64_t index;
+    int32_t *label;
+} one_image;
+
+static lb_status classify(lb_packed *m, const one_image *image, float *scores, uint8_t *pixels) {
+    const size_t size = (size_t)m->info.ih * (size_t)m->info.iw * (size_t)m->info.ic;
+    lb_pool pool;
+    lb_pool_init(&pool, m->ctx);
+    uint8_t *read = pixels ? pixels : lb_pool_alloc(&pool, size, 1);
+    int32_t *fixed = lb_pool_alloc(&pool, (size_t)m->info.classes, sizeof *fixed);
+    lb_status status = read && fixed ? LB_OK : LB_ERR_MEMORY;
+    if (status == LB_OK && image->path)
+        status = lb_image_load(m->ctx, image->path, m->info.ih, m->info.iw, m->info.ic, read);
+    else if (status == LB_OK)
+        status = lb_test_batch(m->data, &m->config, LB_TEST, image->index, 1, m->info.ih, m->info.iw, read, image->label);
+    if (status == LB_OK)
+        status = lb_packed_scores(m, read, 1, fixed);
+    for (int c = 0; status == LB_OK && c < m->info.classes; c++)
+        scores[c] = (float)fixed[c] / (float)LBRT_SCORE_ONE;
+    lb_pool_free(&pool);
+    return status;
+}
+
+lb_status lb_packed_classify(lb_packed *model, const char *image, float *scores, uint8_t *pixels) {
+    return classify(model, &(one_image){.path = image}, scores, pixels);
+}
+
+lb_status lb_packed_classify_test(lb_packed *model, const char *data_spec, int64_t index, float *scores, uint8_t *pixels, int *label) {
+    LB_TRY(lb_packed_data(model, data_spec));
+    const int64_t count = model->data->split[LB_TEST].count;
+    if (index < 0 || index >= count)
+        return lb_fail(model->ctx, LB_ERR_ARGUMENT, "test image %lld: %s has %lld, counted from 0", (long long)index, model->data->source,
+                       (long long)count);
+    int32_t truth;
+    LB_TRY(classify(model, &(one_image){.index = index, .label = &truth}, scores, pixels));
+    *label = truth;
+    return LB_OK;
+}
+
+/* ---- Speed ----------------------------------------------------------------------------------------------------------- */
+
+static double now_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+static int by_value(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+lb_status lb_packed_bench(lb_packed *m, int batch, int runs, lb_latency *latency) {
+    if (batch < 1 || runs < 1)
+        return lb_fail(m->ctx, LB_ERR_ARGUMENT, "bench of %d runs of %d images; both must be at least 1", runs, batch);
+    const size_t image = (size_t)m->info.ih * (size_t)m->info.iw * (size_t)m->info.ic;
+    lb_pool pool;
+    lb_pool_init(&pool, m->ctx);
+    uint8_t *pixels = lb_pool_alloc(&pool, (size_t)batch, image);
+    int32_t *scores = lb_pool_alloc(&pool, (size_t)batch * (size_t)m->info.classes, sizeof *scores);
+    double *times = lb_pool_alloc(&pool, (size_t)runs, sizeof *times);
+    lb_status status = pixels && scores && times ? LB_OK : LB_ERR_MEMORY;
+    for (size_t i = 0; status == LB_OK && i < (size_t)batch * image; i++)
+        pixels[i] = (uint8_t)(i * 2654435761u >> 24);
+    const int warm = LB_MIN(runs, 3);
+    for (int r = -warm; r < runs && status == LB_OK; r++) {
+        const double start = now_ms();
+        status = lb_packed_scores(m, pixels, batch, scores);
+        if (r >= 0)
+            times[r] = now_ms() - start;
+        if (status == LB_OK && lb_interrupted(m->ctx))
+            status = lb_fail(m->ctx, LB_ERR_INTERRUPTED, "interrupted while measuring");
+    }
+    if (status == LB_OK) {
+        qsort(times, (size_t)runs, sizeof *times, by_value);
+        const double median = runs % 2 ? times[runs / 2] : (times[runs / 2 - 1] + times[runs / 2]) / 2;
+        *latency = (lb_latency){.min_ms = times[0], .median_ms = median, .images_per_s = batch * 1e3 / LB_MAX(median, 1e-9),
+                                .threads = LB_MIN(m->threads, batch), .batch = batch};
+    }
+    lb_pool_free(&pool);
+    return status;
+}

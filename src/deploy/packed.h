@@ -1,0 +1,44 @@
+/* A packed model on the host, for the other parts of deployment. */
+#ifndef LB_PACKED_H
+#define LB_PACKED_H
+
+#include "data/data.h"
+#include "deploy/pack.h"
+#include "net/net.h"
+
+struct lb_packed {
+    lb_ctx *ctx;
+    char *name;             /* the file, for messages */
+    unsigned char *file;    /* (size) owned */
+    size_t size;
+    void *memory;           /* the runtime's model */
+    lbrt_model *model;
+    lbrt_info info;
+    int threads, chunk;     /* images a thread takes at a time */
+    size_t arena_size;
+    void **arenas;          /* (threads) */
+    lb_data_config config;  /* what the file says about its data */
+    lb_data *data;          /* loaded when first wanted */
+    char *data_spec;        /* of `data`; NULL: the model's own */
+};
+
+/* Lowers and packs a network; *bytes is freed with lb_free. class_names may be NULL. */
+lb_status lb_pack_net(lb_ctx *ctx, const lb_net *net, const float mean[4], const float std[4], const char *const *class_names,
+                      const lb_pack_note *notes, int nnotes, unsigned char **bytes, size_t *size);
+
+/* As lb_pack, into memory: with class names, and notes about the data. */
+lb_status lb_pack_trainer(const lb_trainer *trainer, unsigned char **bytes, size_t *size);
+
+/* Opens a model that is in memory, which the result then owns, even on failure. */
+lb_status lb_packed_from_memory(lb_ctx *ctx, const char *name, unsigned char *bytes, size_t size, lb_packed **model);
+
+/* True if the file begins like a packed model. */
+bool lb_is_packed(const char *path);
+
+/* pixels (mb, h, w, c) to scores (mb, classes), on all threads. */
+lb_status lb_packed_scores(lb_packed *model, const uint8_t *pixels, int mb, int32_t *scores);
+
+/* The data set `spec` names, NULL: the model's own; model->data, checked against the model's input. */
+lb_status lb_packed_data(lb_packed *model, const char *spec);
+
+#endif

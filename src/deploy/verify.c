@@ -1,0 +1,131 @@
+/* Verification: the trainer's scores against the packed model's, image by image. */
+#include <stdlib.h>
+
+#include "deploy/packed.h"
+#include "train/trainer.h"
+
+#define BATCH 256
+
+enum { PATH_TRAINER, PATH_REF, PATHS };
+
+/* All floats in the packed runtime's order, also where the evaluations during training let oneDNN choose one. */
+static lb_status make_evaluator(lb_trainer *t, lb_evaluator **evaluator) {
+    LB_TRY(lb_evaluator_create(t->ctx, t->net, t->data->mean, t->data->std, BATCH, evaluator));
+    lb_evaluator_set_ordered(*evaluator, true);
+    return lb_evaluator_update(*evaluator);
+}
+
+static void compare(const int32_t *want, const int32_t *got, int n, int classes, lb_verify_path *path) {
+    for (int i = 0; i < n; i++, want += classes, got += classes) {
+        int64_t worst = 0;
+        for (int c = 0; c < classes; c++)
+            worst = LB_MAX(worst, llabs((int64_t)want[c] - got[c]));
+        path->equal += worst == 0;
+        path->predictions_equal += lbrt_argmax(want, classes) == lbrt_argmax(got, classes);
+        path->max_abs_diff = LB_MAX(path->max_abs_diff, (double)worst / LBRT_SCORE_ONE);
+    }
+}
+
+static lb_status compare_all(lb_trainer *t, lb_evaluator *evaluator, lb_packed *model, lb_pool *pool, lb_verify_result *result) {
+    const lb_shape *input = &t->net->nodes[0].dst;
+    const int classes = t->net->classes;
+    const int64_t count = t->data->split[LB_TEST].count;
+    uint8_t *pixels = lb_pool_alloc(pool, BATCH, lb_shape_count(input));
+    int32_t *labels = lb_pool_alloc(pool, BATCH, sizeof *labels);
+    int32_t *want = lb_pool_alloc(pool, BATCH * (size_t)classes, sizeof *want);
+    int32_t *got = lb_pool_alloc(pool, BATCH * (size_t)classes, sizeof *got);
+    if (!pixels || !labels || !want || !got)
+        return LB_ERR_MEMORY;
+    for (int64_t first = 0; first < count; first += BATCH) {
+        const int n = (int)LB_MIN((int64_t)BATCH, count - first);
+        LB_TRY(lb_test_batch(t->data, &t->config->data, LB_TEST, first, n, input->h, input->w, pixels, labels));
+        LB_TRY(lb_evaluator_run(evaluator, pixels, n, want));
+        compare(want, want, n, classes, &result->paths[PATH_TRAINER]);
+        LB_TRY(lb_packed_scores(model, pixels, n, got));
+        compare(want, got, n, classes, &result->paths[PATH_REF]);
+        result->images += n;
+        lb_progress(t->ctx, "verifying", first + n, count);
+        if (lb_interrupted(t->ctx))
+            return lb_fail(t->ctx, LB_ERR_INTERRUPTED, "interrupted while verifying");
+    }
+    return LB_OK;
+}
+
+static lb_status verify(lb_trainer *t, lb_packed *model, lb_verify_result *result) {
+    const lb_shape *input = &t->net->nodes[0].dst;
+    const lbrt_info *info = &model->info;
+    if (info->ih != input->h || info->iw != input->w || info->ic != input->c || info->classes != t->net->classes)
+        return lb_fail(t->ctx, LB_ERR_SHAPE, "%s takes %d x %d x %d and gives %d classes, its run's %s takes %d x %d x %d and gives %d; pack it again",
+                       model->name, info->ih, info->iw, info->ic, info->classes, t->net->name, input->h, input->w, input->c, t->net->classes);
+    if (t->data->split[LB_TEST].count == 0)
+        return lb_fail(t->ctx, LB_ERR_UNSUPPORTED, "%s has no test images", t->data->source);
+    *result = (lb_verify_result){.npaths = PATHS};
+    result->paths[PATH_TRAINER].name = "trainer";
+    result->paths[PATH_REF].name = "ref";
+    lb_evaluator *evaluator = NULL;
+    lb_pool pool;
+    lb_pool_init(&pool, t->ctx);
+    lb_status status = make_evaluator(t, &evaluator);
+    if (status == LB_OK)
+        status = compare_all(t, evaluator, model, &pool, result);
+    lb_evaluator_destroy(evaluator);
+    lb_pool_free(&pool);
+    result->equal = true;
+    for (int i = 0; i < PATHS; i++)
+        result->equal = result->equal && result->paths[i].equal == result->images;
+    return status;
+}
+
+/* The model at `file`, or if that is NULL, the run packed in memory. */
+static lb_status open_model(lb_trainer *t, const char *dir, const char *file, lb_packed **model) {
+    if (file)
+        return lb_packed_load(t->ctx, file, model);
+    unsigned char *bytes;
+    size_t size;
+    LB_TRY(lb_pack_trainer(t, &bytes, &size));
+    return lb_packed_from_memory(t->ctx, dir, bytes, size, model);
+}
+
+static lb_status verify_in(lb_ctx *ctx, lb_pool *pool, const char *path, const char *data_spec, lb_verify_result *result) {
+    const char *dir = path, *file = NULL;
+    if (lb_is_dir(path)) {
+        const char *packed = lb_pool_printf(pool, "%s/model.lbm", path);
+        if (!packed)
+            return LB_ERR_MEMORY;
+        if (lb_exists(packed))
+            file = packed;
+        lb_note(ctx, file ? "verifying %s" : "verifying %s, packed in memory", file ? file : dir);
+    } else {
+        file = path;
+        const char *slash = strrchr(path, '/');
+        dir = slash ? lb_pool_printf(pool, "%.*s", (int)LB_MAX(slash - path, 1), path) : ".";
+        const char *recipe = dir ? lb_pool_printf(pool, "%s/recipe.yaml", dir) : NULL;
+        if (!recipe)
+            return LB_ERR_MEMORY;
+        if (!lb_exists(path))
+            return lb_fail(ctx, LB_ERR_IO, "%s: no such file or run directory", path);
+        if (!lb_is_packed(path))
+            return lb_fail(ctx, LB_ERR_FORMAT, "%s: neither a packed model nor a run directory", path);
+        if (!lb_exists(recipe))
+            return lb_fail(ctx, LB_ERR_ARGUMENT, "%s: verifying compares with the trained weights, but %s is not a run directory; pass the run", path,
+                           dir);
+    }
+    lb_trainer *trainer;
+    LB_TRY(lb_trainer_open(ctx, dir, data_spec, &trainer));
+    lb_packed *model = NULL;
+    lb_status status = open_model(trainer, dir, file, &model);
+    if (status == LB_OK)
+        status = verify(trainer, model, result);
+    lb_packed_destroy(model);
+    lb_trainer_destroy(trainer);
+    return status;
+}
+
+lb_status lb_verify(lb_ctx *ctx, const char *path, const char *data_spec, lb_verify_result *result) {
+    lb_pool pool;
+    lb_pool_init(&pool, ctx);
+    *result = (lb_verify_result){0};
+    const lb_status status = verify_in(ctx, &pool, path, data_spec, result);
+    lb_pool_free(&pool);
+    return status;
+}
