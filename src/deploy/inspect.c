@@ -44,9 +44,9 @@ static void describe(const lbrt_graph *g, int i, int64_t bytes, lb_layer_info *i
     if (l->op == LBRT_OP_CONV && !is_copy(l)) {
         const int64_t per_channel = lbrt_weights_per_channel(l, src);
         info->weight_bits = l->weights.bits;
-        info->activation_bits = src->type == LBRT_F32 || l->is_float ? 32 : bits_of(src->lo, src->hi);
-        if (l->is_float && src->type != LBRT_F32 && src->type != LBRT_I32) /* codes that are multiplied by float weights */
-            info->activation_bits = bits_of(src->lo, src->hi);
+        /* A float layer may read codes; wide integers it reads are fixed point. */
+        const bool is_codes = src->type != LBRT_F32 && !(l->is_float && src->type == LBRT_I32);
+        info->activation_bits = is_codes ? bits_of(src->lo, src->hi) : 32;
         info->weights = per_channel * dst->c;
         info->macs = info->weights * dst->h * dst->w;
     }
