@@ -134,42 +134,20 @@ static int take_option(const cli_verb *verb, cli_option option, const char *valu
         snprintf(args->seed_set, sizeof args->seed_set, "train.seed=%llu", seed);
         break;
     }
-    case CLI_OUT:
-        args->out = value;
-        break;
-    case CLI_OUTPUT:
-        args->output = value;
-        break;
-    case CLI_DATA:
-        args->data = value;
-        break;
-    case CLI_RESUME:
-        args->resume = true;
-        break;
-    case CLI_DRAW:
-        args->draw = true;
-        break;
-    case CLI_JSON:
-        args->json = true;
-        break;
-    case CLI_QUIET:
-        args->quiet = true;
-        break;
-    case CLI_HELP:
-        args->help = true;
-        break;
-    case CLI_THREADS:
-        return parse_count(verb, name, value, 4096, &args->threads);
-    case CLI_TEST:
-        return parse_count(verb, name, value, INT_MAX, &args->test);
-    case CLI_STEPS:
-        return parse_count(verb, name, value, INT_MAX, &args->steps);
-    case CLI_BATCH:
-        return parse_count(verb, name, value, 1 << 20, &args->batch);
-    case CLI_RUNS:
-        return parse_count(verb, name, value, INT_MAX, &args->runs);
-    case CLI_OPTIONS_END:
-        break;
+    case CLI_OUT: args->out = value; break;
+    case CLI_OUTPUT: args->output = value; break;
+    case CLI_DATA: args->data = value; break;
+    case CLI_RESUME: args->resume = true; break;
+    case CLI_DRAW: args->draw = true; break;
+    case CLI_JSON: args->json = true; break;
+    case CLI_QUIET: args->quiet = true; break;
+    case CLI_HELP: args->help = true; break;
+    case CLI_THREADS: return parse_count(verb, name, value, 4096, &args->threads);
+    case CLI_TEST: return parse_count(verb, name, value, INT_MAX, &args->test);
+    case CLI_STEPS: return parse_count(verb, name, value, INT_MAX, &args->steps);
+    case CLI_BATCH: return parse_count(verb, name, value, 1 << 20, &args->batch);
+    case CLI_RUNS: return parse_count(verb, name, value, INT_MAX, &args->runs);
+    case CLI_OPTIONS_END: break;
     }
     if (rows[option].arg && !*value)
         return cli_usage(verb, "--%s: its value is empty", name);

@@ -1,4 +1,5 @@
 /* Checkpoints: safetensors with the parameters by name, the optimizer's state, and the progress as metadata. */
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -9,6 +10,22 @@
 #include "train/trainer.h"
 
 #define FORMAT "lowbit checkpoint 1"
+
+/* The metadata, in the order that the checksum covers it. */
+static const char *const metadata_keys[] = {"format", "model", "stage", "step", "stage_step", "best_top1", "loss_sum", "correct", "images"};
+
+static uint32_t checksum_pair(uint32_t crc, const char *key, const char *value) {
+    crc = lb_crc32c(crc, key, strlen(key) + 1);
+    return lb_crc32c(crc, value, strlen(value) + 1);
+}
+
+static uint32_t checksum_tensor(uint32_t crc, const lb_st_tensor *t) {
+    size_t bytes = lb_st_dtype_size(t->dtype);
+    for (int i = 0; i < t->ndims; i++)
+        bytes *= (size_t)t->dims[i];
+    crc = lb_crc32c(crc, t->name, strlen(t->name) + 1);
+    return lb_crc32c(crc, t->data, bytes);
+}
 
 /* ---- Saving -------------------------------------------------------------------------------------------------------------- */
 
@@ -71,7 +88,15 @@ static lb_status save(const lb_trainer *t, writer *w, const char *path, bool ful
     add_real(w, "loss_sum", t->at.loss_sum);
     add_int(w, "correct", t->at.correct);
     add_int(w, "images", t->at.images);
-    add_real(w, "seconds", t->at.seconds);
+    if (w->failed)
+        return LB_ERR_MEMORY;
+    assert(w->npairs == LB_COUNT(metadata_keys));
+    uint32_t crc = 0;
+    for (size_t i = 0; i < w->npairs; i++)
+        crc = checksum_pair(crc, w->pairs[i].key, w->pairs[i].value);
+    for (size_t i = 0; i < w->ntensors; i++)
+        crc = checksum_tensor(crc, &w->tensors[i]);
+    add_pair(w, "crc32c", lb_pool_printf(&w->pool, "%08" PRIx32, crc));
     if (w->failed)
         return LB_ERR_MEMORY;
     return lb_safetensors_write(t->ctx, path, w->tensors, w->ntensors, w->pairs, w->npairs);
@@ -113,10 +138,34 @@ static lb_status get_real(lb_ctx *ctx, const lb_safetensors *file, const char *p
                                                     : lb_fail(ctx, LB_ERR_FORMAT, "%s: \"%s\" is %.40s, not a number", path, key, text);
 }
 
+/* Of our own files only: another program's have no checksum and come in through train.init. */
+static lb_status check_sum(lb_ctx *ctx, const lb_safetensors *file, const char *path) {
+    const char *stated = lb_safetensors_metadata(file, "crc32c");
+    if (!stated)
+        return LB_OK;
+    uint32_t crc = 0;
+    char text[16];
+    for (size_t i = 0; i < LB_COUNT(metadata_keys); i++) {
+        const char *value = lb_safetensors_metadata(file, metadata_keys[i]);
+        crc = checksum_pair(crc, metadata_keys[i], value ? value : "");
+    }
+    for (size_t i = 0; i < lb_safetensors_count(file); i++)
+        crc = checksum_tensor(crc, lb_safetensors_at(file, i));
+    snprintf(text, sizeof text, "%08" PRIx32, crc);
+    return !strcmp(text, stated) ? LB_OK
+                                 : lb_fail(ctx, LB_ERR_FORMAT, "%s: altered or damaged (its checksum is %.16s, its content's %s); use another copy",
+                                           path, stated, text);
+}
+
 static lb_status load_progress(lb_trainer *t, const lb_safetensors *file, const char *path, lb_progress_state *at) {
-    const char *format;
+    const char *format, *model, *sum;
     int64_t stage;
     *at = (lb_progress_state){0};
+    LB_TRY(get_text(t->ctx, file, path, "crc32c", &sum));
+    LB_TRY(get_text(t->ctx, file, path, "model", &model));
+    if (strcmp(model, t->net->name))
+        return lb_fail(t->ctx, LB_ERR_SHAPE, "%s: holds the network %.40s, but the recipe builds %s; a network built by hand can only be opened by "
+                       "the program that builds it", path, model, t->net->name);
     LB_TRY(get_text(t->ctx, file, path, "format", &format));
     if (strcmp(format, FORMAT))
         return lb_fail(t->ctx, LB_ERR_FORMAT, "%s: its format is \"%.40s\", this program reads \"%s\"", path, format, FORMAT);
@@ -127,8 +176,7 @@ static lb_status load_progress(lb_trainer *t, const lb_safetensors *file, const 
     LB_TRY(get_int(t->ctx, file, path, "correct", INT64_MAX / 2, &at->correct));
     LB_TRY(get_int(t->ctx, file, path, "images", INT64_MAX / 2, &at->images));
     LB_TRY(get_real(t->ctx, file, path, "best_top1", &at->best_top1));
-    LB_TRY(get_real(t->ctx, file, path, "loss_sum", &at->loss_sum));
-    return get_real(t->ctx, file, path, "seconds", &at->seconds);
+    return get_real(t->ctx, file, path, "loss_sum", &at->loss_sum);
 }
 
 /* Every parameter from the file. A quantizer's that the file lacks are left to be started. Nothing is changed if one does not fit. */
@@ -193,7 +241,9 @@ static lb_status resume(lb_trainer *t, const lb_safetensors *file, const char *p
 lb_status lb_checkpoint_resume(lb_trainer *trainer, const char *path) {
     lb_safetensors *file;
     LB_TRY(lb_safetensors_read(trainer->ctx, path, &file));
-    lb_status status = resume(trainer, file, path);
+    lb_status status = check_sum(trainer->ctx, file, path);
+    if (!status)
+        status = resume(trainer, file, path);
     lb_safetensors_destroy(file);
     return status;
 }
@@ -212,7 +262,9 @@ static lb_status load(lb_trainer *t, const lb_safetensors *file, const char *pat
 lb_status lb_checkpoint_load(lb_trainer *trainer, const char *path, bool enter) {
     lb_safetensors *file;
     LB_TRY(lb_safetensors_read(trainer->ctx, path, &file));
-    lb_status status = load(trainer, file, path, enter);
+    lb_status status = check_sum(trainer->ctx, file, path);
+    if (!status)
+        status = load(trainer, file, path, enter);
     lb_safetensors_destroy(file);
     return status;
 }

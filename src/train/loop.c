@@ -23,7 +23,7 @@ typedef struct loop {
     lb_trainer *t;
     int64_t epoch_steps, stage_steps, epoch_base; /* epochs of the stages before, so that no two epochs share an order */
     int64_t eval_steps;                           /* steps between evaluations */
-    double started, last_report, seconds_before;
+    double started, last_report;                  /* started: when the steps since the last evaluation began */
     int64_t steps_before;
 } loop;
 
@@ -163,7 +163,7 @@ static lb_status log_epoch(loop *l, const lb_metrics *test, double lr, double ra
                              lb_json_number(test->loss), "test_top1", lb_json_number(test->top1), "test_top5", lb_json_number(test->top5),
                              "lr", lb_json_number(lr), "weight_bits", lb_json_number(bits), "quantized", lb_json_number(quantized),
                              "sign_flips", lb_json_number(flips), "images_per_s", lb_json_number(rate), "seconds",
-                             lb_json_number(t->at.seconds));
+                             lb_json_number(now() - l->started));
     lb_status status = lb_jsonl_write(t->log, line);
     json_decref(line);
     return status;
@@ -171,14 +171,11 @@ static lb_status log_epoch(loop *l, const lb_metrics *test, double lr, double ra
 
 /* ---- Epochs and stages ---------------------------------------------------------------------------------------------------------- */
 
-static void spend_time(loop *l) { l->t->at.seconds = l->seconds_before + now() - l->started; }
-
 static lb_status finish_epoch(loop *l, double lr) {
     lb_trainer *t = l->t;
     double rate = (double)((t->at.step - l->steps_before) * t->config->train.batch) / LB_MAX(now() - l->started, 1e-9);
     lb_metrics test;
     LB_TRY(lb_trainer_evaluate(t, &test));
-    spend_time(l);
     LB_TRY(log_epoch(l, &test, lr, rate));
     t->at.loss_sum = 0;
     t->at.correct = t->at.images = 0;
@@ -188,7 +185,6 @@ static lb_status finish_epoch(loop *l, double lr) {
     LB_TRY(save_to(t, "last.safetensors", true));
     if (better)
         LB_TRY(save_to(t, "best.safetensors", false));
-    l->seconds_before = t->at.seconds;
     l->steps_before = t->at.step;
     l->started = now();
     return LB_OK;
@@ -196,7 +192,6 @@ static lb_status finish_epoch(loop *l, double lr) {
 
 static lb_status stop_here(loop *l) {
     lb_trainer *t = l->t;
-    spend_time(l);
     LB_TRY(save_to(t, "last.safetensors", true));
     if (!t->dir)
         return lb_fail(t->ctx, LB_ERR_INTERRUPTED, "interrupted at step %" PRId64, t->at.step);
@@ -211,7 +206,6 @@ static lb_status run_stage(loop *l) {
     l->stage_steps = lb_trainer_stage_steps(t, t->at.stage);
     l->eval_steps = LB_MAX((int64_t)llround((double)train->eval_every * (double)l->epoch_steps), (int64_t)1);
     l->started = now();
-    l->seconds_before = t->at.seconds;
     l->steps_before = t->at.step;
     double lr = 0;
     bool started = false;
@@ -233,8 +227,7 @@ static lb_status run_stage(loop *l) {
                 return stop_here(l);
             LB_TRY(status);
         } else if (train->save_every > 0 && t->at.stage_step % train->save_every == 0) {
-            spend_time(l);
-            LB_TRY(save_to(t, "last.safetensors", true));
+                    LB_TRY(save_to(t, "last.safetensors", true));
         }
     }
     return LB_OK;
@@ -292,9 +285,8 @@ static lb_status finish(lb_trainer *t) {
         return LB_OK;
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    json_t *line = json_pack("{s:s, s:I, s:o, s:o, s:o}", "event", "done", "step", (json_int_t)t->at.step, "best_top1",
-                             lb_json_number(t->at.best_top1), "seconds", lb_json_number(t->at.seconds), "peak_rss_mb",
-                             lb_json_number((double)usage.ru_maxrss / 1024));
+    json_t *line = json_pack("{s:s, s:I, s:o, s:o}", "event", "done", "step", (json_int_t)t->at.step, "best_top1",
+                             lb_json_number(t->at.best_top1), "peak_rss_mb", lb_json_number((double)usage.ru_maxrss / 1024));
     lb_status status = lb_jsonl_write(t->log, line);
     json_decref(line);
     return status;

@@ -19,7 +19,6 @@ typedef struct lb_progress_state {
     double best_top1;        /* of this stage; -1: none yet */
     double loss_sum;         /* since the last evaluation */
     int64_t correct, images; /* since the last evaluation */
-    double seconds;          /* spent training */
 } lb_progress_state;
 
 struct lb_trainer {

@@ -1,0 +1,307 @@
+/* The training loop on real images: golden losses per method, resuming to the same bits, divergence, out of memory. */
+#include "support.h"
+
+#include <math.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lowbit/lowbit.h"
+#include "quant/quant.h"
+
+#define DATA "/usr/share/datasets/fashion-mnist"
+
+enum { MAX_EPOCHS = 64 };
+
+typedef struct watcher {
+    lb_ctx *ctx;
+    int epochs, stop_after;   /* interrupt after so many evaluations; 0: never */
+    double loss[MAX_EPOCHS];
+} watcher;
+
+static void watch(void *user, const lb_event *event) {
+    watcher *w = user;
+    if (event->kind != LB_EVENT_EPOCH)
+        return;
+    if (w->epochs < MAX_EPOCHS)
+        w->loss[w->epochs] = event->loss;
+    if (++w->epochs == w->stop_after)
+        lb_interrupt(w->ctx);
+}
+
+static lb_ctx *watched(watcher *w, int stop_after) {
+    *w = (watcher){.stop_after = stop_after};
+    lb_ctx_options options = {.threads = 2, .report = watch, .user = w};
+    assert_int_equal(lb_ctx_create(&options, &w->ctx), LB_OK);
+    return w->ctx;
+}
+
+static bool have_data(void) {
+    if (access(DATA, R_OK) == 0)
+        return true;
+    printf("SKIPPED: %s is not there (package dataset-fashion-mnist)\n", DATA);
+    return false;
+}
+
+static void set(lb_ctx *ctx, lb_recipe *recipe, const char *key, const char *value) { assert_ok(ctx, lb_recipe_set(recipe, key, value)); }
+
+/* 20 steps an epoch, a test after each `every` epochs. */
+static lb_recipe *small_recipe(lb_ctx *ctx, const char *every) {
+    lb_recipe *recipe;
+    assert_ok(ctx, lb_recipe_create(ctx, &recipe));
+    static const char *const keys[][2] = {{"model.name", "lenet5"}, {"model.width", "0.25"}, {"model.dropout", "0.2"},
+                                          {"data.name", "fashion-mnist"}, {"data.path", DATA}, {"data.train_limit", "640"},
+                                          {"data.test_limit", "50"}, {"data.augment.pad", "2"}, {"data.augment.flip", "true"},
+                                          {"train.batch", "32"}, {"train.eval_batch", "50"}, {"train.precision", "f32"},
+                                          {"train.optimizer.lr", "0.02"}};
+    for (size_t i = 0; i < LB_COUNT(keys); i++)
+        set(ctx, recipe, keys[i][0], keys[i][1]);
+    set(ctx, recipe, "train.eval_every", every);
+    return recipe;
+}
+
+/* ---- Golden losses ------------------------------------------------------------------------------------------------------------- */
+
+/* f32, 2 threads, seed 0. `LB_GOLDEN=1 test_train_trainer` prints the table anew. */
+static const struct golden {
+    const char *weights, *wbits, *acts, *abits;
+    double loss[10];
+} goldens[] = {
+#include "golden.inc"
+};
+
+static void run_golden(const struct golden *g, bool print) {
+    watcher w;
+    lb_ctx *ctx = watched(&w, 0);
+    lb_recipe *recipe = small_recipe(ctx, "0.05");
+    set(ctx, recipe, "train.steps", "10");
+    set(ctx, recipe, "quant.weights.method", g->weights);
+    if (strcmp(g->weights, "none"))
+        set(ctx, recipe, "quant.weights.bits", g->wbits);
+    set(ctx, recipe, "quant.activations.method", g->acts);
+    if (strcmp(g->acts, "none"))
+        set(ctx, recipe, "quant.activations.bits", g->abits);
+    lb_trainer *trainer;
+    assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &trainer));
+    assert_ok(ctx, lb_trainer_run(trainer, NULL, false));
+    assert_int_equal(w.epochs, 10);
+    if (print) {
+        printf("    {\"%s\", \"%s\", \"%s\", \"%s\", {", g->weights, g->wbits, g->acts, g->abits);
+        for (int i = 0; i < 10; i++)
+            printf("%s%.4f", i ? ", " : "", w.loss[i]);
+        printf("}},\n");
+    }
+    /* The sums of other instruction sets differ in their last bits, which now and then moves a value to the next code. */
+    for (int i = 0; i < 10 && !print; i++)
+        if (fabs(w.loss[i] - g->loss[i]) > 2e-3 * (1 + i) * (1 + g->loss[i]))
+            fail_msg("%s %s / %s %s: loss of step %d is %.4f, golden %.4f", g->weights, g->wbits, g->acts, g->abits, i, w.loss[i], g->loss[i]);
+    lb_trainer_destroy(trainer);
+    lb_recipe_destroy(recipe);
+    lb_ctx_destroy(ctx);
+}
+
+static void test_golden_losses(void **state) {
+    (void)state;
+    if (!have_data())
+        return;
+    for (size_t i = 0; i < LB_COUNT(goldens); i++)
+        run_golden(&goldens[i], getenv("LB_GOLDEN") != NULL);
+    /* Every quantizer of the table has a row. */
+    size_t count;
+    const lb_quantizer *const *list = lb_quantizer_list(&count);
+    for (size_t q = 0; q < count; q++) {
+        bool found = false;
+        for (size_t i = 0; i < LB_COUNT(goldens); i++)
+            found |= !strcmp(goldens[i].weights, list[q]->name) || !strcmp(goldens[i].acts, list[q]->name);
+        if (!found)
+            fail_msg("%s has no golden losses", list[q]->name);
+    }
+}
+
+/* ---- Runs and resuming ----------------------------------------------------------------------------------------------------------- */
+
+static void make_dir(char *dir) {
+    strcpy(dir, "/tmp/lowbit-test-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+}
+
+static void remove_dir(const char *dir) {
+    char command[200];
+    snprintf(command, sizeof command, "rm -rf '%s'", dir);
+    assert_int_equal(system(command), 0);
+}
+
+static unsigned char *read_all(const char *dir, const char *name, size_t *size) {
+    lb_ctx *ctx = test_ctx();
+    char path[300];
+    unsigned char *data;
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    assert_ok(ctx, lb_read_file(ctx, path, 1 << 30, &data, size));
+    unsigned char *copy = malloc(*size + 1);
+    memcpy(copy, data, *size);
+    lb_free(ctx, data);
+    lb_ctx_destroy(ctx);
+    return copy;
+}
+
+static void assert_same_file(const char *a, const char *b, const char *name) {
+    size_t na, nb;
+    unsigned char *da = read_all(a, name, &na), *db = read_all(b, name, &nb);
+    assert_int_equal(na, nb);
+    assert_memory_equal(da, db, na);
+    free(da);
+    free(db);
+}
+
+/* Two stages, two epochs each: float by SGD, then LSQ. */
+static lb_recipe *staged_recipe(lb_ctx *ctx, const char *optimizer) {
+    static const char format[] = "model: {name: lenet5, width: 0.25, dropout: 0.2}\n"
+                                 "data: {name: fashion-mnist, path: " DATA ", train_limit: 640, test_limit: 50, augment: {pad: 2, flip: true}}\n"
+                                 "train: {batch: 32, eval_batch: 50, epochs: 2, eval_every: 0.35, optimizer: {name: %s, lr: 0.01}}\n"
+                                 "stages:\n"
+                                 "  - {name: float}\n"
+                                 "  - {name: low, quant: {weights: {method: lsq, bits: 2}, activations: {method: lsq, bits: 2}}}\n";
+    char dir[64], path[100];
+    make_dir(dir);
+    snprintf(path, sizeof path, "%s/recipe.yaml", dir);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f, format, optimizer);
+    fclose(f);
+    lb_recipe *recipe;
+    assert_ok(ctx, lb_recipe_load(ctx, path, NULL, 0, &recipe));
+    remove_dir(dir);
+    return recipe;
+}
+
+/* Trains into dir; interrupted after `stop_after` evaluations, or to the end. Returns evaluations done. */
+static int train(const char *dir, const char *optimizer, int stop_after, bool resume) {
+    watcher w;
+    lb_ctx *ctx = watched(&w, stop_after);
+    lb_recipe *recipe = staged_recipe(ctx, optimizer);
+    lb_trainer *trainer;
+    assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &trainer));
+    lb_status status = lb_trainer_run(trainer, dir, resume);
+    if (stop_after) {
+        assert_int_equal(status, LB_ERR_INTERRUPTED);
+        assert_non_null(strstr(lb_error(ctx), "--resume"));
+    } else {
+        assert_ok(ctx, status);
+    }
+    lb_trainer_destroy(trainer);
+    lb_recipe_destroy(recipe);
+    lb_ctx_destroy(ctx);
+    return w.epochs;
+}
+
+static void test_resume_gives_the_same_bits(void **state) {
+    (void)state;
+    if (!have_data())
+        return;
+    static const char *const optimizers[] = {"sgd", "adam"};
+    for (size_t o = 0; o < LB_COUNT(optimizers); o++) {
+        char whole[64], parts[64];
+        make_dir(whole);
+        make_dir(parts);
+        int epochs = train(whole, optimizers[o], 0, false);
+        /* stops: in the middle of an epoch, at the change of stage, in the second stage */
+        int done = train(parts, optimizers[o], 2, false);
+        done += train(parts, optimizers[o], 4, true);
+        done += train(parts, optimizers[o], 1, true);
+        done += train(parts, optimizers[o], 0, true);
+        assert_int_equal(done, epochs);
+        assert_same_file(whole, parts, "last.safetensors");
+        assert_same_file(whole, parts, "best.safetensors");
+        assert_same_file(whole, parts, "recipe.yaml");
+        remove_dir(whole);
+        remove_dir(parts);
+    }
+}
+
+static void test_opened_run_evaluates_the_same(void **state) {
+    (void)state;
+    if (!have_data())
+        return;
+    char dir[64];
+    make_dir(dir);
+    train(dir, "sgd", 0, false);
+    lb_ctx *ctx = test_ctx();
+    lb_trainer *trainer;
+    lb_metrics first, second;
+    assert_ok(ctx, lb_trainer_open(ctx, dir, NULL, &trainer));
+    assert_ok(ctx, lb_trainer_eval(trainer, &first));
+    assert_ok(ctx, lb_trainer_eval(trainer, &second));
+    assert_memory_equal(&first, &second, sizeof first);
+    assert_int_equal(first.images, 50);
+    size_t size;
+    char *log = (char *)read_all(dir, "metrics.jsonl", &size), best[40];
+    log[size] = 0;
+    snprintf(best, sizeof best, "\"best_top1\": %.0f", first.top1);
+    if (!strstr(log, best))
+        fail_msg("metrics.jsonl does not say %s", best);
+    free(log);
+    lb_trainer_destroy(trainer);
+    lb_ctx_destroy(ctx);
+    remove_dir(dir);
+}
+
+static void test_divergence(void **state) {
+    (void)state;
+    if (!have_data())
+        return;
+    lb_ctx *ctx = test_ctx();
+    lb_recipe *recipe = small_recipe(ctx, "1");
+    set(ctx, recipe, "train.optimizer.lr", "1000");
+    set(ctx, recipe, "train.optimizer.weight_decay", "0.9");
+    lb_trainer *trainer;
+    assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &trainer));
+    assert_int_equal(lb_trainer_run(trainer, NULL, false), LB_ERR_DIVERGED);
+    assert_non_null(strstr(lb_error(ctx), "step "));
+    assert_non_null(strstr(lb_error(ctx), "train.optimizer.lr"));
+    lb_trainer_destroy(trainer);
+    lb_recipe_destroy(recipe);
+    lb_ctx_destroy(ctx);
+}
+
+static void test_out_of_memory(void **state) {
+    (void)state;
+    if (!have_data())
+        return;
+    bool done = false;
+    for (long allowed = 0; !done; allowed += allowed < 40 ? 3 : 29) {
+        test_allocator a = {.left = allowed};
+        lb_ctx *ctx = test_ctx_with(&a);
+        if (!ctx)
+            continue;
+        lb_recipe *recipe = NULL;
+        lb_trainer *trainer = NULL;
+        lb_status status = lb_recipe_create(ctx, &recipe);
+        static const char *const keys[][2] = {{"model.name", "lenet5"}, {"model.width", "0.1"}, {"data.name", "fashion-mnist"},
+                                              {"data.path", DATA}, {"data.train_limit", "64"}, {"data.test_limit", "10"},
+                                              {"train.batch", "32"}, {"train.steps", "1"}, {"quant.weights.method", "lsq"},
+                                              {"quant.activations.method", "dorefa"}};
+        for (size_t i = 0; i < LB_COUNT(keys) && !status; i++)
+            status = lb_recipe_set(recipe, keys[i][0], keys[i][1]);
+        if (!status)
+            status = lb_trainer_create(ctx, recipe, NULL, &trainer);
+        if (!status)
+            status = lb_trainer_run(trainer, NULL, false);
+        done = status == LB_OK;
+        if (!done) {
+            assert_int_equal(status, LB_ERR_MEMORY);
+            assert_true(strlen(lb_error(ctx)) > 0);
+        }
+        lb_trainer_destroy(trainer);
+        lb_recipe_destroy(recipe);
+        lb_ctx_destroy(ctx);
+        assert_int_equal(a.alive, 0);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_golden_losses),          cmocka_unit_test(test_resume_gives_the_same_bits),
+        cmocka_unit_test(test_opened_run_evaluates_the_same), cmocka_unit_test(test_divergence),
+        cmocka_unit_test(test_out_of_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
