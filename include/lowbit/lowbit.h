@@ -148,7 +148,8 @@ typedef struct lb_trainer lb_trainer;
 lb_status lb_trainer_create(lb_ctx *ctx, const lb_recipe *recipe, lb_net *net, lb_trainer **trainer);
 
 /* Trains all stages. `dir` receives recipe.yaml, last.safetensors, best.safetensors, metrics.jsonl and TensorBoard events (NULL:
- * nothing is written). With resume, continues from dir/last.safetensors to the same bits as a run never stopped. */
+ * nothing is written, and the trainer ends with the last weights). Ends with the weights of best.safetensors, those at the best test
+ * accuracy of the last stage. With resume, continues from dir/last.safetensors to the same bits as a run never stopped. */
 lb_status lb_trainer_run(lb_trainer *trainer, const char *dir, bool resume);
 
 /* Opens a finished or stopped run directory for evaluation: its recipe, and the weights of best.safetensors (or last). */
@@ -218,7 +219,7 @@ typedef struct lb_verify_result {
 } lb_verify_result;
 
 /* Runs every test image through the trainer's own evaluation and through the packed runtime, and compares score by score. `path`: a
- * run directory (packed in memory), or a model inside one. */
+ * run directory (its model.lbm, or packed in memory if there is none), or a model inside one. */
 lb_status lb_verify(lb_ctx *ctx, const char *path, const char *data_spec, lb_verify_result *result);
 
 /* ---- Looking inside ------------------------------------------------------------------------------------------------ */
@@ -227,7 +228,7 @@ typedef struct lb_layer_info {
     char name[64], op[16], dst[32]; /* dst: "32x32x16" */
     int weight_bits, activation_bits; /* of the weights, of the layer's input; 32: float; 0: none */
     int64_t weights, macs, bytes;   /* bytes: packed, everything the layer needs */
-    double weight_error;            /* relative L1 quantization error, NaN if float or unknown */
+    double weight_error;            /* relative L1 quantization error after the best common factor, NaN if float or unknown */
 } lb_layer_info;
 
 typedef struct lb_inspection {

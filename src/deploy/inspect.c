@@ -70,14 +70,20 @@ static lb_status describe_graph(lb_ctx *ctx, const lbrt_graph *g, lb_inspection 
 
 /* ---- Networks -------------------------------------------------------------------------------------------------------- */
 
-/* sum |w - step code| / sum |w| */
+/* sum |w - f step code| / sum |w|, f the least-squares factor: some methods rescale the weights, which batch norm undoes. */
 static double weight_error(const lb_net *net, const lb_node *node, const lb_numeric *x) {
     const lb_param *p = &net->params[node->param[0]];
     const float *w = lb_param_values(net, node->param[0]);
     const size_t fan_in = p->count / (size_t)node->dst.c;
-    double error = 0, all = 0;
+    double error = 0, all = 0, wq = 0, qq = 0;
     for (size_t i = 0; i < p->count; i++) {
-        error += fabs((double)w[i] - (double)x->code[i] * (double)x->weight_step[i / fan_in]);
+        const double q = (double)x->code[i] * (double)x->weight_step[i / fan_in];
+        wq += (double)w[i] * q;
+        qq += q * q;
+    }
+    const double factor = qq > 0 ? wq / qq : 0;
+    for (size_t i = 0; i < p->count; i++) {
+        error += fabs((double)w[i] - factor * (double)x->code[i] * (double)x->weight_step[i / fan_in]);
         all += fabs((double)w[i]);
     }
     return all > 0 ? error / all : 0;

@@ -35,7 +35,7 @@
 #include "net/net.h"
 
 /* (a, b) -> requant such that apply(r, x) = round half up(a * x + b), both in units of the destination (for a fixed-point
- * destination: times 65536). Picks the largest shift for which mul and add fit. False if a or b is not finite or too large. */
+ * destination: times 65536). Picks the largest shift for which mul fits 24 bits (32 for a huge a) and add 61. False if a or b is not finite or too large. */
 bool lb_requant_from_real(double a, double b, lbrt_requant *requant);
 
 /* ---- The rules applied to one network --------------------------------------------------------------------------- */

@@ -283,6 +283,10 @@ static lb_status start(lb_trainer *t, bool resume) {
 static lb_status finish(lb_trainer *t) {
     if (!t->dir)
         return LB_OK;
+    char best[4096];
+    snprintf(best, sizeof best, "%s/best.safetensors", t->dir);
+    if (lb_exists(best))
+        LB_TRY(lb_checkpoint_load(t, best, false));
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     json_t *line = json_pack("{s:s, s:I, s:o, s:o}", "event", "done", "step", (json_int_t)t->at.step, "best_top1",
