@@ -6,7 +6,7 @@ LOWBIT = $(BUILD)/lowbit
 # Tests share the processors: waiting threads must not spin.
 CTEST = OMP_WAIT_POLICY=passive ctest --output-on-failure -j $(JOBS)
 
-.PHONY: all help deps quickstart test sanitize coverage install clean
+.PHONY: all help deps quickstart test sanitize bench-train coverage install clean
 
 all: $(BUILD)/build.ninja ## configure and build build/lowbit and the libraries
 	@cmake --build $(BUILD)
@@ -35,6 +35,9 @@ sanitize: ## build with address and undefined-behaviour sanitizers in build-sani
 	@cmake -S . -B build-sanitize -G Ninja -DCMAKE_BUILD_TYPE=Debug -DLOWBIT_SANITIZE=ON
 	@cmake --build build-sanitize
 	@cd build-sanitize && $(CTEST) -LE slow
+
+bench-train: all ## training speed beside PyTorch's (python3-torch and ../shared/peers; only our own without them)
+	@bench/train.sh $(LOWBIT)
 
 coverage: ## build for coverage in build-coverage/, run the tests, print line coverage per file
 	@scripts/deps.sh gcovr

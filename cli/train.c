@@ -1,4 +1,5 @@
 /* lowbit train */
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,7 +66,10 @@ static int print_result(const cli_args *args, const char *dir) {
     cli_run run;
     int status = cli_run_read(dir, &run);
     if (status == CLI_DONE) {
-        printf("%s: best %.2f %% top-1 (epoch %g of %g), last %.2f %%\n", dir, run.best, run.best_epoch, run.epochs, run.last);
+        if (isfinite(run.best))
+            printf("%s: best %.2f %% top-1 (epoch %g of %g), last %.2f %%\n", dir, run.best, run.best_epoch, run.epochs, run.last);
+        else
+            printf("%s: no training, no evaluation: the budget is 0 steps\n", dir);
         if (!args->quiet)
             fprintf(stderr, "next: lowbit eval %s, then lowbit pack %s\n", dir, dir);
     }

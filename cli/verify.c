@@ -45,8 +45,8 @@ const cli_verb cli_verb_verify = {
     .options = options,
     .description =
         "Runs every test image through the trainer's own evaluation and through every way the packed model can be run,\n"
-        "and compares the scores one by one. A run's model.lbm is taken, or if there is none, the run is packed in memory; a model must lie in its run directory,\n"
-        "where the trained weights are.\n"
+        "and compares the scores one by one. A run's model.lbm is taken, or if there is none, the run is packed in\n"
+        "memory; a model must lie in its run directory, where the trained weights are.\n"
         "\n"
         "For each path: on how many images every score is equal, on how many the class is equal, and the largest\n"
         "difference of a score. --json prints {\"images\", \"equal\", \"paths\": {NAME: {\"equal\", \"predictions_equal\",\n"

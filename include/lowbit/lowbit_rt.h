@@ -57,7 +57,7 @@ void lbrt_model_info(const lbrt_model *model, lbrt_info *info);
 /* Name of class i ("" if the model has no names). Borrowed from the file. */
 const char *lbrt_class_name(const lbrt_model *model, int i);
 
-/* What the model's maker noted, e.g. key "data" -> "fashion-mnist"; NULL if there is no such key. Borrowed from the file. */
+/* What the model's maker noted, e.g. key "data.name" -> "fashion-mnist"; NULL if there is no such key. Borrowed from the file. */
 const char *lbrt_metadata(const lbrt_model *model, const char *key);
 
 /* Note i as key and value; 0 after the last. */

@@ -127,26 +127,25 @@ static lb_status load_split(lb_data *data, lb_split split, reader *images, reade
     LB_TRY(lb_images_alloc(data, split, images->path, wanted, (int)h, (int)w, 1));
     lb_images *dst = &data->split[split];
     LB_TRY(read_bytes(images, dst->pixels, (size_t)wanted * h * w));
-    for (int64_t done = 0; done < wanted;) {
+    int32_t most = 1;
+    for (int64_t done = 0; done < (int64_t)count;) {
         uint8_t block[4096];
-        int64_t n = LB_MIN(wanted - done, (int64_t)sizeof block);
+        int64_t n = LB_MIN((int64_t)count - done, (int64_t)sizeof block);
         LB_TRY(read_bytes(labels, block, (size_t)n));
-        for (int64_t i = 0; i < n; i++)
-            dst->labels[done + i] = block[i];
+        for (int64_t i = 0; i < n; i++) {
+            most = LB_MAX(most, (int32_t)block[i]);
+            if (done + i < wanted)
+                dst->labels[done + i] = block[i];
+        }
         done += n;
     }
-    if (wanted == (int64_t)count) {
+    LB_TRY(check_end(labels));
+    if (wanted == (int64_t)count)
         LB_TRY(check_end(images));
-        LB_TRY(check_end(labels));
-    }
 
-    /* data->classes is what the name promises; unknown data has as many as its training labels say. */
-    if (!data->classes && split == LB_TRAIN) {
-        int32_t most = 1;
-        for (int64_t i = 0; i < wanted; i++)
-            most = LB_MAX(most, dst->labels[i]);
+    /* data->classes is what the name promises; unknown data has as many as all its training labels say. */
+    if (!data->classes && split == LB_TRAIN)
         data->classes = most + 1;
-    }
     for (int64_t i = 0; i < wanted; i++)
         if (dst->labels[i] >= data->classes)
             return lb_fail(data->ctx, LB_ERR_FORMAT, "%s: label %d of image %lld is out of range (%d classes)", labels->path,

@@ -22,7 +22,9 @@ static int bits_of(int32_t lo, int32_t hi) {
 }
 
 /* Lowering makes zero-padding shortcuts and flattening of a batch norm's source into convolutions with weights 0 and 1. */
-static bool is_copy(const lbrt_layer *l) { return l->op == LBRT_OP_CONV && l->weights.bits == 1 && l->weights.mul == 1 && l->weights.add == 0; }
+static bool is_copy(const lbrt_layer *l) {
+    return l->op == LBRT_OP_CONV && l->weights.bits == 1 && l->weights.mul == 1 && l->weights.add == 0;
+}
 
 static const char *op_name(const lbrt_layer *l, const lbrt_tensor *src) {
     static const char *const names[LBRT_OPS] = {"input", "conv", "pointwise", "maxpool", "sumpool"};

@@ -7,7 +7,11 @@ static const lb_list_row *method_row(int i, lb_list_row *row) {
     const lb_quantizer *const *quantizers = lb_quantizer_list(&count);
     if (i < (int)count) {
         const lb_quantizer *q = quantizers[i];
-        *row = (lb_list_row){q->name, q->weights && q->activations ? "weights, activations" : q->weights ? "weights" : "activations", q->help};
+        *row = (lb_list_row){q->name,
+                             q->weights && q->activations ? "weights, activations"
+                             : q->weights                 ? "weights"
+                                                          : "activations",
+                             q->help};
         return row;
     }
     i -= (int)count;

@@ -60,7 +60,8 @@ static void find_groups(const lb_lowering *l, group *groups) {
 /* ---- Layers ---------------------------------------------------------------------------------------------------------- */
 
 /* A layer of its own that brings src to FIXED, or to F32, or only to a flat shape. */
-static lb_status convert(lb_lowering *l, int i, const lb_numeric *src, const lb_shape *shape, bool to_float, bool to_fixed, int *tensor) {
+static lb_status convert(lb_lowering *l, int i, const lb_numeric *src, const lb_shape *shape, bool to_float, bool to_fixed,
+                         int *tensor) {
     lb_lower_state s;
     LB_TRY(lb_lower_point(l, i, src, shape, to_float, &s));
     if (to_fixed)
@@ -88,8 +89,9 @@ static lb_status pack_weights(lb_lowering *l, const lb_node *node, const lb_nume
         for (size_t i = 0; i < count; i++) {
             const int code = (int)x->code[o * count + i], stored = (code - grid->add) / grid->mul;
             if (stored * grid->mul + grid->add != code || stored < 0 || stored >= 1 << grid->bits)
-                return lb_fail(l->out->pool.ctx, LB_ERR_UNSUPPORTED, "%s: weight code %d is not on the grid of %d bits (%d * stored + %d)",
-                               node->name, code, grid->bits, grid->mul, grid->add);
+                return lb_fail(l->out->pool.ctx, LB_ERR_UNSUPPORTED,
+                               "%s: weight code %d is not on the grid of %d bits (%d * stored + %d)", node->name, code, grid->bits,
+                               grid->mul, grid->add);
             const size_t bit = i * (size_t)grid->bits;
             packed[o * row + bit / 8] |= (uint8_t)((unsigned)stored << bit % 8);
             if (bit % 8 + (size_t)grid->bits > 8)
@@ -120,7 +122,8 @@ static lb_status begin_conv(lb_lowering *l, int i) {
         layer->pt = c->pt, layer->pl = c->pl, layer->pb = c->pb, layer->pr = c->pr;
         layer->groups = c->groups;
         if (layer->flat && (c->kh != 1 || c->kw != 1 || c->sh != 1 || c->sw != 1 || c->pt || c->pl || c->pb || c->pr))
-            return lb_fail(l->out->pool.ctx, LB_ERR_UNSUPPORTED, "%s: a convolution with a kernel cannot follow flatten", node->name);
+            return lb_fail(l->out->pool.ctx, LB_ERR_UNSUPPORTED, "%s: a convolution with a kernel cannot follow flatten",
+                           node->name);
     }
     LB_TRY(pack_weights(l, node, x, &layer->weights));
     return lb_lower_affine(l, x, node->dst.c);
@@ -299,7 +302,8 @@ static lb_status lower_group(lb_lowering *l, const group *g, const int *into) {
     }
     LB_TRY(lb_lower_end(l, &x->shape, place));
     if (x->shape.h != 1 || x->shape.w != 1)
-        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: scores of an image with %d x %d pixels; put a linear layer or a global pooling last",
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED,
+                       "%s: scores of an image with %d x %d pixels; put a linear layer or a global pooling last",
                        l->net->nodes[g->tail].name, x->shape.h, x->shape.w);
     return LB_OK;
 }
@@ -374,7 +378,8 @@ static lb_status lower(lb_lowered *out, const lb_net *net, const float *mean, co
     return status;
 }
 
-lb_status lb_lower(lb_ctx *ctx, const lb_net *net, const float mean[4], const float std[4], const char *const *class_names, lb_lowered **lowered) {
+lb_status lb_lower(lb_ctx *ctx, const lb_net *net, const float mean[4], const float std[4], const char *const *class_names,
+                   lb_lowered **lowered) {
     *lowered = NULL;
     lb_lowered *out = lb_alloc(ctx, 1, sizeof *out);
     if (!out)

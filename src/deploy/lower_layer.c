@@ -36,7 +36,8 @@ bool lb_lower_fits(const lb_lowering *l, lb_lower_state *s, int i, int main) {
         break;
     case LB_OP_ACT:
         fits = s->kind == LB_NUM_F32 || becomes_fixed(&next);
-        fits = fits && advance(&next, x->quantized ? LB_PHASE_CLAMP : LB_PHASE_RESIDUAL, x->quantized ? LB_PHASE_DONE : LB_PHASE_CLAMP);
+        fits = fits &&
+               advance(&next, x->quantized ? LB_PHASE_CLAMP : LB_PHASE_RESIDUAL, x->quantized ? LB_PHASE_DONE : LB_PHASE_CLAMP);
         break;
     default: break;
     }
@@ -51,7 +52,8 @@ lbrt_layer *lb_lower_begin(lb_lowering *l, lbrt_op op, int i, int src) {
     lbrt_graph *g = &l->out->graph;
     l->out->layer_node[g->nlayers] = i;
     lbrt_layer *layer = &l->layers[g->nlayers++];
-    *layer = (lbrt_layer){.op = (int32_t)op, .src = src, .dst = g->nlayers, .kh = 1, .kw = 1, .sh = 1, .sw = 1, .groups = 1, .src_step = 1};
+    *layer = (lbrt_layer){
+        .op = (int32_t)op, .src = src, .dst = g->nlayers, .kh = 1, .kw = 1, .sh = 1, .sw = 1, .groups = 1, .src_step = 1};
     layer->epilogue.res.shift = -1;
     layer->epilogue.res_step = 1;
     layer->name = l->net->nodes[i].name;
@@ -183,8 +185,8 @@ static lb_status make_thresholds(lb_lowering *l, lbrt_layer *layer, int channels
     lbrt_epilogue *e = &layer->epilogue;
     const bool sign = (e->flags & LBRT_SIGN) != 0;
     const int count = sign ? 1 : e->qhi - e->qlo;
-    const bool wanted = !layer->is_float && (e->flags & (LBRT_CODE | LBRT_SIGN)) && (e->flags & LBRT_AFFINE) && !(e->flags & LBRT_RESIDUAL) &&
-                        count >= 1 && count <= MAX_THRESHOLDS;
+    const bool wanted = !layer->is_float && (e->flags & (LBRT_CODE | LBRT_SIGN)) && (e->flags & LBRT_AFFINE) &&
+                        !(e->flags & LBRT_RESIDUAL) && count >= 1 && count <= MAX_THRESHOLDS;
     if (!wanted)
         return LB_OK;
     int32_t *thresholds = lb_pool_alloc(&l->out->pool, (size_t)channels * (size_t)count, sizeof *thresholds);
@@ -223,6 +225,7 @@ lb_status lb_lower_end(lb_lowering *l, const lb_shape *shape, int *tensor) {
         dst->type = LBRT_F32;
     *tensor = g->ntensors++;
     if (!lbrt_layer_range(g, g->nlayers - 1, &dst->lo, &dst->hi))
-        return lb_fail(l->out->pool.ctx, LB_ERR_UNSUPPORTED, "%s: its sums could leave 32 bits; use fewer bits or fewer channels", layer->name);
+        return lb_fail(l->out->pool.ctx, LB_ERR_UNSUPPORTED, "%s: its sums could leave 32 bits; use fewer bits or fewer channels",
+                       layer->name);
     return LB_OK;
 }

@@ -5,8 +5,8 @@
 #include "core/core.h"
 #include "model.h"
 
-/* A note that travels with the model, e.g. "data" = "fashion-mnist" (lbrt_metadata reads it). Printable text, at most LBRT_MAX_TEXT
- * bytes. */
+/* A note that travels with the model, e.g. "data.name" = "fashion-mnist" (lbrt_metadata reads it). Printable text, at most
+ * LBRT_MAX_TEXT bytes. */
 typedef struct lb_pack_note {
     const char *key, *value;
 } lb_pack_note;

@@ -36,8 +36,8 @@ lb_status lb_pack_trainer(const lb_trainer *trainer, unsigned char **bytes, size
                                   {"data.augment.resize", resize}, {"data.test_limit", limit}};
     /* The data's names are of its classes; the network may have more. */
     const bool named = data->class_names && data->classes == trainer->net->classes;
-    return lb_pack_net(trainer->ctx, trainer->net, data->mean, data->std, named ? data->class_names : NULL, notes, (int)LB_COUNT(notes), bytes,
-                       size);
+    return lb_pack_net(trainer->ctx, trainer->net, data->mean, data->std, named ? data->class_names : NULL, notes,
+                       (int)LB_COUNT(notes), bytes, size);
 }
 
 lb_status lb_pack(lb_trainer *trainer, const char *path) {
@@ -80,9 +80,11 @@ static lb_status open_model(lb_packed *m) {
     if (found == LBRT_ERR_MAGIC)
         return lb_fail(m->ctx, LB_ERR_FORMAT, "%s: not a packed model; `lowbit pack RUN -o MODEL.lbm` makes one", m->name);
     if (found != LBRT_OK && what && layer >= 0)
-        return lb_fail(m->ctx, LB_ERR_FORMAT, "%s: layer %d: %s (%s); pack it again", m->name, layer, what, lbrt_status_text(found));
+        return lb_fail(m->ctx, LB_ERR_FORMAT, "%s: layer %d: %s (%s); pack it again", m->name, layer, what,
+                       lbrt_status_text(found));
     if (found != LBRT_OK)
-        return lb_fail(m->ctx, LB_ERR_FORMAT, "%s: %s%s%s; pack it again", m->name, lbrt_status_text(found), what ? ": " : "", what ? what : "");
+        return lb_fail(m->ctx, LB_ERR_FORMAT, "%s: %s%s%s; pack it again", m->name, lbrt_status_text(found), what ? ": " : "",
+                       what ? what : "");
     m->memory = lb_alloc(m->ctx, m->info.model_size, 1);
     if (!m->memory)
         return LB_ERR_MEMORY;
@@ -100,8 +102,11 @@ static lb_status open_model(lb_packed *m) {
     for (int t = 0; t < m->threads; t++)
         if (!(m->arenas[t] = lb_alloc(m->ctx, m->arena_size, 1)))
             return LB_ERR_MEMORY;
-    m->config = (lb_data_config){.workers = 1, .cache = true, .size = number_note(m, "data.size"),
-                                 .test_limit = number_note(m, "data.test_limit"), .augment.resize = number_note(m, "data.augment.resize")};
+    m->config = (lb_data_config){.workers = 1,
+                                 .cache = true,
+                                 .size = number_note(m, "data.size"),
+                                 .test_limit = number_note(m, "data.test_limit"),
+                                 .augment.resize = number_note(m, "data.augment.resize")};
     snprintf(m->config.name, sizeof m->config.name, "%s", note(m, "data.name"));
     snprintf(m->config.path, sizeof m->config.path, "%s", note(m, "data.path"));
     return LB_OK;
@@ -167,8 +172,8 @@ lb_status lb_packed_scores(lb_packed *m, const uint8_t *pixels, int mb, int32_t 
 #pragma omp parallel for num_threads(LB_MAX(LB_MIN(m->threads, chunks), 1)) schedule(dynamic) reduction(max : failed)
     for (int i = 0; i < chunks; i++) {
         const int first = i * share, count = LB_MIN(share, mb - first);
-        const int status = (int)lbrt_run(m->model, pixels + (size_t)first * image, count, m->arenas[omp_get_thread_num()], m->arena_size,
-                                         scores + (size_t)first * (size_t)m->info.classes);
+        const int status = (int)lbrt_run(m->model, pixels + (size_t)first * image, count, m->arenas[omp_get_thread_num()],
+                                         m->arena_size, scores + (size_t)first * (size_t)m->info.classes);
         failed = LB_MAX(failed, status);
     }
     return failed == LBRT_OK ? LB_OK : lb_fail(m->ctx, LB_ERR_BACKEND, "%s: %s", m->name, lbrt_status_text((lbrt_status)failed));
@@ -189,9 +194,11 @@ lb_status lb_packed_data(lb_packed *m, const char *spec) {
     if (test->count == 0)
         status = lb_fail(m->ctx, LB_ERR_UNSUPPORTED, "%s has no test images", data->source);
     else if (test->c != m->info.ic)
-        status = lb_fail(m->ctx, LB_ERR_SHAPE, "%s takes images of %d channels but %s has %d", m->name, m->info.ic, data->source, test->c);
+        status = lb_fail(m->ctx, LB_ERR_SHAPE, "%s takes images of %d channels but %s has %d", m->name, m->info.ic, data->source,
+                         test->c);
     else if (data->classes > m->info.classes)
-        status = lb_fail(m->ctx, LB_ERR_SHAPE, "%s tells %d classes apart but %s has %d", m->name, m->info.classes, data->source, data->classes);
+        status = lb_fail(m->ctx, LB_ERR_SHAPE, "%s tells %d classes apart but %s has %d", m->name, m->info.classes, data->source,
+                         data->classes);
     else if (spec && !(copy = copy_text(m->ctx, spec)))
         status = LB_ERR_MEMORY;
     if (status != LB_OK) {
@@ -233,7 +240,7 @@ lb_status lb_packed_eval(lb_packed *m, const char *data_spec, lb_metrics *metric
     return status;
 }
 
-/* Scores one image that `fill` reads into pixels. */
+/* What to classify: the file `path`, or if that is NULL, test image `index`, whose truth *label receives. */
 typedef struct one_image {
     const char *path;
     int64_t index;
@@ -263,12 +270,13 @@ lb_status lb_packed_classify(lb_packed *model, const char *image, float *scores,
     return classify(model, &(one_image){.path = image}, scores, pixels);
 }
 
-lb_status lb_packed_classify_test(lb_packed *model, const char *data_spec, int64_t index, float *scores, uint8_t *pixels, int *label) {
+lb_status lb_packed_classify_test(lb_packed *model, const char *data_spec, int64_t index, float *scores, uint8_t *pixels,
+                                  int *label) {
     LB_TRY(lb_packed_data(model, data_spec));
     const int64_t count = model->data->split[LB_TEST].count;
     if (index < 0 || index >= count)
-        return lb_fail(model->ctx, LB_ERR_ARGUMENT, "test image %lld: %s has %lld, counted from 0", (long long)index, model->data->source,
-                       (long long)count);
+        return lb_fail(model->ctx, LB_ERR_ARGUMENT, "test image %lld: %s has %lld, counted from 0", (long long)index,
+                       model->data->source, (long long)count);
     int32_t truth;
     LB_TRY(classify(model, &(one_image){.index = index, .label = &truth}, scores, pixels));
     *label = truth;

@@ -55,8 +55,10 @@ static lb_status verify(lb_trainer *t, lb_packed *model, lb_verify_result *resul
     const lb_shape *input = &t->net->nodes[0].dst;
     const lbrt_info *info = &model->info;
     if (info->ih != input->h || info->iw != input->w || info->ic != input->c || info->classes != t->net->classes)
-        return lb_fail(t->ctx, LB_ERR_SHAPE, "%s takes %d x %d x %d and gives %d classes, its run's %s takes %d x %d x %d and gives %d; pack it again",
-                       model->name, info->ih, info->iw, info->ic, info->classes, t->net->name, input->h, input->w, input->c, t->net->classes);
+        return lb_fail(t->ctx, LB_ERR_SHAPE,
+                       "%s takes %d x %d x %d and gives %d classes, its run's %s takes %d x %d x %d and gives %d; pack it again",
+                       model->name, info->ih, info->iw, info->ic, info->classes, t->net->name, input->h, input->w, input->c,
+                       t->net->classes);
     if (t->data->split[LB_TEST].count == 0)
         return lb_fail(t->ctx, LB_ERR_UNSUPPORTED, "%s has no test images", t->data->source);
     *result = (lb_verify_result){.npaths = PATHS};
@@ -107,7 +109,8 @@ static lb_status verify_in(lb_ctx *ctx, lb_pool *pool, const char *path, const c
         if (!lb_is_packed(path))
             return lb_fail(ctx, LB_ERR_FORMAT, "%s: neither a packed model nor a run directory", path);
         if (!lb_exists(recipe))
-            return lb_fail(ctx, LB_ERR_ARGUMENT, "%s: verifying compares with the trained weights, but %s is not a run directory; pass the run", path,
+            return lb_fail(ctx, LB_ERR_ARGUMENT,
+                           "%s: verifying compares with the trained weights, but %s is not a run directory; pass the run", path,
                            dir);
     }
     lb_trainer *trainer;

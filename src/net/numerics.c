@@ -24,9 +24,10 @@ bool lb_requant_from_real(double a, double b, lbrt_requant *requant) {
 
 static lb_status make_requant(lb_ctx *ctx, const lb_node *node, double a, double b, lbrt_requant *requant) {
     if (!lb_requant_from_real(a, b, requant))
-        return lb_fail(ctx, LB_ERR_UNSUPPORTED,
-                       "%s: factor %g and offset %g do not fit integer arithmetic; a variance is too small or the training diverged",
-                       node->name, a, b);
+        return lb_fail(
+            ctx, LB_ERR_UNSUPPORTED,
+            "%s: factor %g and offset %g do not fit integer arithmetic; a variance is too small or the training diverged",
+            node->name, a, b);
     return LB_OK;
 }
 
@@ -102,7 +103,8 @@ static lb_status new_scales(lb_numerics *n, lb_numeric *x, int c) {
 
 static lb_status input_numbers(lb_numerics *n, const lb_node *node, lb_numeric *x, const float *mean, const float *std) {
     if (node->dst.c > 4)
-        return lb_fail(n->pool.ctx, LB_ERR_UNSUPPORTED, "%s: images of %d channels; up to 4 can be evaluated", node->name, node->dst.c);
+        return lb_fail(n->pool.ctx, LB_ERR_UNSUPPORTED, "%s: images of %d channels; up to 4 can be evaluated", node->name,
+                       node->dst.c);
     for (int c = 0; c < node->dst.c; c++) {
         n->scale[c] = (float)(1.0 / (255.0 * (double)std[c]));
         n->offset[c] = (float)(-(double)mean[c] / (double)std[c]);
@@ -134,8 +136,9 @@ static lb_status act_numbers(lb_numerics *n, const lb_node *node, lb_numeric *x,
     lb_act_form form = {0};
     lb_quant_act_form(node->quant, values_or_null(n->net, node->quant->param), 0, 0, true, &form);
     if (node->quant->param >= 0 && !node->quant->initialised)
-        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: its quantizer %s gets its %s from the first training batch; train at least one step",
-                       node->name, node->quant->spec.quantizer->name, node->quant->spec.quantizer->param_names[0]);
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED,
+                       "%s: its quantizer %s gets its %s from the first training batch; train at least one step", node->name,
+                       node->quant->spec.quantizer->name, node->quant->spec.quantizer->param_names[0]);
     if (!(form.step > 0) || !isfinite(form.step))
         return lb_fail(ctx, LB_ERR_DIVERGED, "%s: its quantizer %s has step %g", node->name, node->quant->spec.quantizer->name,
                        (double)form.step);
@@ -152,8 +155,8 @@ static lb_status act_numbers(lb_numerics *n, const lb_node *node, lb_numeric *x,
     if (x->from_pixels) {
         LB_TRY(new_requants(n, x, x->shape.c));
         for (int c = 0; c < x->shape.c; c++)
-            LB_TRY(make_requant(ctx, node, 1.0 / (255.0 * (double)std[c] * x->step[0]), -(double)mean[c] / ((double)std[c] * x->step[0]),
-                                &x->requant[c]));
+            LB_TRY(make_requant(ctx, node, 1.0 / (255.0 * (double)std[c] * x->step[0]),
+                                -(double)mean[c] / ((double)std[c] * x->step[0]), &x->requant[c]));
     }
     return LB_OK;
 }
@@ -169,18 +172,19 @@ static lb_status quantize_weights(lb_numerics *n, const lb_node *node, lb_numeri
         lb_free(ctx, work);
         return LB_ERR_MEMORY;
     }
-    lb_quant_weights_forward(node->quant, values_or_null(n->net, node->quant->param), lb_param_values(n->net, node->param[0]), oc, fan_in,
-                             0, 0, true, x->weight_step, x->code, work);
+    lb_quant_weights_forward(node->quant, values_or_null(n->net, node->quant->param), lb_param_values(n->net, node->param[0]), oc,
+                             fan_in, 0, 0, true, x->weight_step, x->code, work);
     lb_free(ctx, work);
     for (int o = 0; o < oc; o++) {
         int64_t sum = 0;
         if (!(x->weight_step[o] >= 0) || !isfinite(x->weight_step[o]))
-            return lb_fail(ctx, LB_ERR_DIVERGED, "%s: the step of its weights' channel %d is %g", node->name, o, (double)x->weight_step[o]);
+            return lb_fail(ctx, LB_ERR_DIVERGED, "%s: the step of its weights' channel %d is %g", node->name, o,
+                           (double)x->weight_step[o]);
         for (int64_t i = 0; i < fan_in; i++) {
             const float code = x->code[(int64_t)o * fan_in + i];
             if (!(code >= (float)node->quant->grid.lo && code <= (float)node->quant->grid.hi) || code != rintf(code))
-                return lb_fail(ctx, LB_ERR_DIVERGED, "%s: a weight of channel %d is quantized to %g, outside of %d..%d", node->name, o,
-                               (double)code, node->quant->grid.lo, node->quant->grid.hi);
+                return lb_fail(ctx, LB_ERR_DIVERGED, "%s: a weight of channel %d is quantized to %g, outside of %d..%d", node->name,
+                               o, (double)code, node->quant->grid.lo, node->quant->grid.hi);
             sum += (int64_t)fabsf(code);
         }
         x->acc_weight = LB_MAX(x->acc_weight, sum);

@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,8 @@
 #define FORMAT "lowbit checkpoint 1"
 
 /* The metadata, in the order that the checksum covers it. */
-static const char *const metadata_keys[] = {"format", "model", "stage", "step", "stage_step", "best_top1", "loss_sum", "correct", "images"};
+static const char *const metadata_keys[] = {"format",    "model",    "stage",   "step",  "stage_step",
+                                            "best_top1", "loss_sum", "correct", "images"};
 
 static uint32_t checksum_pair(uint32_t crc, const char *key, const char *value) {
     crc = lb_crc32c(crc, key, strlen(key) + 1);
@@ -134,8 +136,9 @@ static lb_status get_real(lb_ctx *ctx, const lb_safetensors *file, const char *p
     LB_TRY(get_text(ctx, file, path, key, &text));
     char *end;
     *value = strtod(text, &end);
-    return end != text && !*end && isfinite(*value) ? LB_OK
-                                                    : lb_fail(ctx, LB_ERR_FORMAT, "%s: \"%s\" is %.40s, not a number", path, key, text);
+    return end != text && !*end && isfinite(*value)
+               ? LB_OK
+               : lb_fail(ctx, LB_ERR_FORMAT, "%s: \"%s\" is %.40s, not a number", path, key, text);
 }
 
 /* Of our own files only: another program's have no checksum and come in through train.init. */
@@ -152,9 +155,10 @@ static lb_status check_sum(lb_ctx *ctx, const lb_safetensors *file, const char *
     for (size_t i = 0; i < lb_safetensors_count(file); i++)
         crc = checksum_tensor(crc, lb_safetensors_at(file, i));
     snprintf(text, sizeof text, "%08" PRIx32, crc);
-    return !strcmp(text, stated) ? LB_OK
-                                 : lb_fail(ctx, LB_ERR_FORMAT, "%s: altered or damaged (its checksum is %.16s, its content's %s); use another copy",
-                                           path, stated, text);
+    return !strcmp(text, stated)
+               ? LB_OK
+               : lb_fail(ctx, LB_ERR_FORMAT, "%s: altered or damaged (its checksum is %.16s, its content's %s); use another copy",
+                         path, stated, text);
 }
 
 static lb_status load_progress(lb_trainer *t, const lb_safetensors *file, const char *path, lb_progress_state *at) {
@@ -164,15 +168,25 @@ static lb_status load_progress(lb_trainer *t, const lb_safetensors *file, const 
     LB_TRY(get_text(t->ctx, file, path, "crc32c", &sum));
     LB_TRY(get_text(t->ctx, file, path, "model", &model));
     if (strcmp(model, t->net->name))
-        return lb_fail(t->ctx, LB_ERR_SHAPE, "%s: holds the network %.40s, but the recipe builds %s; a network built by hand can only be opened by "
-                       "the program that builds it", path, model, t->net->name);
+        return lb_fail(t->ctx, LB_ERR_SHAPE,
+                       "%s: holds the network %.40s, but the recipe builds %s; a network built by hand can only be opened by "
+                       "the program that builds it",
+                       path, model, t->net->name);
     LB_TRY(get_text(t->ctx, file, path, "format", &format));
     if (strcmp(format, FORMAT))
         return lb_fail(t->ctx, LB_ERR_FORMAT, "%s: its format is \"%.40s\", this program reads \"%s\"", path, format, FORMAT);
-    LB_TRY(get_int(t->ctx, file, path, "stage", t->recipe->nstages - 1, &stage));
+    LB_TRY(get_int(t->ctx, file, path, "stage", INT_MAX, &stage));
+    if (stage >= t->recipe->nstages)
+        return lb_fail(t->ctx, LB_ERR_SHAPE, "%s: is in stage %" PRId64 ", but the recipe has only %d; was the recipe changed?",
+                       path, stage + 1, t->recipe->nstages);
     at->stage = (int)stage;
     LB_TRY(get_int(t->ctx, file, path, "step", INT64_MAX / 2, &at->step));
-    LB_TRY(get_int(t->ctx, file, path, "stage_step", lb_trainer_stage_steps(t, at->stage), &at->stage_step));
+    LB_TRY(get_int(t->ctx, file, path, "stage_step", INT64_MAX / 2, &at->stage_step));
+    if (at->stage_step > lb_trainer_stage_steps(t, at->stage))
+        return lb_fail(t->ctx, LB_ERR_SHAPE,
+                       "%s: has done %" PRId64 " steps of its stage, but the recipe gives it only %" PRId64 "; "
+                       "was train.epochs, train.batch or the data changed?",
+                       path, at->stage_step, lb_trainer_stage_steps(t, at->stage));
     LB_TRY(get_int(t->ctx, file, path, "correct", INT64_MAX / 2, &at->correct));
     LB_TRY(get_int(t->ctx, file, path, "images", INT64_MAX / 2, &at->images));
     LB_TRY(get_real(t->ctx, file, path, "best_top1", &at->best_top1));

@@ -112,6 +112,8 @@ lb_status lb_eval_plan_conv(lb_eval_plan *plan, lb_infer *infer, lb_stage *st) {
     st->oh = node->dst.h;
     st->ow = node->dst.w;
     st->vector = st->ih == 1 && st->iw == 1 && st->oh == 1 && st->ow == 1 && st->conv.kh == 1 && st->conv.kw == 1;
+    if (st->vector) /* its rows are images */
+        st->conv.sh = st->conv.sw = 1;
     const float *weights = x->code ? x->code : lb_param_values(net, node->param[0]);
     if (x->integer) {
         const codes k = look(x->code, node->dst.c, fan_in);

@@ -171,8 +171,9 @@ static lb_status log_epoch(loop *l, const lb_metrics *test, double lr, double ra
 
 /* ---- Epochs and stages ---------------------------------------------------------------------------------------------------------- */
 
-static lb_status finish_epoch(loop *l, double lr) {
+static lb_status finish_epoch(loop *l) {
     lb_trainer *t = l->t;
+    double lr = lb_schedule_lr(&t->config->train, t->at.stage_step - 1, l->epoch_steps, l->stage_steps); /* of the last step */
     double rate = (double)((t->at.step - l->steps_before) * t->config->train.batch) / LB_MAX(now() - l->started, 1e-9);
     lb_metrics test;
     LB_TRY(lb_trainer_evaluate(t, &test));
@@ -182,9 +183,10 @@ static lb_status finish_epoch(loop *l, double lr) {
     bool better = test.top1 > t->at.best_top1;
     if (better)
         t->at.best_top1 = test.top1;
-    LB_TRY(save_to(t, "last.safetensors", true));
+    /* The best first: if the program is killed in between, resuming from the older last comes here again. */
     if (better)
         LB_TRY(save_to(t, "best.safetensors", false));
+    LB_TRY(save_to(t, "last.safetensors", true));
     l->steps_before = t->at.step;
     l->started = now();
     return LB_OK;
@@ -199,6 +201,15 @@ static lb_status stop_here(loop *l) {
                    t->dir);
 }
 
+static bool is_epoch_end(const loop *l) {
+    return l->t->at.stage_step % l->eval_steps == 0 || l->t->at.stage_step == l->stage_steps;
+}
+
+static lb_status finish_epoch_or_stop(loop *l) {
+    lb_status status = finish_epoch(l);
+    return status == LB_ERR_INTERRUPTED ? stop_here(l) : status;
+}
+
 static lb_status run_stage(loop *l) {
     lb_trainer *t = l->t;
     const lb_train_config *train = &t->config->train;
@@ -207,7 +218,8 @@ static lb_status run_stage(loop *l) {
     l->eval_steps = LB_MAX((int64_t)llround((double)train->eval_every * (double)l->epoch_steps), (int64_t)1);
     l->started = now();
     l->steps_before = t->at.step;
-    double lr = 0;
+    if (t->at.images > 0 && is_epoch_end(l)) /* resumed after a stop while testing */
+        LB_TRY(finish_epoch_or_stop(l));
     bool started = false;
     while (t->at.stage_step < l->stage_steps) {
         if (lb_interrupted(t->ctx))
@@ -218,17 +230,13 @@ static lb_status run_stage(loop *l) {
         started = true;
         const lb_batch *batch;
         LB_TRY(lb_loader_next(t->loader, &batch));
-        lr = lb_schedule_lr(train, t->at.stage_step, l->epoch_steps, l->stage_steps);
+        double lr = lb_schedule_lr(train, t->at.stage_step, l->epoch_steps, l->stage_steps);
         LB_TRY(train_step(t, batch, lr));
         report_progress(l);
-        if (t->at.stage_step % l->eval_steps == 0 || t->at.stage_step == l->stage_steps) {
-            lb_status status = finish_epoch(l, lr);
-            if (status == LB_ERR_INTERRUPTED)
-                return stop_here(l);
-            LB_TRY(status);
-        } else if (train->save_every > 0 && t->at.stage_step % train->save_every == 0) {
-                    LB_TRY(save_to(t, "last.safetensors", true));
-        }
+        if (is_epoch_end(l))
+            LB_TRY(finish_epoch_or_stop(l));
+        else if (train->save_every > 0 && t->at.stage_step % train->save_every == 0)
+            LB_TRY(save_to(t, "last.safetensors", true));
     }
     return LB_OK;
 }

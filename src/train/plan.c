@@ -155,7 +155,11 @@ static lb_status emit_node(builder *b, int i) {
     case LB_OP_AVGPOOL:
     case LB_OP_DROPOUT:
     case LB_OP_SHORTCUTPAD:
-        step = new_step(b, node->op == LB_OP_DROPOUT ? LB_STEP_DROPOUT : node->op == LB_OP_SHORTCUTPAD ? LB_STEP_PAD : LB_STEP_POOL, i);
+        step = new_step(b,
+                        node->op == LB_OP_DROPOUT       ? LB_STEP_DROPOUT
+                        : node->op == LB_OP_SHORTCUTPAD ? LB_STEP_PAD
+                                                        : LB_STEP_POOL,
+                        i);
         touch(b, value_of(plan, step->src)->buffer, plan->nsteps - 1);
         LB_TRY(make_value(b, i, value_of(plan, step->src)->type, plan->nsteps - 1));
         plan->values[i].wants_grad = value_of(plan, step->src)->wants_grad;
@@ -204,7 +208,8 @@ static lb_status add_grad(builder *b, int node, int buffer, bool real, int time)
     if (!v->wants_grad)
         return LB_OK;
     if (v->ngrads == LB_MAX_GRADS)
-        return lb_fail(b->plan->ctx, LB_ERR_UNSUPPORTED, "%s: its output is used by more than %d layers", b->net->nodes[node].name, LB_MAX_GRADS);
+        return lb_fail(b->plan->ctx, LB_ERR_UNSUPPORTED, "%s: its output is used by more than %d layers", b->net->nodes[node].name,
+                       LB_MAX_GRADS);
     touch(b, buffer, time);
     v->grad[v->ngrads++] = (lb_grad){buffer, real};
     return LB_OK;
@@ -317,9 +322,25 @@ static lb_status make_conv(lb_plan *plan, lb_step *step) {
     const lb_shape *src = lb_src_shape(plan->net, node, 0), *dst = &node->dst;
     const lb_conv *c = &node->u.conv;
     lb_value *value = value_of(plan, step->src);
-    lb_conv_dims dims = {.mb = plan->options.mb, .ih = src->h, .iw = src->w, .ic = src->c, .oh = dst->h, .ow = dst->w, .oc = dst->c,
-                         .kh = c->kh, .kw = c->kw, .sh = c->sh, .sw = c->sw, .pt = c->pt, .pl = c->pl, .pb = c->pb, .pr = c->pr,
-                         .groups = c->groups, .src_type = value->type, .dst_type = step->acc_type, .backward_data = value->wants_grad};
+    lb_conv_dims dims = {.mb = plan->options.mb,
+                         .ih = src->h,
+                         .iw = src->w,
+                         .ic = src->c,
+                         .oh = dst->h,
+                         .ow = dst->w,
+                         .oc = dst->c,
+                         .kh = c->kh,
+                         .kw = c->kw,
+                         .sh = c->sh,
+                         .sw = c->sw,
+                         .pt = c->pt,
+                         .pl = c->pl,
+                         .pb = c->pb,
+                         .pr = c->pr,
+                         .groups = c->groups,
+                         .src_type = value->type,
+                         .dst_type = step->acc_type,
+                         .backward_data = value->wants_grad};
     if (node->op == LB_OP_LINEAR) {
         dims.linear = true;
         dims.kh = dims.kw = dims.sh = dims.sw = dims.groups = 1;

@@ -114,8 +114,9 @@ static void weights_backward(lb_plan *plan, uint64_t step, float *diff) {
             for (int64_t e = 0; e < fan_in; e++)
                 dw[k * fan_in + e] *= inv;
         }
-        lb_quant_weights_backward(q, param_of(plan, q->param), net->values + w->offset, (int)w->dims[0], fan_in, seed_of(plan, s->node), step,
-                                  steps, dw, diff + w->offset, q->param < 0 ? NULL : diff + net->params[q->param].offset,
+        lb_quant_weights_backward(q, param_of(plan, q->param), net->values + w->offset, (int)w->dims[0], fan_in,
+                                  seed_of(plan, s->node), step, steps, dw, diff + w->offset,
+                                  q->param < 0 ? NULL : diff + net->params[q->param].offset,
                                   plan->work + (size_t)omp_get_thread_num() * stride);
     }
 }
@@ -453,7 +454,8 @@ lb_status lb_plan_forward(lb_plan *plan, const uint8_t *pixels, uint64_t key) {
 lb_status lb_plan_backward(lb_plan *plan, uint64_t key, float *diff) {
     const lb_value *output = value_of(plan, plan->net->nnodes - 1);
     memset(diff, 0, plan->net->nvalues * sizeof *diff);
-    plan->kernels->from_f32(output->type, plan->diff_logits, lb_plan_buffer(plan, plan->diff_output), output->rows * (size_t)output->c);
+    plan->kernels->from_f32(output->type, plan->diff_logits, lb_plan_buffer(plan, plan->diff_output),
+                            output->rows * (size_t)output->c);
     for (int i = plan->nsteps - 1; i >= 0; i--) {
         lb_step *step = &plan->steps[i];
         if (step->kind == LB_STEP_CONV)
@@ -474,13 +476,27 @@ static bool finite_all(const float *values, int count) {
     return true;
 }
 
+/* A convolution's accumulators; they live until its backward step. */
+static bool finite_acc(const lb_plan *plan, const lb_step *step, size_t count) {
+    float block[256];
+    const unsigned char *acc = lb_plan_buffer(plan, step->acc);
+    for (size_t i = 0; i < count; i += LB_COUNT(block)) {
+        size_t n = LB_MIN(LB_COUNT(block), count - i);
+        plan->kernels->to_f32(step->acc_type, acc + i * lb_dtype_size(step->acc_type), block, n);
+        if (!finite_all(block, (int)n))
+            return false;
+    }
+    return true;
+}
+
 const char *lb_plan_find_bad(const lb_plan *plan) {
     for (int i = 0; i < plan->nsteps; i++) {
         const lb_step *step = &plan->steps[i];
         if (step->kind != LB_STEP_NORM)
             continue;
         int c = plan->net->nodes[step->node].dst.c;
-        if (!finite_all(step->a, c) || !finite_all(step->b, c))
+        bool bad = !finite_all(step->a, c) || !finite_all(step->b, c);
+        if (bad || (step->acc >= 0 && !finite_acc(plan, step, plan->values[step->node].rows * (size_t)c)))
             return plan->net->nodes[step->conv >= 0 ? step->conv : step->node].name;
     }
     return NULL;

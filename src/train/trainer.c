@@ -18,19 +18,24 @@ int64_t lb_trainer_stage_steps(const lb_trainer *trainer, int stage) {
     return (int64_t)llround((double)train->epochs * (double)per_epoch);
 }
 
-static void leave_stage(lb_trainer *t) {
+/* Frees what lb_trainer_prepare makes. */
+static void unprepare(lb_trainer *t) {
     lb_plan_destroy(t->plan);
     lb_loader_destroy(t->loader);
     lb_optim_destroy(t->optim);
-    lb_evaluator_destroy(t->evaluator);
     lb_free(t->ctx, t->diff);
     lb_free(t->ctx, t->signs);
     t->plan = NULL;
     t->loader = NULL;
     t->optim = NULL;
-    t->evaluator = NULL;
     t->diff = NULL;
     t->signs = NULL;
+}
+
+static void leave_stage(lb_trainer *t) {
+    unprepare(t);
+    lb_evaluator_destroy(t->evaluator);
+    t->evaluator = NULL;
 }
 
 lb_status lb_trainer_enter_stage(lb_trainer *t, int stage) {
@@ -44,13 +49,15 @@ lb_status lb_trainer_prepare(lb_trainer *t) {
     const lb_train_config *train = &t->config->train;
     const lb_shape *input = &t->net->nodes[0].dst;
     if (lb_trainer_epoch_steps(t) < 1)
-        return lb_fail(t->ctx, LB_ERR_RECIPE, "train.batch is %d but there are only %lld training images; make it smaller", train->batch,
-                       (long long)t->data->split[LB_TRAIN].count);
+        return lb_fail(t->ctx, LB_ERR_RECIPE, "train.batch is %d but there are only %lld training images; make it smaller",
+                       train->batch, (long long)t->data->split[LB_TRAIN].count);
+    unprepare(t); /* of an earlier call */
     LB_TRY(lb_plan_init_weights(t->net));
     t->bf16 = train->precision == LB_PRECISION_BF16 || (train->precision == LB_PRECISION_AUTO && lb_backend_has_bf16());
     if (train->precision == LB_PRECISION_BF16 && !lb_backend_has_bf16())
         lb_warn(t->ctx, "this processor has no bf16 multiplication: train.precision bf16 will be slower than f32");
-    lb_plan_options options = {.mb = train->batch, .bf16 = t->bf16, .seed = train->seed, .mean = t->data->mean, .std = t->data->std};
+    lb_plan_options options = {
+        .mb = train->batch, .bf16 = t->bf16, .seed = train->seed, .mean = t->data->mean, .std = t->data->std};
     LB_TRY(lb_plan_create(t->ctx, t->net, &options, &t->plan));
     LB_TRY(lb_optim_create(t->ctx, t->net, &train->optimizer, &t->optim));
     LB_TRY(lb_loader_create(t->data, &t->config->data, input->h, input->w, train->batch, train->seed, &t->loader));
@@ -63,10 +70,11 @@ static lb_status check_input(lb_trainer *t) {
     const lb_shape *s = &t->net->nodes[0].dst;
     const lb_images *images = &t->data->split[LB_TRAIN];
     if (s->c != images->c)
-        return lb_fail(t->ctx, LB_ERR_SHAPE, "%s takes images of %d channels but %s has %d", t->net->name, s->c, t->data->source, images->c);
+        return lb_fail(t->ctx, LB_ERR_SHAPE, "%s takes images of %d channels but %s has %d", t->net->name, s->c, t->data->source,
+                       images->c);
     if (t->net->classes < t->data->classes)
-        return lb_fail(t->ctx, LB_ERR_SHAPE, "%s tells %d classes apart but %s has %d", t->net->name, t->net->classes, t->data->source,
-                       t->data->classes);
+        return lb_fail(t->ctx, LB_ERR_SHAPE, "%s tells %d classes apart but %s has %d", t->net->name, t->net->classes,
+                       t->data->source, t->data->classes);
     return LB_OK;
 }
 
@@ -132,6 +140,8 @@ static lb_status open_in(lb_ctx *ctx, lb_pool *pool, const char *dir, const char
         lb_data *data;
         status = lb_data_from_spec(ctx, data_spec, &t->config->data, &data);
         if (!status) {
+            memcpy(data->mean, t->data->mean, sizeof data->mean); /* normalised as in training */
+            memcpy(data->std, t->data->std, sizeof data->std);
             lb_data_destroy(t->data);
             t->data = data;
             status = check_input(t);

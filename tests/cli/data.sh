@@ -28,6 +28,8 @@ fresh; gzip $images; "$HELPER" flip $images.gz -6;    bad_data 'train-images' # 
 fresh; mkdir x; mv bad/t10k* x; rm -r x;              bad_data 't10k'
 fresh; chmod 0 $images; [ -r $images ] || bad_data 'train-images.*permission'
 
+fresh; succeed train tiny.yaml --set data.train_limit=1 --set train.batch=1 --set train.steps=1 --out runs/one -q # still 4 classes
+
 fresh images; rm bad/train/rising/*;                  bad_data 'rising.*no .*image'
 fresh images; mkdir bad/test/extra;                   bad_data 'extra'
 fresh images; echo "no image" >bad/train/rising/0002.png; bad_data '0002\.png'

@@ -53,6 +53,12 @@ fresh; cp wide/*.safetensors bad/; spoil 'safetensors'
 refuse 1 'wide' train tiny.yaml --out mixed --set train.init=wide/best.safetensors
 refuse 1 'nothere' train tiny.yaml --out mixed --set train.init=nothere
 
+# Resuming with another budget; a budget of nothing.
+fresh
+refuse 1 'bad/last\.safetensors: has done 2 steps.* only 1; .*train\.epochs' train tiny.yaml --set train.epochs=0.5 --out bad --resume
+succeed train tiny.yaml --set train.epochs=0 --out idle -q
+says '^idle: no training'
+
 # ---- Packed models --------------------------------------------------------------------------------------------------
 readers() {
     refuse 1 "$1" eval "$2"
@@ -92,6 +98,8 @@ refuse 1 'file' train tiny.yaml --out file
 refuse 1 'file/sub' train tiny.yaml --out file/sub
 refuse 1 'file/model\.lbm' pack run -o file/model.lbm
 refuse 1 'nodir/model\.lbm' pack run -o nodir/model.lbm
+refuse 1 'file: .*not a packed model; .*-o' pack run -o file
+refuse 1 'run/recipe\.yaml: .*not a packed model' pack run -o run/recipe.yaml
 refuse 1 '/dev/full' pack run -o /dev/full/model.lbm
 check "the file is intact" "$(cat file)" = old
 for verb in eval verify inspect; do
@@ -105,6 +113,15 @@ complains '^lowbit: error: .*old\.lbm'
 check "the old model is intact" "$(cksum <old.lbm)" = "$(cksum <kept/model.lbm)"
 expect 1 bash -c 'trap "" XFSZ; ulimit -f 4; "$LOWBIT" train tiny.yaml --out full --set train.epochs=1 -q'
 complains '^lowbit: error: .*full'
+# Memory that runs out, in the code generator too: an error line or success, never a crash.
+if ! grep -q __asan_init "$LOWBIT"; then
+    for limit in 100000 120000 140000; do
+        rm -rf scarce
+        (ulimit -v $limit; "$LOWBIT" list models) >out 2>&1 || continue # not even enough to be loaded
+        (ulimit -v $limit; "$LOWBIT" train tiny.yaml --out scarce --threads 1 --set train.steps=1 -q) >out 2>err
+        check "the exit status at $limit KB is not a signal's" $? -le 1
+    done
+fi
 if [ "$(id -u)" -ne 0 ]; then
     mkdir locked && chmod 555 locked
     refuse 1 'locked.*permission' train tiny.yaml --out locked/run

@@ -142,6 +142,23 @@ static double at_step(const ref_group *g, double x, double step0, double s) {
     return s * (ref_clip(x / s, g->lo, g->hi) + code - ref_clip(x / step0, g->lo, g->hi));
 }
 
+/* dorefa: the largest weight of a group also moves M = max |tanh u|, by which all of them are divided. */
+static double through_max(const lb_quant *q, const ref_group *g, const mix_case *mixing, const float *diff, int i) {
+    const bool per_filter = q->spec.granularity == LB_PER_FILTER;
+    const int first = per_filter ? i / FAN * FAN : 0, last = per_filter ? first + FAN : COUNT;
+    double loss[2] = {0, 0}, h = 1e-6;
+    if (!is_dorefa(&q->spec) || q->spec.estimator != LB_EST_STE)
+        return 0;
+    for (int j = first; j < last; j++) {
+        if (fabsf(u[j]) > fabsf(u[i]))
+            return 0;
+        for (int side = 0; side < 2; side++)
+            loss[side] += mix_of(mixing, j / FAN, j) * (double)diff[j] * tanh((double)u[j]) / (g->delta + (side ? h : -h));
+    }
+    const double t = tanh((double)u[i]);
+    return (loss[1] - loss[0]) / (2 * h) * (1 - t * t) * (u[i] < 0 ? -1 : 1);
+}
+
 static void check_backward(lb_ctx *ctx, lb_quant *q) {
     static float diff[COUNT], diff_u[COUNT], diff_param[OC];
     (void)ctx;
@@ -166,8 +183,9 @@ static void check_backward(lb_ctx *ctx, lb_quant *q) {
                 const int o = i / FAN;
                 ref_group g = ref_group_of(q, p, u, OC, FAN, o, step);
                 g.step = (double)step[o];
-                const double m = mix_of(&mixes[k], o, i), d = slope(&g, m, (double)u[i]), want = 0.5 + d * (double)diff[i];
-                if (!isnan(d) && fabs((double)diff_u[i] - want) > 1e-5 * (1 + fabs(d)))
+                const double m = mix_of(&mixes[k], o, i), d = slope(&g, m, (double)u[i]), max = through_max(q, &g, &mixes[k], diff, i);
+                const double want = 0.5 + d * (double)diff[i] + max;
+                if (!isnan(d) && fabs((double)diff_u[i] - want) > 1e-5 * (1 + fabs(d) + fabs(max)))
                     fail_msg("%s %d bits, %s, %s, mixer %s: gradient at %g is %g, should be %g", q->spec.quantizer->name,
                              q->spec.bits, lb_estimator_name(q->spec.estimator), lb_surrogate_name(s), mixes[k].mixer->name,
                              (double)u[i], (double)diff_u[i], want);

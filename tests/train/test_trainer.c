@@ -14,12 +14,14 @@ enum { MAX_EPOCHS = 64 };
 
 typedef struct watcher {
     lb_ctx *ctx;
-    int epochs, stop_after;   /* interrupt after so many evaluations; 0: never */
+    int epochs, stop_after;   /* interrupt after so many evaluations; 0: never; -1: in the first one */
     double loss[MAX_EPOCHS];
 } watcher;
 
 static void watch(void *user, const lb_event *event) {
     watcher *w = user;
+    if (w->stop_after < 0 && event->kind == LB_EVENT_PROGRESS && !strcmp(event->text, "testing"))
+        lb_interrupt(w->ctx);
     if (event->kind != LB_EVENT_EPOCH)
         return;
     if (w->epochs < MAX_EPOCHS)
@@ -173,7 +175,7 @@ static lb_recipe *staged_recipe(lb_ctx *ctx, const char *optimizer) {
     return recipe;
 }
 
-/* Trains into dir; interrupted after `stop_after` evaluations, or to the end. Returns evaluations done. */
+/* Trains into dir; interrupted as `stop_after` says (watcher), or to the end. Returns evaluations done. */
 static int train(const char *dir, const char *optimizer, int stop_after, bool resume) {
     watcher w;
     lb_ctx *ctx = watched(&w, stop_after);
@@ -203,8 +205,9 @@ static void test_resume_gives_the_same_bits(void **state) {
         make_dir(whole);
         make_dir(parts);
         int epochs = train(whole, optimizers[o], 0, false);
-        /* stops: in the middle of an epoch, at the change of stage, in the second stage */
+        /* stops: in the middle of an epoch, while testing, at the change of stage, in the second stage */
         int done = train(parts, optimizers[o], 2, false);
+        done += train(parts, optimizers[o], -1, true);
         done += train(parts, optimizers[o], 4, true);
         done += train(parts, optimizers[o], 1, true);
         done += train(parts, optimizers[o], 0, true);

@@ -2,7 +2,9 @@
  *
  *   weights, 2 bits and more (eq. 9, 10)
  *     forward   t = tanh(u), M = max |t|, q = rint(n (t / 2M + 1/2)), u~ = 2 q / n - 1: odd codes 2 q - n, step 1 / n
- *     backward  (1 - t^2) / M, M held constant (automatic differentiation also differentiates M: METHODS 6)
+ *     backward  of t / M with rint as identity, M differentiated too, as automatic differentiation does: (1 - t^2) / M on every
+ *               weight, and -sum(diff t) / M^2 * sign(t) (1 - t^2) more on the largest. Without that term nothing holds back an
+ *               outlier that makes all other weights small.
  *   weights, 1 bit (eq. 7, 8)
  *     forward   u~ = E sign(u), E = mean |u| over the layer; backward identity, unclipped, E held constant
  *   activations (eq. 11)
@@ -61,10 +63,16 @@ static void backward(const lb_quant_spec *spec, const float *param, const float 
         const float *src = u + g * groups.size, *d = diff + g * groups.size;
         float *dst = diff_u + g * groups.size;
         const float inv = 1.f / max_tanh(src, groups.size);
+        double slope_of_max = 0;
+        int64_t largest = 0;
         for (int64_t i = 0; i < groups.size; i++) {
             const float t = lb_tanh(src[i]);
             dst[i] += d[i] * ((1.f - t * t) * inv);
+            slope_of_max -= (double)(d[i] * t);
+            largest = fabsf(src[i]) > fabsf(src[largest]) ? i : largest;
         }
+        const float t = lb_tanh(src[largest]), slope = (float)slope_of_max * inv * inv;
+        dst[largest] += slope * (t < 0 ? -1.f : 1.f) * (1.f - t * t);
     }
 }
 

@@ -1,6 +1,7 @@
 #include "train/backend/internal.h"
 
 #include <omp.h>
+#include <sys/mman.h>
 
 bool lb_backend_has_bf16(void) {
     switch (dnnl_get_effective_cpu_isa()) {
@@ -18,6 +19,15 @@ lb_status lb_dnnl_check(lb_backend *backend, dnnl_status_t status, const char *w
     if (status == dnnl_out_of_memory)
         return lb_fail(backend->ctx, LB_ERR_MEMORY, "out of memory in oneDNN (%.80s); try a smaller train.batch", what);
     return lb_fail(backend->ctx, LB_ERR_BACKEND, "oneDNN: status %d from %.200s", (int)status, what);
+}
+
+dnnl_status_t lb_dnnl_generate(dnnl_primitive_t *primitive, const_dnnl_primitive_desc_t desc) {
+    const size_t room = (size_t)16 << 20; /* its kernels take 256 KB each, and it writes them unchecked */
+    void *probe = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (probe == MAP_FAILED)
+        return dnnl_out_of_memory;
+    munmap(probe, room);
+    return dnnl_primitive_create(primitive, desc);
 }
 
 lb_status lb_backend_create(lb_ctx *ctx, lb_backend **out) {
@@ -77,7 +87,7 @@ lb_status lb_prim_arg(lb_backend *backend, lb_prim *prim, int arg) {
 }
 
 lb_status lb_prim_finish(lb_backend *backend, lb_prim *prim) {
-    LB_DNNL(backend, dnnl_primitive_create(&prim->handle, prim->desc));
+    LB_DNNL(backend, lb_dnnl_generate(&prim->handle, prim->desc));
     size_t scratch = dnnl_memory_desc_get_size(lb_prim_md(prim, DNNL_ARG_SCRATCHPAD));
     backend->scratch_size = LB_MAX(backend->scratch_size, scratch);
     return lb_prim_arg(backend, prim, DNNL_ARG_SCRATCHPAD);

@@ -1,7 +1,8 @@
 #include "train/backend/conv_infer.h"
 
-#include <dnnl.h>
 #include <omp.h>
+
+#include "train/backend/internal.h"
 
 struct lb_infer {
     lb_ctx *ctx;
@@ -27,7 +28,9 @@ struct lb_infer_conv {
 static lb_status check(lb_ctx *ctx, dnnl_status_t status, const char *what) {
     if (status == dnnl_success)
         return LB_OK;
-    return lb_fail(ctx, status == dnnl_out_of_memory ? LB_ERR_MEMORY : LB_ERR_BACKEND, "oneDNN: status %d from %s", (int)status, what);
+    if (status == dnnl_out_of_memory)
+        return lb_fail(ctx, LB_ERR_MEMORY, "out of memory in oneDNN (%.80s); try a smaller train.eval_batch", what);
+    return lb_fail(ctx, LB_ERR_BACKEND, "oneDNN: status %d from %s", (int)status, what);
 }
 #define DNNL(ctx, expression) LB_TRY(check(ctx, expression, #expression))
 
@@ -103,7 +106,7 @@ static lb_status make_desc(lb_infer_conv *conv, const lb_infer_dims *d) {
         status = dnnl_primitive_desc_create(&conv->desc, &op, attr, conv->infer->engine, NULL);
     dnnl_primitive_attr_destroy(attr);
     LB_TRY(check(ctx, status, "dnnl_primitive_desc_create"));
-    DNNL(ctx, dnnl_primitive_create(&conv->handle, conv->desc));
+    DNNL(ctx, lb_dnnl_generate(&conv->handle, conv->desc));
     return LB_OK;
 }
 

@@ -18,6 +18,9 @@ struct lb_backend {
 /* oneDNN's status to ours, with what was being done. */
 lb_status lb_dnnl_check(lb_backend *backend, dnnl_status_t status, const char *what);
 
+/* dnnl_primitive_create; out of memory is an error where oneDNN's code generator would crash. */
+dnnl_status_t lb_dnnl_generate(dnnl_primitive_t *primitive, const_dnnl_primitive_desc_t desc);
+
 #define LB_DNNL(backend, call) LB_TRY(lb_dnnl_check(backend, call, #call))
 
 /* One primitive with the memory objects of its arguments; data handles are set at each execution. */
