@@ -58,7 +58,10 @@ static lb_status train_step(lb_trainer *t, const lb_batch *batch, double lr) {
     if (!isfinite(loss) || loss > EXPLODED)
         return diverged(t, loss);
     LB_TRY(lb_plan_backward(plan, (uint64_t)t->at.step, t->diff));
-    lb_optim_step(t->optim, t->net, t->diff, lr, t->at.stage_step);
+    int64_t bad = lb_optim_step(t->optim, t->net, t->diff, lr, t->at.stage_step);
+    if (bad)
+        return lb_fail(t->ctx, LB_ERR_DIVERGED, "step %" PRId64 ": %" PRId64 " gradients are not finite; lower train.optimizer.lr (now %g) or "
+                       "add train.schedule.warmup", t->at.step, bad, (double)t->config->train.optimizer.lr);
     t->at.loss_sum += loss * batch->mb;
     t->at.correct += correct;
     t->at.images += batch->mb;
