@@ -126,7 +126,7 @@ lb_status lb_fail_in(lb_ctx *ctx, lb_status status, const char *fmt, ...) {
     if (!ctx)
         return status;
     enum { SIZE = sizeof ctx->error };
-    char prefix[SIZE], line[2 * SIZE];
+    char prefix[SIZE], line[2 * SIZE + 2];
     va_list args;
     va_start(args, fmt);
     format_line(prefix, sizeof prefix, fmt, args);

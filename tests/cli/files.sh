@@ -56,6 +56,8 @@ refuse 1 'nothere' train tiny.yaml --out mixed --set train.init=nothere
 # Resuming with another budget; a budget of nothing.
 fresh
 refuse 1 'bad/last\.safetensors: has done 2 steps.* only 1; .*train\.epochs' train tiny.yaml --set train.epochs=0.5 --out bad --resume
+refuse 1 'bad/recipe\.yaml says "batch: .*only the budget may change' train tiny.yaml --set train.batch=16 --set train.epochs=2 --out bad --resume
+succeed train tiny.yaml --set train.epochs=2 --out bad --resume -q
 succeed train tiny.yaml --set train.epochs=0 --out idle -q
 says '^idle: no training'
 

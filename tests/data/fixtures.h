@@ -39,12 +39,15 @@ static inline void on_report(void *user, const lb_event *event) {
     }
 }
 
-/* A fresh folder, which is also the working folder, with the cache inside. */
+/* A fresh folder, which is also the working folder, with the cache inside. It lies in one of its own, so that ../shared/data is empty. */
 static inline int scratch_setup(void **state) {
     scratch *s = calloc(1, sizeof *s);
     char cache[300];
     snprintf(s->dir, sizeof s->dir, "/tmp/lowbit-data-XXXXXX");
-    if (!mkdtemp(s->dir) || chdir(s->dir))
+    if (!mkdtemp(s->dir))
+        return 1;
+    strcat(s->dir, "/w");
+    if (mkdir(s->dir, 0777) || chdir(s->dir))
         return 1;
     snprintf(cache, sizeof cache, "%s/cache", s->dir);
     setenv("XDG_CACHE_HOME", cache, 1);
@@ -66,6 +69,7 @@ static inline int scratch_teardown(void **state) {
     lb_ctx_destroy(s->ctx);
     if (chdir("/"))
         return 1;
+    *strrchr(s->dir, '/') = 0;
     remove_tree(s->dir);
     free(s);
     return 0;
