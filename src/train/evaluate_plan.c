@@ -36,7 +36,8 @@ static lb_chain *push(builder *b, lb_chain_kind kind) {
 }
 
 /* Makes room for `capacity` operations. */
-static lb_status begin(builder *b, lb_eval_plan *plan, const lb_net *net, int capacity, size_t period, lb_chain **list, int *count) {
+static lb_status begin(builder *b, lb_eval_plan *plan, const lb_net *net, int capacity, size_t period, lb_chain **list,
+                       int *count) {
     *list = lb_pool_alloc(&plan->memory, (size_t)LB_MAX(capacity, 1), sizeof **list);
     *b = (builder){plan, net, *list, count, period};
     return *list ? LB_OK : LB_ERR_MEMORY;
@@ -217,7 +218,8 @@ static lb_status stage_operator(lb_eval_plan *plan, lb_infer *infer, lb_stage *s
     case LB_OP_AVGPOOL: {
         const lb_pooling *p = &node->u.pool;
         st->op = node->op == LB_OP_MAXPOOL ? LB_STAGE_MAXPOOL : LB_STAGE_SUMPOOL;
-        st->pool = (lb_eval_pool){src->shape.h, src->shape.w, src->shape.c, x->shape.h, x->shape.w, p->kh, p->kw, p->sh, p->sw, p->pt, p->pl};
+        st->pool = (lb_eval_pool){src->shape.h, src->shape.w, src->shape.c, x->shape.h, x->shape.w, p->kh,
+                                  p->kw,        p->sh,        p->sw,        p->pt,      p->pl};
         if (node->op == LB_OP_MAXPOOL)
             return LB_OK;
         st->acc_type = src->kind == LB_NUM_F32 ? LB_STORED_F32 : LB_STORED_I32;
@@ -297,7 +299,8 @@ static size_t place_tensors(lb_eval_plan *plan, int nnodes) {
                 const lb_eval_tensor *u = &plan->tensors[j];
                 if (!u->made || u == t || u->first >= t->first || u->last < t->first)
                     continue;
-                const size_t u_size = (u->count * lb_stored_size(u->type) * (size_t)plan->chunk + LB_ALIGN - 1) / LB_ALIGN * LB_ALIGN;
+                const size_t u_size =
+                    (u->count * lb_stored_size(u->type) * (size_t)plan->chunk + LB_ALIGN - 1) / LB_ALIGN * LB_ALIGN;
                 if (t->offset < u->offset + u_size && u->offset < t->offset + size) {
                     t->offset = u->offset + u_size;
                     moved = true;
@@ -343,8 +346,11 @@ static lb_status build_stages(lb_eval_plan *plan, lb_infer *infer, const lb_net 
         st->tail = st->dst = i;
         LB_TRY(stage_operator(plan, infer, st, net));
         LB_TRY(stage_chain(plan, st, net, joined));
-        plan->tensors[i] = (lb_eval_tensor){.made = true, .type = stored_type(&n->nodes[i]), .count = lb_shape_count(&n->nodes[i].shape),
-                                            .first = plan->nstages, .last = plan->nstages};
+        plan->tensors[i] = (lb_eval_tensor){.made = true,
+                                            .type = stored_type(&n->nodes[i]),
+                                            .count = lb_shape_count(&n->nodes[i].shape),
+                                            .first = plan->nstages,
+                                            .last = plan->nstages};
         reads(plan, st->src, plan->nstages);
         for (int k = 0; k < st->nchain; k++)
             if (st->chain[k].kind == LB_CHAIN_ADD || st->chain[k].kind == LB_CHAIN_ADD_F32)
@@ -362,7 +368,8 @@ static lb_status build_stages(lb_eval_plan *plan, lb_infer *infer, const lb_net 
     return LB_OK;
 }
 
-static lb_status compile(lb_eval_plan *plan, lb_infer *infer, const lb_net *net, const float *mean, const float *std, int mb, bool ordered) {
+static lb_status compile(lb_eval_plan *plan, lb_infer *infer, const lb_net *net, const float *mean, const float *std, int mb,
+                         bool ordered) {
     lb_ctx *ctx = plan->memory.ctx;
     LB_TRY(lb_numerics_create(ctx, net, mean, std, &plan->numerics));
     plan->ordered = ordered || plan->numerics->quantized_activations;
@@ -376,7 +383,8 @@ static lb_status compile(lb_eval_plan *plan, lb_infer *infer, const lb_net *net,
     plan->stages = lb_pool_alloc(&plan->memory, (size_t)net->nnodes, sizeof *plan->stages);
     plan->tensors = lb_pool_alloc(&plan->memory, (size_t)net->nnodes, sizeof *plan->tensors);
     int *joined = lb_alloc(ctx, 2 * (size_t)net->nnodes, sizeof *joined);
-    const lb_status status = plan->stages && plan->tensors && joined ? build_stages(plan, infer, net, joined, joined + net->nnodes) : LB_ERR_MEMORY;
+    const lb_status status =
+        plan->stages && plan->tensors && joined ? build_stages(plan, infer, net, joined, joined + net->nnodes) : LB_ERR_MEMORY;
     lb_free(ctx, joined);
     LB_TRY(status);
     place(plan, net->nnodes);

@@ -43,7 +43,8 @@ static lb_status save_to(lb_trainer *t, const char *name, bool full) {
 static lb_status diverged(lb_trainer *t, double loss) {
     const char *layer = lb_plan_find_bad(t->plan);
     return lb_fail(t->ctx, LB_ERR_DIVERGED,
-                   "step %" PRId64 ": the loss is %g%s%s; lower train.optimizer.lr (now %g), add train.schedule.warmup, or start from a float "
+                   "step %" PRId64
+                   ": the loss is %g%s%s; lower train.optimizer.lr (now %g), add train.schedule.warmup, or start from a float "
                    "run with train.init%s",
                    t->at.step, loss, layer ? ", first not finite in layer " : "", layer ? layer : "",
                    (double)t->config->train.optimizer.lr, t->dir ? "; last.safetensors is from before" : "");
@@ -54,15 +55,17 @@ static lb_status train_step(lb_trainer *t, const lb_batch *batch, double lr) {
     lb_plan *plan = t->plan;
     LB_TRY(lb_plan_forward(plan, batch->pixels, (uint64_t)t->at.step));
     int64_t correct = 0;
-    double loss = lb_loss(train->loss, train->label_smoothing, plan->logits, batch->labels, batch->mb, t->net->classes, plan->diff_logits,
-                          &correct);
+    double loss = lb_loss(train->loss, train->label_smoothing, plan->logits, batch->labels, batch->mb, t->net->classes,
+                          plan->diff_logits, &correct);
     if (!isfinite(loss) || loss > EXPLODED)
         return diverged(t, loss);
     LB_TRY(lb_plan_backward(plan, (uint64_t)t->at.step, t->diff));
     int64_t bad = lb_optim_step(t->optim, t->net, t->diff, lr, t->at.stage_step);
     if (bad)
-        return lb_fail(t->ctx, LB_ERR_DIVERGED, "step %" PRId64 ": %" PRId64 " gradients are not finite; lower train.optimizer.lr (now %g) or "
-                       "add train.schedule.warmup", t->at.step, bad, (double)t->config->train.optimizer.lr);
+        return lb_fail(t->ctx, LB_ERR_DIVERGED,
+                       "step %" PRId64 ": %" PRId64 " gradients are not finite; lower train.optimizer.lr (now %g) or "
+                       "add train.schedule.warmup",
+                       t->at.step, bad, (double)t->config->train.optimizer.lr);
     t->at.loss_sum += loss * batch->mb;
     t->at.correct += correct;
     t->at.images += batch->mb;
@@ -74,7 +77,9 @@ static lb_status train_step(lb_trainer *t, const lb_batch *batch, double lr) {
 /* ---- Reports ------------------------------------------------------------------------------------------------------------------ */
 
 static double running_loss(const lb_trainer *t) { return t->at.images ? t->at.loss_sum / (double)t->at.images : NAN; }
-static double running_top1(const lb_trainer *t) { return t->at.images ? 100.0 * (double)t->at.correct / (double)t->at.images : NAN; }
+static double running_top1(const lb_trainer *t) {
+    return t->at.images ? 100.0 * (double)t->at.correct / (double)t->at.images : NAN;
+}
 
 static void report_progress(loop *l) {
     lb_trainer *t = l->t;
@@ -89,8 +94,13 @@ static void report_progress(loop *l) {
     else
         snprintf(text, sizeof text, "epoch %" PRId64 "/%" PRId64, epoch, epochs);
     int64_t done = t->at.step - l->steps_before;
-    lb_event event = {.kind = LB_EVENT_PROGRESS, .text = text, .done = t->at.stage_step, .total = l->stage_steps, .loss = running_loss(t),
-                      .top1 = running_top1(t), .rate = (double)(done * t->config->train.batch) / LB_MAX(time - l->started, 1e-9)};
+    lb_event event = {.kind = LB_EVENT_PROGRESS,
+                      .text = text,
+                      .done = t->at.stage_step,
+                      .total = l->stage_steps,
+                      .loss = running_loss(t),
+                      .top1 = running_top1(t),
+                      .rate = (double)(done * t->config->train.batch) / LB_MAX(time - l->started, 1e-9)};
     lb_report(t->ctx, &event);
 }
 
@@ -152,22 +162,23 @@ static lb_status log_epoch(loop *l, const lb_metrics *test, double lr, double ra
     const struct {
         const char *tag;
         double value;
-    } scalars[] = {{"train/loss", running_loss(t)}, {"train/top1", running_top1(t)}, {"test/loss", test->loss}, {"test/top1", test->top1},
-                   {"test/top5", test->top5}, {"lr", lr}, {"weights/bits", bits}, {"weights/quantized", quantized},
-                   {"weights/sign_flips", flips}, {"images_per_s", rate}};
+    } scalars[] = {{"train/loss", running_loss(t)}, {"train/top1", running_top1(t)},  {"test/loss", test->loss},
+                   {"test/top1", test->top1},       {"test/top5", test->top5},        {"lr", lr},
+                   {"weights/bits", bits},          {"weights/quantized", quantized}, {"weights/sign_flips", flips},
+                   {"images_per_s", rate}};
     for (size_t i = 0; i < LB_COUNT(scalars); i++)
         LB_TRY(lb_tensorboard_scalar(t->board, scalars[i].tag, t->at.step, scalars[i].value));
     int every = t->config->train.histograms;
     if (every > 0 && llround(epoch) % every == 0)
         LB_TRY(log_histograms(t));
     LB_TRY(lb_tensorboard_flush(t->board));
-    json_t *line = json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "event", "epoch", "stage",
-                             t->at.stage, "epoch", lb_json_number(epoch), "step", (json_int_t)t->at.step, "train_loss",
+    json_t *line = json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "event", "epoch",
+                             "stage", t->at.stage, "epoch", lb_json_number(epoch), "step", (json_int_t)t->at.step, "train_loss",
                              lb_json_number(running_loss(t)), "train_top1", lb_json_number(running_top1(t)), "test_loss",
-                             lb_json_number(test->loss), "test_top1", lb_json_number(test->top1), "test_top5", lb_json_number(test->top5),
-                             "lr", lb_json_number(lr), "weight_bits", lb_json_number(bits), "quantized", lb_json_number(quantized),
-                             "sign_flips", lb_json_number(flips), "images_per_s", lb_json_number(rate), "seconds",
-                             lb_json_number(now() - l->started));
+                             lb_json_number(test->loss), "test_top1", lb_json_number(test->top1), "test_top5",
+                             lb_json_number(test->top5), "lr", lb_json_number(lr), "weight_bits", lb_json_number(bits), "quantized",
+                             lb_json_number(quantized), "sign_flips", lb_json_number(flips), "images_per_s", lb_json_number(rate),
+                             "seconds", lb_json_number(now() - l->started));
     lb_status status = lb_jsonl_write(t->log, line);
     json_decref(line);
     return status;
@@ -201,8 +212,8 @@ static lb_status stop_here(loop *l) {
     LB_TRY(save_to(t, "last.safetensors", true));
     if (!t->dir)
         return lb_fail(t->ctx, LB_ERR_INTERRUPTED, "interrupted at step %" PRId64, t->at.step);
-    return lb_fail(t->ctx, LB_ERR_INTERRUPTED, "interrupted at step %" PRId64 "; saved in %s/last.safetensors, --resume continues", t->at.step,
-                   t->dir);
+    return lb_fail(t->ctx, LB_ERR_INTERRUPTED, "interrupted at step %" PRId64 "; saved in %s/last.safetensors, --resume continues",
+                   t->at.step, t->dir);
 }
 
 static bool is_epoch_end(const loop *l) {
@@ -294,8 +305,10 @@ static lb_status compare_recipes(lb_ctx *ctx, const char *path, char *before, ch
     char *a = strtok_r(before, "\n", &rest_before), *b = strtok_r(after, "\n", &rest_after);
     while (a || b) {
         if (!a || !b || (strcmp(a, b) && !(may_change(a) && may_change(b))))
-            return lb_fail(ctx, LB_ERR_RECIPE, "%s says \"%.80s\" but the recipe to resume with \"%.80s\"; only the budget may change, start "
-                           "another run for the rest", path, a ? a + strspn(a, " ") : "nothing", b ? b + strspn(b, " ") : "nothing");
+            return lb_fail(ctx, LB_ERR_RECIPE,
+                           "%s says \"%.80s\" but the recipe to resume with \"%.80s\"; only the budget may change, start "
+                           "another run for the rest",
+                           path, a ? a + strspn(a, " ") : "nothing", b ? b + strspn(b, " ") : "nothing");
         a = strtok_r(NULL, "\n", &rest_before);
         b = strtok_r(NULL, "\n", &rest_after);
     }

@@ -25,7 +25,9 @@ static inline uint32_t netref_bits(uint32_t *state) { /* xorshift */
     *state ^= *state << 5;
     return *state;
 }
-static inline float netref_uniform(uint32_t *state, float lo, float hi) { return lo + (hi - lo) * (float)(netref_bits(state) >> 8) * 0x1p-24f; }
+static inline float netref_uniform(uint32_t *state, float lo, float hi) {
+    return lo + (hi - lo) * (float)(netref_bits(state) >> 8) * 0x1p-24f;
+}
 
 static inline const double *netref_src(const netref *r, const lb_node *node, int i) { return r->values[node->src[i]]; }
 
@@ -37,8 +39,8 @@ static inline double *netref_weights(const netref *r, const lb_node *node) {
     double *w = calloc(p->count, sizeof *w);
     float *step = calloc(oc, sizeof *step), *code = calloc(p->count, sizeof *code), *work = calloc(p->count, sizeof *work);
     if (node->quant)
-        lb_quant_weights_forward(node->quant, node->quant->param < 0 ? NULL : lb_param_values(r->net, node->quant->param), u, (int)oc,
-                                 (int64_t)fan_in, 0, 0, true, step, code, work);
+        lb_quant_weights_forward(node->quant, node->quant->param < 0 ? NULL : lb_param_values(r->net, node->quant->param), u,
+                                 (int)oc, (int64_t)fan_in, 0, 0, true, step, code, work);
     for (size_t i = 0; i < p->count; i++)
         w[i] = node->quant ? (double)code[i] * (double)step[i / fan_in] : (double)u[i];
     free(step), free(code), free(work);
@@ -64,7 +66,8 @@ static inline void netref_conv(const netref *r, const lb_node *node, double *dst
                             const int iy = y * c.sh - c.pt + ky, ix = x * c.sw - c.pl + kx;
                             if (iy < 0 || iy >= s.h || ix < 0 || ix >= s.w)
                                 continue;
-                            const double *p = src + (((size_t)n * (size_t)s.h + (size_t)iy) * (size_t)s.w + (size_t)ix) * (size_t)s.c;
+                            const double *p =
+                                src + (((size_t)n * (size_t)s.h + (size_t)iy) * (size_t)s.w + (size_t)ix) * (size_t)s.c;
                             for (int i = 0; i < icg; i++)
                                 sum += p[o / ocg * icg + i] * w[((o * c.kh + ky) * c.kw + kx) * icg + i];
                         }
@@ -86,7 +89,8 @@ static inline void netref_pool(const netref *r, const lb_node *node, double *dst
                         for (int ix = x * p.sw - p.pl; ix < x * p.sw - p.pl + p.kw; ix++) {
                             if (iy < 0 || iy >= s.h || ix < 0 || ix >= s.w)
                                 continue;
-                            const double v = src[(((size_t)n * (size_t)s.h + (size_t)iy) * (size_t)s.w + (size_t)ix) * (size_t)s.c + (size_t)c];
+                            const double v =
+                                src[(((size_t)n * (size_t)s.h + (size_t)iy) * (size_t)s.w + (size_t)ix) * (size_t)s.c + (size_t)c];
                             max = v > max ? v : max;
                             sum += v;
                         }
@@ -114,7 +118,8 @@ static inline void netref_batchnorm(netref *r, const lb_node *node, double *dst)
             }
         }
         for (size_t i = 0; i < rows; i++)
-            dst[i * c + k] = (src[i * c + k] - (double)p[2][k]) / sqrt((double)p[3][k] + (double)node->u.bn.eps) * (double)p[0][k] + (double)p[1][k];
+            dst[i * c + k] = (src[i * c + k] - (double)p[2][k]) / sqrt((double)p[3][k] + (double)node->u.bn.eps) * (double)p[0][k] +
+                             (double)p[1][k];
     }
 }
 
@@ -160,9 +165,14 @@ static inline void netref_run(netref *r, const uint8_t *pixels) {
             const lb_shape s = *lb_src_shape(r->net, node, 0), d = node->dst;
             const int stride = node->u.shortcutpad.stride;
             for (size_t i = 0; i < count; i++) {
-                const size_t k = i % c, x = i / c % (size_t)d.w, y = i / c / (size_t)d.w % (size_t)d.h, m = i / c / (size_t)d.w / (size_t)d.h;
-                dst[i] = k >= (size_t)s.c ? 0
-                                          : netref_src(r, node, 0)[((m * (size_t)s.h + y * (size_t)stride) * (size_t)s.w + x * (size_t)stride) * (size_t)s.c + k];
+                const size_t k = i % c, x = i / c % (size_t)d.w, y = i / c / (size_t)d.w % (size_t)d.h,
+                             m = i / c / (size_t)d.w / (size_t)d.h;
+                dst[i] =
+                    k >= (size_t)s.c
+                        ? 0
+                        : netref_src(
+                              r, node,
+                              0)[((m * (size_t)s.h + y * (size_t)stride) * (size_t)s.w + x * (size_t)stride) * (size_t)s.c + k];
             }
             break;
         }
@@ -197,7 +207,9 @@ static inline void netref_fill(lb_net *net, uint32_t seed) {
             if (p->kind == LB_PARAM_BIAS || p->kind == LB_PARAM_BN_BETA)
                 v[k] = netref_uniform(&seed, -0.5f, 0.5f);
             else if (p->kind == LB_PARAM_BN_GAMMA)
-                v[k] = netref_bits(&seed) % 12 == 0 ? 0 : netref_uniform(&seed, 0.3f, 1.2f) * (netref_bits(&seed) % 4 == 0 ? -1.0f : 1.0f);
+                v[k] = netref_bits(&seed) % 12 == 0
+                           ? 0
+                           : netref_uniform(&seed, 0.3f, 1.2f) * (netref_bits(&seed) % 4 == 0 ? -1.0f : 1.0f);
         }
     }
     float sample[512];

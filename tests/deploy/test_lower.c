@@ -11,9 +11,13 @@ static const float mean[4] = {0.5f, 0.45f, 0.41f, 0}, std[4] = {0.25f, 0.25f, 0.
 static void attach(lb_ctx *ctx, lb_net *net, int node, const char *method, int bits) {
     lb_quant *q = lb_pool_alloc(&net->pool, 1, sizeof *q);
     q->param = -1;
-    q->spec = (lb_quant_spec){.quantizer = lb_quantizer_find(method), .mixer = lb_mixer_find("constant"), .bits = bits,
-                              .target = net->nodes[node].op == LB_OP_ACT ? LB_ACTIVATIONS : LB_WEIGHTS, .granularity = strcmp(method, "bwn") ? LB_PER_TENSOR : LB_PER_FILTER,
-                              .threshold = 0.7f, .mixer_value = 1};
+    q->spec = (lb_quant_spec){.quantizer = lb_quantizer_find(method),
+                              .mixer = lb_mixer_find("constant"),
+                              .bits = bits,
+                              .target = net->nodes[node].op == LB_OP_ACT ? LB_ACTIVATIONS : LB_WEIGHTS,
+                              .granularity = strcmp(method, "bwn") ? LB_PER_TENSOR : LB_PER_FILTER,
+                              .threshold = 0.7f,
+                              .mixer_value = 1};
     assert_ok(ctx, lb_quant_resolve(ctx, net->nodes[node].name, &q->spec, &q->grid));
     net->nodes[node].quant = q;
 }
@@ -265,7 +269,8 @@ static void acts_in_a_row(lb_ctx *ctx, lb_net *net, int x) {
 static void odd_geometry(lb_ctx *ctx, lb_net *net, int x) {
     (void)ctx;
     lb_node conv = {.op = LB_OP_CONV, .name = "bwn1", .nsrc = 1, .src = {x}};
-    conv.u.conv = (lb_conv){.oc = 6, .kh = 4, .kw = 3, .sh = 2, .sw = 1, .pt = 2, .pl = 0, .pb = 1, .pr = 2, .groups = 3, .bias = true};
+    conv.u.conv =
+        (lb_conv){.oc = 6, .kh = 4, .kw = 3, .sh = 2, .sw = 1, .pt = 2, .pl = 0, .pb = 1, .pr = 2, .groups = 3, .bias = true};
     x = lb_net_append(net, &conv);
     x = lb_net_relu(net, x, "q.act");
     lb_node pool = {.op = LB_OP_MAXPOOL, .name = "max", .nsrc = 1, .src = {x}};
@@ -299,12 +304,21 @@ static const struct unusual {
     build_fn build;
     bool sign; /* the first activation is a sign */
 } unusual[] = {
-    {"accumulators pooled", accumulators_pooled, false}, {"accumulators added", accumulators_added, false},
-    {"accumulators and floats", accumulators_and_floats, false}, {"batch norm of flat", batchnorm_of_flat, false},
-    {"batch norm of flat image", batchnorm_of_flat_image, false}, {"flat and not", flat_and_not, false}, {"codes out", codes_out, true},
-    {"accumulators out", accumulators_out, false}, {"floats out", floats_out, false}, {"pool of codes out", pool_of_codes_out, true},
-    {"acts in a row", acts_in_a_row, false}, {"odd geometry", odd_geometry, false}, {"odd geometry, signs", odd_geometry, true},
-    {"padded shortcuts", padded_shortcuts, false}, {"accumulators added, signs", accumulators_added, true},
+    {"accumulators pooled", accumulators_pooled, false},
+    {"accumulators added", accumulators_added, false},
+    {"accumulators and floats", accumulators_and_floats, false},
+    {"batch norm of flat", batchnorm_of_flat, false},
+    {"batch norm of flat image", batchnorm_of_flat_image, false},
+    {"flat and not", flat_and_not, false},
+    {"codes out", codes_out, true},
+    {"accumulators out", accumulators_out, false},
+    {"floats out", floats_out, false},
+    {"pool of codes out", pool_of_codes_out, true},
+    {"acts in a row", acts_in_a_row, false},
+    {"odd geometry", odd_geometry, false},
+    {"odd geometry, signs", odd_geometry, true},
+    {"padded shortcuts", padded_shortcuts, false},
+    {"accumulators added, signs", accumulators_added, true},
 };
 
 /* Names say what is quantized: q.* activations, bwn* weights. */

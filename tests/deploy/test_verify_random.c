@@ -13,11 +13,21 @@ typedef struct scheme {
 } scheme;
 
 static const scheme schemes[] = {
-    {"dorefa 2/2", "dorefa", "dorefa", 2, 2},  {"dorefa 8/8", "dorefa", "dorefa", 8, 8}, {"lsq 3/3", "lsq", "lsq", 3, 3},
-    {"lsq 1/1", "lsq", "lsq", 1, 1},           {"sign 1/1", "sign", "sign", 1, 1},       {"xnor 1/1", "xnor", "sign", 1, 1},
-    {"bwn 1/2", "bwn", "dorefa", 1, 2},        {"twn 2/2", "twn", "dorefa", 2, 2},       {"uniform 8/8", "uniform", "uniform", 8, 8},
-    {"uniform 5/6", "uniform", "uniform", 5, 6}, {"dorefa/pact 4/4", "dorefa", "pact", 4, 4}, {"weights lsq 2", "lsq", "none", 2, 32},
-    {"weights twn", "twn", "none", 2, 32},     {"activations lsq 2", "none", "lsq", 32, 2}, {"float", "none", "none", 32, 32},
+    {"dorefa 2/2", "dorefa", "dorefa", 2, 2},
+    {"dorefa 8/8", "dorefa", "dorefa", 8, 8},
+    {"lsq 3/3", "lsq", "lsq", 3, 3},
+    {"lsq 1/1", "lsq", "lsq", 1, 1},
+    {"sign 1/1", "sign", "sign", 1, 1},
+    {"xnor 1/1", "xnor", "sign", 1, 1},
+    {"bwn 1/2", "bwn", "dorefa", 1, 2},
+    {"twn 2/2", "twn", "dorefa", 2, 2},
+    {"uniform 8/8", "uniform", "uniform", 8, 8},
+    {"uniform 5/6", "uniform", "uniform", 5, 6},
+    {"dorefa/pact 4/4", "dorefa", "pact", 4, 4},
+    {"weights lsq 2", "lsq", "none", 2, 32},
+    {"weights twn", "twn", "none", 2, 32},
+    {"activations lsq 2", "none", "lsq", 32, 2},
+    {"float", "none", "none", 32, 32},
 };
 static const int edges[] = {0, 8, LB_EDGE_SAME};
 
@@ -64,7 +74,8 @@ static lb_net *make_net(lb_ctx *ctx, const family *f, const scheme *s, int edge)
 }
 
 /* Through a packed file. */
-static void run_packed(lb_ctx *ctx, const lb_net *net, const float *mean, const float *std, const uint8_t *pixels, int mb, int32_t *scores) {
+static void run_packed(lb_ctx *ctx, const lb_net *net, const float *mean, const float *std, const uint8_t *pixels, int mb,
+                       int32_t *scores) {
     lb_lowered *lowered;
     unsigned char *file;
     size_t size;
@@ -105,13 +116,15 @@ static double distance(const double *real, const int32_t *scores, size_t count) 
 static void check(lb_ctx *ctx, const family *f, const scheme *s, int edge, uint32_t seed, double total[2]) {
     static const float mean[4] = {0.49f, 0.48f, 0.45f, 0}, std[4] = {0.25f, 0.24f, 0.26f, 1};
     char what[128];
-    snprintf(what, sizeof what, "%s %s%s, %s, edges %d", f->name, f->variant, f->shortcut == LB_SHORTCUT_PAD ? " pad" : "", s->name, edge);
+    snprintf(what, sizeof what, "%s %s%s, %s, edges %d", f->name, f->variant, f->shortcut == LB_SHORTCUT_PAD ? " pad" : "", s->name,
+             edge);
     lb_net *net = make_net(ctx, f, s, edge);
     netref_fill(net, seed);
     const size_t image = lb_shape_count(&net->nodes[0].dst);
     uint8_t *pixels = malloc(MB * image);
     for (size_t i = 0; i < MB * image; i++) /* smooth enough to be an image, with all values */
-        pixels[i] = (uint8_t)(i % 7 == 0 ? netref_bits(&seed) : (uint32_t)(128 + 90 * sin((double)i * 0.05 + (double)(seed % 100))));
+        pixels[i] =
+            (uint8_t)(i % 7 == 0 ? netref_bits(&seed) : (uint32_t)(128 + 90 * sin((double)i * 0.05 + (double)(seed % 100))));
     netref r;
     netref_create(&r, net, mean, std, MB, seed);
     r.calibrate = true;
@@ -132,9 +145,11 @@ static void check(lb_ctx *ctx, const family *f, const scheme *s, int edge, uint3
 
     for (int i = 0; i < MB * CLASSES; i++) {
         if (trained[i] != packed[i])
-            fail_msg("%s: score %d of image %d is %d in evaluation and %d packed", what, i % CLASSES, i / CLASSES, trained[i], packed[i]);
+            fail_msg("%s: score %d of image %d is %d in evaluation and %d packed", what, i % CLASSES, i / CLASSES, trained[i],
+                     packed[i]);
         if (has_quantized_activations(net) ? fast[i] != packed[i] : abs(fast[i] - packed[i]) > 655 + abs(packed[i]) / 1000)
-            fail_msg("%s: score %d of image %d is %d in fast evaluation and %d packed", what, i % CLASSES, i / CLASSES, fast[i], packed[i]);
+            fail_msg("%s: score %d of image %d is %d in fast evaluation and %d packed", what, i % CLASSES, i / CLASSES, fast[i],
+                     packed[i]);
     }
     /* A code that rounds the other way changes a score, in some networks a lot. How much, real arithmetic with noise as large as fixed
      * point's rounding says. */
@@ -172,8 +187,8 @@ static void random_networks(void **state) {
     if (getenv("LB_TEST_VERBOSE"))
         printf("%s: mean %.5f, with noise %.5f\n", f->name, total[0] / runs, total[1] / runs);
     if (!(total[0] < total[1] + 0.003 * runs))
-        fail_msg("%s: on average, scores are %.4f of their spread away from real arithmetic, whose noise makes %.4f", f->name, total[0] / runs,
-                 total[1] / runs);
+        fail_msg("%s: on average, scores are %.4f of their spread away from real arithmetic, whose noise makes %.4f", f->name,
+                 total[0] / runs, total[1] / runs);
     lb_ctx_destroy(ctx);
 }
 

@@ -149,11 +149,11 @@ static void test_gradients_with_steps(void **state) {
     lb_net *net = make_net(ctx, true, false);
     lb_recipe *recipe;
     assert_ok(ctx, lb_recipe_create(ctx, &recipe));
-    static const char *const keys[][2] = {{"quant.weights.method", "uniform"}, {"quant.weights.bits", "3"}, {"quant.weights.mix", "0"},
-                                          {"quant.weights.surrogate", "identity"}, {"quant.activations.method", "lsq"},
-                                          {"quant.activations.bits", "4"}, {"quant.activations.mix", "0"},
-                                          {"quant.activations.surrogate", "identity"}, {"quant.edges.first", "same"},
-                                          {"quant.edges.last", "same"}};
+    static const char *const keys[][2] = {{"quant.weights.method", "uniform"}, {"quant.weights.bits", "3"},
+                                          {"quant.weights.mix", "0"},          {"quant.weights.surrogate", "identity"},
+                                          {"quant.activations.method", "lsq"}, {"quant.activations.bits", "4"},
+                                          {"quant.activations.mix", "0"},      {"quant.activations.surrogate", "identity"},
+                                          {"quant.edges.first", "same"},       {"quant.edges.last", "same"}};
     for (size_t i = 0; i < LB_COUNT(keys); i++)
         assert_ok(ctx, lb_recipe_set(recipe, keys[i][0], keys[i][1]));
     assert_ok(ctx, lb_net_quantize(net, &recipe->stages[0]));
@@ -253,16 +253,41 @@ static void compare_norm(const lb_kernels *ref, const lb_kernels *fast, lb_dtype
         {LB_NORM_QUANT, {.step = .5f, .lo = 0, .hi = 7, .pass_lo = 0, .pass_hi = 3.5f, .m = 1, .learn = 1, .learn_scale = 1}},
         {LB_NORM_QUANT, {.step = 1, .lo = -1, .hi = 1, .sign = true, .pass_lo = -1, .pass_hi = 1, .m = 1}},
         {LB_NORM_QUANT,
-         {.step = .3f, .lo = 0, .hi = 3, .pass_lo = 0, .pass_hi = .9f, .m = .3f, .sur_lo = 0, .sur_hi = 1, .learn = 2, .learn_scale = 1}},
+         {.step = .3f,
+          .lo = 0,
+          .hi = 3,
+          .pass_lo = 0,
+          .pass_hi = .9f,
+          .m = .3f,
+          .sur_lo = 0,
+          .sur_hi = 1,
+          .learn = 2,
+          .learn_scale = 1}},
     };
     double sums[2][2 * MAX_C + 1];
     memset(sums, 0, sizeof sums);
     memset(out, 0, sizeof out);
     for (int v = 0; v < 2; v++) {
         const lb_kernels *k = v ? fast : ref;
-        lb_norm_args args = {.type = type, .c = c, .act = forms[form_index].act, .form = forms[form_index].form, .x = x, .a = a, .b = b,
-                             .residual = residual ? r : NULL, .residual_step = .7f, .dst = out[v][0], .ngrads = 2, .grad = {g[0], g[1]},
-                             .factor = {1, .5f}, .center = center, .dz = out[v][1], .p = p, .q = q, .s = s, .dx = out[v][2]};
+        lb_norm_args args = {.type = type,
+                             .c = c,
+                             .act = forms[form_index].act,
+                             .form = forms[form_index].form,
+                             .x = x,
+                             .a = a,
+                             .b = b,
+                             .residual = residual ? r : NULL,
+                             .residual_step = .7f,
+                             .dst = out[v][0],
+                             .ngrads = 2,
+                             .grad = {g[0], g[1]},
+                             .factor = {1, .5f},
+                             .center = center,
+                             .dz = out[v][1],
+                             .p = p,
+                             .q = q,
+                             .s = s,
+                             .dx = out[v][2]};
         k->norm_forward(&args, 0, ROWS);
         k->norm_backward(&args, 0, ROWS, sums[v], sums[v] + MAX_C, sums[v] + 2 * MAX_C);
         k->norm_backward_x(&args, 0, ROWS);
@@ -316,7 +341,16 @@ static void test_scalar_form(void **state) {
         {.step = .3f, .lo = -4, .hi = 3, .pass_lo = -1.2f, .pass_hi = .9f, .m = 1, .learn = 2, .learn_scale = 1},
         {.step = .5f, .lo = 0, .hi = 7, .pass_lo = 0, .pass_hi = 3.5f, .m = 1, .learn = 1, .learn_scale = 1},
         {.step = 1, .lo = -1, .hi = 1, .sign = true, .pass_lo = -1, .pass_hi = 1, .m = 1},
-        {.step = .3f, .lo = 0, .hi = 3, .pass_lo = 0, .pass_hi = .9f, .m = .3f, .sur_lo = 0, .sur_hi = 1, .learn = 2, .learn_scale = 1},
+        {.step = .3f,
+         .lo = 0,
+         .hi = 3,
+         .pass_lo = 0,
+         .pass_hi = .9f,
+         .m = .3f,
+         .sur_lo = 0,
+         .sur_hi = 1,
+         .learn = 2,
+         .learn_scale = 1},
         {.step = .4f, .lo = -1, .hi = 1, .sign = true, .pass_lo = -1, .pass_hi = 1, .m = 1, .learn = 2, .learn_scale = 1},
     };
     float one = 1, zero = 0;
@@ -324,8 +358,19 @@ static void test_scalar_form(void **state) {
         for (float z = -3; z < 5; z += 0.0371f) {
             float dst, dz, grad = 1.5f, learned = 0;
             double sum = 0, sum_x = 0, learn = 0;
-            lb_norm_args args = {.type = LB_F32, .c = 1, .act = LB_NORM_QUANT, .form = forms[i], .x = &z, .a = &one, .b = &zero, .dst = &dst,
-                                 .ngrads = 1, .grad = {&grad}, .factor = {1}, .center = &zero, .dz = &dz};
+            lb_norm_args args = {.type = LB_F32,
+                                 .c = 1,
+                                 .act = LB_NORM_QUANT,
+                                 .form = forms[i],
+                                 .x = &z,
+                                 .a = &one,
+                                 .b = &zero,
+                                 .dst = &dst,
+                                 .ngrads = 1,
+                                 .grad = {&grad},
+                                 .factor = {1},
+                                 .center = &zero,
+                                 .dz = &dz};
             k->norm_forward(&args, 0, 1);
             k->norm_backward(&args, 0, 1, &sum, &sum_x, &learn);
             assert_float_equal(dst, lb_act_forward_ref(&forms[i], z), 1e-5);

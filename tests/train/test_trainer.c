@@ -44,7 +44,9 @@ static bool have_data(void) {
     return false;
 }
 
-static void set(lb_ctx *ctx, lb_recipe *recipe, const char *key, const char *value) { assert_ok(ctx, lb_recipe_set(recipe, key, value)); }
+static void set(lb_ctx *ctx, lb_recipe *recipe, const char *key, const char *value) {
+    assert_ok(ctx, lb_recipe_set(recipe, key, value));
+}
 
 /* 20 steps an epoch, a test after each `every` epochs. */
 static lb_recipe *small_recipe(lb_ctx *ctx, const char *every) {
@@ -95,7 +97,8 @@ static void run_golden(const struct golden *g, bool print) {
     /* The sums of other instruction sets differ in their last bits, which now and then moves a value to the next code. */
     for (int i = 0; i < 10 && !print; i++)
         if (fabs(w.loss[i] - g->loss[i]) > 2e-3 * (1 + i) * (1 + g->loss[i]))
-            fail_msg("%s %s / %s %s: loss of step %d is %.4f, golden %.4f", g->weights, g->wbits, g->acts, g->abits, i, w.loss[i], g->loss[i]);
+            fail_msg("%s %s / %s %s: loss of step %d is %.4f, golden %.4f", g->weights, g->wbits, g->acts, g->abits, i, w.loss[i],
+                     g->loss[i]);
     lb_trainer_destroy(trainer);
     lb_recipe_destroy(recipe);
     lb_ctx_destroy(ctx);
@@ -156,12 +159,13 @@ static void assert_same_file(const char *a, const char *b, const char *name) {
 
 /* Two stages, two epochs each: float by SGD, then LSQ. */
 static lb_recipe *staged_recipe(lb_ctx *ctx, const char *optimizer) {
-    static const char format[] = "model: {name: lenet5, width: 0.25, dropout: 0.2}\n"
-                                 "data: {name: fashion-mnist, path: " DATA ", train_limit: 640, test_limit: 50, augment: {pad: 2, flip: true}}\n"
-                                 "train: {batch: 32, eval_batch: 50, epochs: 2, eval_every: 0.35, optimizer: {name: %s, lr: 0.01}}\n"
-                                 "stages:\n"
-                                 "  - {name: float}\n"
-                                 "  - {name: low, quant: {weights: {method: lsq, bits: 2}, activations: {method: lsq, bits: 2}}}\n";
+    static const char format[] =
+        "model: {name: lenet5, width: 0.25, dropout: 0.2}\n"
+        "data: {name: fashion-mnist, path: " DATA ", train_limit: 640, test_limit: 50, augment: {pad: 2, flip: true}}\n"
+        "train: {batch: 32, eval_batch: 50, epochs: 2, eval_every: 0.35, optimizer: {name: %s, lr: 0.01}}\n"
+        "stages:\n"
+        "  - {name: float}\n"
+        "  - {name: low, quant: {weights: {method: lsq, bits: 2}, activations: {method: lsq, bits: 2}}}\n";
     char dir[64], path[100];
     make_dir(dir);
     snprintf(path, sizeof path, "%s/recipe.yaml", dir);

@@ -11,10 +11,10 @@
 
 /* ---- Loads and stores ---------------------------------------------------------------------------------------------- */
 
-#define CONVERT(name, from, to)                                                                                                                \
-    static void name(const from *src, int n, to *dst) {                                                                                        \
-        for (int i = 0; i < n; i++)                                                                                                            \
-            dst[i] = (to)src[i];                                                                                                               \
+#define CONVERT(name, from, to)                                                                                                    \
+    static void name(const from *src, int n, to *dst) {                                                                            \
+        for (int i = 0; i < n; i++)                                                                                                \
+            dst[i] = (to)src[i];                                                                                                   \
     }
 CONVERT(load_u8, uint8_t, int32_t)
 CONVERT(load_s8, int8_t, int32_t)
@@ -153,25 +153,25 @@ static void fixed_f32(const float *f, int n, int32_t *v) {
 typedef float lanes __attribute__((vector_size(4 * LB_ORDERED_LANES), aligned(4), may_alias));
 
 /* `tile` neighbouring output pixels of one block of 16 channels; rows y0..y1 and columns x0..x1 of the kernel are inside the image. */
-#define TILED(tile)                                                                                                                            \
-    static inline void CAT(tile_, tile)(const lb_ordered_conv *conv, const float *src, int64_t origin, const float *weights, int y0, int y1,   \
-                                        int x0, int x1, int count, float *dst) {                                                               \
-        const int icg = conv->ic / conv->groups, step = conv->sw * conv->ic;                                                                   \
-        lanes acc[tile];                                                                                                                       \
-        for (int t = 0; t < tile; t++)                                                                                                         \
-            acc[t] = (lanes){0};                                                                                                               \
-        for (int ky = y0; ky < y1; ky++) {                                                                                                     \
-            for (int kx = x0; kx < x1; kx++) {                                                                                                 \
-                const float *s = src + (origin + ((int64_t)ky * conv->iw + kx) * conv->ic);                                                    \
-                const float *w = weights + (int64_t)(ky * conv->kw + kx) * icg * LB_ORDERED_LANES;                                             \
-                for (int i = 0; i < icg; i++, w += LB_ORDERED_LANES)                                                                           \
-                    for (int t = 0; t < tile; t++)                                                                                             \
-                        acc[t] += s[t * step + i] * *(const lanes *)(const void *)w;                                                           \
-            }                                                                                                                                  \
-        }                                                                                                                                      \
-        for (int t = 0; t < tile; t++)                                                                                                         \
-            for (int j = 0; j < count; j++)                                                                                                    \
-                dst[t * conv->oc + j] = acc[t][j];                                                                                             \
+#define TILED(tile)                                                                                                                \
+    static inline void CAT(tile_, tile)(const lb_ordered_conv *conv, const float *src, int64_t origin, const float *weights,       \
+                                        int y0, int y1, int x0, int x1, int count, float *dst) {                                   \
+        const int icg = conv->ic / conv->groups, step = conv->sw * conv->ic;                                                       \
+        lanes acc[tile];                                                                                                           \
+        for (int t = 0; t < tile; t++)                                                                                             \
+            acc[t] = (lanes){0};                                                                                                   \
+        for (int ky = y0; ky < y1; ky++) {                                                                                         \
+            for (int kx = x0; kx < x1; kx++) {                                                                                     \
+                const float *s = src + (origin + ((int64_t)ky * conv->iw + kx) * conv->ic);                                        \
+                const float *w = weights + (int64_t)(ky * conv->kw + kx) * icg * LB_ORDERED_LANES;                                 \
+                for (int i = 0; i < icg; i++, w += LB_ORDERED_LANES)                                                               \
+                    for (int t = 0; t < tile; t++)                                                                                 \
+                        acc[t] += s[t * step + i] * *(const lanes *)(const void *)w;                                               \
+            }                                                                                                                      \
+        }                                                                                                                          \
+        for (int t = 0; t < tile; t++)                                                                                             \
+            for (int j = 0; j < count; j++)                                                                                        \
+                dst[t * conv->oc + j] = acc[t][j];                                                                                 \
     }
 TILED(1)
 TILED(4)
@@ -181,7 +181,8 @@ static void conv_row(const lb_ordered_conv *conv, const float *src, const float 
     const int y0 = top < 0 ? -top : 0, y1 = top + conv->kh > conv->ih ? conv->ih - top : conv->kh;
     for (int x = 0; x < conv->ow;) {
         const int left = x * conv->sw - conv->pl, last = left + 3 * conv->sw;
-        const int64_t origin = ((int64_t)top * conv->iw + left) * conv->ic; /* outside of the image where the window begins outside */
+        const int64_t origin =
+            ((int64_t)top * conv->iw + left) * conv->ic; /* outside of the image where the window begins outside */
         if (x + 4 <= conv->ow && left >= 0 && last + conv->kw <= conv->iw) {
             tile_4(conv, src, origin, weights, y0, y1, 0, conv->kw, count, dst + x * conv->oc);
             x += 4;
@@ -194,7 +195,8 @@ static void conv_row(const lb_ordered_conv *conv, const float *src, const float 
 }
 
 static void conv_ordered(const lb_ordered_conv *conv, const float *src, float *dst) {
-    const int icg = conv->ic / conv->groups, ocg = conv->oc / conv->groups, blocks = (ocg + LB_ORDERED_LANES - 1) / LB_ORDERED_LANES;
+    const int icg = conv->ic / conv->groups, ocg = conv->oc / conv->groups,
+              blocks = (ocg + LB_ORDERED_LANES - 1) / LB_ORDERED_LANES;
     const int64_t block_size = (int64_t)conv->kh * conv->kw * icg * LB_ORDERED_LANES;
     for (int g = 0; g < conv->groups; g++) {
         for (int b = 0; b < blocks; b++) {
@@ -210,30 +212,30 @@ static void conv_ordered(const lb_ordered_conv *conv, const float *src, float *d
 
 /* For each output pixel and block of channels, `first` then `each` window position inside the image, then `last`. */
 #define CHANNELS 64
-#define POOL(name, from, to, acc_type, init, each, last)                                                                                       \
-    static void name(const lb_eval_pool *pool, const from *src, to *dst) {                                                                     \
-        for (int y = 0; y < pool->oh; y++) {                                                                                                   \
-            for (int x = 0; x < pool->ow; x++) {                                                                                               \
-                const int top = y * pool->sh - pool->pt, left = x * pool->sw - pool->pl;                                                       \
-                const int y0 = top < 0 ? 0 : top, y1 = top + pool->kh > pool->ih ? pool->ih : top + pool->kh;                                  \
-                const int x0 = left < 0 ? 0 : left, x1 = left + pool->kw > pool->iw ? pool->iw : left + pool->kw;                              \
-                for (int c = 0; c < pool->c; c += CHANNELS) {                                                                                  \
-                    const int n = pool->c - c < CHANNELS ? pool->c - c : CHANNELS;                                                             \
-                    acc_type acc[CHANNELS];                                                                                                    \
-                    for (int i = 0; i < n; i++)                                                                                                \
-                        acc[i] = init;                                                                                                         \
-                    for (int iy = y0; iy < y1; iy++)                                                                                           \
-                        for (int ix = x0; ix < x1; ix++) {                                                                                     \
-                            const from *s = src + ((int64_t)iy * pool->iw + ix) * pool->c + c;                                                 \
-                            for (int i = 0; i < n; i++)                                                                                        \
-                                acc[i] = each;                                                                                                 \
-                        }                                                                                                                      \
-                    to *d = dst + ((int64_t)y * pool->ow + x) * pool->c + c;                                                                   \
-                    for (int i = 0; i < n; i++)                                                                                                \
-                        d[i] = last;                                                                                                           \
-                }                                                                                                                              \
-            }                                                                                                                                  \
-        }                                                                                                                                      \
+#define POOL(name, from, to, acc_type, init, each, last)                                                                           \
+    static void name(const lb_eval_pool *pool, const from *src, to *dst) {                                                         \
+        for (int y = 0; y < pool->oh; y++) {                                                                                       \
+            for (int x = 0; x < pool->ow; x++) {                                                                                   \
+                const int top = y * pool->sh - pool->pt, left = x * pool->sw - pool->pl;                                           \
+                const int y0 = top < 0 ? 0 : top, y1 = top + pool->kh > pool->ih ? pool->ih : top + pool->kh;                      \
+                const int x0 = left < 0 ? 0 : left, x1 = left + pool->kw > pool->iw ? pool->iw : left + pool->kw;                  \
+                for (int c = 0; c < pool->c; c += CHANNELS) {                                                                      \
+                    const int n = pool->c - c < CHANNELS ? pool->c - c : CHANNELS;                                                 \
+                    acc_type acc[CHANNELS];                                                                                        \
+                    for (int i = 0; i < n; i++)                                                                                    \
+                        acc[i] = init;                                                                                             \
+                    for (int iy = y0; iy < y1; iy++)                                                                               \
+                        for (int ix = x0; ix < x1; ix++) {                                                                         \
+                            const from *s = src + ((int64_t)iy * pool->iw + ix) * pool->c + c;                                     \
+                            for (int i = 0; i < n; i++)                                                                            \
+                                acc[i] = each;                                                                                     \
+                        }                                                                                                          \
+                    to *d = dst + ((int64_t)y * pool->ow + x) * pool->c + c;                                                       \
+                    for (int i = 0; i < n; i++)                                                                                    \
+                        d[i] = last;                                                                                               \
+                }                                                                                                                  \
+            }                                                                                                                      \
+        }                                                                                                                          \
     }
 #define GREATER (s[i] > acc[i] ? s[i] : acc[i])
 POOL(max_u8, uint8_t, uint8_t, uint8_t, 0, GREATER, acc[i])
