@@ -384,10 +384,10 @@ static lb_status make_norm(lb_plan *plan, lb_step *step) {
 
 static lb_status make_arrays(lb_plan *plan) {
     const lb_net *net = plan->net;
-    size_t logits = (size_t)plan->options.mb * (size_t)net->classes, largest = 0, calibrate = 0;
+    size_t logits = (size_t)plan->options.mb * (size_t)net->classes, calibrate = 0;
     for (int i = 0; i < net->nparams; i++)
         if (net->params[i].kind == LB_PARAM_WEIGHT)
-            largest = LB_MAX(largest, net->params[i].count);
+            plan->work_stride = LB_MAX(plan->work_stride, 2 * net->params[i].count);
     for (int i = 0; i < net->nnodes; i++) {
         const lb_node *node = &net->nodes[i];
         if (node->op == LB_OP_ACT && node->quant && lb_quant_nparams(&node->quant->spec) && !node->quant->initialised)
@@ -396,7 +396,7 @@ static lb_status make_arrays(lb_plan *plan) {
     plan->weights = lb_pool_alloc(&plan->pool, net->nvalues, sizeof(float));
     plan->diff_weights = lb_pool_alloc(&plan->pool, net->nvalues, sizeof(float));
     plan->filter_steps = lb_pool_alloc(&plan->pool, net->nvalues, sizeof(float));
-    plan->work = lb_pool_alloc(&plan->pool, (size_t)plan->threads * 2 * largest, sizeof(float));
+    plan->work = lb_pool_alloc(&plan->pool, (size_t)plan->threads * plan->work_stride, sizeof(float));
     plan->logits = lb_pool_alloc(&plan->pool, logits, sizeof(float));
     plan->diff_logits = lb_pool_alloc(&plan->pool, logits, sizeof(float));
     plan->calibration = lb_pool_alloc(&plan->pool, calibrate, sizeof(float));

@@ -83,7 +83,8 @@ typedef struct lb_plan {
     size_t arena_size;
     float *weights;            /* (nvalues) what convolutions are given, u~ / step */
     float *diff_weights;       /* (nvalues) its gradient */
-    float *work;               /* for the quantizers */
+    float *work;               /* (threads, work_stride) for the quantizers */
+    size_t work_stride;        /* twice the largest weight tensor */
     float *filter_steps;       /* (nvalues) step of each filter, at the weight parameter's offset */
     float *logits, *diff_logits; /* (mb, classes) */
     float *calibration;        /* f32 copy of the tensor that an activation quantizer starts from */

@@ -17,6 +17,9 @@ static void share(size_t rows, int t, int n, size_t *first, size_t *last) {
 /* A key for the random numbers of one tensor. */
 static uint64_t seed_of(const lb_plan *plan, int node) { return plan->options.seed ^ (uint64_t)(node + 1) * 0x9e3779b97f4a7c15u; }
 
+/* This thread's part of the quantizers' scratch. */
+static float *work_of(const lb_plan *plan) { return plan->work + (size_t)omp_get_thread_num() * plan->work_stride; }
+
 /* ---- Weights ------------------------------------------------------------------------------------------------------------ */
 
 lb_status lb_plan_init_weights(lb_net *net) {
@@ -36,10 +39,6 @@ lb_status lb_plan_init_weights(lb_net *net) {
 
 static void quantize_weights(lb_plan *plan, uint64_t step) {
     const lb_net *net = plan->net;
-    size_t stride = 0;
-    for (int i = 0; i < net->nparams; i++)
-        if (net->params[i].kind == LB_PARAM_WEIGHT)
-            stride = LB_MAX(stride, 2 * net->params[i].count);
 #pragma omp parallel for schedule(dynamic) num_threads(plan->threads)
     for (int i = 0; i < plan->nsteps; i++) {
         const lb_step *s = &plan->steps[i];
@@ -53,7 +52,7 @@ static void quantize_weights(lb_plan *plan, uint64_t step) {
         if (q)
             lb_quant_weights_forward(q, param_of(plan, q->param), master, (int)w->dims[0], (int64_t)w->count / w->dims[0],
                                      seed_of(plan, s->node), step, false, steps, plan->weights + w->offset,
-                                     plan->work + (size_t)omp_get_thread_num() * stride);
+                                     work_of(plan));
         else
             for (int64_t k = 0; k < w->dims[0]; k++)
                 steps[k] = 1;
@@ -90,10 +89,6 @@ static lb_status conv_backward(lb_plan *plan, lb_step *step) {
 /* dL/du^ of every layer to dL/du of its master weights and learned parameters. */
 static void weights_backward(lb_plan *plan, uint64_t step, float *diff) {
     const lb_net *net = plan->net;
-    size_t stride = 0;
-    for (int i = 0; i < net->nparams; i++)
-        if (net->params[i].kind == LB_PARAM_WEIGHT)
-            stride = LB_MAX(stride, 2 * net->params[i].count);
 #pragma omp parallel for schedule(dynamic) num_threads(plan->threads)
     for (int i = 0; i < plan->nsteps; i++) {
         const lb_step *s = &plan->steps[i];
@@ -117,7 +112,7 @@ static void weights_backward(lb_plan *plan, uint64_t step, float *diff) {
         lb_quant_weights_backward(q, param_of(plan, q->param), net->values + w->offset, (int)w->dims[0], fan_in,
                                   seed_of(plan, s->node), step, steps, dw, diff + w->offset,
                                   q->param < 0 ? NULL : diff + net->params[q->param].offset,
-                                  plan->work + (size_t)omp_get_thread_num() * stride);
+                                  work_of(plan));
     }
 }
 
