@@ -95,3 +95,12 @@ void lb_form_of_sign(const lb_quant_spec *spec, const float *param, lb_act_form 
     form->sign = true;
     form->pass_lo = -1.f, form->pass_hi = 1.f;
 }
+
+void lb_form_of_even(const lb_quant_spec *spec, float step, lb_act_form *f) {
+    lb_grid range;
+    lb_grid_of_even(spec, &range);
+    f->step = step;
+    f->lo = (float)range.lo, f->hi = (float)range.hi;
+    f->sign = range.mul == 2;
+    f->pass_lo = step * f->lo, f->pass_hi = step * f->hi;
+}

@@ -90,12 +90,7 @@ static void backward(const lb_quant_spec *spec, const float *param, const float 
 }
 
 static void form(const lb_quant_spec *spec, const float *param, lb_act_form *f) {
-    lb_grid range;
-    lb_grid_of_even(spec, &range);
-    f->step = lb_learned_bound(param[0]);
-    f->lo = (float)range.lo, f->hi = (float)range.hi;
-    f->sign = range.mul == 2;
-    f->pass_lo = f->step * f->lo, f->pass_hi = f->step * f->hi;
+    lb_form_of_even(spec, lb_learned_bound(param[0]), f);
     f->learn = 2;
     f->learn_scale = gradient_scale(spec->features, f->hi);
 }

@@ -127,12 +127,7 @@ static void backward(const lb_quant_spec *spec, const float *param, const float 
 }
 
 static void form(const lb_quant_spec *spec, const float *param, lb_act_form *f) {
-    lb_grid range;
-    lb_grid_of_even(spec, &range);
-    f->step = lb_step_bound((double)param[0]);
-    f->lo = (float)range.lo, f->hi = (float)range.hi;
-    f->sign = range.mul == 2;
-    f->pass_lo = f->step * f->lo, f->pass_hi = f->step * f->hi;
+    lb_form_of_even(spec, lb_step_bound((double)param[0]), f);
 }
 
 const lb_quantizer lb_quantizer_uniform = {
