@@ -61,7 +61,15 @@ static void flip_row(const uint8_t *src, int n, int c, uint8_t *dst) {
         memcpy(dst + (size_t)x * (size_t)c, src + (size_t)(n - 1 - x) * (size_t)c, (size_t)c);
 }
 
-void lb_pad_crop_flip(const uint8_t *src, int h, int w, int c, int pad, int dy, int dx, bool flip, uint8_t *dst) {
+/* n pixels of colour `fill` (c). */
+static void fill_pixels(uint8_t *dst, int n, int c, const uint8_t *fill) {
+    for (int x = 0; x < n; x++)
+        for (int k = 0; k < c; k++)
+            dst[(size_t)x * (size_t)c + (size_t)k] = fill[k];
+}
+
+void lb_pad_crop_flip(const uint8_t *src, int h, int w, int c, int pad, const uint8_t *fill, int dy, int dx, bool flip,
+                      uint8_t *dst) {
     size_t row = (size_t)w * (size_t)c;
     int sy = dy - pad, sx = dx - pad; /* dst (y, x) is src (y + sy, x + sx) */
     if (sy == 0 && sx == 0 && !flip) {
@@ -73,12 +81,12 @@ void lb_pad_crop_flip(const uint8_t *src, int h, int w, int c, int pad, int dy, 
     for (int y = 0; y < h; y++) {
         uint8_t *to = dst + (size_t)y * row;
         if (y + sy < 0 || y + sy >= h || n == 0) {
-            memset(to, 0, row);
+            fill_pixels(to, w, c, fill);
             continue;
         }
         const uint8_t *from = src + (size_t)(y + sy) * row + (size_t)(x0 + sx) * (size_t)c;
-        memset(to, 0, (size_t)left * (size_t)c);
-        memset(to + (size_t)(left + n) * (size_t)c, 0, (size_t)(w - left - n) * (size_t)c);
+        fill_pixels(to, left, c, fill);
+        fill_pixels(to + (size_t)(left + n) * (size_t)c, w - left - n, c, fill);
         if (flip)
             flip_row(from, n, c, to + (size_t)left * (size_t)c);
         else

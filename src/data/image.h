@@ -69,7 +69,9 @@ typedef struct lb_augment {
 
 void lb_augment_draw(const lb_augment_config *config, uint64_t seed, int64_t epoch, int64_t image, int ih, int iw, lb_augment *out);
 
-/* dst (h, w, c) = src (h, w, c) zero-padded by `pad` on every side, cropped at (dy, dx), then flipped. dst != src. */
-void lb_pad_crop_flip(const uint8_t *src, int h, int w, int c, int pad, int dy, int dx, bool flip, uint8_t *dst);
+/* dst (h, w, c) = src (h, w, c) padded by `pad` pixels of colour `fill` (c) on every side, cropped at (dy, dx), then flipped.
+ * dst != src. */
+void lb_pad_crop_flip(const uint8_t *src, int h, int w, int c, int pad, const uint8_t *fill, int dy, int dx, bool flip,
+                      uint8_t *dst);
 
 #endif

@@ -4,6 +4,7 @@
  * the next epoch's first, so that workers run on while the trainer evaluates. Ticket t is prepared in slot t % nslots. Two orders
  * (permutations) are kept, of the epoch being consumed and of the next; workers never run further ahead. Everything is allocated
  * when the loader is created. */
+#include <math.h>
 #include <pthread.h>
 #include <time.h>
 
@@ -29,6 +30,7 @@ struct lb_loader {
     lb_pool pool;
     const lb_images *images;
     lb_augment_config augment;
+    uint8_t fill[4]; /* (c) what images are padded with */
     int oh, ow, mb;
     bool fits; /* images have the network's input size: no resizing unless by random crop */
     lb_box centre; /* otherwise: what is resized */
@@ -83,7 +85,7 @@ static void prepare_image(const lb_loader *l, struct worker_memory *memory, int6
             return;
         src = memory->image;
     }
-    lb_pad_crop_flip(src, l->oh, l->ow, images->c, l->augment.pad, a.dy, a.dx, a.flip, dst);
+    lb_pad_crop_flip(src, l->oh, l->ow, images->c, l->augment.pad, l->fill, a.dy, a.dx, a.flip, dst);
 }
 
 static void prepare(const lb_loader *l, struct worker_memory *memory, const uint32_t *images, int64_t epoch, int64_t step,
@@ -220,6 +222,8 @@ lb_status lb_loader_create(lb_data *data, const lb_data_config *config, int oh, 
     l->ctx = ctx;
     l->images = images;
     l->augment = config->augment;
+    for (int k = 0; k < images->c && config->augment.fill == LB_FILL_MEAN; k++)
+        l->fill[k] = (uint8_t)lrintf(LB_MIN(LB_MAX(data->mean[k], 0.f), 1.f) * 255.f);
     l->oh = oh;
     l->ow = ow;
     l->mb = mb;

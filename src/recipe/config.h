@@ -11,6 +11,7 @@
 #define LB_MAX_MILESTONES 16
 
 typedef enum lb_precision { LB_PRECISION_AUTO, LB_PRECISION_F32, LB_PRECISION_BF16 } lb_precision;
+typedef enum lb_fill { LB_FILL_BLACK, LB_FILL_MEAN } lb_fill; /* mean: what normalisation makes 0, as far as 8 bits can say it */
 typedef enum lb_loss_kind { LB_LOSS_CROSS_ENTROPY, LB_LOSS_SQUARED_HINGE } lb_loss_kind;
 typedef enum lb_optimizer_kind { LB_OPT_SGD, LB_OPT_ADAM, LB_OPT_ADAMW } lb_optimizer_kind;
 typedef enum lb_schedule_kind {
@@ -35,6 +36,7 @@ typedef struct lb_model_config {
 
 typedef struct lb_augment_config {
     int pad;                     /* pad-and-crop by so many pixels, 0: none */
+    lb_fill fill;                /* their colour */
     bool flip;                   /* horizontal, with probability 1/2 */
     bool resized_crop;           /* random resized crop to the network's input size */
     float scale[2], ratio[2];    /* its area and aspect ranges */

@@ -13,6 +13,7 @@ static const char *const precisions[] = {"auto", "f32", "bf16", NULL};
 static const char *const losses[] = {"cross-entropy", "squared-hinge", NULL};
 static const char *const optimizers[] = {"sgd", "adam", "adamw", NULL};
 static const char *const schedules[] = {"constant", "step", "multistep", "cosine", "polynomial", "exponential", NULL};
+static const char *const fills[] = {"black", "mean", NULL};
 static const char *const shortcuts[] = {"conv", "pad", NULL};
 static const char *const acts[] = {"auto", "relu", "relu6", "hardtanh", NULL};
 static const char *const pers[] = {"default", "tensor", "filter", NULL};
@@ -94,7 +95,9 @@ static const lb_key keys[] = {
     INT("data.workers", data.workers, 1, 64, "1", "threads that prepare batches"),
     BOOL("data.cache", data.cache, "true", NULL, "keep a decoded copy in `$XDG_CACHE_HOME/lowbit` where decoding is slow"),
     SECTION("data.augment", "Changes made to training images."),
-    INT("data.augment.pad", data.augment.pad, 0, 64, "0", "pad by N zero pixels, then crop at random; 0: no"),
+    INT("data.augment.pad", data.augment.pad, 0, 64, "0", "pad by N pixels, then crop at random; 0: no"),
+    {"data.augment.fill", LB_KEY_ENUM, AT(data.augment.fill), 0, 0, 0, 0, fills, "black", "data.augment.pad!=0",
+     "their colour: black, or the data's mean, which normalisation makes 0"},
     BOOL("data.augment.flip", data.augment.flip, "false", NULL, "mirror every second image, at random"),
     BOOL("data.augment.resized_crop", data.augment.resized_crop, "false", NULL, "crop a random part, resized to the input size"),
     PAIR("data.augment.scale", data.augment.scale, 1e-3, 1, "[0.08, 1]", "data.augment.resized_crop=true",

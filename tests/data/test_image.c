@@ -168,18 +168,19 @@ static void test_pad_crop_flip(void **state) {
     for (size_t i = 0; i < LB_COUNT(sizes); i++) {
         int h = sizes[i][0], w = sizes[i][1], c = sizes[i][2];
         uint8_t src[5 * 7 * 3], dst[5 * 7 * 3];
+        const uint8_t fill[3] = {0, 125, 255};
         pattern_image(0, h, w, c, src);
         for (int pad = 0; pad <= 9; pad++)
             for (int dy = 0; dy <= 2 * pad; dy++)
                 for (int dx = 0; dx <= 2 * pad; dx++)
                     for (int flip = 0; flip < 2; flip++) {
                         memset(dst, 77, sizeof dst);
-                        lb_pad_crop_flip(src, h, w, c, pad, dy, dx, flip, dst);
+                        lb_pad_crop_flip(src, h, w, c, pad, fill, dy, dx, flip, dst);
                         for (int y = 0; y < h; y++)
                             for (int x = 0; x < w; x++)
                                 for (int k = 0; k < c; k++) {
                                     int sy = y + dy - pad, sx = (flip ? w - 1 - x : x) + dx - pad;
-                                    int expected = sy >= 0 && sy < h && sx >= 0 && sx < w ? src[(sy * w + sx) * c + k] : 0;
+                                    int expected = sy >= 0 && sy < h && sx >= 0 && sx < w ? src[(sy * w + sx) * c + k] : fill[k];
                                     if (dst[(y * w + x) * c + k] != expected)
                                         fail_msg("%dx%dx%d pad %d at %d,%d flip %d: (%d,%d,%d)", h, w, c, pad, dy, dx, flip, y, x,
                                                  k);
