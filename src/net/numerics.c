@@ -113,7 +113,7 @@ static lb_status input_numbers(lb_numerics *n, const lb_node *node, lb_numeric *
     const lb_node *reader = x->reader < 0 ? NULL : &n->net->nodes[x->reader];
     if (reader && reader->op == LB_OP_ACT && reader->quant) {
         lb_act_form form = {0};
-        lb_quant_act_form(reader->quant, values_or_null(n->net, reader->quant->param), 0, 0, true, &form);
+        lb_quant_act_form(reader->quant, &lb_quant_evaluation, values_or_null(n->net, reader->quant->param), &form);
         n->pixels_direct = !form.sign; /* clamping gives every code between -1 and 1, sign does not */
     }
     return LB_OK;
@@ -134,7 +134,7 @@ static lb_status act_numbers(lb_numerics *n, const lb_node *node, lb_numeric *x,
         return LB_OK;
     }
     lb_act_form form = {0};
-    lb_quant_act_form(node->quant, values_or_null(n->net, node->quant->param), 0, 0, true, &form);
+    lb_quant_act_form(node->quant, &lb_quant_evaluation, values_or_null(n->net, node->quant->param), &form);
     if (node->quant->param >= 0 && !node->quant->initialised)
         return lb_fail(ctx, LB_ERR_UNSUPPORTED,
                        "%s: its quantizer %s gets its %s from the first training batch; train at least one step", node->name,
@@ -172,8 +172,8 @@ static lb_status quantize_weights(lb_numerics *n, const lb_node *node, lb_numeri
         lb_free(ctx, work);
         return LB_ERR_MEMORY;
     }
-    lb_quant_weights_forward(node->quant, values_or_null(n->net, node->quant->param), lb_param_values(n->net, node->param[0]), oc,
-                             fan_in, 0, 0, true, x->weight_step, x->code, work);
+    lb_quant_weights_forward(node->quant, &lb_quant_evaluation, values_or_null(n->net, node->quant->param),
+                             lb_param_values(n->net, node->param[0]), oc, fan_in, x->weight_step, x->code, work);
     lb_free(ctx, work);
     for (int o = 0; o < oc; o++) {
         int64_t sum = 0;

@@ -88,8 +88,8 @@ void lb_grid_of_even(const lb_quant_spec *spec, lb_grid *grid) {
         lb_grid_signed(spec->bits, grid);
 }
 
-void lb_form_of_sign(const lb_quant_spec *spec, const float *param, lb_act_form *form) {
-    (void)spec, (void)param;
+void lb_form_of_sign(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, lb_act_form *form) {
+    (void)spec, (void)when, (void)param;
     form->step = 1.f;
     form->lo = -1.f, form->hi = 1.f;
     form->sign = true;

@@ -66,7 +66,7 @@ void lb_grid_unsigned(int bits, lb_grid *grid);
 /* The rows' shared functions. */
 void lb_grid_of_sign(const lb_quant_spec *spec, lb_grid *grid);
 void lb_grid_of_even(const lb_quant_spec *spec, lb_grid *grid); /* signed, or unsigned where the spec is of unsigned activations */
-void lb_form_of_sign(const lb_quant_spec *spec, const float *param, lb_act_form *form);
+void lb_form_of_sign(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, lb_act_form *form);
 
 /* Form of even levels (lsq, uniform) at a step: codes, sign, and the pass range step * lo .. step * hi. */
 void lb_form_of_even(const lb_quant_spec *spec, float step, lb_act_form *form);

@@ -1,6 +1,8 @@
 /* The equation (quant.h), and what a spec may be. */
 #include "quant/helpers.h"
 
+const lb_quant_when lb_quant_evaluation = {.evaluation = true};
+
 /* ---- Specs ----------------------------------------------------------------------------------------------------- */
 
 int lb_quant_nparams(const lb_quant_spec *spec) {
@@ -72,14 +74,14 @@ static inline float clip(float u, float lo, float hi) { return u < lo ? lo : u >
 /* m = 1 must give exactly the code, whatever s(u) / step is (it may be infinite or NaN). */
 static inline float mix(float m, float su, float inv, float code) { return m == 1.f ? code : (1.f - m) * su * inv + m * code; }
 
-void lb_quant_weights_forward(const lb_quant *q, const float *param, const float *u, int oc, int64_t fan_in, uint64_t seed,
-                              uint64_t step_index, bool evaluation, float *step, float *uhat, float *work) {
+void lb_quant_weights_forward(const lb_quant *q, const lb_quant_when *when, const float *param, const float *u, int oc,
+                              int64_t fan_in, float *step, float *uhat, float *work) {
     const lb_quant_spec *spec = &q->spec;
-    spec->quantizer->forward(spec, param, u, oc, fan_in, step, uhat);
-    if (evaluation)
+    spec->quantizer->forward(spec, when, param, u, oc, fan_in, step, uhat);
+    if (when->evaluation)
         return;
     float scalar = 1.f, lo, hi;
-    const bool same = spec->mixer->weights(spec, u, step, uhat, oc, fan_in, seed, step_index, &scalar, work);
+    const bool same = spec->mixer->weights(spec, when, u, step, uhat, oc, fan_in, &scalar, work);
     if (same && scalar == 1.f)
         return;
     surrogate_range(spec->surrogate, &lo, &hi);
@@ -97,8 +99,9 @@ void lb_quant_weights_forward(const lb_quant *q, const float *param, const float
 }
 
 /* m = 1's part, diff already multiplied by m. */
-static void backward_quantized(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in,
-                               const float *step, const float *code, const float *diff, float *diff_u, float *diff_param) {
+static void backward_quantized(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
+                               int64_t fan_in, const float *step, const float *code, const float *diff, float *diff_u,
+                               float *diff_param) {
     const lb_quantizer *q = spec->quantizer;
     if (spec->estimator == LB_EST_NONE)
         diff_u = NULL;
@@ -107,24 +110,24 @@ static void backward_quantized(const lb_quant_spec *spec, const float *param, co
     if (!diff_u && !diff_param)
         return;
     if (q->backward)
-        q->backward(spec, param, u, oc, fan_in, step, code, diff, diff_u, diff_param);
+        q->backward(spec, when, param, u, oc, fan_in, step, code, diff, diff_u, diff_param);
     else
         lb_backward_plain(spec->estimator, u, oc * fan_in, diff, diff_u);
 }
 
-void lb_quant_weights_backward(const lb_quant *q, const float *param, const float *u, int oc, int64_t fan_in, uint64_t seed,
-                               uint64_t step_index, const float *step, const float *diff, float *diff_u, float *diff_param,
+void lb_quant_weights_backward(const lb_quant *q, const lb_quant_when *when, const float *param, const float *u, int oc,
+                               int64_t fan_in, const float *step, const float *diff, float *diff_u, float *diff_param,
                                float *work) {
     const lb_quant_spec *spec = &q->spec;
     const int64_t count = oc * fan_in;
     float *code = NULL, *m = work + count, scalar = 1.f, lo, hi;
     if (spec->quantizer->backward_uses_code || spec->mixer->uses_code) {
         code = work;
-        spec->quantizer->forward(spec, param, u, oc, fan_in, m, code); /* m has room for the steps: they are `step` again */
+        spec->quantizer->forward(spec, when, param, u, oc, fan_in, m, code); /* m has room for the steps: they are `step` again */
     }
-    const bool same = spec->mixer->weights(spec, u, step, code, oc, fan_in, seed, step_index, &scalar, m);
+    const bool same = spec->mixer->weights(spec, when, u, step, code, oc, fan_in, &scalar, m);
     if (same && scalar == 1.f) {
-        backward_quantized(spec, param, u, oc, fan_in, step, code, diff, diff_u, diff_param);
+        backward_quantized(spec, when, param, u, oc, fan_in, step, code, diff, diff_u, diff_param);
         return;
     }
     surrogate_range(spec->surrogate, &lo, &hi);
@@ -133,23 +136,22 @@ void lb_quant_weights_backward(const lb_quant *q, const float *param, const floa
         diff_u[i] += ((v > lo) & (v < hi)) ? (1.f - mi) * d : 0.f;
         m[i] = mi * d;
     }
-    backward_quantized(spec, param, u, oc, fan_in, step, code, m, diff_u, diff_param);
+    backward_quantized(spec, when, param, u, oc, fan_in, step, code, m, diff_u, diff_param);
 }
 
 /* ---- Activations ----------------------------------------------------------------------------------------------- */
 
-void lb_quant_act_form(const lb_quant *q, const float *param, uint64_t seed, uint64_t step_index, bool evaluation,
-                       lb_act_form *form) {
+void lb_quant_act_form(const lb_quant *q, const lb_quant_when *when, const float *param, lb_act_form *form) {
     const lb_quant_spec *spec = &q->spec;
     *form = (lb_act_form){.learn_scale = 1.f, .m = 1.f};
     surrogate_range(spec->surrogate, &form->sur_lo, &form->sur_hi);
-    spec->quantizer->form(spec, param, form);
+    spec->quantizer->form(spec, when, param, form);
     if (spec->estimator == LB_EST_STE)
         form->pass_lo = -INFINITY, form->pass_hi = INFINITY;
     else if (spec->estimator == LB_EST_NONE)
         form->pass_lo = form->pass_hi = 0.f;
-    if (!evaluation)
-        form->m = spec->mixer->activations(spec, seed, step_index);
+    if (!when->evaluation)
+        form->m = spec->mixer->activations(spec, when);
 }
 
 static float act_code(const lb_act_form *form, float z) {

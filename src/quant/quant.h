@@ -54,6 +54,15 @@ typedef struct lb_quant_spec {
     int64_t features;    /* activations: elements of one image, for LSQ's gradient scale; 0 counts as 1. Set by lb_net_quantize */
 } lb_quant_spec;
 
+/* When a tensor is quantized: all that draws and schedules may depend on, so that any step of a run can be entered. */
+typedef struct lb_quant_when {
+    uint64_t seed;                   /* the run's and the tensor's together: draws of different tensors differ */
+    uint64_t step;                   /* training steps before this one, over all stages */
+    int64_t stage_step, stage_steps; /* the same in this stage, and how many it has */
+    bool evaluation;                 /* everything quantized, nothing drawn; the other members do not matter */
+} lb_quant_when;
+extern const lb_quant_when lb_quant_evaluation;
+
 /* Elementwise form of an activation quantizer for one step, what the fused kernels take:
  *     code = sign ? (z >= 0 ? 1 : -1) : clip(rint(z / step), lo, hi),    z~ = step * code
  * with E(z) = 1 for pass_lo < z < pass_hi (open interval), else 0. z / step is z * (1.f / step), as in net/numerics.h; clipping
@@ -104,18 +113,18 @@ typedef struct lb_quantizer {
 
     /* Weights: step[oc] (all equal when per tensor; positive and finite whatever u holds) and code (oc, fan_in) as whole floats on
      * the grid. `param`: learned parameters, NULL if there are none. NULL: weights is false. */
-    void (*forward)(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step,
-                    float *code);
+    void (*forward)(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
+                    int64_t fan_in, float *step, float *code);
 
     /* Weights: adds m = 1's part E(u) * diff to diff_u, and learned parameters' gradients to diff_param. Either may be NULL: not
      * wanted (diff_u for LB_EST_NONE). diff is m * dL/du~ (oc, fan_in), so this must be linear in it. step and code are what
      * forward returned. NULL: the shared code's STE, or clipped STE with range -1 .. 1. */
-    void (*backward)(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, const float *step,
-                     const float *code, const float *diff, float *diff_u, float *diff_param);
+    void (*backward)(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
+                     int64_t fan_in, const float *step, const float *code, const float *diff, float *diff_u, float *diff_param);
 
     /* Activations: sets step, lo, hi, sign, learn, learn_scale and, for own and clipped, the pass range for the current parameters;
      * the shared code does the rest. NULL if activations is false. */
-    void (*form)(const lb_quant_spec *spec, const float *param, lb_act_form *form);
+    void (*form)(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, lb_act_form *form);
 } lb_quantizer;
 
 /* The one list: enumerators, names, help, recipe values and tests come from it. */
@@ -137,10 +146,10 @@ typedef struct lb_mixer {
     const char *name, *help, *paper;
     bool uses_code; /* `weights` looks at step and code; else it is given NULL in backward */
     /* Weights: m per element into `m` (oc, fan_in), or returns true and sets *scalar if one number holds for all. */
-    bool (*weights)(const lb_quant_spec *spec, const float *u, const float *step, const float *code, int oc, int64_t fan_in,
-                    uint64_t seed, uint64_t step_index, float *scalar, float *m);
+    bool (*weights)(const lb_quant_spec *spec, const lb_quant_when *when, const float *u, const float *step, const float *code,
+                    int oc, int64_t fan_in, float *scalar, float *m);
     /* Activations: one m for the whole tensor. */
-    float (*activations)(const lb_quant_spec *spec, uint64_t seed, uint64_t step_index);
+    float (*activations)(const lb_quant_spec *spec, const lb_quant_when *when);
 } lb_mixer;
 #define LB_MIXERS(X) X(constant)
 #define LB_X(name) extern const lb_mixer lb_mixer_##name;
@@ -169,19 +178,18 @@ int lb_quant_nparams(const lb_quant_spec *spec);
 lb_status lb_quant_resolve(lb_ctx *ctx, const char *what, lb_quant_spec *spec, lb_grid *grid);
 
 /* The equation, forward, for weights: uhat = u~ / step (oc, fan_in) and step (oc). `work` is (oc, fan_in), for the mixer.
- * With m = 1 uhat holds whole numbers. evaluation = true forces m = 1. */
-void lb_quant_weights_forward(const lb_quant *q, const float *param, const float *u, int oc, int64_t fan_in, uint64_t seed,
-                              uint64_t step_index, bool evaluation, float *step, float *uhat, float *work);
+ * With m = 1 uhat holds whole numbers. when->evaluation forces m = 1. */
+void lb_quant_weights_forward(const lb_quant *q, const lb_quant_when *when, const float *param, const float *u, int oc,
+                              int64_t fan_in, float *step, float *uhat, float *work);
 
 /* The equation, backward: diff is dL/du~ (oc, fan_in); adds to diff_u and diff_param (may be NULL). Recomputes codes into `work`
- * (2 * oc * fan_in floats). Same seed and step_index as forward, so that m is the same. */
-void lb_quant_weights_backward(const lb_quant *q, const float *param, const float *u, int oc, int64_t fan_in, uint64_t seed,
-                               uint64_t step_index, const float *step, const float *diff, float *diff_u, float *diff_param,
+ * (2 * oc * fan_in floats). Same `when` as forward, so that m is the same. */
+void lb_quant_weights_backward(const lb_quant *q, const lb_quant_when *when, const float *param, const float *u, int oc,
+                               int64_t fan_in, const float *step, const float *diff, float *diff_u, float *diff_param,
                                float *work);
 
 /* The elementwise form of an activation quantizer at a step, m and surrogate included. */
-void lb_quant_act_form(const lb_quant *q, const float *param, uint64_t seed, uint64_t step_index, bool evaluation,
-                       lb_act_form *form);
+void lb_quant_act_form(const lb_quant *q, const lb_quant_when *when, const float *param, lb_act_form *form);
 
 /* Plain reference of the form on one value (the fused kernels are tested against these). */
 float lb_act_forward_ref(const lb_act_form *form, float z);                   /* z~ / step */

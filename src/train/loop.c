@@ -53,13 +53,16 @@ static lb_status diverged(lb_trainer *t, double loss) {
 static lb_status train_step(lb_trainer *t, const lb_batch *batch, double lr) {
     const lb_train_config *train = &t->config->train;
     lb_plan *plan = t->plan;
-    LB_TRY(lb_plan_forward(plan, batch->pixels, (uint64_t)t->at.step));
+    const lb_quant_when when = {.step = (uint64_t)t->at.step,
+                                .stage_step = t->at.stage_step,
+                                .stage_steps = lb_trainer_stage_steps(t, t->at.stage)};
+    LB_TRY(lb_plan_forward(plan, batch->pixels, &when));
     int64_t correct = 0;
     double loss = lb_loss(train->loss, train->label_smoothing, plan->logits, batch->labels, batch->mb, t->net->classes,
                           plan->diff_logits, &correct);
     if (!isfinite(loss) || loss > EXPLODED)
         return diverged(t, loss);
-    LB_TRY(lb_plan_backward(plan, (uint64_t)t->at.step, t->diff));
+    LB_TRY(lb_plan_backward(plan, t->diff));
     int64_t bad = lb_optim_step(t->optim, t->net, t->diff, lr, t->at.stage_step);
     if (bad)
         return lb_fail(t->ctx, LB_ERR_DIVERGED,

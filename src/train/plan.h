@@ -70,6 +70,7 @@ typedef struct lb_plan {
     lb_backend *backend;
     const lb_kernels *kernels;
     lb_plan_options options;
+    lb_quant_when when;        /* the step that is being done; its seed is made for each tensor */
     float mean[4], std[4];
     int threads;
     int nsteps;
@@ -93,12 +94,12 @@ typedef struct lb_plan {
 lb_status lb_plan_create(lb_ctx *ctx, lb_net *net, const lb_plan_options *options, lb_plan **plan);
 void lb_plan_destroy(lb_plan *plan);
 
-/* Quantizes the weights, runs the network forward on a batch; plan->logits receives the outputs (mb, classes). `step` keys random numbers
- * (mixers, dropout). Running statistics of batch norm are updated. */
-lb_status lb_plan_forward(lb_plan *plan, const uint8_t *pixels, uint64_t step);
+/* Quantizes the weights, runs the network forward on a batch; plan->logits receives the outputs (mb, classes). `when` says which step
+ * this is, for schedules and random numbers (its seed is not read). Running statistics of batch norm are updated. */
+lb_status lb_plan_forward(lb_plan *plan, const uint8_t *pixels, const lb_quant_when *when);
 
-/* From plan->diff_logits back to all parameters: diff (nvalues) is overwritten. */
-lb_status lb_plan_backward(lb_plan *plan, uint64_t step, float *diff);
+/* The same step, from plan->diff_logits back to all parameters: diff (nvalues) is overwritten. */
+lb_status lb_plan_backward(lb_plan *plan, float *diff);
 
 /* Name of the first layer (in order) whose output is not finite, NULL if all are; after a loss that is NaN. */
 const char *lb_plan_find_bad(const lb_plan *plan);

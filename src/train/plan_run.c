@@ -14,8 +14,15 @@ static void share(size_t rows, int t, int n, size_t *first, size_t *last) {
     *last = rows * ((size_t)t + 1) / (size_t)n;
 }
 
-/* A key for the random numbers of one tensor. */
+/* A seed for the random numbers of one tensor. */
 static uint64_t seed_of(const lb_plan *plan, int node) { return plan->options.seed ^ (uint64_t)(node + 1) * 0x9e3779b97f4a7c15u; }
+
+/* This step, for one tensor. */
+static lb_quant_when when_of(const lb_plan *plan, int node) {
+    lb_quant_when when = plan->when;
+    when.seed = seed_of(plan, node);
+    return when;
+}
 
 /* This thread's part of the quantizers' scratch. */
 static float *work_of(const lb_plan *plan) { return plan->work + (size_t)omp_get_thread_num() * plan->work_stride; }
@@ -37,7 +44,7 @@ lb_status lb_plan_init_weights(lb_net *net) {
     return LB_OK;
 }
 
-static void quantize_weights(lb_plan *plan, uint64_t step) {
+static void quantize_weights(lb_plan *plan) {
     const lb_net *net = plan->net;
 #pragma omp parallel for schedule(dynamic) num_threads(plan->threads)
     for (int i = 0; i < plan->nsteps; i++) {
@@ -49,10 +56,10 @@ static void quantize_weights(lb_plan *plan, uint64_t step) {
         const lb_quant *q = node->quant;
         const float *master = net->values + w->offset;
         float *steps = plan->filter_steps + w->offset;
+        const lb_quant_when when = when_of(plan, s->node);
         if (q)
-            lb_quant_weights_forward(q, param_of(plan, q->param), master, (int)w->dims[0], (int64_t)w->count / w->dims[0],
-                                     seed_of(plan, s->node), step, false, steps, plan->weights + w->offset,
-                                     work_of(plan));
+            lb_quant_weights_forward(q, &when, param_of(plan, q->param), master, (int)w->dims[0], (int64_t)w->count / w->dims[0],
+                                     steps, plan->weights + w->offset, work_of(plan));
         else
             for (int64_t k = 0; k < w->dims[0]; k++)
                 steps[k] = 1;
@@ -87,7 +94,7 @@ static lb_status conv_backward(lb_plan *plan, lb_step *step) {
 }
 
 /* dL/du^ of every layer to dL/du of its master weights and learned parameters. */
-static void weights_backward(lb_plan *plan, uint64_t step, float *diff) {
+static void weights_backward(lb_plan *plan, float *diff) {
     const lb_net *net = plan->net;
 #pragma omp parallel for schedule(dynamic) num_threads(plan->threads)
     for (int i = 0; i < plan->nsteps; i++) {
@@ -109,10 +116,9 @@ static void weights_backward(lb_plan *plan, uint64_t step, float *diff) {
             for (int64_t e = 0; e < fan_in; e++)
                 dw[k * fan_in + e] *= inv;
         }
-        lb_quant_weights_backward(q, param_of(plan, q->param), net->values + w->offset, (int)w->dims[0], fan_in,
-                                  seed_of(plan, s->node), step, steps, dw, diff + w->offset,
-                                  q->param < 0 ? NULL : diff + net->params[q->param].offset,
-                                  work_of(plan));
+        const lb_quant_when when = when_of(plan, s->node);
+        lb_quant_weights_backward(q, &when, param_of(plan, q->param), net->values + w->offset, (int)w->dims[0], fan_in, steps, dw,
+                                  diff + w->offset, q->param < 0 ? NULL : diff + net->params[q->param].offset, work_of(plan));
     }
 }
 
@@ -181,7 +187,7 @@ static void norm_affine(lb_plan *plan, lb_step *step, int c) {
     }
 }
 
-static void norm_args(const lb_plan *plan, const lb_step *step, uint64_t key, lb_norm_args *args) {
+static void norm_args(const lb_plan *plan, const lb_step *step, lb_norm_args *args) {
     const lb_value *v = &plan->values[step->node];
     *args = (lb_norm_args){.type = v->type, .c = v->c, .x = norm_x(plan, step), .a = step->a, .b = step->b,
                            .dst = lb_plan_buffer(plan, v->buffer), .center = step->mean, .p = step->p, .q = step->q, .s = step->s};
@@ -195,7 +201,8 @@ static void norm_args(const lb_plan *plan, const lb_step *step, uint64_t key, lb
     const lb_node *act = &plan->net->nodes[step->act];
     if (act->quant) {
         args->act = LB_NORM_QUANT;
-        lb_quant_act_form(act->quant, param_of(plan, act->quant->param), seed_of(plan, step->act), key, false, &args->form);
+        const lb_quant_when when = when_of(plan, step->act);
+        lb_quant_act_form(act->quant, &when, param_of(plan, act->quant->param), &args->form);
     } else if (act->u.act.kind != LB_ACT_IDENTITY) {
         args->act = LB_NORM_CLIP;
         args->form.sur_lo = act->u.act.lo;
@@ -223,7 +230,7 @@ static bool must_start(const lb_plan *plan, int act) {
     return q && lb_quant_nparams(&q->spec) && !q->initialised;
 }
 
-static lb_status norm_forward(lb_plan *plan, lb_step *step, uint64_t key) {
+static lb_status norm_forward(lb_plan *plan, lb_step *step) {
     lb_value *v = &plan->values[step->node];
     if (step->bn >= 0)
         batch_stats(plan, step, v->rows, v->c, v->type);
@@ -232,12 +239,12 @@ static lb_status norm_forward(lb_plan *plan, lb_step *step, uint64_t key) {
     if (must_start(plan, step->act)) {
         lb_step bare = *step;
         bare.act = -1;
-        norm_args(plan, &bare, key, &args);
+        norm_args(plan, &bare, &args);
         run_norm_forward(plan, &args, v->rows);
         plan->kernels->to_f32(v->type, args.dst, plan->calibration, v->rows * (size_t)v->c);
         start_quantizer(plan, plan->net->nodes[step->act].quant, plan->calibration, v->rows * (size_t)v->c);
     }
-    norm_args(plan, step, key, &args);
+    norm_args(plan, step, &args);
     run_norm_forward(plan, &args, v->rows);
     v->step = args.act == LB_NORM_QUANT ? args.form.step : 1;
     return LB_OK;
@@ -276,11 +283,11 @@ static void norm_params_backward(lb_plan *plan, lb_step *step, size_t rows, int 
         diff[net->params[q->param].offset] += (float)(step->sums[2 * c] * (double)form->learn_scale);
 }
 
-static void norm_backward(lb_plan *plan, lb_step *step, uint64_t key, float *diff) {
+static void norm_backward(lb_plan *plan, lb_step *step, float *diff) {
     lb_value *v = &plan->values[step->node];
     size_t stride = (size_t)2 * (size_t)v->c + 8;
     lb_norm_args args;
-    norm_args(plan, step, key, &args);
+    norm_args(plan, step, &args);
     args.ngrads = v->ngrads;
     collect_grads(plan, v, 1, 1 / v->step, args.grad, args.factor);
     args.dz = lb_plan_buffer(plan, step->dz);
@@ -311,7 +318,7 @@ static void norm_backward(lb_plan *plan, lb_step *step, uint64_t key, float *dif
 
 /* ---- The other steps ------------------------------------------------------------------------------------------------------ */
 
-static void input_forward(lb_plan *plan, lb_step *step, const uint8_t *pixels, uint64_t key) {
+static void input_forward(lb_plan *plan, lb_step *step, const uint8_t *pixels) {
     lb_value *v = &plan->values[step->node];
     int c = v->c;
     size_t count = v->rows * (size_t)c;
@@ -329,7 +336,8 @@ static void input_forward(lb_plan *plan, lb_step *step, const uint8_t *pixels, u
     if (step->act >= 0) {
         const lb_quant *q = plan->net->nodes[step->act].quant;
         lb_act_form form;
-        lb_quant_act_form(q, param_of(plan, q->param), seed_of(plan, step->act), key, false, &form);
+        const lb_quant_when when = when_of(plan, step->act);
+        lb_quant_act_form(q, &when, param_of(plan, q->param), &form);
         for (int i = 0; i < c * 256; i++)
             table[i] = lb_act_forward_ref(&form, table[i]);
         v->step = form.step;
@@ -351,7 +359,7 @@ static void input_forward(lb_plan *plan, lb_step *step, const uint8_t *pixels, u
 }
 
 /* Multiplies by 1 / (1 - ratio) or 0; the same numbers forward and backward. */
-static void dropout(const lb_plan *plan, const lb_step *step, const lb_value *v, uint64_t key, const void *src, void *dst) {
+static void dropout(const lb_plan *plan, const lb_step *step, const lb_value *v, const void *src, void *dst) {
     float ratio = plan->net->nodes[step->node].u.dropout.ratio, keep = 1 / (1 - ratio);
     size_t count = v->rows * (size_t)v->c;
     uint64_t seed = seed_of(plan, step->node);
@@ -362,7 +370,7 @@ static void dropout(const lb_plan *plan, const lb_step *step, const lb_value *v,
         plan->kernels->to_f32(v->type, (const unsigned char *)src + at * bytes, values, n);
         for (size_t i = 0; i < n; i += 4) {
             uint32_t bits[4];
-            lb_rng4(seed, LB_RNG_DROPOUT, key, at + i, bits);
+            lb_rng4(seed, LB_RNG_DROPOUT, plan->when.step, at + i, bits);
             for (size_t k = i; k < LB_MIN(i + 4, n); k++)
                 values[k] *= lb_uniform(bits[k - i]) < ratio ? 0 : keep;
         }
@@ -388,7 +396,7 @@ static void shortcut_pad(const lb_plan *plan, const lb_step *step, size_t bytes,
             }
 }
 
-static lb_status plain_forward(lb_plan *plan, lb_step *step, uint64_t key) {
+static lb_status plain_forward(lb_plan *plan, lb_step *step) {
     lb_value *v = &plan->values[step->node];
     const void *src = data_of(plan, step->src);
     void *dst = lb_plan_buffer(plan, v->buffer);
@@ -396,13 +404,13 @@ static lb_status plain_forward(lb_plan *plan, lb_step *step, uint64_t key) {
     if (step->kind == LB_STEP_POOL)
         return lb_pool_forward(step->pool, src, dst, step->workspace >= 0 ? lb_plan_buffer(plan, step->workspace) : NULL);
     if (step->kind == LB_STEP_DROPOUT)
-        dropout(plan, step, v, key, src, dst);
+        dropout(plan, step, v, src, dst);
     else
         shortcut_pad(plan, step, lb_dtype_size(v->type), false, src, dst);
     return LB_OK;
 }
 
-static lb_status plain_backward(lb_plan *plan, lb_step *step, uint64_t key) {
+static lb_status plain_backward(lb_plan *plan, lb_step *step) {
     lb_value *v = &plan->values[step->node];
     const void *grad[LB_MAX_GRADS];
     float factor[LB_MAX_GRADS];
@@ -417,7 +425,7 @@ static lb_status plain_backward(lb_plan *plan, lb_step *step, uint64_t key) {
     if (step->kind == LB_STEP_POOL)
         return lb_pool_backward(step->pool, sum, dx, step->workspace >= 0 ? lb_plan_buffer(plan, step->workspace) : NULL);
     if (step->kind == LB_STEP_DROPOUT)
-        dropout(plan, step, v, key, sum, dx);
+        dropout(plan, step, v, sum, dx);
     else
         shortcut_pad(plan, step, lb_dtype_size(v->type), true, sum, dx);
     return LB_OK;
@@ -425,18 +433,19 @@ static lb_status plain_backward(lb_plan *plan, lb_step *step, uint64_t key) {
 
 /* ---- All of it --------------------------------------------------------------------------------------------------------------- */
 
-lb_status lb_plan_forward(lb_plan *plan, const uint8_t *pixels, uint64_t key) {
-    quantize_weights(plan, key);
+lb_status lb_plan_forward(lb_plan *plan, const uint8_t *pixels, const lb_quant_when *when) {
+    plan->when = *when;
+    quantize_weights(plan);
     for (int i = 0; i < plan->nsteps; i++) {
         lb_step *step = &plan->steps[i];
         if (step->kind == LB_STEP_INPUT)
-            input_forward(plan, step, pixels, key);
+            input_forward(plan, step, pixels);
         else if (step->kind == LB_STEP_CONV)
             LB_TRY(conv_forward(plan, step));
         else if (step->kind == LB_STEP_NORM)
-            LB_TRY(norm_forward(plan, step, key));
+            LB_TRY(norm_forward(plan, step));
         else
-            LB_TRY(plain_forward(plan, step, key));
+            LB_TRY(plain_forward(plan, step));
     }
     const lb_value *output = value_of(plan, plan->net->nnodes - 1);
     size_t count = output->rows * (size_t)output->c;
@@ -446,7 +455,7 @@ lb_status lb_plan_forward(lb_plan *plan, const uint8_t *pixels, uint64_t key) {
     return LB_OK;
 }
 
-lb_status lb_plan_backward(lb_plan *plan, uint64_t key, float *diff) {
+lb_status lb_plan_backward(lb_plan *plan, float *diff) {
     const lb_value *output = value_of(plan, plan->net->nnodes - 1);
     memset(diff, 0, plan->net->nvalues * sizeof *diff);
     plan->kernels->from_f32(output->type, plan->diff_logits, lb_plan_buffer(plan, plan->diff_output),
@@ -456,11 +465,11 @@ lb_status lb_plan_backward(lb_plan *plan, uint64_t key, float *diff) {
         if (step->kind == LB_STEP_CONV)
             LB_TRY(conv_backward(plan, step));
         else if (step->kind == LB_STEP_NORM && step->dz >= 0)
-            norm_backward(plan, step, key, diff);
+            norm_backward(plan, step, diff);
         else if (step->kind != LB_STEP_INPUT && step->kind != LB_STEP_NORM && step->grad >= 0)
-            LB_TRY(plain_backward(plan, step, key));
+            LB_TRY(plain_backward(plan, step));
     }
-    weights_backward(plan, key, diff);
+    weights_backward(plan, diff);
     return LB_OK;
 }
 

@@ -4,6 +4,7 @@
 #include "quant/rint.h"
 
 enum { N = 600 };
+static const lb_quant_when at = {.seed = 3, .step = 4, .stage_step = 4, .stage_steps = 100};
 static float z[N], param;
 static int compared, skipped;
 
@@ -94,9 +95,9 @@ static void check(lb_ctx *ctx, lb_quant *q) {
             float diff_param = 0.f;
             const double m = (double)ms[k];
             q->spec.mixer_value = ms[k], q->spec.surrogate = sur;
-            lb_quant_act_form(q, p, 3, 4, true, &f);
+            lb_quant_act_form(q, &lb_quant_evaluation, p, &f);
             assert_true(f.m == 1.f);
-            lb_quant_act_form(q, p, 3, 4, false, &f);
+            lb_quant_act_form(q, &at, p, &f);
             assert_true(f.m == ms[k] && f.step > 0.f && f.lo == (float)q->grid.lo && f.hi == (float)q->grid.hi);
             assert_true(f.sign == (q->grid.mul == 2));
             assert_int_equal(f.learn, row->learn);
@@ -158,7 +159,7 @@ static void check_extreme(lb_ctx *ctx, lb_quant *q) {
     (void)ctx;
     for (size_t k = 0; k < LB_COUNT(params); k++) {
         lb_act_form f;
-        lb_quant_act_form(q, &params[k], 0, 0, true, &f);
+        lb_quant_act_form(q, &lb_quant_evaluation, &params[k], &f);
         assert_true(f.step > 0.f && f.step <= FLT_MAX && 1.f / f.step <= FLT_MAX);
         for (size_t i = 0; i < LB_COUNT(xs); i++) {
             float c = lb_act_forward_ref(&f, xs[i]), d = 0.f;

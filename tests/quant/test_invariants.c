@@ -1,6 +1,7 @@
 /* What must hold for every quantizer of weights, ordinary and extreme inputs alike. Run under the sanitizers too. */
 #include "quant/reference.h"
 
+static const lb_quant_when at = {.seed = 3, .step = 4, .stage_step = 4, .stage_steps = 100};
 static float u[COUNT], code[COUNT], step[OC], param[OC], work[2 * COUNT];
 static float v[COUNT], code2[COUNT], step2[OC];
 
@@ -27,9 +28,9 @@ static void check_grid(lb_ctx *ctx, lb_quant *q) {
     (void)ctx;
     assert_int_equal(q->grid.bits, q->spec.bits);
     const float *p = first_params(q, u, OC, FAN, param);
-    lb_quant_weights_forward(q, p, u, OC, FAN, 0, 0, false, step, code, work);
+    lb_quant_weights_forward(q, &at, p, u, OC, FAN, step, code, work);
     assert_on_grid(q, OC, FAN, code, step);
-    lb_quant_weights_forward(q, p, u, OC, FAN, 0, 0, false, step2, code2, work); /* a function of its arguments */
+    lb_quant_weights_forward(q, &at, p, u, OC, FAN, step2, code2, work); /* a function of its arguments */
     assert_memory_equal(code, code2, sizeof code);
     assert_memory_equal(step, step2, sizeof step);
 }
@@ -41,10 +42,10 @@ static void check_idempotent(lb_ctx *ctx, lb_quant *q) {
     if (is_l2(&q->spec) || (!row->idempotent && q->spec.bits > 1))
         return;
     const float *p = first_params(q, u, OC, FAN, param);
-    lb_quant_weights_forward(q, p, u, OC, FAN, 0, 0, false, step, code, work);
+    lb_quant_weights_forward(q, &at, p, u, OC, FAN, step, code, work);
     for (int i = 0; i < COUNT; i++)
         v[i] = step[i / FAN] * code[i];
-    lb_quant_weights_forward(q, p, v, OC, FAN, 0, 0, false, step2, code2, work);
+    lb_quant_weights_forward(q, &at, p, v, OC, FAN, step2, code2, work);
     assert_memory_equal(code, code2, sizeof code);
     for (int o = 0; o < OC; o++)
         assert_true(fabsf(step2[o] - step[o]) <= 1e-6f * step[o]);
@@ -60,8 +61,8 @@ static void check_odd(lb_ctx *ctx, lb_quant *q) {
     const float *p = first_params(q, u, OC, FAN, param);
     for (int i = 0; i < COUNT; i++)
         v[i] = -u[i];
-    lb_quant_weights_forward(q, p, u, OC, FAN, 0, 0, false, step, code, work);
-    lb_quant_weights_forward(q, p, v, OC, FAN, 0, 0, false, step2, code2, work);
+    lb_quant_weights_forward(q, &at, p, u, OC, FAN, step, code, work);
+    lb_quant_weights_forward(q, &at, p, v, OC, FAN, step2, code2, work);
     assert_memory_equal(step, step2, sizeof step);
     for (int i = 0; i < COUNT; i++) {
         const ref_group g = ref_group_of(q, p, u, OC, FAN, i / FAN, step);
@@ -82,12 +83,12 @@ static void check_equivariant(lb_ctx *ctx, lb_quant *q) {
     if (!row->equivariant && q->spec.bits > 1)
         return;
     float *p = (float *)first_params(q, u, OC, FAN, param);
-    lb_quant_weights_forward(q, p, u, OC, FAN, 0, 0, false, step, code, work);
+    lb_quant_weights_forward(q, &at, p, u, OC, FAN, step, code, work);
     for (int i = 0; i < COUNT; i++)
         v[i] = 0.125f * u[i];
     for (int o = 0; p && o < OC; o++)
         param[o] *= 0.125f;
-    lb_quant_weights_forward(q, p, v, OC, FAN, 0, 0, false, step2, code2, work);
+    lb_quant_weights_forward(q, &at, p, v, OC, FAN, step2, code2, work);
     assert_memory_equal(code, code2, sizeof code);
     for (int o = 0; o < OC; o++)
         assert_true(step2[o] == (q->spec.quantizer == &lb_quantizer_sign ? 1.f : 0.125f * step[o]));
@@ -140,7 +141,7 @@ static void check_extreme(lb_ctx *ctx, lb_quant *q) {
             const int64_t fan = shapes[s][1];
             q->spec.mixer_value = mixed ? 0.3f : 1.f;
             const float *p = first_params(q, u, oc, fan, param);
-            lb_quant_weights_forward(q, p, u, oc, fan, 0, 0, true, step, code, work);
+            lb_quant_weights_forward(q, &lb_quant_evaluation, p, u, oc, fan, step, code, work);
             assert_on_grid(q, oc, fan, code, step);
             for (int64_t i = 0; i < oc * fan; i++) {
                 if (isnan(u[i]) && code[i] != (q->spec.quantizer == &lb_quantizer_twn ? 0.f : (float)q->grid.lo))
@@ -151,8 +152,8 @@ static void check_extreme(lb_ctx *ctx, lb_quant *q) {
             for (int64_t i = 0; i < oc * fan; i++)
                 diff[i] = 1e-3f * (float)(i % 7 - 3), diff_u[i] = 0.f;
             memset(diff_param, 0, sizeof diff_param);
-            lb_quant_weights_forward(q, p, u, oc, fan, 0, 0, false, step, code, work);
-            lb_quant_weights_backward(q, p, u, oc, fan, 0, 0, step, diff, diff_u, diff_param, work);
+            lb_quant_weights_forward(q, &at, p, u, oc, fan, step, code, work);
+            lb_quant_weights_backward(q, &at, p, u, oc, fan, step, diff, diff_u, diff_param, work);
             for (int64_t i = 0; now->finite && i < oc * fan; i++)
                 if (!(fabsf(diff_u[i]) <= FLT_MAX))
                     fail_msg("%s, %d bits, %s: gradient %g at %g", q->spec.quantizer->name, q->spec.bits, now->name,
@@ -183,7 +184,7 @@ static void bad_params(void **state) {
     for (size_t b = 0; b < LB_COUNT(bad); b++) {
         lb_quant q = {.spec = {.quantizer = &lb_quantizer_lsq, .bits = 4}};
         assert_ok(ctx, lb_quant_resolve(ctx, "layer", &q.spec, &q.grid));
-        lb_quant_weights_forward(&q, &bad[b], u, OC, FAN, 0, 0, true, step, code, work);
+        lb_quant_weights_forward(&q, &lb_quant_evaluation, &bad[b], u, OC, FAN, step, code, work);
         assert_on_grid(&q, OC, FAN, code, step);
         assert_true(step[0] >= 1e-8f); /* the floor */
     }
@@ -198,10 +199,10 @@ static void check_stray(lb_ctx *ctx, lb_quant *q) {
         return;
     memcpy(v, u, sizeof v);
     v[40] = 0.f;
-    lb_quant_weights_forward(q, NULL, v, OC, FAN, 0, 0, false, step, code, work);
+    lb_quant_weights_forward(q, &at, NULL, v, OC, FAN, step, code, work);
     for (size_t s = 0; s < LB_COUNT(strays); s++) {
         v[40] = strays[s];
-        lb_quant_weights_forward(q, NULL, v, OC, FAN, 0, 0, false, step2, code2, work);
+        lb_quant_weights_forward(q, &at, NULL, v, OC, FAN, step2, code2, work);
         code2[40] = code[40];
         assert_memory_equal(code, code2, sizeof code);
         assert_memory_equal(step, step2, sizeof step);
@@ -215,7 +216,7 @@ static void check_sign_of_zero(lb_ctx *ctx, lb_quant *q) {
         return;
     memcpy(v, u, sizeof v);
     v[3] = 0.f, v[4] = -0.f;
-    lb_quant_weights_forward(q, first_params(q, v, OC, FAN, param), v, OC, FAN, 0, 0, false, step, code, work);
+    lb_quant_weights_forward(q, &at, first_params(q, v, OC, FAN, param), v, OC, FAN, step, code, work);
     assert_true(code[3] == 1.f && code[4] == 1.f);
 }
 
@@ -237,7 +238,7 @@ static void ternary_silent_filter(void **state) {
     fill_normal(u, COUNT, 31, 1.f);
     for (int i = FAN; i < 2 * FAN; i++)
         u[i] = 0.f;
-    lb_quant_weights_forward(&q, NULL, u, OC, FAN, 0, 0, true, step, code, work);
+    lb_quant_weights_forward(&q, &lb_quant_evaluation, NULL, u, OC, FAN, step, code, work);
     assert_on_grid(&q, OC, FAN, code, step);
     for (int i = FAN; i < 2 * FAN; i++)
         assert_true(code[i] == 0.f);

@@ -14,11 +14,13 @@ static double expected(const ref_group *g, const ref_row *row, int i) {
     return (double)NAN;
 }
 
+static const lb_quant_when at = {.seed = 7, .step = 9, .stage_step = 9, .stage_steps = 100};
+
 static void check_forward(lb_ctx *ctx, lb_quant *q) {
     const ref_row *row = ref_find(q->spec.quantizer);
     (void)ctx;
     const float *p = first_params(q, u, OC, FAN, param);
-    lb_quant_weights_forward(q, p, u, OC, FAN, 1, 2, false, step, uhat, work);
+    lb_quant_weights_forward(q, &at, p, u, OC, FAN, step, uhat, work);
     for (int o = 0; o < OC; o++) {
         const ref_group g = ref_group_of(q, p, u, OC, FAN, o, step);
         assert_true(fabs((double)step[o] - g.step) <= 1e-6 * g.step);
@@ -46,10 +48,10 @@ static void forward(void **state) {
 
 static bool saw_codes;
 
-static bool filters(const lb_quant_spec *spec, const float *src, const float *s, const float *code, int oc, int64_t fan_in,
-                    uint64_t seed, uint64_t step_index, float *scalar, float *m) {
+static bool filters(const lb_quant_spec *spec, const lb_quant_when *when, const float *src, const float *s, const float *code,
+                    int oc, int64_t fan_in, float *scalar, float *m) {
     (void)spec, (void)src, (void)scalar;
-    assert_true(seed == 7 && step_index == 9); /* the same in forward and backward */
+    assert_true(when->seed == 7 && when->step == 9); /* the same in forward and backward */
     saw_codes = true;
     for (int o = 0; o < oc; o++)
         for (int64_t i = 0; i < fan_in; i++) {
@@ -59,9 +61,9 @@ static bool filters(const lb_quant_spec *spec, const float *src, const float *s,
     return false;
 }
 
-static bool elements(const lb_quant_spec *spec, const float *src, const float *s, const float *code, int oc, int64_t fan_in,
-                     uint64_t seed, uint64_t step_index, float *scalar, float *m) {
-    (void)spec, (void)src, (void)s, (void)code, (void)scalar, (void)seed, (void)step_index;
+static bool elements(const lb_quant_spec *spec, const lb_quant_when *when, const float *src, const float *s, const float *code,
+                     int oc, int64_t fan_in, float *scalar, float *m) {
+    (void)spec, (void)src, (void)s, (void)code, (void)scalar, (void)when;
     for (int64_t i = 0; i < oc * fan_in; i++)
         m[i] = i % 3 == 0 ? 0.f : i % 3 == 1 ? 1.f : 0.3f;
     return false;
@@ -94,8 +96,8 @@ static void check_mixed(lb_ctx *ctx, lb_quant *q) {
         for (size_t k = 0; k < LB_COUNT(mixes); k++) {
             q->spec.surrogate = s;
             q->spec.mixer = mixes[k].mixer, q->spec.mixer_value = mixes[k].value;
-            lb_quant_weights_forward(q, p, u, OC, FAN, 7, 9, true, step, code, work); /* evaluation: all quantized */
-            lb_quant_weights_forward(q, p, u, OC, FAN, 7, 9, false, step2, uhat, work);
+            lb_quant_weights_forward(q, &lb_quant_evaluation, p, u, OC, FAN, step, code, work); /* evaluation: all quantized */
+            lb_quant_weights_forward(q, &at, p, u, OC, FAN, step2, uhat, work);
             assert_memory_equal(step, step2, sizeof step);
             for (int i = 0; i < COUNT; i++) {
                 const double m = mix_of(&mixes[k], i / FAN, i), st = (double)step[i / FAN];
@@ -173,17 +175,18 @@ static void check_backward(lb_ctx *ctx, lb_quant *q) {
             const bool per_filter = q->spec.granularity == LB_PER_FILTER;
             q->spec.surrogate = s;
             q->spec.mixer = mixes[k].mixer, q->spec.mixer_value = mixes[k].value;
-            lb_quant_weights_forward(q, p, u, OC, FAN, 7, 9, false, step, uhat, work);
+            lb_quant_weights_forward(q, &at, p, u, OC, FAN, step, uhat, work);
             for (int i = 0; i < COUNT; i++)
                 diff_u[i] = 0.5f; /* backward adds */
             memset(diff_param, 0, sizeof diff_param);
             memset(work, 0xff, sizeof work);
-            lb_quant_weights_backward(q, p, u, OC, FAN, 7, 9, step, diff, diff_u, diff_param, work);
+            lb_quant_weights_backward(q, &at, p, u, OC, FAN, step, diff, diff_u, diff_param, work);
             for (int i = 0; i < COUNT; i++) {
                 const int o = i / FAN;
                 ref_group g = ref_group_of(q, p, u, OC, FAN, o, step);
                 g.step = (double)step[o];
-                const double m = mix_of(&mixes[k], o, i), d = slope(&g, m, (double)u[i]), max = through_max(q, &g, &mixes[k], diff, i);
+                const double m = mix_of(&mixes[k], o, i), d = slope(&g, m, (double)u[i]),
+                             max = through_max(q, &g, &mixes[k], diff, i);
                 const double want = 0.5 + d * (double)diff[i] + max;
                 if (!isnan(d) && fabs((double)diff_u[i] - want) > 1e-5 * (1 + fabs(d) + fabs(max)))
                     fail_msg("%s %d bits, %s, %s, mixer %s: gradient at %g is %g, should be %g", q->spec.quantizer->name,
@@ -200,7 +203,7 @@ static void check_backward(lb_ctx *ctx, lb_quant *q) {
             }
             for (int o = 0; o < OC; o++)
                 assert_true(fabs((double)diff_param[o] - want_param[o]) <= 1e-5 * size_param[o]);
-            lb_quant_weights_backward(q, p, u, OC, FAN, 7, 9, step, diff, diff_u, NULL, work); /* parameters not wanted */
+            lb_quant_weights_backward(q, &at, p, u, OC, FAN, step, diff, diff_u, NULL, work); /* parameters not wanted */
         }
 }
 
@@ -227,7 +230,7 @@ static void l2_scale(void **state) {
             fill_normal(v, N, 6, 1.f);
             for (int i = 0; i < N; i++)
                 v[i] = shape == 0 ? v[i] : shape == 1 ? v[i] * v[i] * v[i] : fmodf(v[i], 1.f); /* normal, long tails, short tails */
-            lb_quant_weights_forward(&q, NULL, v, 1, N, 0, 0, false, step, code, code);
+            lb_quant_weights_forward(&q, &at, NULL, v, 1, N, step, code, code);
             const double best = ref_best_error(v, N, q.grid.lo, q.grid.hi),
                          found = ref_error(v, N, (double)step[0], q.grid.lo, q.grid.hi);
             if (found > 1.04 * best)

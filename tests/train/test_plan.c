@@ -77,7 +77,7 @@ static lb_plan *make_plan(lb_ctx *ctx, lb_net *net, bool bf16) {
 }
 
 static double loss_of(lb_ctx *ctx, lb_plan *plan) {
-    assert_ok(ctx, lb_plan_forward(plan, pixels, 4));
+    assert_ok(ctx, lb_plan_forward(plan, pixels, &(lb_quant_when){.step = 4}));
     double loss = 0;
     for (int i = 0; i < MB * CLASSES; i++)
         loss += (double)plan->logits[i] * (double)weight_of_logit[i];
@@ -87,7 +87,7 @@ static double loss_of(lb_ctx *ctx, lb_plan *plan) {
 static void backward(lb_ctx *ctx, lb_plan *plan, float *diff) {
     loss_of(ctx, plan);
     memcpy(plan->diff_logits, weight_of_logit, sizeof weight_of_logit);
-    assert_ok(ctx, lb_plan_backward(plan, 4, diff));
+    assert_ok(ctx, lb_plan_backward(plan, diff));
 }
 
 /* Along a random direction per parameter tensor: (L(p + h d) - L(p - h d)) / 2h = diff . d. */

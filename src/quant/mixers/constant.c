@@ -2,15 +2,15 @@
  * surrogates, anything between a fixed blend (AB's alpha held still). DESIGN section 2. */
 #include "quant/quant.h"
 
-static bool weights(const lb_quant_spec *spec, const float *u, const float *step, const float *code, int oc, int64_t fan_in,
-                    uint64_t seed, uint64_t step_index, float *scalar, float *m) {
-    (void)u, (void)step, (void)code, (void)oc, (void)fan_in, (void)seed, (void)step_index, (void)m;
+static bool weights(const lb_quant_spec *spec, const lb_quant_when *when, const float *u, const float *step, const float *code,
+                    int oc, int64_t fan_in, float *scalar, float *m) {
+    (void)when, (void)u, (void)step, (void)code, (void)oc, (void)fan_in, (void)m;
     *scalar = spec->mixer_value;
     return true;
 }
 
-static float activations(const lb_quant_spec *spec, uint64_t seed, uint64_t step_index) {
-    (void)seed, (void)step_index;
+static float activations(const lb_quant_spec *spec, const lb_quant_when *when) {
+    (void)when;
     return spec->mixer_value;
 }
 

@@ -29,10 +29,10 @@ static void grid(const lb_quant_spec *spec, lb_grid *g) {
         *g = (lb_grid){.bits = spec->bits, .lo = -n, .hi = n, .mul = 2, .add = -n};
 }
 
-static void forward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step,
-                    float *code) {
+static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
+                    int64_t fan_in, float *step, float *code) {
     if (spec->bits == 1) {
-        lb_quantizer_bwn.forward(spec, param, u, oc, fan_in, step, code);
+        lb_quantizer_bwn.forward(spec, when, param, u, oc, fan_in, step, code);
         return;
     }
     const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
@@ -51,9 +51,9 @@ static void forward(const lb_quant_spec *spec, const float *param, const float *
     }
 }
 
-static void backward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, const float *step,
-                     const float *code, const float *diff, float *diff_u, float *diff_param) {
-    (void)param, (void)step, (void)code, (void)diff_param;
+static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
+                     int64_t fan_in, const float *step, const float *code, const float *diff, float *diff_u, float *diff_param) {
+    (void)when, (void)param, (void)step, (void)code, (void)diff_param;
     const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
     if (spec->bits == 1) {
         lb_backward_plain(spec->estimator, u, oc * fan_in, diff, diff_u);
@@ -76,8 +76,8 @@ static void backward(const lb_quant_spec *spec, const float *param, const float 
     }
 }
 
-static void form(const lb_quant_spec *spec, const float *param, lb_act_form *f) {
-    (void)param;
+static void form(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, lb_act_form *f) {
+    (void)when, (void)param;
     const float n = (float)((1 << spec->bits) - 1);
     f->step = 1.f / n;
     f->hi = n;

@@ -30,8 +30,9 @@ static void init(const lb_quant_spec *spec, const float *u, int oc, int64_t fan_
     }
 }
 
-static void forward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step,
-                    float *code) {
+static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
+                    int64_t fan_in, float *step, float *code) {
+    (void)when;
     const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
     lb_grid range;
     lb_grid_of_even(spec, &range);
@@ -67,9 +68,9 @@ static double step_gradient(const float *u, int64_t count, float step, bool sign
     return sum;
 }
 
-static void backward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, const float *step,
-                     const float *code, const float *diff, float *diff_u, float *diff_param) {
-    (void)param, (void)code;
+static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
+                     int64_t fan_in, const float *step, const float *code, const float *diff, float *diff_u, float *diff_param) {
+    (void)when, (void)param, (void)code;
     const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
     lb_grid range;
     lb_grid_of_even(spec, &range);
@@ -89,7 +90,8 @@ static void backward(const lb_quant_spec *spec, const float *param, const float 
     }
 }
 
-static void form(const lb_quant_spec *spec, const float *param, lb_act_form *f) {
+static void form(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, lb_act_form *f) {
+    (void)when;
     lb_form_of_even(spec, lb_learned_bound(param[0]), f);
     f->learn = 2;
     f->learn_scale = gradient_scale(spec->features, f->hi);

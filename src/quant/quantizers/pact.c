@@ -17,17 +17,18 @@ static void init(const lb_quant_spec *spec, const float *u, int oc, int64_t fan_
         param[g] = 10.f;
 }
 
-static void forward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step,
-                    float *code) {
-    lb_quantizer_dorefa.forward(spec, param, u, oc, fan_in, step, code);
+static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
+                    int64_t fan_in, float *step, float *code) {
+    lb_quantizer_dorefa.forward(spec, when, param, u, oc, fan_in, step, code);
 }
 
-static void backward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, const float *step,
-                     const float *code, const float *diff, float *diff_u, float *diff_param) {
-    lb_quantizer_dorefa.backward(spec, param, u, oc, fan_in, step, code, diff, diff_u, diff_param);
+static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
+                     int64_t fan_in, const float *step, const float *code, const float *diff, float *diff_u, float *diff_param) {
+    lb_quantizer_dorefa.backward(spec, when, param, u, oc, fan_in, step, code, diff, diff_u, diff_param);
 }
 
-static void form(const lb_quant_spec *spec, const float *param, lb_act_form *f) {
+static void form(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, lb_act_form *f) {
+    (void)when;
     f->hi = (float)((1 << spec->bits) - 1);
     f->step = lb_learned_bound(param[0]) / f->hi;
     f->pass_hi = f->step * f->hi; /* clip, in the one rounding everybody sees */

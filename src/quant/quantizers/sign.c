@@ -8,9 +8,9 @@
  * 1[|u| <= 1] for activations, forms take open intervals: a difference at two points only. */
 #include "quant/helpers.h"
 
-static void forward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step,
-                    float *code) {
-    (void)spec, (void)param;
+static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
+                    int64_t fan_in, float *step, float *code) {
+    (void)when, (void)spec, (void)param;
     for (int o = 0; o < oc; o++)
         step[o] = 1.f;
     lb_sign_codes(u, oc * fan_in, code);

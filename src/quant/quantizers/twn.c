@@ -32,9 +32,9 @@ static double mean_kept(const float *u, const float *code, int64_t count) {
     return lb_fold(kept) > 0.0 ? lb_fold(sum) / lb_fold(kept) : 0.0;
 }
 
-static void forward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step,
-                    float *code) {
-    (void)param;
+static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
+                    int64_t fan_in, float *step, float *code) {
+    (void)when, (void)param;
     const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
     const float delta = (float)LB_MIN((double)spec->threshold * lb_mean_abs(u, oc * fan_in), (double)FLT_MAX);
     for (int64_t i = 0; i < oc * fan_in; i++)

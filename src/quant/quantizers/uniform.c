@@ -93,9 +93,9 @@ static void init(const lb_quant_spec *spec, const float *u, int oc, int64_t fan_
         param[g] = rule_step(spec, u + g * groups.size, groups.size);
 }
 
-static void forward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step,
-                    float *code) {
-    (void)param;
+static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
+                    int64_t fan_in, float *step, float *code) {
+    (void)when, (void)param;
     const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
     lb_grid range;
     lb_grid_of_even(spec, &range);
@@ -109,9 +109,9 @@ static void forward(const lb_quant_spec *spec, const float *param, const float *
     }
 }
 
-static void backward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, const float *step,
-                     const float *code, const float *diff, float *diff_u, float *diff_param) {
-    (void)param, (void)code, (void)diff_param;
+static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
+                     int64_t fan_in, const float *step, const float *code, const float *diff, float *diff_u, float *diff_param) {
+    (void)when, (void)param, (void)code, (void)diff_param;
     lb_grid range;
     lb_grid_of_even(spec, &range);
     if (spec->estimator != LB_EST_CLIPPED) {
@@ -126,7 +126,8 @@ static void backward(const lb_quant_spec *spec, const float *param, const float 
     }
 }
 
-static void form(const lb_quant_spec *spec, const float *param, lb_act_form *f) {
+static void form(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, lb_act_form *f) {
+    (void)when;
     lb_form_of_even(spec, lb_step_bound((double)param[0]), f);
 }
 

@@ -12,14 +12,14 @@
  *  - The input scale K of the paper is not in the authors' code and not here: batch norm before the sign does its work. */
 #include "quant/helpers.h"
 
-static void forward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, float *step,
-                    float *code) {
-    lb_quantizer_bwn.forward(spec, param, u, oc, fan_in, step, code);
+static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
+                    int64_t fan_in, float *step, float *code) {
+    lb_quantizer_bwn.forward(spec, when, param, u, oc, fan_in, step, code);
 }
 
-static void backward(const lb_quant_spec *spec, const float *param, const float *u, int oc, int64_t fan_in, const float *step,
-                     const float *code, const float *diff, float *diff_u, float *diff_param) {
-    (void)param, (void)code, (void)diff_param;
+static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
+                     int64_t fan_in, const float *step, const float *code, const float *diff, float *diff_u, float *diff_param) {
+    (void)when, (void)param, (void)code, (void)diff_param;
     if (spec->estimator != LB_EST_OWN) {
         lb_backward_plain(spec->estimator, u, oc * fan_in, diff, diff_u);
         return;
