@@ -4,7 +4,7 @@
 set -euo pipefail
 
 packages=(gcc cmake ninja-build pkg-config libc6-dev libdnnl-dev librandom123-dev libyaml-dev libjansson-dev libprotobuf-c-dev
-    protobuf-c-compiler libturbojpeg0-dev libspng-dev libarchive-dev zlib1g-dev libcmocka-dev dataset-fashion-mnist "$@")
+    protobuf-c-compiler libturbojpeg0-dev libspng-dev libarchive-dev zlib1g-dev libcmocka-dev libonnx-dev dataset-fashion-mnist "$@")
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     echo "lowbit: error: this is not a Debian system; install what these Debian packages hold, then run 'make': ${packages[*]}" >&2
