@@ -32,6 +32,7 @@ typedef struct lb_model_config {
     lb_shortcut_kind shortcut;
     float dropout;               /* -1: the family's own */
     float init_std;              /* 0: He */
+    float bn_momentum;           /* weight of a new batch in the running statistics; 0: the family's own, 0.1 */
 } lb_model_config;
 
 typedef struct lb_augment_config {

@@ -83,6 +83,8 @@ static const lb_key keys[] = {
          "residual shortcuts that change shape: 1x1 convolution, or strided identity with zero channels"),
     FLOAT("model.dropout", model.dropout, -1, 0.95, "-1", NULL, "dropout ratio where the family has dropout; -1: the family's own"),
     FLOAT("model.init_std", model.init_std, 0, 10, "0", NULL, "standard deviation of initial weights; 0: He's"),
+    FLOAT("model.bn_momentum", model.bn_momentum, 0, 1, "0", NULL,
+          "weight of a new batch in batch norm's running statistics; 0: the family's own, 0.1. Less is steadier at evaluation"),
 
     SECTION("data", "The images. May not change between stages."),
     TEXT("data.name", data.name, "fashion-mnist", "a data set of `lowbit list data`, or `folder`"),

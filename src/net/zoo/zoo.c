@@ -145,6 +145,9 @@ lb_status lb_net_from_config(lb_ctx *ctx, const lb_config *config, lb_shape inpu
     LB_TRY(lb_net_create(ctx, entry->name, input.h, input.w, input.c, &net));
     net->classes = classes;
     lb_status status = entry->build(net, config, lb_net_input(net));
+    for (int i = 0; model->bn_momentum > 0 && i < net->nnodes; i++)
+        if (net->nodes[i].op == LB_OP_BATCHNORM)
+            net->nodes[i].u.bn.momentum = model->bn_momentum;
     if (status == LB_OK)
         status = lb_net_finish(net);
     if (status != LB_OK) {
