@@ -31,7 +31,10 @@ static int run(lb_ctx *ctx, const cli_args *args) {
         print_json(&result);
     else
         print_table(&result);
-    return result.equal ? CLI_DONE : CLI_FAILED;
+    return result.equal ? CLI_DONE
+                        : cli_fail("%s does not compute what was trained; if the run was trained further or the model is another "
+                                   "run's, pack it again: lowbit pack RUN -o RUN/model.lbm",
+                                   args->operands[0]);
 }
 
 static const cli_option options[] = {CLI_DATA, CLI_JSON, CLI_THREADS, CLI_QUIET, CLI_OPTIONS_END};

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Trains, packs and compares every run of one table of accuracies: make results-NAME. Arguments: the program, the table.
+# A table is bench/results/NAME.txt: a line "run recipe [key=value]..." each; "@run" in a value is that run's directory of the same seed.
+# Runs lie in runs/results/NAME/RUN-seedN. Finished ones are skipped, interrupted ones resumed, so that a table can be continued at any time.
+# SEEDS="1 2" chooses the seeds, RUNS="a b" some of the rows.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+lowbit=$1
+name=$2
+table=bench/results/$name.txt
+root=runs/results/$name
+if [ ! -e "$table" ]; then
+    echo "lowbit: error: there is no table '$name'; there are: $(cd bench/results && ls ./*.txt | sed 's,^\./,,; s/\.txt$//' | tr '\n' ' ')" >&2
+    exit 1
+fi
+
+directories=()
+one_run() {
+    local run=$1 recipe=$2 seed=$3 setting dir options=()
+    shift 3
+    dir=$root/$run-seed$seed
+    directories+=("$dir")
+    for setting in "$@"; do
+        case $setting in *=@*) setting=${setting%%=@*}=$root/${setting#*=@}-seed$seed ;; esac
+        options+=(--set "$setting")
+    done
+    [ ! -e "$dir/last.safetensors" ] || options+=(--resume)
+    if ! grep -qs '"event": "done"' "$dir/metrics.jsonl"; then
+        [ -e "$dir/last.safetensors" ] || rm -f "$dir/recipe.yaml" "$dir/metrics.jsonl" # stopped before its first checkpoint
+        echo "== $dir"
+        "$lowbit" train "recipes/$recipe.yaml" --seed "$seed" --out "$dir" "${options[@]}"
+    fi
+    [ -e "$dir/model.lbm" ] || "$lowbit" pack "$dir" -o "$dir/model.lbm" --quiet
+}
+
+while read -r run recipe settings; do
+    case ${run:-#} in '#'*) continue ;; esac
+    case " ${RUNS:-$run} " in *" $run "*) ;; *) continue ;; esac
+    for seed in ${SEEDS:-1 2}; do
+        # shellcheck disable=SC2086
+        one_run "$run" "$recipe" "$seed" $settings </dev/null
+    done
+done <"$table"
+"$lowbit" compare "${directories[@]}"
