@@ -77,7 +77,7 @@ static lb_onnx_value export_input(lb_exporting *e, const lb_node *node) {
 /* order[k]: where element k of the transposed weights lies in (oc, kh, kw, ic / groups). */
 static int64_t *weight_order(lb_exporting *e, const lb_node *node, const lb_onnx_value *src, bool matrix) {
     const lb_param *p = &e->net->params[node->param[0]];
-    const int64_t oc = node->dst.c, fan_in = (int64_t)p->count / oc;
+    const int64_t fan_in = (int64_t)p->count / node->dst.c;
     int64_t *order = lb_pool_alloc(&e->b->pool, p->count, sizeof *order);
     if (!order) {
         e->b->status = LB_ERR_MEMORY;
@@ -85,8 +85,8 @@ static int64_t *weight_order(lb_exporting *e, const lb_node *node, const lb_onnx
     }
     const int64_t kernel = matrix ? 1 : (int64_t)node->u.conv.kh * node->u.conv.kw, ic = fan_in / kernel;
     for (int64_t k = 0; k < (int64_t)p->count; k++) {
-        if (matrix) /* (ic, oc) */
-            order[k] = k % oc * fan_in + (reordered(src) ? place_of(&src->image, k / oc) : k / oc);
+        if (matrix) /* (oc, ic) */
+            order[k] = k / fan_in * fan_in + (reordered(src) ? place_of(&src->image, k % fan_in) : k % fan_in);
         else /* (oc, ic / groups, kh, kw) */
             order[k] = k / fan_in * fan_in + k % kernel * ic + k % fan_in / kernel;
     }
@@ -111,10 +111,12 @@ static const char *product_name(lb_exporting *e, const lb_node *node) {
 static lb_onnx_value export_linear(lb_exporting *e, int i, lb_onnx_value src) {
     const lb_node *node = &e->net->nodes[i];
     src = flatten(e, lb_onnx_name(e->b, "%s/flat", node->name), src, lb_src_shape(e->net, node, 0));
-    const int64_t oc = node->dst.c, dims[] = {(int64_t)e->net->params[node->param[0]].count / oc, oc};
+    const int64_t oc = node->dst.c, dims[] = {oc, (int64_t)e->net->params[node->param[0]].count / oc};
     const int64_t *order = weight_order(e, node, &src, true);
-    const char *weights = order ? lb_export_weights(e, i, 2, dims, order, 1) : NULL;
-    const char *product = node_of(e, "MatMul", product_name(e, node), 2, (const char *[]){src.name, weights});
+    const char *weights = order ? lb_export_weights(e, i, 2, dims, order, 0) : NULL;
+    const char *product = product_name(e, node);
+    Onnx__NodeProto *gemm = lb_onnx_node(e->b, "Gemm", product, 2, (const char *[]){src.name, weights});
+    lb_onnx_int(e->b, gemm, "transB", 1);
     return add_bias(e, node, product, true);
 }
 
