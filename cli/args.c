@@ -25,6 +25,8 @@ static const option_row rows[] = {
     [CLI_STEPS] = {0, "steps", "N", "training steps to time (default 30)"},
     [CLI_BATCH] = {0, "batch", "N", "images per inference (default 1)"},
     [CLI_RUNS] = {0, "runs", "N", "inferences to time (default 100)"},
+    [CLI_FORMAT] = {0, "format", "NAME", "qdq (the default), qcdq, qonnx or float"},
+    [CLI_OPSET] = {0, "opset", "N", "version of ONNX's operators, 13 to 25 (default: 21 for qdq, else 13)"},
     [CLI_JSON] = {0, "json", NULL, "print one JSON object instead of text"},
     [CLI_THREADS] = {0, "threads", "N", "compute threads (default: one per processor)"},
     [CLI_QUIET] = {'q', "quiet", NULL, "no progress, only results, warnings and errors"},
@@ -137,6 +139,7 @@ static int take_option(const cli_verb *verb, cli_option option, const char *valu
     case CLI_OUT: args->out = value; break;
     case CLI_OUTPUT: args->output = value; break;
     case CLI_DATA: args->data = value; break;
+    case CLI_FORMAT: args->format = value; break;
     case CLI_RESUME: args->resume = true; break;
     case CLI_DRAW: args->draw = true; break;
     case CLI_JSON: args->json = true; break;
@@ -147,6 +150,7 @@ static int take_option(const cli_verb *verb, cli_option option, const char *valu
     case CLI_STEPS: return parse_count(verb, name, value, INT_MAX, &args->steps);
     case CLI_BATCH: return parse_count(verb, name, value, 1 << 20, &args->batch);
     case CLI_RUNS: return parse_count(verb, name, value, INT_MAX, &args->runs);
+    case CLI_OPSET: return parse_count(verb, name, value, 1000, &args->opset);
     case CLI_OPTIONS_END: break;
     }
     if (rows[option].arg && !*value)

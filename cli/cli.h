@@ -19,7 +19,7 @@ enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 typedef enum cli_option {
     CLI_OPTIONS_END,
     CLI_SET, CLI_OUT, CLI_RESUME, CLI_SEED, CLI_DATA, CLI_OUTPUT, CLI_DRAW, CLI_TEST,
-    CLI_STEPS, CLI_BATCH, CLI_RUNS, CLI_JSON, CLI_THREADS, CLI_QUIET, CLI_HELP
+    CLI_STEPS, CLI_BATCH, CLI_RUNS, CLI_FORMAT, CLI_OPSET, CLI_JSON, CLI_THREADS, CLI_QUIET, CLI_HELP
 } cli_option;
 
 typedef struct cli_args {
@@ -31,9 +31,10 @@ typedef struct cli_args {
     const char *out;         /* --out */
     const char *output;      /* -o */
     const char *data;        /* --data */
+    const char *format;      /* --format */
     bool resume, draw, json, quiet, help;
     int threads;             /* 0: not given; so are the next */
-    int test, steps, batch, runs;
+    int test, steps, batch, runs, opset;
     char seed_set[64];       /* storage of --seed as a set */
 } cli_args;
 
@@ -51,7 +52,7 @@ typedef struct cli_verb {
 } cli_verb;
 
 extern const cli_verb cli_verb_train, cli_verb_eval, cli_verb_pack, cli_verb_run, cli_verb_verify, cli_verb_inspect, cli_verb_bench,
-    cli_verb_compare, cli_verb_list;
+    cli_verb_compare, cli_verb_list, cli_verb_export;
 
 /* Fills *args from argv, where argv[0] is the verb. Returns CLI_DONE, or CLI_USAGE or CLI_FAILED with the error printed. */
 int cli_parse(const cli_verb *verb, int argc, char **argv, cli_args *args);
@@ -143,6 +144,10 @@ void cli_run_free(cli_run *run);
 
 /* A setting's value in the last stage, or NULL. */
 const char *cli_run_get(const cli_run *run, const char *key);
+
+/* True if a result may be written there: no file, or one whose first bytes `ours` knows (up to 16 of them), so that a recipe or a
+ * checkpoint is not replaced by mistake. */
+bool cli_may_replace(const char *path, bool (*ours)(const unsigned char *head, size_t size));
 
 char *cli_join(const char *dir, const char *name); /* "dir/name"; free() */
 bool cli_exists(const char *path);

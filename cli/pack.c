@@ -1,7 +1,6 @@
 /* lowbit pack */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "cli.h"
 
@@ -14,18 +13,7 @@ static lb_status pack(lb_ctx *ctx, const cli_args *args, const char *path, lb_in
     return status == LB_OK ? lb_inspect(ctx, path, inspection) : status;
 }
 
-/* -o may replace a packed model, but not a recipe or a checkpoint by mistake. */
-static bool may_replace(const char *path) {
-    struct stat st;
-    char magic[3];
-    if (stat(path, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size == 0)
-        return true;
-    FILE *file = fopen(path, "rb");
-    bool packed = file && fread(magic, 1, sizeof magic, file) == sizeof magic && !memcmp(magic, "LBM", sizeof magic);
-    if (file)
-        fclose(file);
-    return packed;
-}
+static bool is_packed(const unsigned char *head, size_t size) { return size >= 3 && !memcmp(head, "LBM", 3); }
 
 static int run(lb_ctx *ctx, const cli_args *args) {
     char *path = args->output ? cli_strdup(args->output) : cli_join(args->operands[0], "model.lbm");
@@ -34,7 +22,7 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     if (!cli_is_dir(args->operands[0])) {
         result =
             cli_fail("%s: %s", args->operands[0], cli_exists(args->operands[0]) ? "not a run directory" : "no such run directory");
-    } else if (!may_replace(path)) {
+    } else if (!cli_may_replace(path, is_packed)) {
         result = cli_fail("%s: a file is there already that is not a packed model; choose another with -o", path);
     } else if (pack(ctx, args, path, &inspection) != LB_OK) {
         result = cli_library_error(ctx);

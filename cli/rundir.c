@@ -11,6 +11,18 @@
 
 #define STAGES_MAX 1000
 
+bool cli_may_replace(const char *path, bool (*ours)(const unsigned char *head, size_t size)) {
+    struct stat st;
+    unsigned char head[16];
+    if (stat(path, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size == 0)
+        return true;
+    FILE *file = fopen(path, "rb");
+    const bool known = file && ours(head, fread(head, 1, sizeof head, file));
+    if (file)
+        fclose(file);
+    return known;
+}
+
 char *cli_join(const char *dir, const char *name) {
     size_t n = strlen(dir);
     while (n > 1 && dir[n - 1] == '/')

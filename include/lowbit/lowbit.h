@@ -202,6 +202,28 @@ typedef struct lb_latency {
 } lb_latency;
 lb_status lb_packed_bench(lb_packed *model, int batch, int runs, lb_latency *latency);
 
+/* ---- ONNX ------------------------------------------------------------------------------------------------------------ */
+
+/* How an exported network shows its codes (docs/onnx.md). */
+typedef enum lb_onnx_format {
+    LB_ONNX_QDQ,   /* integer weights, QuantizeLinear and DequantizeLinear */
+    LB_ONNX_QCDQ,  /* the same with 8-bit integers and Clip, for runtimes that know no smaller ones */
+    LB_ONNX_QONNX, /* float weights on their grid, Quant and BipolarQuant */
+    LB_ONNX_FLOAT, /* float weights on their grid, rounding in float operators */
+    LB_ONNX_FORMATS
+} lb_onnx_format;
+
+typedef struct lb_export_options {
+    lb_onnx_format format;
+    int opset;     /* 0: 21 for QDQ, 13 for the others */
+} lb_export_options;
+
+/* "qdq", ...; NULL after the last. */
+const char *lb_onnx_format_name(int format);
+
+/* Writes the trainer's network as an ONNX file, which is replaced only when the new one is complete. Options may be NULL: QDQ. */
+lb_status lb_export(lb_trainer *trainer, const char *path, const lb_export_options *options);
+
 /* ---- Verification -------------------------------------------------------------------------------------------------- */
 
 typedef struct lb_verify_path {

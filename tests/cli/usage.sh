@@ -2,7 +2,7 @@
 # Wrong usage of every verb, help, version, and where output goes.
 . "$(dirname "$0")/lib.sh"
 
-verbs="train eval pack run verify inspect bench compare list"
+verbs="train eval pack run verify inspect bench compare export list"
 
 expect 2 lowbit
 complains '^usage: lowbit VERB'

@@ -1,0 +1,46 @@
+/* Export: a trained network as an ONNX graph of real-valued operators, in which codes and steps stay visible.
+ *
+ * The graph is walked as it was trained, before lowering: a consumer needs scales and the operators between them, not the runtime's multiply-shifts.
+ * Codes and steps are those of net/numerics.h. Images enter as f32 (N, C, H, W) pixels of 0 .. 255, scores leave as (N, classes).
+ * docs/onnx.md says which nodes stand for what in each format. */
+#ifndef LB_EXPORT_H
+#define LB_EXPORT_H
+
+#include "net/numerics.h"
+#include "onnx/build.h"
+
+/* The walk so far. */
+typedef struct lb_exporting {
+    lb_onnx_build *b;
+    const lb_net *net;
+    const lb_numerics *n;
+    lb_onnx_format format;
+    int opset;
+    struct lb_onnx_value *values; /* (nnodes) */
+} lb_exporting;
+
+/* A tensor of the ONNX graph that shows a node's result. */
+typedef struct lb_onnx_value {
+    const char *name;
+    bool flat;      /* (N, c), else (N, c, h, w) */
+    lb_shape image; /* flat: the image that it was; its elements are in the order c, h, w, ours in h, w, c */
+} lb_onnx_value;
+
+/* Adds the network's graph to `b`, which lb_onnx_build_init has prepared, with opsets, input and output. options: valid.
+ * LB_ERR_UNSUPPORTED names the node that ONNX cannot express. */
+lb_status lb_export_net(lb_ctx *ctx, const lb_net *net, const float mean[4], const float std[4], const lb_export_options *options,
+                        lb_onnx_build *b);
+
+/* Fills in what is 0 and refuses opsets that a format does not exist in. */
+lb_status lb_export_resolve(lb_ctx *ctx, const lb_export_options *options, lb_export_options *resolved);
+
+/* ---- How codes are written (export_codes.c) ---------------------------------------------------------------------------- */
+
+/* Weights of node i as a tensor named after it: dims (ndim), `order[k]` the place of element k in our own order, `axis` the dimension of the output
+ * channels. Returns the name of the tensor of real numbers. */
+const char *lb_export_weights(lb_exporting *e, int i, int ndim, const int64_t *dims, const int64_t *order, int axis);
+
+/* `from` quantized as activation node i says; returns the name of the tensor of real numbers. */
+const char *lb_export_act(lb_exporting *e, int i, const char *from);
+
+#endif

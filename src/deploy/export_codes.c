@@ -1,0 +1,198 @@
+/* Quantized tensors in each format. */
+#include <math.h>
+
+#include "deploy/export.h"
+
+enum {
+    FLOAT = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT,
+    INT8 = ONNX__TENSOR_PROTO__DATA_TYPE__INT8,
+    UINT8 = ONNX__TENSOR_PROTO__DATA_TYPE__UINT8
+};
+
+static const char *node1(lb_exporting *e, const char *op, const char *output, const char *a) {
+    lb_onnx_node(e->b, op, output, 1, &a);
+    return output;
+}
+static const char *node2(lb_exporting *e, const char *op, const char *output, const char *a, const char *b) {
+    lb_onnx_node(e->b, op, output, 2, (const char *[]){a, b});
+    return output;
+}
+static const char *node3(lb_exporting *e, const char *op, const char *output, const char *a, const char *b, const char *c) {
+    lb_onnx_node(e->b, op, output, 3, (const char *[]){a, b, c});
+    return output;
+}
+
+/* min(max(from, lo), hi), in numbers of `type`. */
+static const char *clip(lb_exporting *e, const char *output, const char *name, const char *from, int type, float lo, float hi) {
+    const char *low = lb_onnx_scalar(e->b, lb_onnx_name(e->b, "%s/lo", name), type, lo);
+    const char *high = lb_onnx_scalar(e->b, lb_onnx_name(e->b, "%s/hi", name), type, hi);
+    return node3(e, "Clip", output, from, low, high);
+}
+
+/* QONNX's integers: all of lo..hi in the fewest bits. False if no number of bits has just that range. */
+static bool integer_bits(int lo, int hi, int *bits, bool *is_signed, bool *narrow) {
+    *is_signed = lo < 0;
+    *narrow = false;
+    for (*bits = 1; *bits < 32; ++*bits) {
+        const int64_t top = ((int64_t)1 << (*bits - *is_signed)) - 1, bottom = *is_signed ? -top - 1 : 0;
+        if (hi > top || lo < bottom)
+            continue;
+        *narrow = *is_signed && lo == -top;
+        return hi == top && (lo == bottom || *narrow);
+    }
+    return false;
+}
+
+static const char *quant_node(lb_exporting *e, const char *output, const char *from, const char *scale, int lo, int hi) {
+    int bits;
+    bool is_signed, narrow;
+    const bool whole = integer_bits(lo, hi, &bits, &is_signed, &narrow);
+    const char *zero = lb_onnx_scalar(e->b, lb_onnx_name(e->b, "%s/zero_point", output), FLOAT, 0);
+    const char *width = lb_onnx_scalar(e->b, lb_onnx_name(e->b, "%s/bits", output), FLOAT, (float)bits);
+    const char *inputs[] = {from, scale, zero, width};
+    if (!whole) {
+        lb_fail(e->b->pool.ctx, LB_ERR_UNSUPPORTED, "%s: codes %d..%d are no range of QONNX; use another format", output, lo, hi);
+        e->b->status = LB_ERR_UNSUPPORTED;
+    }
+    Onnx__NodeProto *node = lb_onnx_node(e->b, "Quant", output, 4, inputs);
+    if (node)
+        node->domain = (char *)lb_onnx_name(e->b, "qonnx.custom_op.general");
+    lb_onnx_int(e->b, node, "signed", is_signed);
+    lb_onnx_int(e->b, node, "narrow", narrow);
+    lb_onnx_text(e->b, node, "rounding_mode", "ROUND");
+    return output;
+}
+
+static const char *bipolar_node(lb_exporting *e, const char *output, const char *from, const char *scale) {
+    Onnx__NodeProto *node = lb_onnx_node(e->b, "BipolarQuant", output, 2, (const char *[]){from, scale});
+    if (node)
+        node->domain = (char *)lb_onnx_name(e->b, "qonnx.custom_op.general");
+    return output;
+}
+
+/* ---- Weights --------------------------------------------------------------------------------------------------------- */
+
+/* The smallest type of the opset that holds lo..hi, or 0: more than 8 bits. */
+static int weight_type(const lb_exporting *e, int lo, int hi) {
+    const bool small = e->format == LB_ONNX_QDQ;
+    if (small && e->opset >= 25 && lo >= -2 && hi <= 1)
+        return LB_ONNX_INT2;
+    if (small && e->opset >= 21 && lo >= -8 && hi <= 7)
+        return LB_ONNX_INT4;
+    return lo >= -128 && hi <= 127 ? INT8 : 0;
+}
+
+/* One step if all are equal, else one per channel, along `axis` of tensors with `ndim` dimensions (a vector for DequantizeLinear). */
+static const char *steps(lb_exporting *e, const char *name, const float *step, int oc, float factor, int ndim, int axis, bool vector) {
+    int64_t dims[4] = {1, 1, 1, 1};
+    float *values = lb_pool_alloc(&e->b->pool, (size_t)oc, sizeof *values);
+    bool one = true;
+    for (int o = 0; values && o < oc; o++) {
+        values[o] = step[o] * factor;
+        one = one && step[o] == step[0];
+    }
+    if (!values)
+        e->b->status = LB_ERR_MEMORY;
+    if (!values || one)
+        return values ? lb_onnx_scalar(e->b, name, FLOAT, values[0]) : NULL;
+    dims[vector ? 0 : axis] = oc;
+    return lb_onnx_tensor(e->b, name, FLOAT, vector ? 1 : ndim, dims, values);
+}
+
+/* Integers and DequantizeLinear. Codes beyond 8 bits, those of 8 bits with odd levels only, are stored as u = (code - add) / mul and
+ * become step mul u + step add. */
+static const char *dequantized(lb_exporting *e, const lb_node *node, const lb_numeric *x, int ndim, const int64_t *dims, float *codes,
+                               int axis) {
+    lb_onnx_build *b = e->b;
+    const lb_grid *grid = &node->quant->grid;
+    const char *name = node->name;
+    int type = weight_type(e, grid->lo, grid->hi);
+    const bool shifted = !type;
+    if (shifted) {
+        type = UINT8;
+        const size_t count = e->net->params[node->param[0]].count;
+        for (size_t k = 0; k < count; k++)
+            codes[k] = (codes[k] - (float)grid->add) / (float)grid->mul;
+    }
+    const char *scale =
+        steps(e, lb_onnx_name(b, "%s/weight_scale", name), x->weight_step, node->dst.c, shifted ? (float)grid->mul : 1, ndim, axis, true);
+    const char *from = lb_onnx_tensor(b, lb_onnx_name(b, "%s/weight_codes", name), type, ndim, dims, codes);
+    const bool narrow = grid->lo > -128 || grid->hi < 127;
+    if (e->format == LB_ONNX_QCDQ && !shifted && narrow)
+        from = clip(e, lb_onnx_name(b, "%s/weight_clipped", name), lb_onnx_name(b, "%s/weight", name), from, INT8, (float)grid->lo,
+                    (float)grid->hi);
+    const char *result = lb_onnx_name(b, shifted ? "%s/weight_shifted" : "%s/weight", name);
+    Onnx__NodeProto *dq = lb_onnx_node(b, "DequantizeLinear", result, 2, (const char *[]){from, scale});
+    lb_onnx_int(b, dq, "axis", axis);
+    if (!shifted)
+        return result;
+    const char *offset = steps(e, lb_onnx_name(b, "%s/weight_offset", name), x->weight_step, node->dst.c, (float)grid->add, ndim, axis, false);
+    return node2(e, "Add", lb_onnx_name(b, "%s/weight", name), result, offset);
+}
+
+const char *lb_export_weights(lb_exporting *e, int i, int ndim, const int64_t *dims, const int64_t *order, int axis) {
+    lb_onnx_build *b = e->b;
+    const lb_node *node = &e->net->nodes[i];
+    const lb_numeric *x = &e->n->nodes[i];
+    const size_t count = e->net->params[node->param[0]].count, per_channel = count / (size_t)node->dst.c;
+    const float *source = x->code ? x->code : lb_param_values(e->net, node->param[0]);
+    float *values = lb_pool_alloc(&b->pool, count, sizeof *values);
+    if (!values) {
+        b->status = LB_ERR_MEMORY;
+        return NULL;
+    }
+    const bool integers = x->code && (e->format == LB_ONNX_QDQ || e->format == LB_ONNX_QCDQ);
+    for (size_t k = 0; k < count; k++) {
+        const size_t from = (size_t)order[k];
+        values[k] = x->code && !integers ? source[from] * x->weight_step[from / per_channel] : source[from];
+    }
+    if (integers)
+        return dequantized(e, node, x, ndim, dims, values, axis);
+    const char *name = lb_onnx_name(b, "%s/weight", node->name);
+    if (!x->code || e->format == LB_ONNX_FLOAT)
+        return lb_onnx_tensor(b, name, FLOAT, ndim, dims, values);
+    const char *raw = lb_onnx_tensor(b, lb_onnx_name(b, "%s/weight_values", node->name), FLOAT, ndim, dims, values);
+    const char *scale = steps(e, lb_onnx_name(b, "%s/weight_scale", node->name), x->weight_step, node->dst.c, 1, ndim, axis, false);
+    if (node->quant->grid.lo == -1 && node->quant->grid.hi == 1 && node->quant->grid.mul == 2)
+        return bipolar_node(e, name, raw, scale);
+    return quant_node(e, name, raw, scale, node->quant->grid.lo, node->quant->grid.hi);
+}
+
+/* ---- Activations ----------------------------------------------------------------------------------------------------- */
+
+const char *lb_export_act(lb_exporting *e, int i, const char *from) {
+    lb_onnx_build *b = e->b;
+    const char *name = e->net->nodes[i].name;
+    const lb_numeric *x = &e->n->nodes[i];
+    const float step = (float)x->step[0], lo = (float)x->qlo, hi = (float)x->qhi;
+    const char *scale = lb_onnx_scalar(b, lb_onnx_name(b, "%s/scale", name), FLOAT, step);
+    if (e->format == LB_ONNX_QONNX)
+        return x->sign ? bipolar_node(e, name, from, scale) : quant_node(e, name, from, scale, x->qlo, x->qhi);
+    const bool as_float = e->format == LB_ONNX_FLOAT;
+    if (x->sign) { /* a rounding to -1, 1 would have 0 in between */
+        const char *zero = lb_onnx_scalar(b, lb_onnx_name(b, "%s/zero", name), FLOAT, 0);
+        const char *minus = lb_onnx_scalar(b, lb_onnx_name(b, "%s/minus", name), FLOAT, -step);
+        const char *positive = node2(e, "GreaterOrEqual", lb_onnx_name(b, "%s/positive", name), from, zero);
+        from = node3(e, "Where", as_float ? name : lb_onnx_name(b, "%s/sign", name), positive, scale, minus);
+        if (as_float)
+            return from;
+    } else if (as_float) {
+        from = node1(e, "Round", lb_onnx_name(b, "%s/rounded", name), node2(e, "Div", lb_onnx_name(b, "%s/scaled", name), from, scale));
+        return node2(e, "Mul", name, clip(e, lb_onnx_name(b, "%s/codes", name), name, from, FLOAT, lo, hi), scale);
+    }
+    const int type = x->qlo < 0 ? INT8 : UINT8;
+    const float least = type == INT8 ? -128 : 0, most = type == INT8 ? 127 : 255;
+    const bool narrow = !x->sign && (lo > least || hi < most);
+    if (lo < least || hi > most) {
+        b->status = lb_fail(b->pool.ctx, LB_ERR_UNSUPPORTED, "%s: codes %d..%d take more than 8 bits; use the format float", name, x->qlo,
+                            x->qhi);
+        return NULL;
+    }
+    if (narrow && e->format == LB_ONNX_QDQ)
+        from = clip(e, lb_onnx_name(b, "%s/clipped", name), name, from, FLOAT, lo * step, hi * step);
+    const char *zero = lb_onnx_scalar(b, lb_onnx_name(b, "%s/zero_point", name), type, 0);
+    from = node3(e, "QuantizeLinear", lb_onnx_name(b, "%s/quantized", name), from, scale, zero);
+    if (narrow && e->format == LB_ONNX_QCDQ)
+        from = clip(e, lb_onnx_name(b, "%s/clipped", name), name, from, type, lo, hi);
+    return node3(e, "DequantizeLinear", name, from, scale, zero);
+}

@@ -1,0 +1,290 @@
+/* The walk over a trained network that writes it as ONNX. Images are NCHW there and NHWC here: weights are transposed, and where an image was
+ * flattened, everything that counts its elements is put into the other order. */
+#include "deploy/export.h"
+
+#define INPUT_NAME "image"
+#define OUTPUT_NAME "logits"
+
+enum { FLOAT = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT, INT64 = ONNX__TENSOR_PROTO__DATA_TYPE__INT64 };
+
+static const char *node_of(lb_exporting *e, const char *op, const char *output, int n, const char *const *inputs) {
+    lb_onnx_node(e->b, op, output, n, inputs);
+    return output;
+}
+
+static const char *vector(lb_exporting *e, const char *name, int type, int64_t count, const float *values) {
+    return lb_onnx_tensor(e->b, name, type, 1, &count, values);
+}
+
+/* ---- Order of elements ----------------------------------------------------------------------------------------------- */
+
+/* Where element k of the ONNX tensor lies in ours, for a flattened image; channels of anything else are in order. */
+static int64_t place_of(const lb_shape *image, int64_t k) {
+    const int64_t area = (int64_t)image->h * image->w;
+    return k % area * image->c + k / area;
+}
+
+static bool reordered(const lb_onnx_value *v) { return v->flat && v->image.c > 1 && (int64_t)v->image.h * v->image.w > 1; }
+
+/* A parameter per channel of v, (c), in ONNX's order, as `dims` says if not NULL: a vector otherwise. */
+static const char *per_channel(lb_exporting *e, const lb_onnx_value *v, const char *name, const float *source, int64_t c, bool as_image) {
+    float *values = lb_pool_alloc(&e->b->pool, (size_t)c, sizeof *values);
+    if (!values) {
+        e->b->status = LB_ERR_MEMORY;
+        return NULL;
+    }
+    for (int64_t k = 0; k < c; k++)
+        values[k] = source[reordered(v) ? place_of(&v->image, k) : k];
+    const int64_t dims[4] = {1, c, 1, 1};
+    return lb_onnx_tensor(e->b, name, FLOAT, as_image ? 4 : 1, as_image ? dims : &dims[1], values);
+}
+
+/* v as (N, c). */
+static lb_onnx_value flatten(lb_exporting *e, const char *name, lb_onnx_value v, const lb_shape *shape) {
+    if (v.flat)
+        return v;
+    Onnx__NodeProto *node = lb_onnx_node(e->b, "Flatten", name, 1, &v.name);
+    lb_onnx_int(e->b, node, "axis", 1);
+    return (lb_onnx_value){.name = name, .flat = true, .image = *shape};
+}
+
+/* v, one pixel, as (N, c, 1, 1). */
+static lb_onnx_value unflatten(lb_exporting *e, const char *name, lb_onnx_value v, int c) {
+    if (!v.flat)
+        return v;
+    const float shape[] = {0, (float)c, 1, 1}; /* 0: as it was */
+    const char *dims = vector(e, lb_onnx_name(e->b, "%s/shape", name), INT64, 4, shape);
+    return (lb_onnx_value){.name = node_of(e, "Reshape", name, 2, (const char *[]){v.name, dims})};
+}
+
+static lb_status refuse(lb_exporting *e, const lb_node *node, const char *why) {
+    return lb_fail(e->b->pool.ctx, LB_ERR_UNSUPPORTED, "%s (%s): %s; it cannot be exported", node->name, lb_op_info(node->op)->name, why);
+}
+
+/* ---- Operators ------------------------------------------------------------------------------------------------------- */
+
+static lb_onnx_value export_input(lb_exporting *e, const lb_node *node) {
+    const lb_shape *s = &node->dst;
+    const int64_t dims[] = {0, s->c, s->h, s->w};
+    const lb_onnx_value none = {0};
+    lb_onnx_input(e->b, INPUT_NAME, 4, dims);
+    const char *scale = per_channel(e, &none, lb_onnx_name(e->b, "%s/scale", node->name), e->n->scale, s->c, true);
+    const char *offset = per_channel(e, &none, lb_onnx_name(e->b, "%s/offset", node->name), e->n->offset, s->c, true);
+    const char *scaled = node_of(e, "Mul", lb_onnx_name(e->b, "%s/scaled", node->name), 2, (const char *[]){INPUT_NAME, scale});
+    return (lb_onnx_value){.name = node_of(e, "Add", lb_onnx_name(e->b, "%s/normalised", node->name), 2, (const char *[]){scaled, offset})};
+}
+
+/* order[k]: where element k of the transposed weights lies in (oc, kh, kw, ic / groups). */
+static int64_t *weight_order(lb_exporting *e, const lb_node *node, const lb_onnx_value *src, bool matrix) {
+    const lb_param *p = &e->net->params[node->param[0]];
+    const int64_t fan_in = (int64_t)p->count / node->dst.c;
+    int64_t *order = lb_pool_alloc(&e->b->pool, p->count, sizeof *order);
+    if (!order) {
+        e->b->status = LB_ERR_MEMORY;
+        return NULL;
+    }
+    const int64_t kernel = matrix ? 1 : (int64_t)node->u.conv.kh * node->u.conv.kw, ic = fan_in / kernel;
+    for (int64_t k = 0; k < (int64_t)p->count; k++) {
+        if (matrix) /* (oc, ic) */
+            order[k] = k / fan_in * fan_in + (reordered(src) ? place_of(&src->image, k % fan_in) : k % fan_in);
+        else /* (oc, ic / groups, kh, kw) */
+            order[k] = k / fan_in * fan_in + k % kernel * ic + k % fan_in / kernel;
+    }
+    return order;
+}
+
+/* The bias is added apart: runtimes that see it in a convolution of codes round it to the accumulator's step. */
+static lb_onnx_value add_bias(lb_exporting *e, const lb_node *node, const char *sum, bool flat) {
+    lb_onnx_value v = {.name = sum, .flat = flat, .image = node->dst};
+    if (node->param[1] < 0)
+        return v;
+    const char *bias = per_channel(e, &v, lb_onnx_name(e->b, "%s/bias", node->name), lb_param_values(e->net, node->param[1]),
+                                   node->dst.c, !flat);
+    v.name = node_of(e, "Add", node->name, 2, (const char *[]){sum, bias});
+    return v;
+}
+
+static const char *product_name(lb_exporting *e, const lb_node *node) {
+    return node->param[1] < 0 ? node->name : lb_onnx_name(e->b, "%s/product", node->name);
+}
+
+static lb_onnx_value export_linear(lb_exporting *e, int i, lb_onnx_value src) {
+    const lb_node *node = &e->net->nodes[i];
+    src = flatten(e, lb_onnx_name(e->b, "%s/flat", node->name), src, lb_src_shape(e->net, node, 0));
+    const int64_t oc = node->dst.c, dims[] = {oc, (int64_t)e->net->params[node->param[0]].count / oc};
+    const int64_t *order = weight_order(e, node, &src, true);
+    const char *weights = order ? lb_export_weights(e, i, 2, dims, order, 0) : NULL;
+    const char *product = product_name(e, node);
+    Onnx__NodeProto *gemm = lb_onnx_node(e->b, "Gemm", product, 2, (const char *[]){src.name, weights});
+    lb_onnx_int(e->b, gemm, "transB", 1);
+    return add_bias(e, node, product, true);
+}
+
+static lb_status export_conv(lb_exporting *e, int i, lb_onnx_value src, lb_onnx_value *result) {
+    const lb_node *node = &e->net->nodes[i];
+    const lb_conv *c = &node->u.conv;
+    if (src.flat && c->groups == 1 && node->dst.h == 1 && node->dst.w == 1 && c->kh == 1 && c->kw == 1) {
+        *result = export_linear(e, i, src);
+        return LB_OK;
+    }
+    if (reordered(&src))
+        return refuse(e, node, "a convolution in groups behind flatten");
+    src = unflatten(e, lb_onnx_name(e->b, "%s/image", node->name), src, lb_src_shape(e->net, node, 0)->c);
+    const int64_t ic = lb_src_shape(e->net, node, 0)->c / c->groups, dims[] = {c->oc, ic, c->kh, c->kw};
+    const int64_t *order = weight_order(e, node, &src, false);
+    const char *weights = order ? lb_export_weights(e, i, 4, dims, order, 0) : NULL;
+    const char *product = product_name(e, node);
+    Onnx__NodeProto *conv = lb_onnx_node(e->b, "Conv", product, 2, (const char *[]){src.name, weights});
+    lb_onnx_ints(e->b, conv, "kernel_shape", (int[]){c->kh, c->kw}, 2);
+    lb_onnx_ints(e->b, conv, "strides", (int[]){c->sh, c->sw}, 2);
+    lb_onnx_ints(e->b, conv, "pads", (int[]){c->pt, c->pl, c->pb, c->pr}, 4);
+    lb_onnx_int(e->b, conv, "group", c->groups);
+    *result = add_bias(e, node, product, false);
+    return LB_OK;
+}
+
+static lb_onnx_value export_batchnorm(lb_exporting *e, const lb_node *node, lb_onnx_value src) {
+    static const char *const names[] = {"gamma", "beta", "mean", "var"};
+    const char *inputs[5] = {src.name};
+    for (int p = 0; p < 4; p++)
+        inputs[p + 1] = per_channel(e, &src, lb_onnx_name(e->b, "%s/%s", node->name, names[p]), lb_param_values(e->net, node->param[p]),
+                                    node->dst.c, false);
+    Onnx__NodeProto *bn = lb_onnx_node(e->b, "BatchNormalization", node->name, 5, inputs);
+    lb_onnx_real(e->b, bn, "epsilon", node->u.bn.eps);
+    src.name = node->name;
+    return src;
+}
+
+static lb_onnx_value export_act(lb_exporting *e, int i, lb_onnx_value src) {
+    const lb_node *node = &e->net->nodes[i];
+    if (e->n->nodes[i].quantized) {
+        src.name = lb_export_act(e, i, src.name);
+    } else if (node->u.act.kind == LB_ACT_RELU) {
+        src.name = node_of(e, "Relu", node->name, 1, &src.name);
+    } else if (node->u.act.kind != LB_ACT_IDENTITY) {
+        const char *lo = lb_onnx_scalar(e->b, lb_onnx_name(e->b, "%s/lo", node->name), FLOAT, node->u.act.lo);
+        const char *hi = lb_onnx_scalar(e->b, lb_onnx_name(e->b, "%s/hi", node->name), FLOAT, node->u.act.hi);
+        src.name = node_of(e, "Clip", node->name, 3, (const char *[]){src.name, lo, hi});
+    }
+    return src;
+}
+
+static lb_status export_add(lb_exporting *e, const lb_node *node, lb_onnx_value a, lb_onnx_value b, lb_onnx_value *result) {
+    if (a.flat != b.flat) {
+        a = flatten(e, lb_onnx_name(e->b, "%s/flat0", node->name), a, lb_src_shape(e->net, node, 0));
+        b = flatten(e, lb_onnx_name(e->b, "%s/flat1", node->name), b, lb_src_shape(e->net, node, 1));
+    }
+    const bool same = a.image.h == b.image.h && a.image.w == b.image.w && a.image.c == b.image.c;
+    if (!same && (reordered(&a) || reordered(&b)))
+        return refuse(e, node, "adds a flattened image to a vector");
+    a.name = node_of(e, "Add", node->name, 2, (const char *[]){a.name, b.name});
+    *result = a;
+    return LB_OK;
+}
+
+static lb_onnx_value export_pool(lb_exporting *e, const lb_node *node, lb_onnx_value src) {
+    const lb_pooling *p = &node->u.pool;
+    const lb_shape *s = lb_src_shape(e->net, node, 0);
+    src = unflatten(e, lb_onnx_name(e->b, "%s/image", node->name), src, s->c);
+    const bool max = node->op == LB_OP_MAXPOOL, all = p->kh == s->h && p->kw == s->w && node->dst.h == 1 && node->dst.w == 1;
+    if (all && !(p->pt || p->pl || p->pb || p->pr)) {
+        src.name = node_of(e, max ? "GlobalMaxPool" : "GlobalAveragePool", node->name, 1, &src.name);
+        return src;
+    }
+    Onnx__NodeProto *pool = lb_onnx_node(e->b, max ? "MaxPool" : "AveragePool", node->name, 1, &src.name);
+    lb_onnx_ints(e->b, pool, "kernel_shape", (int[]){p->kh, p->kw}, 2);
+    lb_onnx_ints(e->b, pool, "strides", (int[]){p->sh, p->sw}, 2);
+    lb_onnx_ints(e->b, pool, "pads", (int[]){p->pt, p->pl, p->pb, p->pr}, 4);
+    if (!max)
+        lb_onnx_int(e->b, pool, "count_include_pad", 1);
+    src.name = node->name;
+    return src;
+}
+
+static lb_onnx_value export_shortcutpad(lb_exporting *e, const lb_node *node, lb_onnx_value src) {
+    const int stride = node->u.shortcutpad.stride, more = node->dst.c - lb_src_shape(e->net, node, 0)->c;
+    src = unflatten(e, lb_onnx_name(e->b, "%s/image", node->name), src, lb_src_shape(e->net, node, 0)->c);
+    if (stride > 1) {
+        const float starts[] = {0, 0}, ends[] = {INT32_MAX / 2, INT32_MAX / 2}, axes[] = {2, 3};
+        const float steps[] = {(float)stride, (float)stride};
+        const char *inputs[] = {src.name, vector(e, lb_onnx_name(e->b, "%s/starts", node->name), INT64, 2, starts),
+                                vector(e, lb_onnx_name(e->b, "%s/ends", node->name), INT64, 2, ends),
+                                vector(e, lb_onnx_name(e->b, "%s/axes", node->name), INT64, 2, axes),
+                                vector(e, lb_onnx_name(e->b, "%s/steps", node->name), INT64, 2, steps)};
+        src.name = node_of(e, "Slice", more ? lb_onnx_name(e->b, "%s/strided", node->name) : node->name, 5, inputs);
+    }
+    if (more) {
+        const float pads[] = {0, 0, 0, 0, 0, (float)more, 0, 0};
+        const char *amounts = vector(e, lb_onnx_name(e->b, "%s/pads", node->name), INT64, 8, pads);
+        src.name = node_of(e, "Pad", node->name, 2, (const char *[]){src.name, amounts});
+    }
+    return src;
+}
+
+static lb_status export_node(lb_exporting *e, int i, lb_onnx_value *v) {
+    const lb_node *node = &e->net->nodes[i];
+    const lb_onnx_value *src = node->nsrc > 0 ? &e->values[node->src[0]] : NULL;
+    switch (node->op) {
+    case LB_OP_INPUT: *v = export_input(e, node); return LB_OK;
+    case LB_OP_CONV: return export_conv(e, i, *src, v);
+    case LB_OP_LINEAR: *v = export_linear(e, i, *src); return LB_OK;
+    case LB_OP_BATCHNORM: *v = export_batchnorm(e, node, *src); return LB_OK;
+    case LB_OP_ACT: *v = export_act(e, i, *src); return LB_OK;
+    case LB_OP_ADD: return export_add(e, node, *src, e->values[node->src[1]], v);
+    case LB_OP_MAXPOOL:
+    case LB_OP_AVGPOOL: *v = export_pool(e, node, *src); return LB_OK;
+    case LB_OP_FLATTEN: *v = flatten(e, node->name, *src, lb_src_shape(e->net, node, 0)); return LB_OK;
+    case LB_OP_DROPOUT: *v = *src; return LB_OK;
+    case LB_OP_SHORTCUTPAD: *v = export_shortcutpad(e, node, *src); return LB_OK;
+    case LB_OP_COUNT: break;
+    }
+    return refuse(e, node, "an operator without counterpart");
+}
+
+/* ---- The whole network ----------------------------------------------------------------------------------------------- */
+
+/* The format's version that an opset came with: what readers check first. */
+static int ir_version(int opset) { return opset >= 25 ? 13 : opset >= 23 ? 11 : opset >= 21 ? 10 : opset >= 19 ? 9 : opset >= 15 ? 8 : 7; }
+
+static lb_status export_all(lb_exporting *e) {
+    lb_onnx_build *b = e->b;
+    const lb_net *net = e->net;
+    b->model.has_ir_version = 1;
+    b->model.ir_version = ir_version(e->opset);
+    lb_onnx_opset(b, "", e->opset);
+    if (e->format == LB_ONNX_QONNX)
+        lb_onnx_opset(b, "qonnx.custom_op.general", 1);
+    for (int i = 0; i < net->nnodes; i++)
+        if (i == 0 || e->n->nodes[i].live)
+            LB_TRY(export_node(e, i, &e->values[i]));
+    const lb_node *last = &net->nodes[net->nnodes - 1];
+    const lb_onnx_value scores = flatten(e, lb_onnx_name(b, "%s/flat", last->name), e->values[net->nnodes - 1], &last->dst);
+    if (b->status == LB_OK)
+        lb_onnx_output(b, scores.name, OUTPUT_NAME, 2, (const int64_t[]){0, net->classes});
+    return b->status;
+}
+
+lb_status lb_export_resolve(lb_ctx *ctx, const lb_export_options *options, lb_export_options *resolved) {
+    enum { OLDEST = 13, NEWEST = 25, DEFAULT_QDQ = 21 }; /* 13: DequantizeLinear by channel */
+    *resolved = options ? *options : (lb_export_options){0};
+    if ((int)resolved->format < 0 || resolved->format >= LB_ONNX_FORMATS)
+        return lb_fail(ctx, LB_ERR_ARGUMENT, "export: format %d does not exist", (int)resolved->format);
+    if (!resolved->opset)
+        resolved->opset = resolved->format == LB_ONNX_QDQ ? DEFAULT_QDQ : OLDEST;
+    if (resolved->opset < OLDEST || resolved->opset > NEWEST)
+        return lb_fail(ctx, LB_ERR_ARGUMENT, "export: opset %d; %d to %d are written", resolved->opset, OLDEST, NEWEST);
+    return LB_OK;
+}
+
+lb_status lb_export_net(lb_ctx *ctx, const lb_net *net, const float mean[4], const float std[4], const lb_export_options *options,
+                        lb_onnx_build *b) {
+    lb_numerics *n;
+    LB_TRY(b->status);
+    LB_TRY(lb_numerics_create(ctx, net, mean, std, &n));
+    lb_exporting e = {.b = b, .net = net, .n = n, .format = options->format, .opset = options->opset};
+    e.values = lb_alloc(ctx, (size_t)net->nnodes, sizeof *e.values);
+    const lb_status status = e.values ? export_all(&e) : LB_ERR_MEMORY;
+    lb_free(ctx, e.values);
+    lb_numerics_destroy(n);
+    return status;
+}
