@@ -25,6 +25,7 @@ static const option_row rows[] = {
     [CLI_STEPS] = {0, "steps", "N", "training steps to time (default 30)"},
     [CLI_BATCH] = {0, "batch", "N", "images per inference (default 1)"},
     [CLI_RUNS] = {0, "runs", "N", "inferences to time (default 100)"},
+    [CLI_ISA] = {0, "isa", "NAME", "whose kernels to use: avx512, ref (default: the best of this machine)"},
     [CLI_JSON] = {0, "json", NULL, "print one JSON object instead of text"},
     [CLI_THREADS] = {0, "threads", "N", "compute threads (default: one per processor)"},
     [CLI_QUIET] = {'q', "quiet", NULL, "no progress, only results, warnings and errors"},
@@ -136,6 +137,7 @@ static int take_option(const cli_verb *verb, cli_option option, const char *valu
     }
     case CLI_OUT: args->out = value; break;
     case CLI_OUTPUT: args->output = value; break;
+    case CLI_ISA: args->isa = value; break;
     case CLI_DATA: args->data = value; break;
     case CLI_RESUME: args->resume = true; break;
     case CLI_DRAW: args->draw = true; break;
