@@ -226,7 +226,7 @@ typedef struct tile {
 
 static inline __m512i four(const uint8_t *src) {
     int32_t v;
-    memcpy(&v, src, sizeof v);
+    __builtin_memcpy(&v, src, sizeof v); /* -ffreestanding makes a call of plain memcpy */
     return _mm512_set1_epi32(v);
 }
 
