@@ -27,6 +27,7 @@ static const option_row rows[] = {
     [CLI_RUNS] = {0, "runs", "N", "inferences to time (default 100)"},
     [CLI_FORMAT] = {0, "format", "NAME", "qdq (the default), qcdq, qonnx or float"},
     [CLI_OPSET] = {0, "opset", "N", "version of ONNX's operators, 13 to 25 (default: 21 for qdq, else 13)"},
+    [CLI_ISA] = {0, "isa", "NAME", "whose kernels to use: avx512, ref (default: the best of this machine)"},
     [CLI_JSON] = {0, "json", NULL, "print one JSON object instead of text"},
     [CLI_THREADS] = {0, "threads", "N", "compute threads (default: one per processor)"},
     [CLI_QUIET] = {'q', "quiet", NULL, "no progress, only results, warnings and errors"},
@@ -138,6 +139,7 @@ static int take_option(const cli_verb *verb, cli_option option, const char *valu
     }
     case CLI_OUT: args->out = value; break;
     case CLI_OUTPUT: args->output = value; break;
+    case CLI_ISA: args->isa = value; break;
     case CLI_DATA: args->data = value; break;
     case CLI_FORMAT: args->format = value; break;
     case CLI_RESUME: args->resume = true; break;

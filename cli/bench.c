@@ -34,19 +34,21 @@ static int bench_model(lb_ctx *ctx, const cli_args *args) {
     lb_latency l = {0};
     char rate[32];
     lb_status status = lb_packed_load(ctx, args->operands[0], &model);
+    if (status == LB_OK && args->isa)
+        status = lb_packed_use(model, args->isa);
     if (status == LB_OK)
         status = lb_packed_bench(model, args->batch ? args->batch : 1, args->runs ? args->runs : 100, &l);
     int result = CLI_DONE;
     if (status != LB_OK) {
         result = cli_library_error(ctx);
     } else if (args->json) {
-        result = cli_print_json(json_pack("{s:{s:o, s:o}, s:o, s:i, s:i}", "latency_ms", "min", cli_json_real(l.min_ms), "median",
+        result = cli_print_json(json_pack("{s:{s:o, s:o}, s:o, s:i, s:i, s:s}", "latency_ms", "min", cli_json_real(l.min_ms), "median",
                                           cli_json_real(l.median_ms), "images_per_s", cli_json_real(l.images_per_s), "threads",
-                                          l.threads, "batch", l.batch));
+                                          l.threads, "batch", l.batch, "isa", l.isa));
     } else {
         cli_term_clear();
-        printf("inference: median %.3f ms, min %.3f ms per batch of %d, %s images/s, %d thread%s\n", l.median_ms, l.min_ms, l.batch,
-               cli_commas(rate, (int64_t)(l.images_per_s + 0.5)), l.threads, l.threads == 1 ? "" : "s");
+        printf("inference: median %.3f ms, min %.3f ms per batch of %d, %s images/s, %d thread%s, %s\n", l.median_ms, l.min_ms, l.batch,
+               cli_commas(rate, (int64_t)(l.images_per_s + 0.5)), l.threads, l.threads == 1 ? "" : "s", l.isa);
     }
     lb_packed_destroy(model);
     return result;
@@ -57,9 +59,9 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     if (cli_is_dir(path))
         return cli_fail("%s: a directory; bench wants its recipe.yaml (training) or its model.lbm (inference)", path);
     if (cli_is_recipe(path)) {
-        if (args->batch || args->runs)
+        if (args->batch || args->runs || args->isa)
             return cli_usage(args->verb,
-                             "bench: --batch and --runs are for a packed model (a recipe: --set train.batch=N, --steps N)");
+                             "bench: --batch, --runs and --isa are for a packed model (a recipe: --set train.batch=N, --steps N)");
         return bench_recipe(ctx, args);
     }
     if (args->steps || args->nsets)
@@ -67,7 +69,7 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     return bench_model(ctx, args);
 }
 
-static const cli_option options[] = {CLI_BATCH, CLI_RUNS,    CLI_STEPS, CLI_SET,        CLI_SEED,
+static const cli_option options[] = {CLI_BATCH, CLI_RUNS,    CLI_ISA,   CLI_STEPS, CLI_SET,        CLI_SEED,
                                      CLI_JSON,  CLI_THREADS, CLI_QUIET, CLI_OPTIONS_END};
 
 const cli_verb cli_verb_bench = {
@@ -82,7 +84,7 @@ const cli_verb cli_verb_bench = {
         "training images per second on its real data, the median step after a warm-up, peak memory, and the precision\n"
         "computed in. Nothing is written.\n"
         "\n"
-        "--json prints {\"latency_ms\": {\"min\", \"median\"}, \"images_per_s\", \"threads\", \"batch\"} of a model, and\n"
+        "--json prints {\"latency_ms\": {\"min\", \"median\"}, \"images_per_s\", \"threads\", \"batch\", \"isa\"} of a model, and\n"
         "{\"images_per_s\", \"step_ms\", \"peak_rss_mb\", \"precision\"} of a recipe.",
     .examples = "lowbit bench runs/quickstart/model.lbm --batch 8\nlowbit bench recipes/cifar10/resnet20-dorefa-w2a2.yaml "
                 "--threads 1 --json",

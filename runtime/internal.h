@@ -25,7 +25,8 @@ typedef struct lbrt_call {
     size_t row0, row1;
 } lbrt_call;
 
-/* One implementation of one operator. The kernels of kernels.c are tried in order; the first that accepts a layer runs it. The ref
+/* One implementation of one operator. The kernels of kernels.c are tried in order, those of the chosen instruction set before ref;
+ * the first that accepts a layer runs it. The ref
  * kernels accept everything and are the specification: every other kernel gives the same bits. Functions see only shapes, ranges
  * and scalars of the layer until prepare(). NULL functions: nothing to do. */
 typedef struct lbrt_kernel {
@@ -38,12 +39,15 @@ typedef struct lbrt_kernel {
     void (*run)(const lbrt_call *call);
 } lbrt_kernel;
 
-const lbrt_kernel *lbrt_select(const lbrt_site *site);
+const lbrt_kernel *lbrt_select(const lbrt_site *site, lbrt_isa isa);
 
 /* Ref kernels. */
 int lbrt_accepts_all(const lbrt_site *site);
 extern const lbrt_kernel lbrt_ref_input, lbrt_ref_input_float, lbrt_ref_conv, lbrt_ref_depthwise, lbrt_ref_conv_float,
     lbrt_ref_point, lbrt_ref_point_float, lbrt_ref_maxpool, lbrt_ref_maxpool_float, lbrt_ref_sumpool, lbrt_ref_sumpool_float;
+
+/* Kernels of AVX-512 with VNNI (x86-64 only). */
+extern const lbrt_kernel lbrt_avx512_conv;
 
 typedef struct lbrt_step {
     const lbrt_kernel *kernel;

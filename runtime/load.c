@@ -165,7 +165,7 @@ static void load_body(lbrt_loader *l, lbrt_model *model, lbrt_info *info) {
     model->peak = lbrt_plan(&model->graph, slots);
 }
 
-lbrt_status lbrt_probe_why(const void *file, size_t size, lbrt_info *info, const char **what, int *layer) {
+lbrt_status lbrt_probe_why(const void *file, size_t size, lbrt_isa isa, lbrt_info *info, const char **what, int *layer) {
     lbrt_loader l;
     memset(&l, 0, sizeof l);
     memset(info, 0, sizeof *info);
@@ -181,6 +181,7 @@ lbrt_status lbrt_probe_why(const void *file, size_t size, lbrt_info *info, const
     l.r.size = size;
     l.r.at = LBRT_HEADER_SIZE;
     l.layer = -1;
+    l.isa = isa;
     lbrt_take(&l.carve, 1, sizeof(lbrt_model));
     load_body(&l, NULL, info);
     info->model_size = lbrt_size_add(l.carve.used, LBRT_ALIGN - 1);
@@ -199,15 +200,21 @@ lbrt_status lbrt_probe_why(const void *file, size_t size, lbrt_info *info, const
 lbrt_status lbrt_probe(const void *file, size_t size, lbrt_info *info) {
     const char *what;
     int layer;
-    return info != NULL ? lbrt_probe_why(file, size, info, &what, &layer) : LBRT_ERR_ARGUMENT;
+    return info != NULL ? lbrt_probe_why(file, size, lbrt_best_isa(), info, &what, &layer) : LBRT_ERR_ARGUMENT;
 }
 
 lbrt_status lbrt_open(const void *file, size_t size, void *memory, size_t memory_size, lbrt_model **model) {
+    return lbrt_open_isa(file, size, lbrt_best_isa(), memory, memory_size, model);
+}
+
+lbrt_status lbrt_open_isa(const void *file, size_t size, lbrt_isa isa, void *memory, size_t memory_size, lbrt_model **model) {
     if (model == NULL)
         return LBRT_ERR_ARGUMENT;
     *model = NULL;
     lbrt_info info;
-    const lbrt_status status = lbrt_probe(file, size, &info);
+    const char *what;
+    int layer;
+    const lbrt_status status = lbrt_probe_why(file, size, isa, &info, &what, &layer);
     if (status != LBRT_OK)
         return status;
     if (memory == NULL || memory_size < info.model_size)
@@ -218,6 +225,7 @@ lbrt_status lbrt_open(const void *file, size_t size, void *memory, size_t memory
     l.r.size = size;
     l.r.at = LBRT_HEADER_SIZE;
     l.layer = -1;
+    l.isa = isa;
     l.carve.base = lbrt_align_up(memory);
     lbrt_model *m = lbrt_take(&l.carve, 1, sizeof *m);
     memset(m, 0, sizeof *m);

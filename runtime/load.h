@@ -22,6 +22,7 @@ typedef struct lbrt_loader {
     int32_t ntensors, nlayers;
     lbrt_tensor image;
     size_t scratch;
+    lbrt_isa isa; /* whose kernels to choose */
     int layer; /* being read, -1: none */
 } lbrt_loader;
 

@@ -358,7 +358,7 @@ void lbrt_load_layer(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt_step
         read_pool(l, layer, &site);
     if (r->what != NULL)
         return;
-    step->kernel = lbrt_select(&site);
+    step->kernel = lbrt_select(&site, l->isa);
     if (step->kernel->prepared_size != NULL)
         step->prepared = lbrt_take(&l->carve, step->kernel->prepared_size(&site), 1);
     const size_t scratch = step->kernel->scratch_size != NULL ? step->kernel->scratch_size(&site) : 0;

@@ -184,6 +184,11 @@ typedef struct lb_packed lb_packed;
 /* A packed model on the host: the file in memory, opened by the runtime. */
 lb_status lb_packed_load(lb_ctx *ctx, const char *path, lb_packed **model);
 void lb_packed_destroy(lb_packed *model);
+
+/* A model uses the best kernels the machine has; this chooses others: "avx512", "ref". The scores are the same. */
+lb_status lb_packed_use(lb_packed *model, const char *isa);
+
+/* What the runtime itself sees. */
 const struct lbrt_model *lb_packed_model(const lb_packed *model);
 
 /* Accuracy on the test split of the data `spec` names: a recipe's data.name or data.path, e.g. "fashion-mnist". NULL: the data set the
@@ -199,6 +204,7 @@ lb_status lb_packed_classify_test(lb_packed *model, const char *data_spec, int64
 typedef struct lb_latency {
     double min_ms, median_ms, images_per_s;
     int threads, batch;
+    const char *isa;            /* whose kernels ran */
 } lb_latency;
 lb_status lb_packed_bench(lb_packed *model, int batch, int runs, lb_latency *latency);
 

@@ -387,7 +387,7 @@ lb_status lb_pack_graph(lb_ctx *ctx, const lbrt_graph *graph, const lb_pack_note
         lbrt_info info;
         const char *what;
         int layer;
-        const lbrt_status status = lbrt_probe_why(w.data, w.size, &info, &what, &layer);
+        const lbrt_status status = lbrt_probe_why(w.data, w.size, LBRT_ISA_REF, &info, &what, &layer);
         if (status != LBRT_OK)
             w.status = lb_fail(ctx, LB_ERR_UNSUPPORTED, "packing '%s', layer %d '%s': %s", graph->name, layer,
                                layer >= 0 && graph->layers[layer].name != NULL ? graph->layers[layer].name : "",

@@ -73,10 +73,20 @@ static int number_note(const lb_packed *m, const char *key) {
     return value > 0 && value <= INT32_MAX ? (int)value : 0;
 }
 
-static lb_status open_model(lb_packed *m) {
+/* What depends on the instruction set. */
+static void close_runtime(lb_packed *m) {
+    for (int t = 0; m->arenas && t < m->threads; t++)
+        lb_free(m->ctx, m->arenas[t]);
+    lb_free(m->ctx, m->arenas);
+    lb_free(m->ctx, m->memory);
+    m->arenas = NULL;
+    m->memory = NULL;
+}
+
+static lb_status open_runtime(lb_packed *m, lbrt_isa isa) {
     const char *what = NULL;
     int layer = -1;
-    const lbrt_status found = lbrt_probe_why(m->file, m->size, &m->info, &what, &layer);
+    const lbrt_status found = lbrt_probe_why(m->file, m->size, isa, &m->info, &what, &layer);
     if (found == LBRT_ERR_MAGIC)
         return lb_fail(m->ctx, LB_ERR_FORMAT, "%s: not a packed model; `lowbit pack RUN -o MODEL.lbm` makes one", m->name);
     if (found != LBRT_OK && what && layer >= 0)
@@ -85,13 +95,14 @@ static lb_status open_model(lb_packed *m) {
     if (found != LBRT_OK)
         return lb_fail(m->ctx, LB_ERR_FORMAT, "%s: %s%s%s; pack it again", m->name, lbrt_status_text(found), what ? ": " : "",
                        what ? what : "");
+    close_runtime(m);
     m->memory = lb_alloc(m->ctx, m->info.model_size, 1);
     if (!m->memory)
         return LB_ERR_MEMORY;
-    const lbrt_status opened = lbrt_open(m->file, m->size, m->memory, m->info.model_size, &m->model);
+    const lbrt_status opened = lbrt_open_isa(m->file, m->size, isa, m->memory, m->info.model_size, &m->model);
     if (opened != LBRT_OK)
         return lb_fail(m->ctx, LB_ERR_FORMAT, "%s: %s", m->name, lbrt_status_text(opened));
-    m->threads = lb_threads(m->ctx);
+    m->isa = isa;
     m->chunk = CHUNK;
     while (m->chunk > 1 && (lbrt_arena_size(m->model, m->chunk) == 0 || lbrt_arena_size(m->model, m->chunk) > ARENA_LIMIT))
         m->chunk /= 2;
@@ -102,6 +113,22 @@ static lb_status open_model(lb_packed *m) {
     for (int t = 0; t < m->threads; t++)
         if (!(m->arenas[t] = lb_alloc(m->ctx, m->arena_size, 1)))
             return LB_ERR_MEMORY;
+    return LB_OK;
+}
+
+lb_status lb_packed_set_isa(lb_packed *m, lbrt_isa isa) { return isa == m->isa ? LB_OK : open_runtime(m, isa); }
+
+lb_status lb_packed_use(lb_packed *m, const char *isa) {
+    for (int i = LBRT_ISA_REF; i <= (int)lbrt_best_isa(); i++)
+        if (!strcmp(isa, lbrt_isa_name((lbrt_isa)i)))
+            return lb_packed_set_isa(m, (lbrt_isa)i);
+    return lb_fail(m->ctx, LB_ERR_ARGUMENT, "no kernels named %s on this machine; the best are %s, and ref is always there", isa,
+                   lbrt_isa_name(lbrt_best_isa()));
+}
+
+static lb_status open_model(lb_packed *m) {
+    m->threads = lb_threads(m->ctx);
+    LB_TRY(open_runtime(m, lbrt_best_isa()));
     m->config = (lb_data_config){.workers = 1,
                                  .cache = true,
                                  .size = number_note(m, "data.size"),
@@ -150,12 +177,9 @@ lb_status lb_packed_load(lb_ctx *ctx, const char *path, lb_packed **model) {
 void lb_packed_destroy(lb_packed *m) {
     if (!m)
         return;
-    for (int t = 0; m->arenas && t < m->threads; t++)
-        lb_free(m->ctx, m->arenas[t]);
-    lb_free(m->ctx, m->arenas);
+    close_runtime(m);
     lb_data_destroy(m->data);
     lb_free(m->ctx, m->data_spec);
-    lb_free(m->ctx, m->memory);
     lb_free(m->ctx, m->file);
     lb_free(m->ctx, m->name);
     lb_free(m->ctx, m);
@@ -321,7 +345,8 @@ lb_status lb_packed_bench(lb_packed *m, int batch, int runs, lb_latency *latency
         qsort(times, (size_t)runs, sizeof *times, by_value);
         const double median = runs % 2 ? times[runs / 2] : (times[runs / 2 - 1] + times[runs / 2]) / 2;
         *latency = (lb_latency){.min_ms = times[0], .median_ms = median, .images_per_s = batch * 1e3 / LB_MAX(median, 1e-9),
-                                .threads = LB_MIN(m->threads, batch), .batch = batch};
+                                .threads = LB_MIN(m->threads, batch), .batch = batch,
+                                .isa = lbrt_isa_name(m->isa)};
     }
     lb_pool_free(&pool);
     return status;

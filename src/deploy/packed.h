@@ -14,6 +14,7 @@ struct lb_packed {
     void *memory;           /* the runtime's model */
     lbrt_model *model;
     lbrt_info info;
+    lbrt_isa isa;           /* whose kernels it uses */
     int threads, chunk;     /* images a thread takes at a time */
     size_t arena_size;
     void **arenas;          /* (threads) */
@@ -31,6 +32,9 @@ lb_status lb_pack_trainer(const lb_trainer *trainer, unsigned char **bytes, size
 
 /* Opens a model that is in memory, which the result then owns, even on failure. */
 lb_status lb_packed_from_memory(lb_ctx *ctx, const char *name, unsigned char *bytes, size_t size, lb_packed **model);
+
+/* Opens the model again with the kernels of another instruction set, one that this machine has. */
+lb_status lb_packed_set_isa(lb_packed *model, lbrt_isa isa);
 
 /* True if the file begins like a packed model. */
 bool lb_is_packed(const char *path);

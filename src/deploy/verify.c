@@ -6,7 +6,7 @@
 
 #define BATCH 256
 
-enum { PATH_TRAINER, PATH_REF, PATHS };
+enum { PATH_TRAINER, PATH_ISAS };
 
 /* All floats in the packed runtime's order, also where the evaluations during training let oneDNN choose one. */
 static lb_status make_evaluator(lb_trainer *t, lb_evaluator **evaluator) {
@@ -41,8 +41,11 @@ static lb_status compare_all(lb_trainer *t, lb_evaluator *evaluator, lb_packed *
         LB_TRY(lb_test_batch(t->data, &t->config->data, LB_TEST, first, n, input->h, input->w, pixels, labels));
         LB_TRY(lb_evaluator_run(evaluator, pixels, n, want));
         compare(want, want, n, classes, &result->paths[PATH_TRAINER]);
-        LB_TRY(lb_packed_scores(model, pixels, n, got));
-        compare(want, got, n, classes, &result->paths[PATH_REF]);
+        for (int i = PATH_ISAS; i < result->npaths; i++) {
+            LB_TRY(lb_packed_set_isa(model, (lbrt_isa)(i - PATH_ISAS)));
+            LB_TRY(lb_packed_scores(model, pixels, n, got));
+            compare(want, got, n, classes, &result->paths[i]);
+        }
         result->images += n;
         lb_progress(t->ctx, "verifying", first + n, count);
         if (lb_interrupted(t->ctx))
@@ -61,9 +64,10 @@ static lb_status verify(lb_trainer *t, lb_packed *model, lb_verify_result *resul
                        t->net->classes);
     if (t->data->split[LB_TEST].count == 0)
         return lb_fail(t->ctx, LB_ERR_UNSUPPORTED, "%s has no test images", t->data->source);
-    *result = (lb_verify_result){.npaths = PATHS};
+    *result = (lb_verify_result){.npaths = PATH_ISAS + (int)lbrt_best_isa() + 1};
     result->paths[PATH_TRAINER].name = "trainer";
-    result->paths[PATH_REF].name = "ref";
+    for (int i = PATH_ISAS; i < result->npaths; i++)
+        result->paths[i].name = lbrt_isa_name((lbrt_isa)(i - PATH_ISAS));
     lb_evaluator *evaluator = NULL;
     lb_pool pool;
     lb_pool_init(&pool, t->ctx);
@@ -73,7 +77,7 @@ static lb_status verify(lb_trainer *t, lb_packed *model, lb_verify_result *resul
     lb_evaluator_destroy(evaluator);
     lb_pool_free(&pool);
     result->equal = true;
-    for (int i = 0; i < PATHS; i++)
+    for (int i = 0; i < result->npaths; i++)
         result->equal = result->equal && result->paths[i].equal == result->images;
     return status;
 }

@@ -102,19 +102,20 @@ static void pack(lb_ctx *ctx, const char *dir, const char *file) {
 
 static void check_verified(const lb_verify_result *r, bool equal) {
     assert_int_equal(r->images, TEST);
-    assert_int_equal(r->npaths, 2);
+    assert_int_equal(r->npaths, 2 + (int)lbrt_best_isa());
     assert_string_equal(r->paths[0].name, "trainer");
     assert_string_equal(r->paths[1].name, "ref");
     assert_int_equal(r->paths[0].equal, TEST);
     assert_int_equal(r->equal, equal);
-    if (equal) {
-        assert_int_equal(r->paths[1].equal, TEST);
-        assert_int_equal(r->paths[1].predictions_equal, TEST);
-        assert_true(r->paths[1].max_abs_diff == 0);
-    } else {
-        assert_in_range(r->paths[1].equal, 0, TEST - 1);
-        assert_true(r->paths[1].max_abs_diff > 0);
-    }
+    for (int i = 1; i < r->npaths; i++)
+        if (equal) {
+            assert_int_equal(r->paths[i].equal, TEST);
+            assert_int_equal(r->paths[i].predictions_equal, TEST);
+            assert_true(r->paths[i].max_abs_diff == 0);
+        } else {
+            assert_in_range(r->paths[i].equal, 0, TEST - 1);
+            assert_true(r->paths[i].max_abs_diff > 0);
+        }
 }
 
 /* Method, bits and edges of a run. */
@@ -196,6 +197,11 @@ static void packed_model(void **state) {
     assert_ok(ctx, lb_packed_bench(model, 5, 4, &latency));
     assert_true(latency.min_ms > 0 && latency.median_ms >= latency.min_ms && latency.images_per_s > 0);
     assert_int_equal(latency.batch, 5);
+    assert_string_equal(latency.isa, lbrt_isa_name(lbrt_best_isa()));
+    assert_ok(ctx, lb_packed_use(model, "ref"));
+    assert_ok(ctx, lb_packed_bench(model, 1, 1, &latency));
+    assert_string_equal(latency.isa, "ref");
+    assert_int_equal(lb_packed_use(model, "pentium"), LB_ERR_ARGUMENT);
     assert_int_equal(lb_packed_bench(model, 0, 1, &latency), LB_ERR_ARGUMENT);
     assert_true(lb_packed_data(model, "nowhere") != LB_OK);
     assert_ok(ctx, lb_packed_classify_test(model, NULL, 0, scores, NULL, &label)); /* the model's own data is still there */

@@ -49,7 +49,7 @@ static void by_hand(void **state) {
     lbrt_model *model;
     const char *what;
     int layer;
-    const lbrt_status status = lbrt_probe_why(bytes, sizeof bytes, &info, &what, &layer);
+    const lbrt_status status = lbrt_probe_why(bytes, sizeof bytes, lbrt_best_isa(), &info, &what, &layer);
     if (status != LBRT_OK)
         fail_msg("%s: %s", lbrt_status_text(status), what != NULL ? what : "");
     assert_true(info.model_size <= sizeof memory);
@@ -104,10 +104,10 @@ static void why(void **state) {
         int layer;
         complete(bytes);
         bytes[cases[i].at] = cases[i].value;
-        assert_int_equal(lbrt_probe_why(bytes, sizeof bytes, &info, &what, &layer), LBRT_ERR_CHECKSUM);
+        assert_int_equal(lbrt_probe_why(bytes, sizeof bytes, lbrt_best_isa(), &info, &what, &layer), LBRT_ERR_CHECKSUM);
         assert_null(what);
         seal(bytes, sizeof bytes);
-        assert_int_equal(lbrt_probe_why(bytes, sizeof bytes, &info, &what, &layer), LBRT_ERR_FIELD);
+        assert_int_equal(lbrt_probe_why(bytes, sizeof bytes, lbrt_best_isa(), &info, &what, &layer), LBRT_ERR_FIELD);
         if (what == NULL || strcmp(what, cases[i].what) != 0 || layer != cases[i].layer)
             fail_msg("byte %d: \"%s\" in layer %d, not \"%s\"", (int)cases[i].at, what != NULL ? what : "", layer, cases[i].what);
     }
