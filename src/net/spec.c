@@ -48,7 +48,8 @@ static lb_status choose_mixer(lb_ctx *ctx, const char *where, const char *word, 
 void lb_spec_set_quantizer(lb_quant_spec *spec, const lb_quantizer *quantizer) {
     spec->quantizer = quantizer;
     spec->granularity = LB_PER_DEFAULT;
-    spec->estimator = LB_EST_DEFAULT;
+    if (!(spec->mixer && spec->mixer->ste_free && spec->estimator == LB_EST_STE)) /* asked for: the default has none at all */
+        spec->estimator = LB_EST_DEFAULT;
     spec->surrogate = LB_SUR_DEFAULT;
     spec->scale = LB_SCALE_MINMAX;
 }
@@ -74,7 +75,11 @@ lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_co
                             .bits = config->bits,
                             .threshold = config->threshold,
                             .is_signed = target == LB_WEIGHTS,
-                            .mixer_value = config->mix};
+                            .mixer_value = config->mix,
+                            .mix_start = config->mix_start,
+                            .mix_end = config->mix_end,
+                            .mix_exponent = config->mix_exponent,
+                            .mix_every = config->mix_every};
     if (!given(config->method) || !strcmp(config->method, "none"))
         return LB_OK;
     const lb_quantizer *quantizer;
@@ -114,5 +119,6 @@ bool lb_spec_equal(const lb_quant_spec *a, const lb_quant_spec *b) {
     return a->quantizer == b->quantizer && a->mixer == b->mixer && a->target == b->target && a->bits == b->bits &&
            a->granularity == b->granularity && a->estimator == b->estimator && a->surrogate == b->surrogate &&
            a->scale == b->scale && a->threshold == b->threshold && a->is_signed == b->is_signed &&
-           a->mixer_value == b->mixer_value && a->features == b->features;
+           a->mixer_value == b->mixer_value && a->features == b->features && a->mix_start == b->mix_start &&
+           a->mix_end == b->mix_end && a->mix_exponent == b->mix_exponent && a->mix_every == b->mix_every;
 }

@@ -52,6 +52,9 @@ typedef struct lb_quant_spec {
     bool is_signed;      /* uniform activations: signed grid (set by lb_net_quantize where the tensor can be negative) */
     float mixer_value;   /* mixer constant: m */
     int64_t features;    /* activations: elements of one image, for LSQ's gradient scale; 0 counts as 1. Set by lb_net_quantize */
+    float mix_start, mix_end;   /* alpha: the ramp's ends as fractions of the stage */
+    float mix_exponent;         /* alpha */
+    int mix_every;              /* alpha: steps between updates; 0 counts as 1 */
 } lb_quant_spec;
 
 /* When a tensor is quantized: all that draws and schedules may depend on, so that any step of a run can be entered. */
@@ -148,10 +151,18 @@ typedef struct lb_mixer {
     /* Weights: m per element into `m` (oc, fan_in), or returns true and sets *scalar if one number holds for all. */
     bool (*weights)(const lb_quant_spec *spec, const lb_quant_when *when, const float *u, const float *step, const float *code,
                     int oc, int64_t fan_in, float *scalar, float *m);
-    /* Activations: one m for the whole tensor. */
+    /* Activations: one m for the whole tensor. NULL: refused for activations. */
     float (*activations)(const lb_quant_spec *spec, const lb_quant_when *when);
+    /* The part that is quantized at this step (the expected one where that is drawn), for logs. */
+    float (*share)(const lb_quant_spec *spec, const lb_quant_when *when);
+    /* Why a resolved spec makes no sense, NULL if it does. The member NULL: everything does. */
+    const char *(*refuse)(const lb_quant_spec *spec);
+    bool ste_free;  /* the default estimator is LB_EST_NONE */
+    bool fades;     /* one m for all, rising slowly: without an estimator an optimizer that normalises gradients undoes (1 - m) */
 } lb_mixer;
-#define LB_MIXERS(X) X(constant)
+#define LB_MIXERS(X) \
+    X(constant)      \
+    X(alpha)
 #define LB_X(name) extern const lb_mixer lb_mixer_##name;
 LB_MIXERS(LB_X)
 #undef LB_X

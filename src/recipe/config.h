@@ -105,6 +105,9 @@ typedef struct lb_tensor_config {
     float threshold;             /* twn */
     char mixer[32];              /* constant */
     float mix;                   /* constant: m */
+    float mix_start, mix_end;    /* alpha: the ramp's ends, fractions of the stage */
+    float mix_exponent;          /* alpha */
+    int mix_every;               /* alpha: steps between updates */
 } lb_tensor_config;
 
 typedef struct lb_layer_rule {

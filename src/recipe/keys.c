@@ -70,7 +70,15 @@ static const char *const mixers[] = {
         NAME(path ".scale", field.scale, scales, "minmax", path ".method=uniform",                                                 \
              "how the step is found: from the range, or by least squares"),                                                        \
         NAME(path ".mixer", field.mixer, mixers, "constant", path ".method!=none", "decides which part is quantized when"),        \
-        FLOAT(path ".mix", field.mix, 0, 1, "1", path ".mixer=constant", "quantized share m of every value; 1: all of it")
+        FLOAT(path ".mix", field.mix, 0, 1, "1", path ".mixer=constant", "quantized share m of every value; 1: all of it"),        \
+        FLOAT(path ".mix_start", field.mix_start, 0, 1, "0", path ".mixer=alpha",                                                  \
+              "fraction of the stage after which the ramp starts"),                                                                \
+        FLOAT(path ".mix_end", field.mix_end, 0, 1, "0.8", path ".mixer=alpha",                                                    \
+              "fraction of the stage after which everything is quantized"),                                                        \
+        FLOAT(path ".mix_exponent", field.mix_exponent, 0.01, 100, "3", path ".mixer=alpha",                                       \
+              "of the ramp; 1: a straight line, 3: fast first"),                                                                   \
+        {path ".mix_every", LB_KEY_INT, AT(field.mix_every), 0, 0, 1, 1000000000, NULL, "1", path ".mixer=alpha",                  \
+         "steps between updates of the ramp"}
 
 static const lb_key keys[] = {
     SECTION("model", "The network. May not change between stages."),

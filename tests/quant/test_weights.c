@@ -74,18 +74,27 @@ static const lb_mixer mix_elements = {.name = "elements", .weights = elements};
 
 typedef struct mix_case {
     const lb_mixer *mixer;
-    float value;
+    float value; /* alpha: where the ramp ends */
 } mix_case;
 
 static const mix_case mixes[] = {
-    {&lb_mixer_constant, 1.f}, {&lb_mixer_constant, 0.3f}, {&lb_mixer_constant, 0.f}, {&mix_filters, 0.f}, {&mix_elements, 0.f}};
+    {&lb_mixer_constant, 1.f}, {&lb_mixer_constant, 0.3f}, {&lb_mixer_constant, 0.f}, {&mix_filters, 0.f}, {&mix_elements, 0.f},
+    {&lb_mixer_alpha, 0.5f}};
 
 static double mix_of(const mix_case *mix, int o, int i) {
     if (mix->mixer == &mix_filters)
         return o % 2;
     if (mix->mixer == &mix_elements)
         return i % 3 == 0 ? 0 : i % 3 == 1 ? 1 : (double)0.3f;
+    if (mix->mixer == &lb_mixer_alpha)
+        return 1 - pow(1 - 9 / (100 * (double)mix->value), 3); /* at step 9 of 100 */
     return (double)mix->value;
+}
+
+static void set_mix(lb_quant_spec *spec, const mix_case *mix) {
+    spec->mixer = mix->mixer;
+    spec->mixer_value = spec->mix_end = mix->value;
+    spec->mix_exponent = 3.f;
 }
 
 static void check_mixed(lb_ctx *ctx, lb_quant *q) {
@@ -95,7 +104,7 @@ static void check_mixed(lb_ctx *ctx, lb_quant *q) {
     for (lb_surrogate s = LB_SUR_IDENTITY; s <= LB_SUR_RELU; s++)
         for (size_t k = 0; k < LB_COUNT(mixes); k++) {
             q->spec.surrogate = s;
-            q->spec.mixer = mixes[k].mixer, q->spec.mixer_value = mixes[k].value;
+            set_mix(&q->spec, &mixes[k]);
             lb_quant_weights_forward(q, &lb_quant_evaluation, p, u, OC, FAN, step, code, work); /* evaluation: all quantized */
             lb_quant_weights_forward(q, &at, p, u, OC, FAN, step2, uhat, work);
             assert_memory_equal(step, step2, sizeof step);
@@ -174,7 +183,7 @@ static void check_backward(lb_ctx *ctx, lb_quant *q) {
             double want_param[OC] = {0}, size_param[OC] = {0};
             const bool per_filter = q->spec.granularity == LB_PER_FILTER;
             q->spec.surrogate = s;
-            q->spec.mixer = mixes[k].mixer, q->spec.mixer_value = mixes[k].value;
+            set_mix(&q->spec, &mixes[k]);
             lb_quant_weights_forward(q, &at, p, u, OC, FAN, step, uhat, work);
             for (int i = 0; i < COUNT; i++)
                 diff_u[i] = 0.5f; /* backward adds */
