@@ -31,6 +31,13 @@ typedef enum lb_surrogate { LB_SUR_DEFAULT, LB_SUR_IDENTITY, LB_SUR_HARDTANH, LB
 
 typedef enum lb_scale_rule { LB_SCALE_MINMAX, LB_SCALE_L2 } lb_scale_rule; /* uniform: range or least squares */
 
+/* Options of mixers, in the order of the recipe's words; src/quant/mixers/ says what they do. */
+typedef enum lb_mix_scope { LB_SCOPE_DEFAULT, LB_SCOPE_FILTER, LB_SCOPE_ELEMENT, LB_SCOPE_LAYER, LB_SCOPE_BLOCK } lb_mix_scope;
+typedef enum lb_mix_schedule { LB_RATIO_CONSTANT, LB_RATIO_EXP, LB_RATIO_AVERAGE, LB_RATIO_TUNE } lb_mix_schedule;
+typedef enum lb_mix_partition { LB_PARTITION_STOCHASTIC, LB_PARTITION_DETERMINISTIC, LB_PARTITION_FIXED } lb_mix_partition;
+typedef enum lb_mix_probability { LB_PROB_CONSTANT, LB_PROB_LINEAR, LB_PROB_SOFTMAX, LB_PROB_SIGMOID } lb_mix_probability;
+typedef enum lb_mix_rule { LB_RULE_PAPER, LB_RULE_CODE } lb_mix_rule;
+
 /* How code values are stored in `bits` bits: value = mul * stored + add, stored = 0 .. levels-1. */
 typedef struct lb_grid {
     int bits;
@@ -55,6 +62,12 @@ typedef struct lb_quant_spec {
     float mix_start, mix_end;   /* alpha: the ramp's ends as fractions of the stage */
     float mix_exponent;         /* alpha */
     int mix_every;              /* alpha: steps between updates; 0 counts as 1 */
+    lb_mix_scope mix_scope;             /* roulette: what is drawn as one; default: filter */
+    lb_mix_schedule mix_schedule;       /* roulette: quantized share over the stage */
+    float mix_ratio;                    /* roulette: that share where mix_schedule is constant */
+    lb_mix_partition mix_partition;     /* roulette */
+    lb_mix_probability mix_probability; /* roulette, partition stochastic */
+    lb_mix_rule mix_rule;               /* roulette, partition stochastic */
 } lb_quant_spec;
 
 /* When a tensor is quantized: all that draws and schedules may depend on, so that any step of a run can be entered. */
@@ -162,7 +175,8 @@ typedef struct lb_mixer {
 } lb_mixer;
 #define LB_MIXERS(X) \
     X(constant)      \
-    X(alpha)
+    X(alpha)         \
+    X(roulette)
 #define LB_X(name) extern const lb_mixer lb_mixer_##name;
 LB_MIXERS(LB_X)
 #undef LB_X

@@ -20,6 +20,11 @@ static const char *const pers[] = {"default", "tensor", "filter", NULL};
 static const char *const estimators[] = {"default", "ste", "clipped", "none", "own", NULL};
 static const char *const surrogates[] = {"default", "identity", "hardtanh", "clip01", "relu", NULL};
 static const char *const scales[] = {"minmax", "l2", NULL};
+static const char *const mix_scopes[] = {"default", "filter", "element", NULL};
+static const char *const mix_schedules[] = {"constant", "exp", "average", "tune", NULL};
+static const char *const mix_partitions[] = {"stochastic", "deterministic", "fixed", NULL};
+static const char *const mix_probabilities[] = {"constant", "linear", "softmax", "sigmoid", NULL};
+static const char *const mix_rules[] = {"paper", "code", NULL};
 static const char *const edges[] = {"float", "same", NULL};
 static const char *const methods[] = {"none",
 #define LB_X(name) #name,
@@ -175,6 +180,18 @@ static const lb_key keys[] = {
          "one step per tensor or per filter (output channel); `default`: the quantizer's usual one"),
     FLOAT("quant.weights.threshold", quant.weights.threshold, 0, 10, "0.7", "quant.weights.method=twn",
           "weights below threshold * mean|w| become 0"),
+    NAME("quant.weights.mix_scope", quant.weights.mix_scope, mix_scopes, "default", "quant.weights.mixer=roulette",
+         "what is drawn as one: whole filters (`default`) or single weights"),
+    NAME("quant.weights.mix_schedule", quant.weights.mix_schedule, mix_schedules, "exp", "quant.weights.mixer=roulette",
+         "quantized share over the stage: mix_ratio; 50, 75, 87.5, 100 % by quarters; 20, 40 .. 100 % by fifths; 100 %"),
+    FLOAT("quant.weights.mix_ratio", quant.weights.mix_ratio, 0, 1, "0.5", "quant.weights.mix_schedule=constant",
+          "quantized share of the filters or weights"),
+    NAME("quant.weights.mix_partition", quant.weights.mix_partition, mix_partitions, "stochastic", "quant.weights.mixer=roulette",
+         "drawn at each step; those of least error; or drawn once for the stage"),
+    NAME("quant.weights.mix_probability", quant.weights.mix_probability, mix_probabilities, "linear",
+         "quant.weights.mix_partition=stochastic", "how the chance of being drawn depends on the error"),
+    NAME("quant.weights.mix_rule", quant.weights.mix_rule, mix_rules, "paper", "quant.weights.mix_partition=stochastic",
+         "draw the quantized ones by small error, or the others by large error"),
     SECTION("quant.activations", "What goes from layer to layer."),
     TENSOR("quant.activations", quant.activations),
     SECTION("quant.edges", "Layers that are often treated apart: `float`, `same` as the others, or a number of bits."),

@@ -86,6 +86,9 @@ static const struct {
     {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_constant, .mixer_value = 1.5f}, "mix"},
     {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_constant, .mixer_value = NAN}, "mix"},
     {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_alpha, .mix_start = 0.5f, .mix_end = 0.4f}, "mix_start"},
+    {{.quantizer = &lb_quantizer_lsq, .bits = 2, .target = LB_ACTIVATIONS, .mixer = &lb_mixer_roulette}, "chooses among weights"},
+    {{.quantizer = &lb_quantizer_bwn, .bits = 1, .mixer = &lb_mixer_roulette, .mix_scope = LB_SCOPE_LAYER}, "filter or element"},
+    {{.quantizer = &lb_quantizer_bwn, .bits = 1, .mixer = &lb_mixer_roulette, .mix_ratio = NAN}, "mix_ratio"},
     {{.quantizer = NULL, .bits = 2}, "no quantizer"},
     {{.quantizer = &lb_quantizer_lsq, .bits = 2, .features = -1}, "features"},
 };
