@@ -70,7 +70,7 @@ lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_co
     static const char *const estimators[] = {"default", "ste", "clipped", "none", "own"};
     static const char *const surrogates[] = {"default", "identity", "hardtanh", "clip01", "relu"};
     static const char *const scales[] = {"minmax", "l2"};
-    static const char *const scopes[] = {"default", "filter", "element"};
+    static const char *const scopes[] = {"default", "filter", "element", "layer", "block"};
     static const char *const schedules[] = {"constant", "exp", "average", "tune"};
     static const char *const partitions[] = {"stochastic", "deterministic", "fixed"};
     static const char *const probabilities[] = {"constant", "linear", "softmax", "sigmoid"};
@@ -85,6 +85,7 @@ lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_co
                             .mix_end = config->mix_end,
                             .mix_exponent = config->mix_exponent,
                             .mix_every = config->mix_every,
+                            .mix_from = config->mix_from,
                             .mix_ratio = config->mix_ratio};
     if (!given(config->method) || !strcmp(config->method, "none"))
         return LB_OK;
@@ -147,6 +148,6 @@ bool lb_spec_equal(const lb_quant_spec *a, const lb_quant_spec *b) {
            a->scale == b->scale && a->threshold == b->threshold && a->is_signed == b->is_signed &&
            a->mixer_value == b->mixer_value && a->features == b->features && a->mix_start == b->mix_start &&
            a->mix_end == b->mix_end && a->mix_exponent == b->mix_exponent && a->mix_every == b->mix_every &&
-           a->mix_scope == b->mix_scope && a->mix_schedule == b->mix_schedule && a->mix_ratio == b->mix_ratio &&
+           a->mix_scope == b->mix_scope && a->mix_from == b->mix_from && a->mix_schedule == b->mix_schedule && a->mix_ratio == b->mix_ratio &&
            a->mix_partition == b->mix_partition && a->mix_probability == b->mix_probability && a->mix_rule == b->mix_rule;
 }

@@ -59,10 +59,12 @@ typedef struct lb_quant_spec {
     bool is_signed;      /* uniform activations: signed grid (set by lb_net_quantize where the tensor can be negative) */
     float mixer_value;   /* mixer constant: m */
     int64_t features;    /* activations: elements of one image, for LSQ's gradient scale; 0 counts as 1. Set by lb_net_quantize */
-    float mix_start, mix_end;   /* alpha: the ramp's ends as fractions of the stage */
+    float mix_start, mix_end;   /* alpha, stochastic: the ramp's ends as fractions of the stage */
     float mix_exponent;         /* alpha */
     int mix_every;              /* alpha: steps between updates; 0 counts as 1 */
-    lb_mix_scope mix_scope;             /* roulette: what is drawn as one; default: filter */
+    lb_mix_scope mix_scope;             /* what is drawn as one; default: filter (roulette), layer (stochastic) */
+    int mix_unit;                       /* stochastic: tensors of one unit share a draw. Set by lb_net_quantize */
+    float mix_from;                     /* stochastic: probability before the ramp */
     lb_mix_schedule mix_schedule;       /* roulette: quantized share over the stage */
     float mix_ratio;                    /* roulette: that share where mix_schedule is constant */
     lb_mix_partition mix_partition;     /* roulette */
@@ -73,6 +75,7 @@ typedef struct lb_quant_spec {
 /* When a tensor is quantized: all that draws and schedules may depend on, so that any step of a run can be entered. */
 typedef struct lb_quant_when {
     uint64_t seed;                   /* the run's and the tensor's together: draws of different tensors differ */
+    uint64_t run_seed;               /* the run's alone, for draws that tensors share */
     uint64_t step;                   /* training steps before this one, over all stages */
     int64_t stage_step, stage_steps; /* the same in this stage, and how many it has */
     bool evaluation;                 /* everything quantized, nothing drawn; the other members do not matter */
@@ -176,7 +179,8 @@ typedef struct lb_mixer {
 #define LB_MIXERS(X) \
     X(constant)      \
     X(alpha)         \
-    X(roulette)
+    X(roulette)      \
+    X(stochastic)
 #define LB_X(name) extern const lb_mixer lb_mixer_##name;
 LB_MIXERS(LB_X)
 #undef LB_X

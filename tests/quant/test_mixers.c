@@ -214,11 +214,48 @@ static void roulette_partitions(void **state) {
     assert_in_range(first, 450, 550);
 }
 
+/* ---- stochastic ------------------------------------------------------------------------------------------------------- */
+
+static float drawn(const lb_mixer *mixer, const lb_quant_spec *spec, const lb_quant_when *when, bool activations) {
+    float scalar = -1, unused[1];
+    if (activations)
+        return mixer->activations(spec, when);
+    assert_true(mixer->weights(spec, when, NULL, NULL, NULL, 1, 1, &scalar, unused));
+    return scalar;
+}
+
+static void stochastic(void **state) {
+    enum { DRAWS = 20000 };
+    (void)state;
+    for (int t = 0; t <= 10; t++) { /* p is 0.5 until 0.2, then 0.5 + 0.5 (t - 2) / 6, 1 from 0.8 on */
+        const double p = t <= 2 ? 0.5 : t >= 8 ? 1 : 0.5 + 0.5 * (t - 2) / 6;
+        const lb_quant_spec a = {.mix_from = 0.5f, .mix_start = 0.2f, .mix_end = 0.8f, .mix_unit = 3},
+                            b = {.mix_from = 0.5f, .mix_start = 0.2f, .mix_end = 0.8f, .mix_unit = 4};
+        int yes = 0, both = 0;
+        for (int d = 0; d < DRAWS; d++) {
+            /* weights and activation have different seeds, and the same draw */
+            const lb_quant_when w = {.seed = 5, .run_seed = 9, .step = (uint64_t)d, .stage_step = t, .stage_steps = 10},
+                                z = {.seed = 6, .run_seed = 9, .step = (uint64_t)d, .stage_step = t, .stage_steps = 10};
+            const float m = drawn(&lb_mixer_stochastic, &a, &w, false);
+            assert_true((m == 0.f || m == 1.f) && m == drawn(&lb_mixer_stochastic, &a, &z, true));
+            yes += m == 1.f;
+            both += m == 1.f && drawn(&lb_mixer_stochastic, &b, &w, false) == 1.f;
+            assert_true(fabs((double)lb_mixer_stochastic.share(&a, &w) - p) < 1e-6);
+        }
+        if (p == 1)
+            assert_true(yes == DRAWS && both == DRAWS);
+        else { /* chi-squared, 1 degree of freedom, 1 in 1000; two units are independent */
+            const double d1 = yes - DRAWS * p, d2 = both - DRAWS * p * p;
+            assert_true(d1 * d1 / (DRAWS * p * (1 - p)) < 10.8 && d2 * d2 / (DRAWS * p * p * (1 - p * p)) < 10.8);
+        }
+    }
+}
+
 /* Nothing is drawn at evaluation. */
 static void evaluation(void **state) {
     (void)state;
     lb_ctx *ctx = test_ctx();
-    static const lb_mixer *const mixers[] = {&lb_mixer_alpha, &lb_mixer_roulette};
+    static const lb_mixer *const mixers[] = {&lb_mixer_alpha, &lb_mixer_roulette, &lb_mixer_stochastic};
     float u[MANY], plain[MANY], uhat[MANY], work[2 * MANY], step[ROWS];
     fill_normal(u, MANY, 3, 0.8f);
     for (size_t i = 0; i < LB_COUNT(mixers); i++) {
@@ -236,6 +273,7 @@ static void evaluation(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(alpha), cmocka_unit_test(alpha_gradient), cmocka_unit_test(roulette_counts),
                                        cmocka_unit_test(roulette_schedules), cmocka_unit_test(roulette_frequencies),
-                                       cmocka_unit_test(roulette_partitions), cmocka_unit_test(evaluation)};
+                                       cmocka_unit_test(roulette_partitions), cmocka_unit_test(stochastic),
+                                       cmocka_unit_test(evaluation)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -89,6 +89,9 @@ static const struct {
     {{.quantizer = &lb_quantizer_lsq, .bits = 2, .target = LB_ACTIVATIONS, .mixer = &lb_mixer_roulette}, "chooses among weights"},
     {{.quantizer = &lb_quantizer_bwn, .bits = 1, .mixer = &lb_mixer_roulette, .mix_scope = LB_SCOPE_LAYER}, "filter or element"},
     {{.quantizer = &lb_quantizer_bwn, .bits = 1, .mixer = &lb_mixer_roulette, .mix_ratio = NAN}, "mix_ratio"},
+    {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_stochastic, .mix_scope = LB_SCOPE_FILTER}, "layer or block"},
+    {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_stochastic, .mix_from = 2.f}, "mix_from"},
+    {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_stochastic, .mix_start = 0.9f, .mix_end = 0.8f}, "mix_start"},
     {{.quantizer = NULL, .bits = 2}, "no quantizer"},
     {{.quantizer = &lb_quantizer_lsq, .bits = 2, .features = -1}, "features"},
 };

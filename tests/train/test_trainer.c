@@ -210,6 +210,7 @@ static void test_resume_gives_the_same_bits(void **state) {
         {"adam", LSQ},
         {"sgd", "weights: {method: dorefa, bits: 1, mixer: alpha}, activations: {method: dorefa, bits: 2, mixer: alpha}"},
         {"sgd", "weights: {method: twn, mixer: roulette, mix_scope: element, mix_schedule: average}, activations: {method: pact}"},
+        {"sgd", "weights: {method: dorefa, mixer: stochastic}, activations: {method: dorefa, mixer: stochastic}"},
     };
     for (size_t i = 0; i < LB_COUNT(cases); i++) {
         const char *optimizer = cases[i][0], *quant = cases[i][1];
