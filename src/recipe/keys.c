@@ -76,9 +76,9 @@ static const char *const mixers[] = {
              "how the step is found: from the range, or by least squares"),                                                        \
         NAME(path ".mixer", field.mixer, mixers, "constant", path ".method!=none", "decides which part is quantized when"),        \
         FLOAT(path ".mix", field.mix, 0, 1, "1", path ".mixer=constant", "quantized share m of every value; 1: all of it"),        \
-        FLOAT(path ".mix_start", field.mix_start, 0, 1, "0", path ".mixer=alpha|stochastic",                                                  \
+        FLOAT(path ".mix_start", field.mix_start, 0, 1, "0", path ".mixer=alpha|stochastic",                                       \
               "fraction of the stage after which the ramp starts"),                                                                \
-        FLOAT(path ".mix_end", field.mix_end, 0, 1, "0.8", path ".mixer=alpha|stochastic",                                                    \
+        FLOAT(path ".mix_end", field.mix_end, 0, 1, "0.8", path ".mixer=alpha|stochastic",                                         \
               "fraction of the stage after which everything is quantized"),                                                        \
         FLOAT(path ".mix_exponent", field.mix_exponent, 0.01, 100, "3", path ".mixer=alpha",                                       \
               "of the ramp; 1: a straight line, 3: fast first"),                                                                   \

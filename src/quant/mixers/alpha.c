@@ -3,15 +3,15 @@
  *     u~ = (1 - alpha) s(u) + alpha Q(u),    dL/du = (1 - alpha) s'(u) dL/du~           (abstract)
  *     alpha(t) = 0 for t < T0;  1 - ((T1 - t) / (T1 - T0))^3 for T0 <= t < T1;  1 from T1 on
  *
- * with t the steps of the stage so far, rounded down to a multiple of mix_every, T0 = mix_start and T1 = mix_end of the stage's steps
- * and mix_exponent for the 3. The gradient is exact, so the default estimator is `none`; `ste` adds alpha E(u), which is QKeras's
+ * with t the steps of the stage so far, rounded down to a multiple of mix_every, T0 = mix_start and T1 = mix_end of the stage's
+ * steps and mix_exponent for the 3. The gradient is exact, so the default estimator is `none`; `ste` adds alpha E(u), which is QKeras's
  * use_ste. The schedule is from QKeras, which names the paper for it (the paper itself was not at hand). */
 #include <math.h>
 
 #include "quant/quant.h"
 
 static float alpha(const lb_quant_spec *spec, const lb_quant_when *when) {
-    const double start = (double)spec->mix_start * (double)when->stage_steps, end = (double)spec->mix_end * (double)when->stage_steps;
+    const double steps = (double)when->stage_steps, start = (double)spec->mix_start * steps, end = (double)spec->mix_end * steps;
     const double t = (double)(when->stage_step - when->stage_step % LB_MAX(spec->mix_every, 1));
     if ((double)when->stage_step >= end) /* not t: the ramp is over at its end however rare updates are */
         return 1.f;

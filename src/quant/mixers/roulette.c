@@ -1,12 +1,12 @@
-/* roulette: SQ, stochastic quantization (Dong et al., BMVC 2017, arXiv 1708.01001). At every step m = 1 for some of a layer's filters
- * (or elements), 0 for the others; those that quantization changes least are the likeliest to be quantized.
+/* roulette: SQ, stochastic quantization (Dong et al., BMVC 2017, arXiv 1708.01001). At every step m = 1 for some of a layer's
+ * filters (or elements), 0 for the others; those that quantization changes least are the likeliest to be quantized.
  *
  *     e_i = |u_i - Q(u)_i|_1 / |u_i|_1  (0 where u_i is 0)                                error of filter i
  *     paper: the quantized ones are drawn with probability p(f), f = 1 / (e + 1e-7); p: 1, f, exp f, 1 / (1 + exp -f)
  *     code:  the real ones are drawn with probability p(f), f = e + 1e-7               (the authors' release, which has p = f only)
  *
- * Drawn one after the other without replacement. That is exactly the count largest of log p + Gumbel noise (Yellott 1977; Efraimidis
- * and Spirakis 2006), in which p need not be normalised: O(n). Real are floor((1 - r) n), as in the release; so many, always.
+ * Drawn one after the other without replacement. That is exactly the count largest of log p + Gumbel noise (Yellott 1977;
+ * Efraimidis and Spirakis 2006), in which p need not be normalised: O(n). Real are floor((1 - r) n), as in the release; so many, always.
  *
  * Partitions: stochastic draws at each step; deterministic quantizes those of least e; fixed draws one partition for the stage,
  * evenly, since the weights at its start, on which p depends, are gone later. */
@@ -71,8 +71,8 @@ static uint32_t ordered(float x) {
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-/* Replaces the `count` largest of n keys by `chosen`, the others by 1 - chosen; of equal keys the first ones count as larger. Finds the
- * smallest of those digit by digit, 11 bits each, as radix sort does. */
+/* Replaces the `count` largest of n keys by `chosen`, the others by 1 - chosen; of equal keys the first ones count as larger.
+ * Finds the smallest of those digit by digit, 11 bits each, as radix sort does. */
 static void choose_largest(float *key, int64_t n, int64_t count, float chosen) {
     uint32_t prefix = 0, mask = 0;
     int64_t left = count; /* still to be found among keys that begin with prefix */

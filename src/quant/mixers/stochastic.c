@@ -1,5 +1,5 @@
-/* stochastic: stochastic precision (Zhuang et al. 2021, arXiv 1908.04680). At each step a layer (or a residual block) is quantized as a
- * whole with probability p, weights and input activation together, or stays float with its surrogates:
+/* stochastic: stochastic precision (Zhuang et al. 2021, arXiv 1908.04680). At each step a layer (or a residual block) is
+ * quantized as a whole with probability p, weights and input activation together, or stays float with its surrogates:
  *
  *     m ~ Bernoulli(p(t)),    p(t) = mix_from before T0, rising in a straight line to 1 at T1, 1 from then on
  *
@@ -8,7 +8,7 @@
 #include "quant/quant.h"
 
 static float probability(const lb_quant_spec *spec, const lb_quant_when *when) {
-    const double start = (double)spec->mix_start * (double)when->stage_steps, end = (double)spec->mix_end * (double)when->stage_steps;
+    const double steps = (double)when->stage_steps, start = (double)spec->mix_start * steps, end = (double)spec->mix_end * steps;
     const double t = (double)when->stage_step, from = (double)spec->mix_from;
     if (t >= end)
         return 1.f;
