@@ -9,6 +9,7 @@ typedef struct layer {
     int node;
     lb_edge_role role;
     const lb_layer_rule *rule; /* the last that matches, or NULL */
+    int own, block;            /* numbers of the layer and of its residual block, the same in every stage */
 } layer;
 
 /* The learned parameters of a quantizer that was attached before. */
@@ -184,6 +185,7 @@ static lb_status wish(const work *w, const layer *l, lb_target target, lb_quant_
         LB_TRY(lb_spec_from_config(w->net->ctx, where, target == LB_WEIGHTS ? &l->rule->weights : &l->rule->activations, target,
                                    spec));
     }
+    spec->mix_unit = spec->mix_scope == LB_SCOPE_BLOCK ? l->block : l->own;
     if (edge == 0)
         spec->quantizer = NULL;
     else if (edge != LB_EDGE_SAME && spec->quantizer)
@@ -277,11 +279,14 @@ static lb_status list_layers(work *w) {
     lb_edge_role *roles = lb_alloc(ctx, (size_t)net->nnodes, sizeof *roles);
     const char **names = lb_alloc(ctx, (size_t)net->nnodes, sizeof *names);
     w->layers = lb_alloc(ctx, (size_t)net->nnodes, sizeof *w->layers);
-    lb_status status = !roles || !names || !w->layers ? LB_ERR_MEMORY : lb_net_edge_roles(net, roles);
+    int *blocks = lb_alloc(ctx, (size_t)net->nnodes, sizeof *blocks);
+    lb_status status = !roles || !names || !w->layers || !blocks ? LB_ERR_MEMORY : lb_net_edge_roles(net, roles);
+    if (status == LB_OK)
+        status = lb_net_blocks(net, blocks);
     for (int i = 0; status == LB_OK && i < net->nnodes; i++)
         if (lb_is_layer(&net->nodes[i])) {
             names[w->nlayers] = net->nodes[i].name;
-            w->layers[w->nlayers++] = (layer){i, roles[i], NULL};
+            w->layers[w->nlayers++] = (layer){i, roles[i], NULL, i, blocks[i]};
         }
     for (int r = 0; status == LB_OK && r < quant->nlayers; r++) {
         int matches = 0;
@@ -299,6 +304,7 @@ static lb_status list_layers(work *w) {
     }
     lb_free(ctx, roles);
     lb_free(ctx, names);
+    lb_free(ctx, blocks);
     return status;
 }
 

@@ -21,6 +21,9 @@ void lb_spec_set_quantizer(lb_quant_spec *spec, const lb_quantizer *quantizer);
 char *lb_spec_text(const lb_quant_spec *spec, char text[LB_SPEC_TEXT]);
 bool lb_spec_equal(const lb_quant_spec *a, const lb_quant_spec *b);
 
+/* block[i] (nnodes): for what lies between an addition and where its branches part, that addition (the innermost one); else i. */
+lb_status lb_net_blocks(const lb_net *net, int *block);
+
 /* Is this node passed when a layer's input is traced back to the activation that made it? */
 static inline bool lb_trace_through(lb_op op) {
     return op == LB_OP_MAXPOOL || op == LB_OP_AVGPOOL || op == LB_OP_FLATTEN || op == LB_OP_DROPOUT || op == LB_OP_SHORTCUTPAD;

@@ -48,7 +48,8 @@ static lb_status choose_mixer(lb_ctx *ctx, const char *where, const char *word, 
 void lb_spec_set_quantizer(lb_quant_spec *spec, const lb_quantizer *quantizer) {
     spec->quantizer = quantizer;
     spec->granularity = LB_PER_DEFAULT;
-    spec->estimator = LB_EST_DEFAULT;
+    if (!(spec->mixer && spec->mixer->ste_free && spec->estimator == LB_EST_STE)) /* asked for: the default has none at all */
+        spec->estimator = LB_EST_DEFAULT;
     spec->surrogate = LB_SUR_DEFAULT;
     spec->scale = LB_SCALE_MINMAX;
 }
@@ -69,12 +70,23 @@ lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_co
     static const char *const estimators[] = {"default", "ste", "clipped", "none", "own"};
     static const char *const surrogates[] = {"default", "identity", "hardtanh", "clip01", "relu"};
     static const char *const scales[] = {"minmax", "l2"};
+    static const char *const scopes[] = {"default", "filter", "element", "layer", "block"};
+    static const char *const schedules[] = {"constant", "exp", "average", "tune"};
+    static const char *const partitions[] = {"stochastic", "deterministic", "fixed"};
+    static const char *const probabilities[] = {"constant", "linear", "softmax", "sigmoid"};
+    static const char *const rules[] = {"paper", "code"};
     int index = 0;
     *spec = (lb_quant_spec){.target = target,
                             .bits = config->bits,
                             .threshold = config->threshold,
                             .is_signed = target == LB_WEIGHTS,
-                            .mixer_value = config->mix};
+                            .mixer_value = config->mix,
+                            .mix_start = config->mix_start,
+                            .mix_end = config->mix_end,
+                            .mix_exponent = config->mix_exponent,
+                            .mix_every = config->mix_every,
+                            .mix_from = config->mix_from,
+                            .mix_ratio = config->mix_ratio};
     if (!given(config->method) || !strcmp(config->method, "none"))
         return LB_OK;
     const lb_quantizer *quantizer;
@@ -99,6 +111,26 @@ lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_co
         LB_TRY(choose(ctx, where, "scale", config->scale, scales, LB_COUNT(scales), &index));
         spec->scale = (lb_scale_rule)index;
     }
+    if (given(config->mix_scope)) {
+        LB_TRY(choose(ctx, where, "mix_scope", config->mix_scope, scopes, LB_COUNT(scopes), &index));
+        spec->mix_scope = (lb_mix_scope)index;
+    }
+    if (given(config->mix_schedule)) {
+        LB_TRY(choose(ctx, where, "mix_schedule", config->mix_schedule, schedules, LB_COUNT(schedules), &index));
+        spec->mix_schedule = (lb_mix_schedule)index;
+    }
+    if (given(config->mix_partition)) {
+        LB_TRY(choose(ctx, where, "mix_partition", config->mix_partition, partitions, LB_COUNT(partitions), &index));
+        spec->mix_partition = (lb_mix_partition)index;
+    }
+    if (given(config->mix_probability)) {
+        LB_TRY(choose(ctx, where, "mix_probability", config->mix_probability, probabilities, LB_COUNT(probabilities), &index));
+        spec->mix_probability = (lb_mix_probability)index;
+    }
+    if (given(config->mix_rule)) {
+        LB_TRY(choose(ctx, where, "mix_rule", config->mix_rule, rules, LB_COUNT(rules), &index));
+        spec->mix_rule = (lb_mix_rule)index;
+    }
     return LB_OK;
 }
 
@@ -114,5 +146,8 @@ bool lb_spec_equal(const lb_quant_spec *a, const lb_quant_spec *b) {
     return a->quantizer == b->quantizer && a->mixer == b->mixer && a->target == b->target && a->bits == b->bits &&
            a->granularity == b->granularity && a->estimator == b->estimator && a->surrogate == b->surrogate &&
            a->scale == b->scale && a->threshold == b->threshold && a->is_signed == b->is_signed &&
-           a->mixer_value == b->mixer_value && a->features == b->features;
+           a->mixer_value == b->mixer_value && a->features == b->features && a->mix_start == b->mix_start &&
+           a->mix_end == b->mix_end && a->mix_exponent == b->mix_exponent && a->mix_every == b->mix_every &&
+           a->mix_scope == b->mix_scope && a->mix_from == b->mix_from && a->mix_schedule == b->mix_schedule &&
+           a->mix_ratio == b->mix_ratio && a->mix_partition == b->mix_partition && a->mix_probability == b->mix_probability && a->mix_rule == b->mix_rule;
 }

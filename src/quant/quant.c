@@ -19,7 +19,7 @@ static void fill_defaults(lb_quant_spec *spec) {
     if (spec->granularity == LB_PER_DEFAULT)
         spec->granularity = weights ? q->granularity : LB_PER_TENSOR;
     if (spec->estimator == LB_EST_DEFAULT)
-        spec->estimator = weights ? q->estimator : q->estimator_activations;
+        spec->estimator = spec->mixer->ste_free ? LB_EST_NONE : weights ? q->estimator : q->estimator_activations;
     if (spec->surrogate == LB_SUR_DEFAULT)
         spec->surrogate = weights ? q->surrogate_weights : q->surrogate_activations;
     if (spec->surrogate == LB_SUR_DEFAULT)
@@ -57,6 +57,12 @@ lb_status lb_quant_resolve(lb_ctx *ctx, const char *what, lb_quant_spec *spec, l
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: mix must be from 0 to 1, not %g", what, (double)spec->mixer_value);
     if (spec->features < 0)
         return lb_fail(ctx, LB_ERR_ARGUMENT, "%s: %lld features", what, (long long)spec->features);
+    if (!weights && !spec->mixer->activations)
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: mixer %s chooses among weights; for activations use constant, alpha or "
+                       "stochastic", what, spec->mixer->name);
+    const char *reason = spec->mixer->refuse ? spec->mixer->refuse(spec) : NULL;
+    if (reason)
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: mixer %s: %s", what, spec->mixer->name, reason);
     q->grid(spec, grid);
     return LB_OK;
 }

@@ -31,6 +31,13 @@ typedef enum lb_surrogate { LB_SUR_DEFAULT, LB_SUR_IDENTITY, LB_SUR_HARDTANH, LB
 
 typedef enum lb_scale_rule { LB_SCALE_MINMAX, LB_SCALE_L2 } lb_scale_rule; /* uniform: range or least squares */
 
+/* Options of mixers, in the order of the recipe's words; src/quant/mixers/ says what they do. */
+typedef enum lb_mix_scope { LB_SCOPE_DEFAULT, LB_SCOPE_FILTER, LB_SCOPE_ELEMENT, LB_SCOPE_LAYER, LB_SCOPE_BLOCK } lb_mix_scope;
+typedef enum lb_mix_schedule { LB_RATIO_CONSTANT, LB_RATIO_EXP, LB_RATIO_AVERAGE, LB_RATIO_TUNE } lb_mix_schedule;
+typedef enum lb_mix_partition { LB_PARTITION_STOCHASTIC, LB_PARTITION_DETERMINISTIC, LB_PARTITION_FIXED } lb_mix_partition;
+typedef enum lb_mix_probability { LB_PROB_CONSTANT, LB_PROB_LINEAR, LB_PROB_SOFTMAX, LB_PROB_SIGMOID } lb_mix_probability;
+typedef enum lb_mix_rule { LB_RULE_PAPER, LB_RULE_CODE } lb_mix_rule;
+
 /* How code values are stored in `bits` bits: value = mul * stored + add, stored = 0 .. levels-1. */
 typedef struct lb_grid {
     int bits;
@@ -52,11 +59,23 @@ typedef struct lb_quant_spec {
     bool is_signed;      /* uniform activations: signed grid (set by lb_net_quantize where the tensor can be negative) */
     float mixer_value;   /* mixer constant: m */
     int64_t features;    /* activations: elements of one image, for LSQ's gradient scale; 0 counts as 1. Set by lb_net_quantize */
+    float mix_start, mix_end;   /* alpha, stochastic: the ramp's ends as fractions of the stage */
+    float mix_exponent;         /* alpha */
+    int mix_every;              /* alpha: steps between updates; 0 counts as 1 */
+    lb_mix_scope mix_scope;             /* what is drawn as one; default: filter (roulette), layer (stochastic) */
+    int mix_unit;                       /* stochastic: tensors of one unit share a draw. Set by lb_net_quantize */
+    float mix_from;                     /* stochastic: probability before the ramp */
+    lb_mix_schedule mix_schedule;       /* roulette: quantized share over the stage */
+    float mix_ratio;                    /* roulette: that share where mix_schedule is constant */
+    lb_mix_partition mix_partition;     /* roulette */
+    lb_mix_probability mix_probability; /* roulette, partition stochastic */
+    lb_mix_rule mix_rule;               /* roulette, partition stochastic */
 } lb_quant_spec;
 
 /* When a tensor is quantized: all that draws and schedules may depend on, so that any step of a run can be entered. */
 typedef struct lb_quant_when {
     uint64_t seed;                   /* the run's and the tensor's together: draws of different tensors differ */
+    uint64_t run_seed;               /* the run's alone, for draws that tensors share */
     uint64_t step;                   /* training steps before this one, over all stages */
     int64_t stage_step, stage_steps; /* the same in this stage, and how many it has */
     bool evaluation;                 /* everything quantized, nothing drawn; the other members do not matter */
@@ -148,10 +167,20 @@ typedef struct lb_mixer {
     /* Weights: m per element into `m` (oc, fan_in), or returns true and sets *scalar if one number holds for all. */
     bool (*weights)(const lb_quant_spec *spec, const lb_quant_when *when, const float *u, const float *step, const float *code,
                     int oc, int64_t fan_in, float *scalar, float *m);
-    /* Activations: one m for the whole tensor. */
+    /* Activations: one m for the whole tensor. NULL: refused for activations. */
     float (*activations)(const lb_quant_spec *spec, const lb_quant_when *when);
+    /* The part that is quantized at this step (the expected one where that is drawn), for logs. */
+    float (*share)(const lb_quant_spec *spec, const lb_quant_when *when);
+    /* Why a resolved spec makes no sense, NULL if it does. The member NULL: everything does. */
+    const char *(*refuse)(const lb_quant_spec *spec);
+    bool ste_free;  /* the default estimator is LB_EST_NONE */
+    bool fades;     /* one m for all, rising slowly: without an estimator an optimizer that normalises gradients undoes (1 - m) */
 } lb_mixer;
-#define LB_MIXERS(X) X(constant)
+#define LB_MIXERS(X) \
+    X(constant)      \
+    X(alpha)         \
+    X(roulette)      \
+    X(stochastic)
 #define LB_X(name) extern const lb_mixer lb_mixer_##name;
 LB_MIXERS(LB_X)
 #undef LB_X

@@ -105,6 +105,16 @@ typedef struct lb_tensor_config {
     float threshold;             /* twn */
     char mixer[32];              /* constant */
     float mix;                   /* constant: m */
+    float mix_start, mix_end;    /* alpha, stochastic: the ramp's ends, fractions of the stage */
+    float mix_exponent;          /* alpha */
+    int mix_every;               /* alpha: steps between updates */
+    char mix_scope[16];          /* default, filter, element (roulette), layer, block (stochastic) */
+    float mix_from;              /* stochastic: probability before the ramp */
+    char mix_schedule[16];       /* roulette, of weights only: constant, exp, average, tune */
+    float mix_ratio;             /* constant: quantized share */
+    char mix_partition[16];      /* stochastic, deterministic, fixed */
+    char mix_probability[16];    /* constant, linear, softmax, sigmoid */
+    char mix_rule[16];           /* paper, code */
 } lb_tensor_config;
 
 typedef struct lb_layer_rule {

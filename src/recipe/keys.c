@@ -20,6 +20,11 @@ static const char *const pers[] = {"default", "tensor", "filter", NULL};
 static const char *const estimators[] = {"default", "ste", "clipped", "none", "own", NULL};
 static const char *const surrogates[] = {"default", "identity", "hardtanh", "clip01", "relu", NULL};
 static const char *const scales[] = {"minmax", "l2", NULL};
+static const char *const mix_scopes[] = {"default", "filter", "element", "layer", "block", NULL};
+static const char *const mix_schedules[] = {"constant", "exp", "average", "tune", NULL};
+static const char *const mix_partitions[] = {"stochastic", "deterministic", "fixed", NULL};
+static const char *const mix_probabilities[] = {"constant", "linear", "softmax", "sigmoid", NULL};
+static const char *const mix_rules[] = {"paper", "code", NULL};
 static const char *const edges[] = {"float", "same", NULL};
 static const char *const methods[] = {"none",
 #define LB_X(name) #name,
@@ -70,7 +75,19 @@ static const char *const mixers[] = {
         NAME(path ".scale", field.scale, scales, "minmax", path ".method=uniform",                                                 \
              "how the step is found: from the range, or by least squares"),                                                        \
         NAME(path ".mixer", field.mixer, mixers, "constant", path ".method!=none", "decides which part is quantized when"),        \
-        FLOAT(path ".mix", field.mix, 0, 1, "1", path ".mixer=constant", "quantized share m of every value; 1: all of it")
+        FLOAT(path ".mix", field.mix, 0, 1, "1", path ".mixer=constant", "quantized share m of every value; 1: all of it"),        \
+        FLOAT(path ".mix_start", field.mix_start, 0, 1, "0", path ".mixer=alpha|stochastic",                                       \
+              "fraction of the stage after which the ramp starts"),                                                                \
+        FLOAT(path ".mix_end", field.mix_end, 0, 1, "0.8", path ".mixer=alpha|stochastic",                                         \
+              "fraction of the stage after which everything is quantized"),                                                        \
+        FLOAT(path ".mix_exponent", field.mix_exponent, 0.01, 100, "3", path ".mixer=alpha",                                       \
+              "of the ramp; 1: a straight line, 3: fast first"),                                                                   \
+        {path ".mix_every", LB_KEY_INT, AT(field.mix_every), 0, 0, 1, 1000000000, NULL, "1", path ".mixer=alpha",                  \
+         "steps between updates of the ramp"},                                                                                     \
+        FLOAT(path ".mix_from", field.mix_from, 0, 1, "0.5", path ".mixer=stochastic",                                             \
+              "probability of being quantized before the ramp"),                                                                   \
+        NAME(path ".mix_scope", field.mix_scope, mix_scopes, "default", path ".mixer=roulette|stochastic",                         \
+             "what is drawn as one: filter or element (roulette), layer or block (stochastic); `default`: the first")
 
 static const lb_key keys[] = {
     SECTION("model", "The network. May not change between stages."),
@@ -167,6 +184,16 @@ static const lb_key keys[] = {
          "one step per tensor or per filter (output channel); `default`: the quantizer's usual one"),
     FLOAT("quant.weights.threshold", quant.weights.threshold, 0, 10, "0.7", "quant.weights.method=twn",
           "weights below threshold * mean|w| become 0"),
+    NAME("quant.weights.mix_schedule", quant.weights.mix_schedule, mix_schedules, "exp", "quant.weights.mixer=roulette",
+         "quantized share over the stage: mix_ratio; 50, 75, 87.5, 100 % by quarters; 20, 40 .. 100 % by fifths; 100 %"),
+    FLOAT("quant.weights.mix_ratio", quant.weights.mix_ratio, 0, 1, "0.5", "quant.weights.mix_schedule=constant",
+          "quantized share of the filters or weights"),
+    NAME("quant.weights.mix_partition", quant.weights.mix_partition, mix_partitions, "stochastic", "quant.weights.mixer=roulette",
+         "drawn at each step; those of least error; or drawn once for the stage"),
+    NAME("quant.weights.mix_probability", quant.weights.mix_probability, mix_probabilities, "linear",
+         "quant.weights.mix_partition=stochastic", "how the chance of being drawn depends on the error"),
+    NAME("quant.weights.mix_rule", quant.weights.mix_rule, mix_rules, "paper", "quant.weights.mix_partition=stochastic",
+         "draw the quantized ones by small error, or the others by large error"),
     SECTION("quant.activations", "What goes from layer to layer."),
     TENSOR("quant.activations", quant.activations),
     SECTION("quant.edges", "Layers that are often treated apart: `float`, `same` as the others, or a number of bits."),

@@ -50,12 +50,16 @@ static lb_status diverged(lb_trainer *t, double loss) {
                    (double)t->config->train.optimizer.lr, t->dir ? "; last.safetensors is from before" : "");
 }
 
+static lb_quant_when when_of(const lb_trainer *t) {
+    return (lb_quant_when){.step = (uint64_t)t->at.step,
+                           .stage_step = t->at.stage_step,
+                           .stage_steps = lb_trainer_stage_steps(t, t->at.stage)};
+}
+
 static lb_status train_step(lb_trainer *t, const lb_batch *batch, double lr) {
     const lb_train_config *train = &t->config->train;
     lb_plan *plan = t->plan;
-    const lb_quant_when when = {.step = (uint64_t)t->at.step,
-                                .stage_step = t->at.stage_step,
-                                .stage_steps = lb_trainer_stage_steps(t, t->at.stage)};
+    const lb_quant_when when = when_of(t);
     LB_TRY(lb_plan_forward(plan, batch->pixels, &when));
     int64_t correct = 0;
     double loss = lb_loss(train->loss, train->label_smoothing, plan->logits, batch->labels, batch->mb, t->net->classes,
@@ -123,7 +127,7 @@ static double sign_flips(lb_trainer *t) {
 }
 
 /* Weights in all, and mean bits and quantized share over them. */
-static void weight_bits(const lb_net *net, double *bits, double *quantized) {
+static void weight_bits(const lb_net *net, const lb_quant_when *when, double *bits, double *quantized) {
     double count = 0, sum = 0, low = 0;
     for (int i = 0; i < net->nnodes; i++) {
         const lb_node *node = &net->nodes[i];
@@ -132,7 +136,7 @@ static void weight_bits(const lb_net *net, double *bits, double *quantized) {
         double n = (double)net->params[node->param[0]].count;
         count += n;
         sum += n * (node->quant ? node->quant->spec.bits : 32);
-        low += node->quant ? n * (double)node->quant->spec.mixer_value : 0;
+        low += node->quant ? n * (double)node->quant->spec.mixer->share(&node->quant->spec, when) : 0;
     }
     *bits = count > 0 ? sum / count : 0;
     *quantized = count > 0 ? low / count : 0;
@@ -150,7 +154,8 @@ static lb_status log_histograms(lb_trainer *t) {
 static lb_status log_epoch(loop *l, const lb_metrics *test, double lr, double rate) {
     lb_trainer *t = l->t;
     double epoch = (double)t->at.stage_step / (double)l->epoch_steps, bits, quantized, flips = sign_flips(t);
-    weight_bits(t->net, &bits, &quantized);
+    const lb_quant_when when = when_of(t);
+    weight_bits(t->net, &when, &bits, &quantized);
     lb_event event = {.kind = LB_EVENT_EPOCH, .done = t->at.stage_step, .total = l->stage_steps, .loss = running_loss(t),
                       .top1 = test->top1, .rate = rate};
     char text[200], stage[80] = "";

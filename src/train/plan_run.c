@@ -21,6 +21,7 @@ static uint64_t seed_of(const lb_plan *plan, int node) { return plan->options.se
 static lb_quant_when when_of(const lb_plan *plan, int node) {
     lb_quant_when when = plan->when;
     when.seed = seed_of(plan, node);
+    when.run_seed = plan->options.seed;
     return when;
 }
 

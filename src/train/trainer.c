@@ -45,6 +45,20 @@ lb_status lb_trainer_enter_stage(lb_trainer *t, int stage) {
     return lb_net_quantize(t->net, t->config);
 }
 
+/* AB trains by gradients that shrink with (1 - m); Adam divides by their size, which cancels that. */
+static void warn_of_optimizer(const lb_trainer *t) {
+    if (t->config->train.optimizer.name == LB_OPT_SGD)
+        return;
+    for (int i = 0; i < t->net->nnodes; i++) {
+        const lb_quant *q = t->net->nodes[i].quant;
+        if (q && q->spec.mixer->fades && q->spec.estimator == LB_EST_NONE) {
+            lb_warn(t->ctx, "mixer %s fades gradients out by 1-m, which adam and adamw cancel; use train.optimizer.name: sgd, or "
+                    "estimator: ste", q->spec.mixer->name);
+            return;
+        }
+    }
+}
+
 lb_status lb_trainer_prepare(lb_trainer *t) {
     const lb_train_config *train = &t->config->train;
     const lb_shape *input = &t->net->nodes[0].dst;
@@ -56,6 +70,7 @@ lb_status lb_trainer_prepare(lb_trainer *t) {
     t->bf16 = train->precision == LB_PRECISION_BF16 || (train->precision == LB_PRECISION_AUTO && lb_backend_has_bf16());
     if (train->precision == LB_PRECISION_BF16 && !lb_backend_has_bf16())
         lb_warn(t->ctx, "this processor has no bf16 multiplication: train.precision bf16 will be slower than f32");
+    warn_of_optimizer(t);
     lb_plan_options options = {
         .mb = train->batch, .bf16 = t->bf16, .seed = train->seed, .mean = t->data->mean, .std = t->data->std};
     LB_TRY(lb_plan_create(t->ctx, t->net, &options, &t->plan));

@@ -440,6 +440,42 @@ static void test_options(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* Tensors that a mixer may draw together: a layer with its input, or a residual block. */
+static void test_units(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_config config = quant_config("resnet20", "dorefa", 2, "dorefa", 2, 8, 8, LB_EDGE_SAME);
+    strcpy(config.quant.weights.mixer, "stochastic");
+    strcpy(config.quant.activations.mixer, "stochastic");
+    lb_net *net = small(ctx, &config);
+    for (int block = 0; block < 2; block++) {
+        strcpy(config.quant.weights.mix_scope, block ? "block" : "layer");
+        strcpy(config.quant.activations.mix_scope, block ? "block" : "default");
+        assert_ok(ctx, lb_net_quantize(net, &config));
+        int units[64], n = 0;
+        for (int i = 0; i < net->nnodes; i++) {
+            if (!is_layer(&net->nodes[i]))
+                continue;
+            const int unit = net->nodes[i].quant->spec.mix_unit, act = lb_net_source_act(net, i);
+            assert_true(net->nodes[i].quant->spec.mixer == &lb_mixer_stochastic && act >= 0);
+            if (!strstr(net->nodes[i].name, "shortcut")) /* shares its input with the block's first layer */
+                assert_int_equal(net->nodes[act].quant->spec.mix_unit, unit);
+            bool known = false;
+            for (int k = 0; k < n; k++)
+                known |= units[k] == unit;
+            if (!known)
+                units[n++] = unit;
+        }
+        assert_int_equal(n, block ? 11 : 22); /* stem, 9 blocks, classifier; or each layer */
+        const int first = node_of(net, "layer2.0.conv1")->quant->spec.mix_unit;
+        assert_true((node_of(net, "layer2.0.conv2")->quant->spec.mix_unit == first) == block);
+        assert_true((node_of(net, "layer2.0.shortcut.conv")->quant->spec.mix_unit == first) == block);
+        assert_true(node_of(net, "layer2.1.conv1")->quant->spec.mix_unit != first);
+    }
+    lb_net_destroy(net);
+    lb_ctx_destroy(ctx);
+}
+
 /* ---- Stages ---------------------------------------------------------------------------------------------------- */
 
 static float *learned(const lb_net *net, const char *node) {
@@ -582,7 +618,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_zoo_edges),     cmocka_unit_test(test_resnet_places), cmocka_unit_test(test_fallback),
         cmocka_unit_test(test_mlp),           cmocka_unit_test(test_rules),         cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_options),       cmocka_unit_test(test_stages),        cmocka_unit_test(test_describe_size),
+        cmocka_unit_test(test_options), cmocka_unit_test(test_units),       cmocka_unit_test(test_stages),        cmocka_unit_test(test_describe_size),
         cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -26,7 +26,7 @@ static void tables(void **state) {
     const lb_mixer *const *mixers = lb_mixer_list(&count);
     for (size_t i = 0; i < count; i++) {
         assert_ptr_equal(lb_mixer_find(mixers[i]->name), mixers[i]);
-        assert_true(mixers[i]->help && mixers[i]->paper && mixers[i]->weights && mixers[i]->activations);
+        assert_true(mixers[i]->help && mixers[i]->paper && mixers[i]->weights && mixers[i]->share);
     }
     assert_null(lb_quantizer_find("nonsense"));
     assert_null(lb_quantizer_find(""));
@@ -85,6 +85,13 @@ static const struct {
     {{.quantizer = &lb_quantizer_twn, .bits = 2, .threshold = NAN}, "threshold"},
     {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_constant, .mixer_value = 1.5f}, "mix"},
     {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_constant, .mixer_value = NAN}, "mix"},
+    {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_alpha, .mix_start = 0.5f, .mix_end = 0.4f}, "mix_start"},
+    {{.quantizer = &lb_quantizer_lsq, .bits = 2, .target = LB_ACTIVATIONS, .mixer = &lb_mixer_roulette}, "chooses among weights"},
+    {{.quantizer = &lb_quantizer_bwn, .bits = 1, .mixer = &lb_mixer_roulette, .mix_scope = LB_SCOPE_LAYER}, "filter or element"},
+    {{.quantizer = &lb_quantizer_bwn, .bits = 1, .mixer = &lb_mixer_roulette, .mix_ratio = NAN}, "mix_ratio"},
+    {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_stochastic, .mix_scope = LB_SCOPE_FILTER}, "layer or block"},
+    {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_stochastic, .mix_from = 2.f}, "mix_from"},
+    {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_stochastic, .mix_start = 0.9f, .mix_end = 0.8f}, "mix_start"},
     {{.quantizer = NULL, .bits = 2}, "no quantizer"},
     {{.quantizer = &lb_quantizer_lsq, .bits = 2, .features = -1}, "features"},
 };

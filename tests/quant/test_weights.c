@@ -69,23 +69,47 @@ static bool elements(const lb_quant_spec *spec, const lb_quant_when *when, const
     return false;
 }
 
+static float drawn[COUNT];
+
+/* SQ's draw, remembered. */
+static bool roulette(const lb_quant_spec *spec, const lb_quant_when *when, const float *src, const float *s, const float *code,
+                     int oc, int64_t fan_in, float *scalar, float *m) {
+    assert_false(lb_mixer_roulette.weights(spec, when, src, s, code, oc, fan_in, scalar, m));
+    memcpy(drawn, m, sizeof drawn);
+    return false;
+}
+
+static const lb_mixer mix_roulette = {.name = "roulette", .uses_code = true, .weights = roulette};
 static const lb_mixer mix_filters = {.name = "filters", .uses_code = true, .weights = filters};
 static const lb_mixer mix_elements = {.name = "elements", .weights = elements};
 
 typedef struct mix_case {
     const lb_mixer *mixer;
-    float value;
+    float value; /* alpha: where the ramp ends; roulette: the ratio */
 } mix_case;
 
 static const mix_case mixes[] = {
-    {&lb_mixer_constant, 1.f}, {&lb_mixer_constant, 0.3f}, {&lb_mixer_constant, 0.f}, {&mix_filters, 0.f}, {&mix_elements, 0.f}};
+    {&lb_mixer_constant, 1.f}, {&lb_mixer_constant, 0.3f}, {&lb_mixer_constant, 0.f}, {&mix_filters, 0.f}, {&mix_elements, 0.f},
+    {&lb_mixer_alpha, 0.5f}, {&mix_roulette, 0.5f}};
 
 static double mix_of(const mix_case *mix, int o, int i) {
     if (mix->mixer == &mix_filters)
         return o % 2;
     if (mix->mixer == &mix_elements)
         return i % 3 == 0 ? 0 : i % 3 == 1 ? 1 : (double)0.3f;
+    if (mix->mixer == &lb_mixer_alpha)
+        return 1 - pow(1 - 9 / (100 * (double)mix->value), 3); /* at step 9 of 100 */
+    if (mix->mixer == &mix_roulette)
+        return (double)drawn[i];
     return (double)mix->value;
+}
+
+static void set_mix(lb_quant_spec *spec, const mix_case *mix) {
+    spec->mixer = mix->mixer;
+    spec->mixer_value = spec->mix_end = spec->mix_ratio = mix->value;
+    spec->mix_exponent = 3.f;
+    spec->mix_scope = LB_SCOPE_ELEMENT;
+    spec->mix_probability = LB_PROB_LINEAR;
 }
 
 static void check_mixed(lb_ctx *ctx, lb_quant *q) {
@@ -95,7 +119,7 @@ static void check_mixed(lb_ctx *ctx, lb_quant *q) {
     for (lb_surrogate s = LB_SUR_IDENTITY; s <= LB_SUR_RELU; s++)
         for (size_t k = 0; k < LB_COUNT(mixes); k++) {
             q->spec.surrogate = s;
-            q->spec.mixer = mixes[k].mixer, q->spec.mixer_value = mixes[k].value;
+            set_mix(&q->spec, &mixes[k]);
             lb_quant_weights_forward(q, &lb_quant_evaluation, p, u, OC, FAN, step, code, work); /* evaluation: all quantized */
             lb_quant_weights_forward(q, &at, p, u, OC, FAN, step2, uhat, work);
             assert_memory_equal(step, step2, sizeof step);
@@ -174,7 +198,7 @@ static void check_backward(lb_ctx *ctx, lb_quant *q) {
             double want_param[OC] = {0}, size_param[OC] = {0};
             const bool per_filter = q->spec.granularity == LB_PER_FILTER;
             q->spec.surrogate = s;
-            q->spec.mixer = mixes[k].mixer, q->spec.mixer_value = mixes[k].value;
+            set_mix(&q->spec, &mixes[k]);
             lb_quant_weights_forward(q, &at, p, u, OC, FAN, step, uhat, work);
             for (int i = 0; i < COUNT; i++)
                 diff_u[i] = 0.5f; /* backward adds */

@@ -157,21 +157,23 @@ static void assert_same_file(const char *a, const char *b, const char *name) {
     free(db);
 }
 
-/* Two stages, two epochs each: float by SGD, then LSQ. */
-static lb_recipe *staged_recipe(lb_ctx *ctx, const char *optimizer) {
+#define LSQ "weights: {method: lsq, bits: 2}, activations: {method: lsq, bits: 2}"
+
+/* Two stages, two epochs each: float, then `quant`. */
+static lb_recipe *staged_recipe(lb_ctx *ctx, const char *optimizer, const char *quant) {
     static const char format[] =
         "model: {name: lenet5, width: 0.25, dropout: 0.2}\n"
         "data: {name: fashion-mnist, path: " DATA ", train_limit: 640, test_limit: 50, augment: {pad: 2, flip: true}}\n"
         "train: {batch: 32, eval_batch: 50, epochs: 2, eval_every: 0.35, optimizer: {name: %s, lr: 0.01}}\n"
         "stages:\n"
         "  - {name: float}\n"
-        "  - {name: low, quant: {weights: {method: lsq, bits: 2}, activations: {method: lsq, bits: 2}}}\n";
+        "  - {name: low, quant: {%s}}\n";
     char dir[64], path[100];
     make_dir(dir);
     snprintf(path, sizeof path, "%s/recipe.yaml", dir);
     FILE *f = fopen(path, "w");
     assert_non_null(f);
-    fprintf(f, format, optimizer);
+    fprintf(f, format, optimizer, quant);
     fclose(f);
     lb_recipe *recipe;
     assert_ok(ctx, lb_recipe_load(ctx, path, NULL, 0, &recipe));
@@ -180,10 +182,10 @@ static lb_recipe *staged_recipe(lb_ctx *ctx, const char *optimizer) {
 }
 
 /* Trains into dir; interrupted as `stop_after` says (watcher), or to the end. Returns evaluations done. */
-static int train(const char *dir, const char *optimizer, int stop_after, bool resume) {
+static int train(const char *dir, const char *optimizer, const char *quant, int stop_after, bool resume) {
     watcher w;
     lb_ctx *ctx = watched(&w, stop_after);
-    lb_recipe *recipe = staged_recipe(ctx, optimizer);
+    lb_recipe *recipe = staged_recipe(ctx, optimizer, quant);
     lb_trainer *trainer;
     assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &trainer));
     lb_status status = lb_trainer_run(trainer, dir, resume);
@@ -203,18 +205,25 @@ static void test_resume_gives_the_same_bits(void **state) {
     (void)state;
     if (!have_data())
         return;
-    static const char *const optimizers[] = {"sgd", "adam"};
-    for (size_t o = 0; o < LB_COUNT(optimizers); o++) {
+    static const char *const cases[][2] = {
+        {"sgd", LSQ},
+        {"adam", LSQ},
+        {"sgd", "weights: {method: dorefa, bits: 1, mixer: alpha}, activations: {method: dorefa, bits: 2, mixer: alpha}"},
+        {"sgd", "weights: {method: twn, mixer: roulette, mix_scope: element, mix_schedule: average}, activations: {method: pact}"},
+        {"sgd", "weights: {method: dorefa, mixer: stochastic}, activations: {method: dorefa, mixer: stochastic}"},
+    };
+    for (size_t i = 0; i < LB_COUNT(cases); i++) {
+        const char *optimizer = cases[i][0], *quant = cases[i][1];
         char whole[64], parts[64];
         make_dir(whole);
         make_dir(parts);
-        int epochs = train(whole, optimizers[o], 0, false);
+        int epochs = train(whole, optimizer, quant, 0, false);
         /* stops: in the middle of an epoch, while testing, at the change of stage, in the second stage */
-        int done = train(parts, optimizers[o], 2, false);
-        done += train(parts, optimizers[o], -1, true);
-        done += train(parts, optimizers[o], 4, true);
-        done += train(parts, optimizers[o], 1, true);
-        done += train(parts, optimizers[o], 0, true);
+        int done = train(parts, optimizer, quant, 2, false);
+        done += train(parts, optimizer, quant, -1, true);
+        done += train(parts, optimizer, quant, 4, true);
+        done += train(parts, optimizer, quant, 1, true);
+        done += train(parts, optimizer, quant, 0, true);
         assert_int_equal(done, epochs);
         assert_same_file(whole, parts, "last.safetensors");
         assert_same_file(whole, parts, "best.safetensors");
@@ -230,7 +239,7 @@ static void test_opened_run_evaluates_the_same(void **state) {
         return;
     char dir[64];
     make_dir(dir);
-    train(dir, "sgd", 0, false);
+    train(dir, "sgd", LSQ, 0, false);
     lb_ctx *ctx = test_ctx();
     lb_trainer *trainer;
     lb_metrics first, second;
@@ -249,6 +258,42 @@ static void test_opened_run_evaluates_the_same(void **state) {
     lb_trainer_destroy(trainer);
     lb_ctx_destroy(ctx);
     remove_dir(dir);
+}
+
+static void count_warnings(void *user, const lb_event *event) {
+    if (event->kind == LB_EVENT_WARNING && strstr(event->text, "mixer alpha") && strstr(event->text, "sgd"))
+        ++*(int *)user;
+}
+
+/* Adam undoes AB's factor on gradients; with SGD, or an estimator, there is nothing to warn of. */
+static void test_warning_of_adam(void **state) {
+    (void)state;
+    if (!have_data())
+        return;
+    static const struct {
+        const char *optimizer, *estimator;
+        int warnings;
+    } cases[] = {{"adam", "default", 1}, {"adamw", "default", 1}, {"sgd", "default", 0}, {"adam", "ste", 0}};
+    for (size_t i = 0; i < LB_COUNT(cases); i++) {
+        int warnings = 0;
+        lb_ctx *ctx;
+        lb_ctx_options options = {.report = count_warnings, .user = &warnings};
+        assert_int_equal(lb_ctx_create(&options, &ctx), LB_OK);
+        lb_recipe *recipe = small_recipe(ctx, "1");
+        set(ctx, recipe, "train.steps", "2");
+        set(ctx, recipe, "train.optimizer.name", cases[i].optimizer);
+        set(ctx, recipe, "quant.weights.method", "bwn");
+        set(ctx, recipe, "quant.weights.bits", "1");
+        set(ctx, recipe, "quant.weights.mixer", "alpha");
+        set(ctx, recipe, "quant.weights.estimator", cases[i].estimator);
+        lb_trainer *trainer;
+        assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &trainer));
+        assert_ok(ctx, lb_trainer_run(trainer, NULL, false));
+        assert_int_equal(warnings, cases[i].warnings);
+        lb_trainer_destroy(trainer);
+        lb_recipe_destroy(recipe);
+        lb_ctx_destroy(ctx);
+    }
 }
 
 static void test_divergence(void **state) {
@@ -308,7 +353,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_golden_losses),          cmocka_unit_test(test_resume_gives_the_same_bits),
         cmocka_unit_test(test_opened_run_evaluates_the_same), cmocka_unit_test(test_divergence),
-        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_warning_of_adam),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

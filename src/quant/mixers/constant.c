@@ -20,4 +20,5 @@ const lb_mixer lb_mixer_constant = {
     .paper = "plain quantization-aware training",
     .weights = weights,
     .activations = activations,
+    .share = activations,
 };
