@@ -149,5 +149,6 @@ bool lb_spec_equal(const lb_quant_spec *a, const lb_quant_spec *b) {
            a->mixer_value == b->mixer_value && a->features == b->features && a->mix_start == b->mix_start &&
            a->mix_end == b->mix_end && a->mix_exponent == b->mix_exponent && a->mix_every == b->mix_every &&
            a->mix_scope == b->mix_scope && a->mix_from == b->mix_from && a->mix_schedule == b->mix_schedule &&
-           a->mix_ratio == b->mix_ratio && a->mix_partition == b->mix_partition && a->mix_probability == b->mix_probability && a->mix_rule == b->mix_rule;
+           a->mix_ratio == b->mix_ratio && a->mix_partition == b->mix_partition && a->mix_probability == b->mix_probability &&
+           a->mix_rule == b->mix_rule;
 }

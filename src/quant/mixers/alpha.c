@@ -4,8 +4,8 @@
  *     alpha(t) = 0 for t < T0;  1 - ((T1 - t) / (T1 - T0))^3 for T0 <= t < T1;  1 from T1 on
  *
  * with t the steps of the stage so far, rounded down to a multiple of mix_every, T0 = mix_start and T1 = mix_end of the stage's
- * steps and mix_exponent for the 3. The gradient is exact, so the default estimator is `none`; `ste` adds alpha E(u), which is QKeras's
- * use_ste. The schedule is from QKeras, which names the paper for it (the paper itself was not at hand). */
+ * steps and mix_exponent for the 3. The gradient is exact, so the default estimator is `none`; `ste` adds alpha E(u), which is
+ * QKeras's use_ste. The schedule is from QKeras, which names the paper for it (the paper itself was not at hand). */
 #include <math.h>
 
 #include "quant/quant.h"

@@ -6,7 +6,8 @@
  *     code:  the real ones are drawn with probability p(f), f = e + 1e-7               (the authors' release, which has p = f only)
  *
  * Drawn one after the other without replacement. That is exactly the count largest of log p + Gumbel noise (Yellott 1977;
- * Efraimidis and Spirakis 2006), in which p need not be normalised: O(n). Real are floor((1 - r) n), as in the release; so many, always.
+ * Efraimidis and Spirakis 2006), in which p need not be normalised: O(n). Real are floor((1 - r) n), as in the release,
+ * always exactly so many.
  *
  * Partitions: stochastic draws at each step; deterministic quantizes those of least e; fixed draws one partition for the stage,
  * evenly, since the weights at its start, on which p depends, are gone later. */
