@@ -36,9 +36,9 @@ lb_status lb_export_resolve(lb_ctx *ctx, const lb_export_options *options, lb_ex
 
 /* ---- How codes are written (export_codes.c) ---------------------------------------------------------------------------- */
 
-/* Weights of node i as a tensor named after it: dims (ndim), `order[k]` the place of element k in our own order, `axis` the dimension of the output
- * channels. Returns the name of the tensor of real numbers. */
-const char *lb_export_weights(lb_exporting *e, int i, int ndim, const int64_t *dims, const int64_t *order, int axis);
+/* Weights of node i as a tensor named after it: dims (ndim), output channels first, `order[k]` the place of element k in our own order.
+ * Returns the name of the tensor of real numbers. */
+const char *lb_export_weights(lb_exporting *e, int i, int ndim, const int64_t *dims, const int64_t *order);
 
 /* `from` quantized as activation node i says; returns the name of the tensor of real numbers. */
 const char *lb_export_act(lb_exporting *e, int i, const char *from);

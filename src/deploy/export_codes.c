@@ -82,9 +82,9 @@ static int weight_type(const lb_exporting *e, int lo, int hi) {
     return lo >= -128 && hi <= 127 ? INT8 : 0;
 }
 
-/* One step if all are equal, else one per channel, along `axis` of tensors with `ndim` dimensions (a vector for DequantizeLinear). */
-static const char *steps(lb_exporting *e, const char *name, const float *step, int oc, float factor, int ndim, int axis, bool vector) {
-    int64_t dims[4] = {1, 1, 1, 1};
+/* One step if all are equal, else one per output channel, the first dimension of weights with `ndim`. */
+static const char *steps(lb_exporting *e, const char *name, const float *step, int oc, float factor, int ndim) {
+    const int64_t dims[4] = {oc, 1, 1, 1};
     float *values = lb_pool_alloc(&e->b->pool, (size_t)oc, sizeof *values);
     bool one = true;
     for (int o = 0; values && o < oc; o++) {
@@ -95,27 +95,28 @@ static const char *steps(lb_exporting *e, const char *name, const float *step, i
         e->b->status = LB_ERR_MEMORY;
     if (!values || one)
         return values ? lb_onnx_scalar(e->b, name, FLOAT, values[0]) : NULL;
-    dims[vector ? 0 : axis] = oc;
-    return lb_onnx_tensor(e->b, name, FLOAT, vector ? 1 : ndim, dims, values);
+    return lb_onnx_tensor(e->b, name, FLOAT, ndim, dims, values);
 }
 
-/* Integers and DequantizeLinear. Codes beyond 8 bits, those of 8 bits with odd levels only, are stored as u = (code - add) / mul and
- * become step mul u + step add. */
-static const char *dequantized(lb_exporting *e, const lb_node *node, const lb_numeric *x, int ndim, const int64_t *dims, float *codes,
-                               int axis) {
+/* Integers and DequantizeLinear. Codes that leave 8 bits are the odd ones of -255 .. 255: code = 2 u + 1, u in INT8, becomes (2 step) u + step.
+ * (From 0 .. 255 the offset would be -255 steps, whose rounding every weight would share.) */
+static const char *dequantized(lb_exporting *e, const lb_node *node, const lb_numeric *x, int ndim, const int64_t *dims, float *codes) {
     lb_onnx_build *b = e->b;
     const lb_grid *grid = &node->quant->grid;
     const char *name = node->name;
     int type = weight_type(e, grid->lo, grid->hi);
     const bool shifted = !type;
     if (shifted) {
-        type = UINT8;
+        type = INT8;
         const size_t count = e->net->params[node->param[0]].count;
+        if (grid->mul != 2 || grid->lo < -255 || grid->hi > 255)
+            b->status = lb_fail(b->pool.ctx, LB_ERR_UNSUPPORTED, "%s: weight codes %d..%d do not fit 8 bits; use the format float", name,
+                                grid->lo, grid->hi);
         for (size_t k = 0; k < count; k++)
-            codes[k] = (codes[k] - (float)grid->add) / (float)grid->mul;
+            codes[k] = (codes[k] - 1) / 2;
     }
     const char *scale =
-        steps(e, lb_onnx_name(b, "%s/weight_scale", name), x->weight_step, node->dst.c, shifted ? (float)grid->mul : 1, ndim, axis, true);
+        steps(e, lb_onnx_name(b, "%s/weight_scale", name), x->weight_step, node->dst.c, shifted ? 2 : 1, 1);
     const char *from = lb_onnx_tensor(b, lb_onnx_name(b, "%s/weight_codes", name), type, ndim, dims, codes);
     const bool narrow = grid->lo > -128 || grid->hi < 127;
     if (e->format == LB_ONNX_QCDQ && !shifted && narrow)
@@ -123,39 +124,46 @@ static const char *dequantized(lb_exporting *e, const lb_node *node, const lb_nu
                     (float)grid->hi);
     const char *result = lb_onnx_name(b, shifted ? "%s/weight_shifted" : "%s/weight", name);
     Onnx__NodeProto *dq = lb_onnx_node(b, "DequantizeLinear", result, 2, (const char *[]){from, scale});
-    lb_onnx_int(b, dq, "axis", axis);
+    lb_onnx_int(b, dq, "axis", 0);
     if (!shifted)
         return result;
-    const char *offset = steps(e, lb_onnx_name(b, "%s/weight_offset", name), x->weight_step, node->dst.c, (float)grid->add, ndim, axis, false);
+    const char *offset = steps(e, lb_onnx_name(b, "%s/weight_offset", name), x->weight_step, node->dst.c, 1, ndim);
     return node2(e, "Add", lb_onnx_name(b, "%s/weight", name), result, offset);
 }
 
-const char *lb_export_weights(lb_exporting *e, int i, int ndim, const int64_t *dims, const int64_t *order, int axis) {
+/* Weights as their values on the grid, which QONNX's operators quantize once more, to the same. */
+static const char *as_floats(lb_exporting *e, const lb_node *node, const lb_numeric *x, int ndim, const int64_t *dims,
+                             const float *values) {
     lb_onnx_build *b = e->b;
+    const lb_grid *grid = x->code ? &node->quant->grid : NULL;
+    const char *name = lb_onnx_name(b, "%s/weight", node->name);
+    if (!grid || e->format == LB_ONNX_FLOAT)
+        return lb_onnx_tensor(b, name, FLOAT, ndim, dims, values);
+    const char *raw = lb_onnx_tensor(b, lb_onnx_name(b, "%s/weight_values", node->name), FLOAT, ndim, dims, values);
+    const char *scale = steps(e, lb_onnx_name(b, "%s/weight_scale", node->name), x->weight_step, node->dst.c, 1, ndim);
+    if (grid->bits == 1)
+        return bipolar_node(e, name, raw, scale);
+    return quant_node(e, name, raw, scale, grid->lo, grid->hi);
+}
+
+const char *lb_export_weights(lb_exporting *e, int i, int ndim, const int64_t *dims, const int64_t *order) {
     const lb_node *node = &e->net->nodes[i];
     const lb_numeric *x = &e->n->nodes[i];
     const size_t count = e->net->params[node->param[0]].count, per_channel = count / (size_t)node->dst.c;
     const float *source = x->code ? x->code : lb_param_values(e->net, node->param[0]);
-    float *values = lb_pool_alloc(&b->pool, count, sizeof *values);
+    const bool integers = x->code && (e->format == LB_ONNX_QDQ || e->format == LB_ONNX_QCDQ);
+    float *values = lb_alloc(e->b->pool.ctx, count, sizeof *values);
     if (!values) {
-        b->status = LB_ERR_MEMORY;
+        e->b->status = LB_ERR_MEMORY;
         return NULL;
     }
-    const bool integers = x->code && (e->format == LB_ONNX_QDQ || e->format == LB_ONNX_QCDQ);
     for (size_t k = 0; k < count; k++) {
         const size_t from = (size_t)order[k];
         values[k] = x->code && !integers ? source[from] * x->weight_step[from / per_channel] : source[from];
     }
-    if (integers)
-        return dequantized(e, node, x, ndim, dims, values, axis);
-    const char *name = lb_onnx_name(b, "%s/weight", node->name);
-    if (!x->code || e->format == LB_ONNX_FLOAT)
-        return lb_onnx_tensor(b, name, FLOAT, ndim, dims, values);
-    const char *raw = lb_onnx_tensor(b, lb_onnx_name(b, "%s/weight_values", node->name), FLOAT, ndim, dims, values);
-    const char *scale = steps(e, lb_onnx_name(b, "%s/weight_scale", node->name), x->weight_step, node->dst.c, 1, ndim, axis, false);
-    if (node->quant->grid.lo == -1 && node->quant->grid.hi == 1 && node->quant->grid.mul == 2)
-        return bipolar_node(e, name, raw, scale);
-    return quant_node(e, name, raw, scale, node->quant->grid.lo, node->quant->grid.hi);
+    const char *name = integers ? dequantized(e, node, x, ndim, dims, values) : as_floats(e, node, x, ndim, dims, values);
+    lb_free(e->b->pool.ctx, values);
+    return name;
 }
 
 /* ---- Activations ----------------------------------------------------------------------------------------------------- */

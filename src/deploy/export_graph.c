@@ -74,11 +74,11 @@ static lb_onnx_value export_input(lb_exporting *e, const lb_node *node) {
     return (lb_onnx_value){.name = node_of(e, "Add", lb_onnx_name(e->b, "%s/normalised", node->name), 2, (const char *[]){scaled, offset})};
 }
 
-/* order[k]: where element k of the transposed weights lies in (oc, kh, kw, ic / groups). */
+/* order[k]: where element k of the transposed weights lies in (oc, kh, kw, ic / groups). Freed by the caller. */
 static int64_t *weight_order(lb_exporting *e, const lb_node *node, const lb_onnx_value *src, bool matrix) {
     const lb_param *p = &e->net->params[node->param[0]];
     const int64_t fan_in = (int64_t)p->count / node->dst.c;
-    int64_t *order = lb_pool_alloc(&e->b->pool, p->count, sizeof *order);
+    int64_t *order = lb_alloc(e->b->pool.ctx, p->count, sizeof *order);
     if (!order) {
         e->b->status = LB_ERR_MEMORY;
         return NULL;
@@ -112,8 +112,9 @@ static lb_onnx_value export_linear(lb_exporting *e, int i, lb_onnx_value src) {
     const lb_node *node = &e->net->nodes[i];
     src = flatten(e, lb_onnx_name(e->b, "%s/flat", node->name), src, lb_src_shape(e->net, node, 0));
     const int64_t oc = node->dst.c, dims[] = {oc, (int64_t)e->net->params[node->param[0]].count / oc};
-    const int64_t *order = weight_order(e, node, &src, true);
-    const char *weights = order ? lb_export_weights(e, i, 2, dims, order, 0) : NULL;
+    int64_t *order = weight_order(e, node, &src, true);
+    const char *weights = order ? lb_export_weights(e, i, 2, dims, order) : NULL;
+    lb_free(e->b->pool.ctx, order);
     const char *product = product_name(e, node);
     Onnx__NodeProto *gemm = lb_onnx_node(e->b, "Gemm", product, 2, (const char *[]){src.name, weights});
     lb_onnx_int(e->b, gemm, "transB", 1);
@@ -131,8 +132,9 @@ static lb_status export_conv(lb_exporting *e, int i, lb_onnx_value src, lb_onnx_
         return refuse(e, node, "a convolution in groups behind flatten");
     src = unflatten(e, lb_onnx_name(e->b, "%s/image", node->name), src, lb_src_shape(e->net, node, 0)->c);
     const int64_t ic = lb_src_shape(e->net, node, 0)->c / c->groups, dims[] = {c->oc, ic, c->kh, c->kw};
-    const int64_t *order = weight_order(e, node, &src, false);
-    const char *weights = order ? lb_export_weights(e, i, 4, dims, order, 0) : NULL;
+    int64_t *order = weight_order(e, node, &src, false);
+    const char *weights = order ? lb_export_weights(e, i, 4, dims, order) : NULL;
+    lb_free(e->b->pool.ctx, order);
     const char *product = product_name(e, node);
     Onnx__NodeProto *conv = lb_onnx_node(e->b, "Conv", product, 2, (const char *[]){src.name, weights});
     lb_onnx_ints(e->b, conv, "kernel_shape", (int[]){c->kh, c->kw}, 2);

@@ -1,0 +1,92 @@
+/* Families of the zoo, small and of odd sizes, and the ways to quantize them that deployment is tested with. */
+#ifndef LB_TEST_FAMILIES_H
+#define LB_TEST_FAMILIES_H
+
+#include "net/net.h"
+#include "netref.h"
+#include "recipe/config.h"
+#include "support.h"
+
+enum { MB = 5, CLASSES = 7 };
+
+typedef struct scheme {
+    const char *name, *weights, *activations;
+    int weight_bits, activation_bits;
+} scheme;
+
+static const scheme schemes[] = {
+    {"dorefa 2/2", "dorefa", "dorefa", 2, 2},
+    {"dorefa 8/8", "dorefa", "dorefa", 8, 8},
+    {"lsq 3/3", "lsq", "lsq", 3, 3},
+    {"lsq 1/1", "lsq", "lsq", 1, 1},
+    {"sign 1/1", "sign", "sign", 1, 1},
+    {"xnor 1/1", "xnor", "sign", 1, 1},
+    {"bwn 1/2", "bwn", "dorefa", 1, 2},
+    {"twn 2/2", "twn", "dorefa", 2, 2},
+    {"uniform 8/8", "uniform", "uniform", 8, 8},
+    {"uniform 5/6", "uniform", "uniform", 5, 6},
+    {"dorefa/pact 4/4", "dorefa", "pact", 4, 4},
+    {"weights lsq 2", "lsq", "none", 2, 32},
+    {"weights twn", "twn", "none", 2, 32},
+    {"activations lsq 2", "none", "lsq", 32, 2},
+    {"float", "none", "none", 32, 32},
+};
+static const int edges[] = {0, 8, LB_EDGE_SAME};
+
+typedef struct family {
+    const char *name, *variant;
+    lb_shortcut_kind shortcut;
+    float width;
+    int h, w, c;
+} family;
+
+static const family families[] = {
+    {"lenet5", "plain", LB_SHORTCUT_CONV, 0.2f, 28, 28, 1},        {"lenet5", "plain", LB_SHORTCUT_CONV, 0.12f, 23, 19, 3},
+    {"vgg9", "plain", LB_SHORTCUT_CONV, 0.05f, 17, 19, 3},         {"vgg7", "plain", LB_SHORTCUT_CONV, 0.03f, 17, 9, 3},
+    {"vgg-small", "plain", LB_SHORTCUT_CONV, 0.04f, 9, 13, 1},     {"binarynet", "plain", LB_SHORTCUT_CONV, 0.03f, 13, 11, 3},
+    {"resnet20", "plain", LB_SHORTCUT_CONV, 0.4f, 9, 11, 3},       {"resnet20", "plain", LB_SHORTCUT_PAD, 0.3f, 11, 9, 1},
+    {"resnet20", "sq", LB_SHORTCUT_CONV, 0.3f, 12, 8, 3},          {"preresnet20", "plain", LB_SHORTCUT_CONV, 0.3f, 9, 11, 3},
+    {"preresnet20", "plain", LB_SHORTCUT_PAD, 0.5f, 9, 7, 3},      {"resnet18", "plain", LB_SHORTCUT_CONV, 0.05f, 33, 35, 3},
+    {"resnet50", "plain", LB_SHORTCUT_CONV, 0.04f, 33, 31, 3},     {"mobilenet-v1", "plain", LB_SHORTCUT_CONV, 0.08f, 33, 37, 3},
+    {"mobilenet-v2", "plain", LB_SHORTCUT_CONV, 0.15f, 33, 35, 3},
+};
+
+static inline void family_name(const family *f, char name[64]) {
+    snprintf(name, 64, "%s_%s%s_%dx%d", f->name, f->variant, f->shortcut == LB_SHORTCUT_PAD ? "_pad" : "", f->h, f->w);
+}
+
+static inline lb_tensor_config tensor_config(const char *method, int bits) {
+    lb_tensor_config config = {.bits = bits, .threshold = 0.7f, .mix = 1};
+    snprintf(config.method, sizeof config.method, "%s", method);
+    strcpy(config.per, "default");
+    strcpy(config.estimator, "default");
+    strcpy(config.surrogate, "default");
+    strcpy(config.scale, "minmax");
+    strcpy(config.mixer, "constant");
+    return config;
+}
+
+static inline lb_net *make_net(lb_ctx *ctx, const family *f, const scheme *s, int edge) {
+    lb_config config = {.model = {.width = f->width, .act = "auto", .shortcut = f->shortcut, .dropout = -1}};
+    snprintf(config.model.name, sizeof config.model.name, "%s", f->name);
+    snprintf(config.model.variant, sizeof config.model.variant, "%s", f->variant);
+    config.quant.weights = tensor_config(s->weights, s->weight_bits > 8 ? 2 : s->weight_bits);
+    config.quant.activations = tensor_config(s->activations, s->activation_bits > 8 ? 2 : s->activation_bits);
+    config.quant.edge_first = config.quant.edge_last = config.quant.edge_shortcut = edge;
+    lb_net *net;
+    assert_ok(ctx, lb_net_from_config(ctx, &config, (lb_shape){f->h, f->w, f->c}, CLASSES, &net));
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    return net;
+}
+
+/* Smooth enough to be images, with all values. */
+static inline uint8_t *make_pixels(const lb_net *net, uint32_t *seed) {
+    const size_t image = lb_shape_count(&net->nodes[0].dst);
+    uint8_t *pixels = malloc(MB * image);
+    for (size_t i = 0; i < MB * image; i++)
+        pixels[i] =
+            (uint8_t)(i % 7 == 0 ? netref_bits(seed) : (uint32_t)(128 + 90 * sin((double)i * 0.05 + (double)(*seed % 100))));
+    return pixels;
+}
+
+#endif

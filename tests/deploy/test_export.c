@@ -1,0 +1,228 @@
+/* Every family of the zoo x methods x edges x formats, written as ONNX, read back and run by the plain loops of onnxref.h: the scores of real
+ * arithmetic on the net (netref.h), which shares nothing with export. Then what the files say about types, names and limits. */
+#include <unistd.h>
+
+#include "deploy/export.h"
+#include "families.h"
+#include "onnxref.h"
+
+static const float mean[4] = {0.49f, 0.48f, 0.45f, 0}, std_[4] = {0.25f, 0.24f, 0.26f, 1};
+
+static const lb_export_options variants[] = {{LB_ONNX_QDQ, 25}, {LB_ONNX_QDQ, 21}, {LB_ONNX_QDQ, 13}, {LB_ONNX_QCDQ, 0}, {LB_ONNX_QONNX, 0}, {LB_ONNX_FLOAT, 0}};
+
+/* Through a file. */
+static Onnx__ModelProto *exported(lb_ctx *ctx, const lb_net *net, const lb_export_options *options) {
+    char path[64];
+    snprintf(path, sizeof path, "/tmp/lowbit-export-%ld.onnx", (long)getpid());
+    lb_export_options resolved;
+    lb_onnx_build b;
+    Onnx__ModelProto *model;
+    assert_ok(ctx, lb_export_resolve(ctx, options, &resolved));
+    lb_onnx_build_init(&b, ctx, net->name);
+    assert_ok(ctx, lb_export_net(ctx, net, mean, std_, &resolved, &b));
+    assert_ok(ctx, lb_onnx_save(ctx, path, &b.model));
+    lb_onnx_build_free(&b);
+    assert_ok(ctx, lb_onnx_load(ctx, path, &model));
+    remove(path);
+    return model;
+}
+
+/* Mean difference as a part of the scores' spread. */
+static double distance(const double *want, const double *got) {
+    double sum = 0, spread = 0;
+    for (int i = 0; i < MB * CLASSES; i++) {
+        sum += fabs(got[i] - want[i]);
+        spread += fabs(want[i] - want[i / CLASSES * CLASSES]);
+    }
+    return sum / (spread + 1e-9 * MB * CLASSES);
+}
+
+/* Every other variant, from `first` on: all meet every family. */
+static void check(lb_ctx *ctx, const family *f, const scheme *s, int edge, size_t first, uint32_t seed) {
+    lb_net *net = make_net(ctx, f, s, edge);
+    netref_fill(net, seed);
+    uint8_t *pixels = make_pixels(net, &seed);
+    netref r;
+    netref_create(&r, net, mean, std_, MB, seed);
+    r.calibrate = true;
+    netref_run(&r, pixels);
+    r.calibrate = false;
+    netref_run(&r, pixels);
+    const double *want = r.values[net->nnodes - 1];
+    for (size_t v = first; v < LB_COUNT(variants); v += 2) {
+        Onnx__ModelProto *model = exported(ctx, net, &variants[v]);
+        onnxref *run = malloc(sizeof *run);
+        const double off = distance(want, onnxref_run(run, model, pixels, MB));
+        if (getenv("LB_TEST_VERBOSE"))
+            printf("%s %s, edges %d, %s %d: %.6f\n", f->name, s->name, edge, lb_onnx_format_name((int)variants[v].format), variants[v].opset, off);
+        if (!(off < 0.02))
+            fail_msg("%s %s, edges %d, %s opset %d: scores are %.4f of their spread away from real arithmetic", f->name, s->name, edge,
+                     lb_onnx_format_name((int)variants[v].format), variants[v].opset, off);
+        onnxref_free(run);
+        free(run);
+        lb_onnx_free(ctx, model);
+    }
+    netref_destroy(&r);
+    free(pixels);
+    lb_net_destroy(net);
+}
+
+static void every_network(void **state) {
+    const family *f = *state;
+    lb_ctx *ctx = test_ctx();
+    uint32_t seed = 4711;
+    for (size_t s = 0; s < LB_COUNT(schemes); s++)
+        check(ctx, f, &schemes[s], edges[(s + (size_t)(f - families)) % LB_COUNT(edges)], s % 2, netref_bits(&seed));
+    lb_ctx_destroy(ctx);
+}
+
+/* ---- What the file says ---------------------------------------------------------------------------------------------- */
+
+static const Onnx__TensorProto *initializer(const Onnx__ModelProto *model, const char *suffix) {
+    for (size_t i = 0; i < model->graph->n_initializer; i++) {
+        const char *name = model->graph->initializer[i]->name;
+        if (strlen(name) >= strlen(suffix) && !strcmp(name + strlen(name) - strlen(suffix), suffix))
+            return model->graph->initializer[i];
+    }
+    return NULL;
+}
+
+static int count_nodes(const Onnx__ModelProto *model, const char *op) {
+    int n = 0;
+    for (size_t i = 0; i < model->graph->n_node; i++)
+        n += !strcmp(model->graph->node[i]->op_type, op);
+    return n;
+}
+
+/* A small network that a scheme of the table quantizes everywhere. */
+static lb_net *small_net(lb_ctx *ctx, const char *name) {
+    for (size_t s = 0; s < LB_COUNT(schemes); s++)
+        if (!strcmp(schemes[s].name, name)) {
+            lb_net *net = make_net(ctx, &families[0], &schemes[s], LB_EDGE_SAME);
+            netref_fill(net, 1);
+            return net;
+        }
+    fail_msg("no scheme %s", name);
+    return NULL;
+}
+
+/* Element type of the weights, by method and opset. */
+static void weight_types(void **state) {
+    (void)state;
+    enum { INT8 = ONNX__TENSOR_PROTO__DATA_TYPE__INT8 };
+    static const struct {
+        const char *scheme;
+        int at25, at21;
+    } rows[] = {
+        {"sign 1/1", LB_ONNX_INT2, LB_ONNX_INT4},   {"twn 2/2", LB_ONNX_INT2, LB_ONNX_INT4}, {"lsq 1/1", LB_ONNX_INT2, LB_ONNX_INT4},
+        {"dorefa 2/2", LB_ONNX_INT4, LB_ONNX_INT4}, {"lsq 3/3", LB_ONNX_INT4, LB_ONNX_INT4}, {"uniform 5/6", INT8, INT8},
+        {"dorefa 8/8", INT8, INT8},
+    };
+    lb_ctx *ctx = test_ctx();
+    for (size_t i = 0; i < LB_COUNT(rows); i++) {
+        lb_net *net = small_net(ctx, rows[i].scheme);
+        const int opsets[] = {25, 21, 20}, want[] = {rows[i].at25, rows[i].at21, INT8};
+        for (int k = 0; k < 3; k++) {
+            Onnx__ModelProto *model = exported(ctx, net, &(lb_export_options){LB_ONNX_QDQ, opsets[k]});
+            const Onnx__TensorProto *codes = initializer(model, "/weight_codes");
+            const size_t bits = want[k] == LB_ONNX_INT2 ? 2 : want[k] == LB_ONNX_INT4 ? 4 : 8;
+            size_t count = 1;
+            for (size_t d = 0; d < codes->n_dims; d++)
+                count *= (size_t)codes->dims[d];
+            assert_int_equal(codes->data_type, want[k]);
+            assert_int_equal(codes->raw_data.len, (count * bits + 7) / 8);
+            assert_int_equal(model->opset_import[0]->version, opsets[k]);
+            lb_onnx_free(ctx, model);
+        }
+        lb_net_destroy(net);
+    }
+    lb_ctx_destroy(ctx);
+}
+
+static void node_kinds(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_net *net = small_net(ctx, "sign 1/1");
+    Onnx__ModelProto *model = exported(ctx, net, &(lb_export_options){.format = LB_ONNX_QONNX});
+    assert_true(count_nodes(model, "BipolarQuant") > 0);
+    assert_int_equal(model->n_opset_import, 2);
+    assert_string_equal(model->opset_import[1]->domain, "qonnx.custom_op.general");
+    lb_onnx_free(ctx, model);
+    lb_net_destroy(net);
+    net = small_net(ctx, "twn 2/2");
+    model = exported(ctx, net, &(lb_export_options){.format = LB_ONNX_QONNX});
+    for (size_t i = 0; i < model->graph->n_node; i++) {
+        const Onnx__NodeProto *n = model->graph->node[i];
+        if (!strcmp(n->op_type, "Quant") && strstr(n->output[0], "weight"))
+            assert_true(onnxref_int(n, "signed", 0) == 1 && onnxref_int(n, "narrow", 0) == 1);
+    }
+    lb_onnx_free(ctx, model);
+    model = exported(ctx, net, &(lb_export_options){.format = LB_ONNX_QCDQ});
+    assert_true(count_nodes(model, "Clip") >= count_nodes(model, "QuantizeLinear"));
+    assert_null(initializer(model, "/nothing"));
+    lb_onnx_free(ctx, model);
+    model = exported(ctx, net, &(lb_export_options){.format = LB_ONNX_FLOAT});
+    assert_int_equal(count_nodes(model, "QuantizeLinear") + count_nodes(model, "DequantizeLinear"), 0);
+    assert_int_equal(model->graph->n_input, 1);
+    assert_string_equal(model->graph->input[0]->name, "image");
+    assert_string_equal(model->graph->output[0]->name, "logits");
+    lb_onnx_free(ctx, model);
+    lb_net_destroy(net);
+    lb_ctx_destroy(ctx);
+}
+
+static void wrong_options(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_export_options out;
+    const int wrong[] = {12, 26, -1, 1000};
+    for (size_t i = 0; i < LB_COUNT(wrong); i++)
+        assert_int_equal(lb_export_resolve(ctx, &(lb_export_options){LB_ONNX_QDQ, wrong[i]}, &out), LB_ERR_ARGUMENT);
+    assert_int_equal(lb_export_resolve(ctx, &(lb_export_options){LB_ONNX_FORMATS, 0}, &out), LB_ERR_ARGUMENT);
+    assert_ok(ctx, lb_export_resolve(ctx, NULL, &out));
+    assert_true(out.format == LB_ONNX_QDQ && out.opset == 21);
+    lb_ctx_destroy(ctx);
+}
+
+/* Every allocation of an export fails once. */
+static void out_of_memory(void **state) {
+    (void)state;
+    test_allocator a = {.left = 1L << 40};
+    lb_ctx *ctx = test_ctx_with(&a);
+    lb_net *net = small_net(ctx, "twn 2/2");
+    const long alive = a.alive;
+    const lb_export_options options = {LB_ONNX_QCDQ, 13};
+    lb_status status = LB_ERR_MEMORY;
+    for (long left = 0; status != LB_OK; left++) {
+        lb_onnx_build b;
+        a.left = left;
+        lb_onnx_build_init(&b, ctx, "small");
+        status = lb_export_net(ctx, net, mean, std_, &options, &b);
+        assert_true(status == LB_OK || status == LB_ERR_MEMORY);
+        lb_onnx_build_free(&b);
+        assert_int_equal(a.alive, alive);
+    }
+    a.left = 1L << 40;
+    lb_net_destroy(net);
+    lb_ctx_destroy(ctx);
+}
+
+int main(void) {
+    const struct CMUnitTest files[] = {
+        cmocka_unit_test(weight_types),
+        cmocka_unit_test(node_kinds),
+        cmocka_unit_test(wrong_options),
+        cmocka_unit_test(out_of_memory),
+    };
+    struct CMUnitTest tests[LB_COUNT(families)];
+    char names[LB_COUNT(families)][64];
+    for (size_t i = 0; i < LB_COUNT(families); i++) {
+        family_name(&families[i], names[i]);
+        union {
+            const family *from;
+            void *to;
+        } f = {&families[i]};
+        tests[i] = (struct CMUnitTest){.name = names[i], .test_func = every_network, .initial_state = f.to};
+    }
+    return cmocka_run_group_tests(files, NULL, NULL) + _cmocka_run_group_tests("export", tests, LB_COUNT(tests), NULL, NULL);
+}
