@@ -69,11 +69,15 @@ lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_co
     static const char *const estimators[] = {"default", "ste", "clipped", "none", "own"};
     static const char *const surrogates[] = {"default", "identity", "hardtanh", "clip01", "relu"};
     static const char *const scales[] = {"minmax", "l2"};
+    static const char *const backwards[] = {"expect", "mode"};
     int index = 0;
     *spec = (lb_quant_spec){.target = target,
                             .bits = config->bits,
                             .threshold = config->threshold,
                             .is_signed = target == LB_WEIGHTS,
+                            .temperature = config->temperature,
+                            .drop_top = config->drop_top,
+                            .drop_lower = config->drop_lower,
                             .mixer_value = config->mix};
     if (!given(config->method) || !strcmp(config->method, "none"))
         return LB_OK;
@@ -99,6 +103,10 @@ lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_co
         LB_TRY(choose(ctx, where, "scale", config->scale, scales, LB_COUNT(scales), &index));
         spec->scale = (lb_scale_rule)index;
     }
+    if (given(config->cpq_backward)) {
+        LB_TRY(choose(ctx, where, "cpq_backward", config->cpq_backward, backwards, LB_COUNT(backwards), &index));
+        spec->cpq_backward = (lb_cpq_backward)index;
+    }
     return LB_OK;
 }
 
@@ -114,5 +122,6 @@ bool lb_spec_equal(const lb_quant_spec *a, const lb_quant_spec *b) {
     return a->quantizer == b->quantizer && a->mixer == b->mixer && a->target == b->target && a->bits == b->bits &&
            a->granularity == b->granularity && a->estimator == b->estimator && a->surrogate == b->surrogate &&
            a->scale == b->scale && a->threshold == b->threshold && a->is_signed == b->is_signed &&
-           a->mixer_value == b->mixer_value && a->features == b->features;
+           a->cpq_backward == b->cpq_backward && a->temperature == b->temperature && a->drop_top == b->drop_top &&
+           a->drop_lower == b->drop_lower && a->mixer_value == b->mixer_value && a->features == b->features;
 }

@@ -20,6 +20,7 @@ static const char *const pers[] = {"default", "tensor", "filter", NULL};
 static const char *const estimators[] = {"default", "ste", "clipped", "none", "own", NULL};
 static const char *const surrogates[] = {"default", "identity", "hardtanh", "clip01", "relu", NULL};
 static const char *const scales[] = {"minmax", "l2", NULL};
+static const char *const cpq_backwards[] = {"expect", "mode", NULL};
 static const char *const edges[] = {"float", "same", NULL};
 static const char *const methods[] = {"none",
 #define LB_X(name) #name,
@@ -167,6 +168,14 @@ static const lb_key keys[] = {
          "one step per tensor or per filter (output channel); `default`: the quantizer's usual one"),
     FLOAT("quant.weights.threshold", quant.weights.threshold, 0, 10, "0.7", "quant.weights.method=twn",
           "weights below threshold * mean|w| become 0"),
+    NAME("quant.weights.cpq_backward", quant.weights.cpq_backward, cpq_backwards, "expect", "quant.weights.method=cpq",
+         "gradient of the mean over all levels, or of the nearest level's probability"),
+    FLOAT("quant.weights.temperature", quant.weights.temperature, 0.01, 100, "1", "quant.weights.method=rq",
+          "of the Gumbel softmax in the backward pass"),
+    FLOAT("quant.weights.drop_top", quant.weights.drop_top, 0, 0.99, "0", "quant.weights.method=cpq|rq",
+          "DropBits: probability that a layer does a step without its highest bit"),
+    FLOAT("quant.weights.drop_lower", quant.weights.drop_lower, 0, 0.99, "0", "quant.weights.method=cpq|rq",
+          "DropBits: the same for each lower bit but the last; the bits above go with it"),
     SECTION("quant.activations", "What goes from layer to layer."),
     TENSOR("quant.activations", quant.activations),
     SECTION("quant.edges", "Layers that are often treated apart: `float`, `same` as the others, or a number of bits."),
