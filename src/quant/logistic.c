@@ -21,7 +21,8 @@ int lb_dropbits(const lb_quant_spec *spec, const lb_quant_when *when) {
     return spec->bits;
 }
 
-lb_logistic lb_logistic_of(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, int groups, int g, float reach) {
+lb_logistic lb_logistic_of(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, int groups, int g,
+                           float reach) {
     const double step = exp((double)param[g]), ratio = exp((double)param[groups + g] - (double)param[g]);
     const int half = 1 << (lb_dropbits(spec, when) - 1);
     lb_logistic l = {.step = lb_learned_bound(lb_step_bound(step)), .lo = (float)-half, .hi = (float)(half - 1)};
@@ -54,7 +55,7 @@ static void begin(const lb_logistic *l, const float *u, int n, start *s) {
     }
 }
 
-/* Bins of constant width: each edge's e^-y is the one before times e^(-1 / ratio). low: S(y) of the lower edge and S(-y) = p S(y). */
+/* Bins of constant width: each edge's p = e^-y is the one before times e^(-1 / ratio). s = S(y), t = S(-y) = p S(y). */
 typedef struct edges {
     float y[LB_SOFT_BLOCK], p[LB_SOFT_BLOCK], s[LB_SOFT_BLOCK], t[LB_SOFT_BLOCK];
 } edges;

@@ -5,7 +5,8 @@
  *     pi_k = (S(b_k) - S(a_k)) / D,  a_k = ((k - 1/2) alpha - x) / sigma,  b_k = a_k + alpha / sigma,  S(y) = 1 / (1 + e^-y)
  * where D makes the sum over the codes in play 1. In units of alpha this depends on v = x / alpha and ratio = sigma / alpha only.
  * Differences of sigmoids are taken as S(b) - S(a) = S(b) S(-a) (1 - e^(a-b)): accurate however far out x is, so the papers' small
- * constant in numerator and denominator is not needed. Beyond TAIL sigmas outside the grid pi no longer moves, and v stops there. */
+ * constant in numerator and denominator is not needed. v stops 12 sigmas outside
+ * the grid. */
 #ifndef LB_LOGISTIC_H
 #define LB_LOGISTIC_H
 
@@ -29,18 +30,20 @@ typedef struct lb_soft {
 } lb_soft;
 
 /* The same for elements u[0 .. n), n <= LB_SOFT_BLOCK, of which the first is element `first` of the tensor. */
-typedef void (*lb_soft_fn)(const lb_quant_spec *spec, const lb_quant_when *when, const lb_logistic *l, const float *u, int64_t first,
-                           int n, lb_soft *soft);
+typedef void (*lb_soft_fn)(const lb_quant_spec *spec, const lb_quant_when *when, const lb_logistic *l, const float *u,
+                           int64_t first, int n, lb_soft *soft);
 
-/* Bits of this step: spec->bits, or fewer where DropBits dropped the outer levels (ICCV 2021, arXiv 2109.02100). Level k is what the
+/* Bits of this step: spec->bits, or fewer where DropBits dropped the outer levels (arXiv 2109.02100). Level k is what the
  * k-bit grid has more than the (k-1)-bit one; masks are nested, so the lowest level dropped decides. Nothing at evaluation. */
 int lb_dropbits(const lb_quant_spec *spec, const lb_quant_when *when);
 
 /* Group g of `groups`, whose parameters are the logarithms param[g] of alpha and param[groups + g] of sigma. Codes farther than
  * `reach` <= 14 sigmas are left out. */
-lb_logistic lb_logistic_of(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, int groups, int g, float reach);
+lb_logistic lb_logistic_of(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, int groups, int g,
+                           float reach);
 
-/* f = sum of z_k k. noise NULL: z = pi, f is the mean. Else noise[i * l->codes + k], and z = softmax((log pi + noise) / temperature). */
+/* f = sum of z_k k. noise NULL: z = pi, f is the mean. Else noise[i * l->codes + k],
+ * and z = softmax((log pi + noise) / temperature). */
 void lb_soft_mean(const lb_logistic *l, const float *u, int n, const float *noise, float temperature, lb_soft *soft);
 
 /* f = pi_c c at the fixed code c nearest to u, with `value` c: CPQ's multi-class straight-through estimator. */

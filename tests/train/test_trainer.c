@@ -157,21 +157,22 @@ static void assert_same_file(const char *a, const char *b, const char *name) {
     free(db);
 }
 
-/* Two stages, two epochs each: float by SGD, then LSQ. */
+/* Two stages, two epochs each: float, then LSQ with SGD; with Adam, RQ and DropBits, whose draws a resumed run must repeat. */
 static lb_recipe *staged_recipe(lb_ctx *ctx, const char *optimizer) {
+    const bool drawn = !strcmp(optimizer, "adam");
     static const char format[] =
         "model: {name: lenet5, width: 0.25, dropout: 0.2}\n"
         "data: {name: fashion-mnist, path: " DATA ", train_limit: 640, test_limit: 50, augment: {pad: 2, flip: true}}\n"
         "train: {batch: 32, eval_batch: 50, epochs: 2, eval_every: 0.35, optimizer: {name: %s, lr: 0.01}}\n"
         "stages:\n"
         "  - {name: float}\n"
-        "  - {name: low, quant: {weights: {method: lsq, bits: 2}, activations: {method: lsq, bits: 2}}}\n";
+        "  - {name: low, quant: {weights: {method: %s, bits: 2}, activations: {method: lsq, bits: 2}}}\n";
     char dir[64], path[100];
     make_dir(dir);
     snprintf(path, sizeof path, "%s/recipe.yaml", dir);
     FILE *f = fopen(path, "w");
     assert_non_null(f);
-    fprintf(f, format, optimizer);
+    fprintf(f, format, optimizer, drawn ? "rq, drop_top: 0.3" : "lsq");
     fclose(f);
     lb_recipe *recipe;
     assert_ok(ctx, lb_recipe_load(ctx, path, NULL, 0, &recipe));
