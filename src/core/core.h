@@ -105,7 +105,9 @@ typedef enum lb_purpose {
     LB_RNG_AUGMENT, /* augmentation: step = epoch, index = image */
     LB_RNG_DROPOUT, /* step = training step, index = element */
     LB_RNG_TEST,
-    LB_RNG_MIXER    /* masks and roulettes: step = training step */
+    LB_RNG_MIXER,   /* masks and roulettes: step = training step */
+    LB_RNG_DROPBITS, /* cpq, rq: step = training step, index = four levels each */
+    LB_RNG_GUMBEL   /* rq: step = training step, index = element and code */
 } lb_purpose;
 
 /* Four 32-bit numbers that depend on nothing but the arguments. */

@@ -126,9 +126,11 @@ static void restore(const work *w, const char *name, lb_quant *quant) {
         if (k->quant.spec.bits == quant->spec.bits)
             return;
         float factor = (float)((double)k->quant.grid.hi / (double)LB_MAX(quant->grid.hi, 1));
-        for (int p = 0; p < nparams; p++)
-            for (size_t j = 0; quantizer->param_names[p] && !strcmp(quantizer->param_names[p], "step") && j < each; j++)
-                values[(size_t)p * each + j] *= factor;
+        for (int p = 0; p < nparams; p++) {
+            const bool step = !strcmp(quantizer->param_names[p], "step");
+            for (float *v = values + (size_t)p * each; v < values + ((size_t)p + 1) * each; v++)
+                *v = quantizer->log_params ? *v + logf(factor) : step ? *v * factor : *v;
+        }
         return;
     }
 }

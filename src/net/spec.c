@@ -75,11 +75,15 @@ lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_co
     static const char *const partitions[] = {"stochastic", "deterministic", "fixed"};
     static const char *const probabilities[] = {"constant", "linear", "softmax", "sigmoid"};
     static const char *const rules[] = {"paper", "code"};
+    static const char *const backwards[] = {"expect", "mode"};
     int index = 0;
     *spec = (lb_quant_spec){.target = target,
                             .bits = config->bits,
                             .threshold = config->threshold,
                             .is_signed = target == LB_WEIGHTS,
+                            .temperature = config->temperature,
+                            .drop_top = config->drop_top,
+                            .drop_lower = config->drop_lower,
                             .mixer_value = config->mix,
                             .mix_start = config->mix_start,
                             .mix_end = config->mix_end,
@@ -131,6 +135,10 @@ lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_co
         LB_TRY(choose(ctx, where, "mix_rule", config->mix_rule, rules, LB_COUNT(rules), &index));
         spec->mix_rule = (lb_mix_rule)index;
     }
+    if (given(config->cpq_backward)) {
+        LB_TRY(choose(ctx, where, "cpq_backward", config->cpq_backward, backwards, LB_COUNT(backwards), &index));
+        spec->cpq_backward = (lb_cpq_backward)index;
+    }
     return LB_OK;
 }
 
@@ -146,6 +154,8 @@ bool lb_spec_equal(const lb_quant_spec *a, const lb_quant_spec *b) {
     return a->quantizer == b->quantizer && a->mixer == b->mixer && a->target == b->target && a->bits == b->bits &&
            a->granularity == b->granularity && a->estimator == b->estimator && a->surrogate == b->surrogate &&
            a->scale == b->scale && a->threshold == b->threshold && a->is_signed == b->is_signed &&
+           a->cpq_backward == b->cpq_backward && a->temperature == b->temperature && a->drop_top == b->drop_top &&
+           a->drop_lower == b->drop_lower &&
            a->mixer_value == b->mixer_value && a->features == b->features && a->mix_start == b->mix_start &&
            a->mix_end == b->mix_end && a->mix_exponent == b->mix_exponent && a->mix_every == b->mix_every &&
            a->mix_scope == b->mix_scope && a->mix_from == b->mix_from && a->mix_schedule == b->mix_schedule &&

@@ -26,6 +26,8 @@ static void fill_defaults(lb_quant_spec *spec) {
         spec->surrogate = spec->is_signed ? LB_SUR_IDENTITY : LB_SUR_RELU;
     if (spec->threshold == 0.f)
         spec->threshold = 0.7f;
+    if (spec->temperature == 0.f)
+        spec->temperature = 1.f;
 }
 
 lb_status lb_quant_resolve(lb_ctx *ctx, const char *what, lb_quant_spec *spec, lb_grid *grid) {
@@ -35,7 +37,8 @@ lb_status lb_quant_resolve(lb_ctx *ctx, const char *what, lb_quant_spec *spec, l
     const bool weights = spec->target == LB_WEIGHTS;
     const char *target = weights ? "weights" : "activations";
     if (weights ? !q->weights : !q->activations)
-        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s does not quantize %s (see lowbit list methods)", what, q->name, target);
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s does not quantize %s%s (see lowbit list methods)", what, q->name, target,
+                       weights ? "" : "; lsq, pact, dorefa and uniform do");
     if (spec->bits < q->min_bits || spec->bits > q->max_bits) {
         if (q->min_bits == q->max_bits)
             return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s has %d bit%s, not %d", what, q->name, q->min_bits,
@@ -55,6 +58,11 @@ lb_status lb_quant_resolve(lb_ctx *ctx, const char *what, lb_quant_spec *spec, l
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: threshold must be positive, not %g", what, (double)spec->threshold);
     if (!(spec->mixer_value >= 0.f && spec->mixer_value <= 1.f))
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: mix must be from 0 to 1, not %g", what, (double)spec->mixer_value);
+    if (!(spec->temperature >= 0.01f && spec->temperature < INFINITY))
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: temperature must be at least 0.01, not %g", what, (double)spec->temperature);
+    if (!(spec->drop_top >= 0.f && spec->drop_top < 1.f && spec->drop_lower >= 0.f && spec->drop_lower < 1.f))
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: drop_top and drop_lower must be from 0 to below 1, not %g and %g", what,
+                       (double)spec->drop_top, (double)spec->drop_lower);
     if (spec->features < 0)
         return lb_fail(ctx, LB_ERR_ARGUMENT, "%s: %lld features", what, (long long)spec->features);
     if (!weights && !spec->mixer->activations)

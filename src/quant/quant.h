@@ -37,6 +37,7 @@ typedef enum lb_mix_schedule { LB_RATIO_CONSTANT, LB_RATIO_EXP, LB_RATIO_AVERAGE
 typedef enum lb_mix_partition { LB_PARTITION_STOCHASTIC, LB_PARTITION_DETERMINISTIC, LB_PARTITION_FIXED } lb_mix_partition;
 typedef enum lb_mix_probability { LB_PROB_CONSTANT, LB_PROB_LINEAR, LB_PROB_SOFTMAX, LB_PROB_SIGMOID } lb_mix_probability;
 typedef enum lb_mix_rule { LB_RULE_PAPER, LB_RULE_CODE } lb_mix_rule;
+typedef enum lb_cpq_backward { LB_CPQ_EXPECT, LB_CPQ_MODE } lb_cpq_backward; /* cpq: what the gradient is that of */
 
 /* How code values are stored in `bits` bits: value = mul * stored + add, stored = 0 .. levels-1. */
 typedef struct lb_grid {
@@ -58,6 +59,9 @@ typedef struct lb_quant_spec {
     float threshold;     /* twn: Delta = threshold * mean|w| */
     bool is_signed;      /* uniform activations: signed grid (set by lb_net_quantize where the tensor can be negative) */
     float mixer_value;   /* mixer constant: m */
+    lb_cpq_backward cpq_backward;
+    float temperature;   /* rq: of the softmax in the backward pass; 0: 1 */
+    float drop_top, drop_lower; /* cpq, rq: DropBits, probability that the highest, and each lower level, is dropped in a step */
     int64_t features;    /* activations: elements of one image, for LSQ's gradient scale; 0 counts as 1. Set by lb_net_quantize */
     float mix_start, mix_end;   /* alpha, stochastic: the ramp's ends as fractions of the stage */
     float mix_exponent;         /* alpha */
@@ -113,6 +117,7 @@ typedef struct lb_quantizer {
     int nparams;                        /* parameters per tensor or filter; lb_quant_nparams says how many for a target */
     const char *param_names[2];         /* e.g. "step", "clip" */
     bool weight_params;                 /* weights have them too, not only activations */
+    bool log_params;                    /* they are logarithms of lengths: any sign, no floor */
     bool fixed_params;                  /* set once by init and never trained: no gradient, no decay, no update */
     lb_granularity granularity;         /* default for weights; activations are always per tensor */
     lb_estimator estimator;             /* default for weights */
@@ -155,7 +160,9 @@ typedef struct lb_quantizer {
     X(dorefa)            \
     X(uniform)           \
     X(pact)              \
-    X(lsq)
+    X(lsq)               \
+    X(cpq)               \
+    X(rq)
 #define LB_X(name) extern const lb_quantizer lb_quantizer_##name;
 LB_QUANTIZERS(LB_X)
 #undef LB_X

@@ -103,6 +103,9 @@ typedef struct lb_tensor_config {
     char surrogate[16];          /* default, identity, hardtanh, clip01, relu */
     char scale[16];              /* uniform: minmax, l2 */
     float threshold;             /* twn */
+    char cpq_backward[16];       /* cpq: expect, mode */
+    float temperature;           /* rq */
+    float drop_top, drop_lower;  /* cpq, rq: DropBits */
     char mixer[32];              /* constant */
     float mix;                   /* constant: m */
     float mix_start, mix_end;    /* alpha, stochastic: the ramp's ends, fractions of the stage */

@@ -25,6 +25,7 @@ static const char *const mix_schedules[] = {"constant", "exp", "average", "tune"
 static const char *const mix_partitions[] = {"stochastic", "deterministic", "fixed", NULL};
 static const char *const mix_probabilities[] = {"constant", "linear", "softmax", "sigmoid", NULL};
 static const char *const mix_rules[] = {"paper", "code", NULL};
+static const char *const cpq_backwards[] = {"expect", "mode", NULL};
 static const char *const edges[] = {"float", "same", NULL};
 static const char *const methods[] = {"none",
 #define LB_X(name) #name,
@@ -194,6 +195,14 @@ static const lb_key keys[] = {
          "quant.weights.mix_partition=stochastic", "how the chance of being drawn depends on the error"),
     NAME("quant.weights.mix_rule", quant.weights.mix_rule, mix_rules, "paper", "quant.weights.mix_partition=stochastic",
          "draw the quantized ones by small error, or the others by large error"),
+    NAME("quant.weights.cpq_backward", quant.weights.cpq_backward, cpq_backwards, "expect", "quant.weights.method=cpq",
+         "gradient of the mean over all levels, or of the nearest level's probability"),
+    FLOAT("quant.weights.temperature", quant.weights.temperature, 0.01, 100, "1", "quant.weights.method=rq",
+          "of the Gumbel softmax in the backward pass"),
+    FLOAT("quant.weights.drop_top", quant.weights.drop_top, 0, 0.99, "0", "quant.weights.method=cpq|rq",
+          "DropBits: probability that a layer does a step without its highest bit"),
+    FLOAT("quant.weights.drop_lower", quant.weights.drop_lower, 0, 0.99, "0", "quant.weights.method=cpq|rq",
+          "DropBits: the same for each lower bit but the last; the bits above go with it"),
     SECTION("quant.activations", "What goes from layer to layer."),
     TENSOR("quant.activations", quant.activations),
     SECTION("quant.edges", "Layers that are often treated apart: `float`, `same` as the others, or a number of bits."),

@@ -77,7 +77,8 @@ static bool rule_of(const lb_optimizer_config *c, const lb_net *net, const lb_pa
             return false;
         decay *= c->decay_quant;
         r->lr = (float)(lr * c->lr_quant);
-        r->lo = LB_QUANT_FLOOR;
+        if (!quant || !quant->spec.quantizer->log_params)
+            r->lo = LB_QUANT_FLOOR;
         break;
     case LB_PARAM_BN_MEAN:
     case LB_PARAM_BN_VAR:

@@ -17,7 +17,7 @@ enum { OC = 5, FAN = 37, COUNT = OC * FAN };
 typedef struct ref_group {
     const lb_quant_spec *spec;
     double step;
-    double delta; /* twn: threshold; dorefa: max |tanh| */
+    double delta; /* twn: threshold; dorefa: max |tanh|; cpq, rq: sigma */
     int64_t size;
     int lo, hi;
 } ref_group;
@@ -30,7 +30,7 @@ typedef struct ref_row {
     double (*code)(const ref_group *g, double u, double *margin);
     /* What the quantizer's own gradient is the derivative of; NULL if it has none. */
     double (*own)(const ref_group *g, double u);
-    bool idempotent, odd, equivariant; /* of weights with 2 bits and more (1 bit: always, but `sign` keeps step 1) */
+    bool idempotent, odd, equivariant, random; /* of weights with 2 bits and more (1 bit: always, but `sign` keeps step 1) */
 } ref_row;
 
 static inline double ref_clip(double x, double lo, double hi) { return x < lo ? lo : x > hi ? hi : x; }
@@ -124,15 +124,39 @@ static inline void ref_lsq_group(ref_group *g, const float *layer, int64_t nlaye
 }
 static inline double ref_lsq_own(const ref_group *g, double u) { return ref_clip(u, g->step * g->lo, g->step * g->hi); }
 
+static inline double ref_sigmoid(double y) { return 1 / (1 + exp(-y)); }
+/* S(b) - S(a), whichever tail they are in. */
+static inline double ref_between(double a, double b) {
+    return a > 0 ? ref_sigmoid(-a) - ref_sigmoid(-b) : ref_sigmoid(b) - ref_sigmoid(a);
+}
+/* Probability of code k of lo..hi for x (METHODS 3.1, without the fuzz). */
+static inline double ref_pi(double x, double step, double sigma, int lo, int hi, int k) {
+    return ref_between((step * (k - 0.5) - x) / sigma, (step * (k + 0.5) - x) / sigma) /
+           ref_between((step * (lo - 0.5) - x) / sigma, (step * (hi + 0.5) - x) / sigma);
+}
+static inline double ref_expect(double x, double step, double sigma, int lo, int hi) {
+    double sum = 0;
+    for (int k = lo; k <= hi; k++)
+        sum += ref_pi(x, step, sigma, lo, hi, k) * step * k;
+    return sum;
+}
+static inline void ref_cpq_group(ref_group *g, const float *layer, int64_t nlayer, const float *u, double param) {
+    (void)layer, (void)nlayer, (void)u;
+    g->step = exp(param);
+}
+static inline double ref_cpq_own(const ref_group *g, double u) { return ref_expect(u, g->step, g->delta, g->lo, g->hi); }
+
 static const ref_row ref_rows[] = {
-    {"sign", ref_sign_group, ref_sign_code, NULL, true, true, true},
-    {"bwn", ref_bwn_group, ref_sign_code, NULL, true, true, true},
-    {"xnor", ref_bwn_group, ref_sign_code, ref_xnor_own, true, true, true},
-    {"twn", ref_twn_group, ref_twn_code, NULL, true, true, true},
-    {"dorefa", ref_dorefa_group, ref_dorefa_code, NULL, false, true, false}, /* tanh: neither idempotent nor equivariant */
-    {"pact", ref_dorefa_group, ref_dorefa_code, NULL, false, true, false},
-    {"uniform", ref_uniform_group, ref_even_code, NULL, true, true, true},
-    {"lsq", ref_lsq_group, ref_even_code, ref_lsq_own, true, false, true}, /* lo = -hi - 1: not odd */
+    {"sign", ref_sign_group, ref_sign_code, NULL, true, true, true, false},
+    {"bwn", ref_bwn_group, ref_sign_code, NULL, true, true, true, false},
+    {"xnor", ref_bwn_group, ref_sign_code, ref_xnor_own, true, true, true, false},
+    {"twn", ref_twn_group, ref_twn_code, NULL, true, true, true, false},
+    {"dorefa", ref_dorefa_group, ref_dorefa_code, NULL, false, true, false, false}, /* tanh: neither idempotent nor equivariant */
+    {"pact", ref_dorefa_group, ref_dorefa_code, NULL, false, true, false, false},
+    {"uniform", ref_uniform_group, ref_even_code, NULL, true, true, true, false},
+    {"lsq", ref_lsq_group, ref_even_code, ref_lsq_own, true, false, true, false}, /* lo = -hi - 1: not odd */
+    {"cpq", ref_cpq_group, ref_even_code, ref_cpq_own, true, false, false, false}, /* e^(a - log 8) is not e^a / 8 to the bit */
+    {"rq", ref_cpq_group, ref_even_code, ref_cpq_own, true, false, false, true}, /* random: what holds, holds in evaluation */
 };
 
 static inline const ref_row *ref_find(const lb_quantizer *q) {
@@ -163,13 +187,15 @@ static inline ref_group ref_group_of(const lb_quant *q, const float *param, cons
         ->group(&g, u, oc * fan, per_filter ? u + o * fan : u, param ? (double)param[per_filter ? o : 0] : (double)NAN);
     if (is_l2(&q->spec))
         g.step = (double)step[o];
+    if (lb_quant_nparams(&q->spec) == 2)
+        g.delta = exp((double)(per_filter ? param[oc + o] : param[1]));
     return g;
 }
 
 /* What E is the derivative of, at u. */
 static inline double ref_through(const ref_group *g, double u) {
     const lb_quant_spec *s = g->spec;
-    const bool learned = !strcmp(s->quantizer->name, "lsq"),
+    const bool learned = !strcmp(s->quantizer->name, "lsq") || lb_quant_nparams(s) == 2,
                even = learned || (!strcmp(s->quantizer->name, "uniform") && s->bits > 1);
     switch (s->estimator) {
     case LB_EST_STE: return is_dorefa(s) ? tanh(u) / g->delta : u;
@@ -228,9 +254,9 @@ static inline void fill_normal(float *u, int64_t count, uint64_t seed, float std
     lb_rng_normal(seed, LB_RNG_TEST, 0, stddev, u, (size_t)count);
 }
 
-/* param (oc): learned parameters' first values. Returns NULL if the spec has none, as callers of the library must. */
+/* param (2, oc): learned parameters' first values. Returns NULL if the spec has none, as callers of the library must. */
 static inline float *first_params(const lb_quant *q, const float *u, int oc, int64_t fan, float *param) {
-    for (int o = 0; o < oc; o++)
+    for (int o = 0; o < 2 * oc; o++)
         param[o] = NAN;
     if (!lb_quant_nparams(&q->spec))
         return NULL;

@@ -2,7 +2,7 @@
 #include "quant/reference.h"
 
 static const lb_quant_when at = {.seed = 3, .step = 4, .stage_step = 4, .stage_steps = 100};
-static float u[COUNT], code[COUNT], step[OC], param[OC], work[2 * COUNT];
+static float u[COUNT], code[COUNT], step[OC], param[2 * OC], work[2 * COUNT];
 static float v[COUNT], code2[COUNT], step2[OC];
 
 /* Codes are whole, on the grid and storable; steps positive, finite, one per tensor or filter. */
@@ -42,10 +42,11 @@ static void check_idempotent(lb_ctx *ctx, lb_quant *q) {
     if (is_l2(&q->spec) || (!row->idempotent && q->spec.bits > 1))
         return;
     const float *p = first_params(q, u, OC, FAN, param);
-    lb_quant_weights_forward(q, &at, p, u, OC, FAN, step, code, work);
+    const lb_quant_when *when = row->random ? &lb_quant_evaluation : &at;
+    lb_quant_weights_forward(q, when, p, u, OC, FAN, step, code, work);
     for (int i = 0; i < COUNT; i++)
         v[i] = step[i / FAN] * code[i];
-    lb_quant_weights_forward(q, &at, p, v, OC, FAN, step2, code2, work);
+    lb_quant_weights_forward(q, when, p, v, OC, FAN, step2, code2, work);
     assert_memory_equal(code, code2, sizeof code);
     for (int o = 0; o < OC; o++)
         assert_true(fabsf(step2[o] - step[o]) <= 1e-6f * step[o]);
@@ -132,7 +133,7 @@ static const extreme extremes[] = {
 static const extreme *now;
 
 static void check_extreme(lb_ctx *ctx, lb_quant *q) {
-    static float diff[COUNT], diff_u[COUNT], diff_param[OC];
+    static float diff[COUNT], diff_u[COUNT], diff_param[2 * OC];
     static const int shapes[][2] = {{OC, FAN}, {1, 1}, {OC, 1}, {1, FAN}, {3, 9}};
     (void)ctx;
     for (size_t s = 0; s < LB_COUNT(shapes); s++)
@@ -158,7 +159,7 @@ static void check_extreme(lb_ctx *ctx, lb_quant *q) {
                 if (!(fabsf(diff_u[i]) <= FLT_MAX))
                     fail_msg("%s, %d bits, %s: gradient %g at %g", q->spec.quantizer->name, q->spec.bits, now->name,
                              (double)diff_u[i], (double)u[i]);
-            for (int o = 0; o < oc; o++)
+            for (int o = 0; o < 2 * oc; o++)
                 assert_true(fabsf(diff_param[o]) <= FLT_MAX);
         }
 }
@@ -181,6 +182,23 @@ static void bad_params(void **state) {
     lb_ctx *ctx = test_ctx();
     (void)state;
     fill_normal(u, COUNT, 30, 1.f);
+    for (size_t b = 0; b < LB_COUNT(bad); b++) /* logarithms of step and sigma, each with each */
+        for (size_t c = 0; c < LB_COUNT(bad); c++)
+            for (int k = 0; k < 2; k++) {
+                static float diff[COUNT], diff_u[COUNT], diff_param[2];
+                const float both[2] = {bad[b], bad[c]};
+                lb_quant q = {.spec = {.quantizer = k ? &lb_quantizer_cpq : &lb_quantizer_rq, .bits = 4, .cpq_backward = b % 2}};
+                assert_ok(ctx, lb_quant_resolve(ctx, "layer", &q.spec, &q.grid));
+                fill_normal(diff, COUNT, 31, 1.f);
+                memset(diff_u, 0, sizeof diff_u);
+                memset(diff_param, 0, sizeof diff_param);
+                lb_quant_weights_forward(&q, &at, both, u, OC, FAN, step, code, work);
+                assert_on_grid(&q, OC, FAN, code, step);
+                lb_quant_weights_backward(&q, &at, both, u, OC, FAN, step, diff, diff_u, diff_param, work);
+                for (int i = 0; i < COUNT; i++)
+                    assert_true(fabsf(diff_u[i]) <= FLT_MAX);
+                assert_true(fabsf(diff_param[0]) <= FLT_MAX && fabsf(diff_param[1]) <= FLT_MAX);
+            }
     for (size_t b = 0; b < LB_COUNT(bad); b++) {
         lb_quant q = {.spec = {.quantizer = &lb_quantizer_lsq, .bits = 4}};
         assert_ok(ctx, lb_quant_resolve(ctx, "layer", &q.spec, &q.grid));

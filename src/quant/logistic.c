@@ -1,0 +1,233 @@
+/* Logistic rounding (logistic.h). */
+#include "quant/logistic.h"
+
+#include "quant/exp.h"
+
+/* The ratio's bounds, and how many sigmas outside the grid v stops. Exponents stay below 87: five codes (reach 14, ratio just above
+ * 1/14) are 70 sigmas, and the tail. */
+static const float min_ratio = 1.f / 16.f, max_ratio = 64.f, tail = 12.f;
+
+/* ---- One group at one step ------------------------------------------------------------------------------------- */
+
+int lb_dropbits(const lb_quant_spec *spec, const lb_quant_when *when) {
+    uint32_t draw[8];
+    if (when->evaluation || (spec->drop_top <= 0.f && spec->drop_lower <= 0.f))
+        return spec->bits;
+    lb_rng4(when->seed, LB_RNG_DROPBITS, when->step, 0, draw);
+    lb_rng4(when->seed, LB_RNG_DROPBITS, when->step, 1, draw + 4);
+    for (int level = 2; level <= spec->bits; level++)
+        if (lb_uniform(draw[level - 2]) < (level == spec->bits ? spec->drop_top : spec->drop_lower))
+            return level - 1;
+    return spec->bits;
+}
+
+lb_logistic lb_logistic_of(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, int groups, int g,
+                           float reach) {
+    const double step = exp((double)param[g]), ratio = exp((double)param[groups + g] - (double)param[g]);
+    const int half = 1 << (lb_dropbits(spec, when) - 1);
+    lb_logistic l = {.step = lb_learned_bound(lb_step_bound(step)), .lo = (float)-half, .hi = (float)(half - 1)};
+    l.ratio = ratio > (double)min_ratio ? (float)LB_MIN(ratio, (double)max_ratio) : min_ratio;
+    l.codes = (int)LB_MIN(2.f * (float)half, 2.f * ceilf(reach * l.ratio) + 1.f);
+    return l;
+}
+
+/* ---- Sums over the local grid ---------------------------------------------------------------------------------- */
+
+/* Where each element is, and the lower edge of its local grid's first bin: p = e^-y, y = (edge - v) / ratio. */
+typedef struct start {
+    float v[LB_SOFT_BLOCK], code[LB_SOFT_BLOCK], y[LB_SOFT_BLOCK], p[LB_SOFT_BLOCK];
+} start;
+
+static inline float clip(float x, float lo, float hi) { /* NaN gives lo */
+    x = x > lo ? x : lo;
+    return x < hi ? x : hi;
+}
+
+static void begin(const lb_logistic *l, const float *u, int n, start *s) {
+    const float inv = 1.f / l->step, per = 1.f / l->ratio, margin = 0.5f + tail * l->ratio;
+    const float last = l->hi - (float)(l->codes - 1), reach = (float)(l->codes / 2);
+    for (int i = 0; i < n; i++) {
+        const float v = u[i] * inv;
+        s->v[i] = clip(v, l->lo - margin, l->hi + margin);
+        s->code[i] = clip(lb_round_clip(v, l->lo, l->hi) - reach, l->lo, last);
+        s->y[i] = (s->code[i] - 0.5f - s->v[i]) * per;
+        s->p[i] = lb_exp(-s->y[i]);
+    }
+}
+
+/* Bins of constant width: each edge's p = e^-y is the one before times e^(-1 / ratio). s = S(y), t = S(-y) = p S(y). */
+typedef struct edges {
+    float y[LB_SOFT_BLOCK], p[LB_SOFT_BLOCK], s[LB_SOFT_BLOCK], t[LB_SOFT_BLOCK];
+} edges;
+
+static void first_edge(const start *from, int n, edges *e) {
+    for (int i = 0; i < n; i++) {
+        e->y[i] = from->y[i];
+        e->p[i] = from->p[i];
+        e->s[i] = 1.f / (1.f + e->p[i]);
+        e->t[i] = e->p[i] * e->s[i];
+    }
+}
+
+/* Mass of the bin above the edges, without the factor 1 - e^(-1 / ratio) that all bins share; the edges move up. h and g, unless
+ * NULL: ratio * d log mass / dv, and the part of ratio * d log mass / d ratio that differs from bin to bin. */
+static inline void next_bin(edges *e, int n, float per, float decay, float *mass, float *h, float *g) {
+    for (int i = 0; i < n; i++) {
+        const float y = e->y[i] + per, p = e->p[i] * decay, s = 1.f / (1.f + p), t = p * s;
+        mass[i] = s * e->t[i];
+        if (h)
+            h[i] = e->s[i] - t;
+        if (g)
+            g[i] = e->y[i] * e->s[i] - y * t;
+        e->y[i] = y, e->p[i] = p, e->s[i] = s, e->t[i] = t;
+    }
+}
+
+/* score[k * LB_SOFT_BLOCK + i] = log pi + noise, up to what all codes of an element share. */
+static void scores(const lb_logistic *l, const start *from, int n, const float *noise, float *score) {
+    const float per = 1.f / l->ratio, decay = lb_exp(-per);
+    edges e;
+    first_edge(from, n, &e);
+    for (int k = 0; k < l->codes; k++) {
+        float *row = score + k * LB_SOFT_BLOCK;
+        next_bin(&e, n, per, decay, row, NULL, NULL);
+        for (int i = 0; i < n; i++)
+            row[i] = logf(row[i]) + noise[i * l->codes + k];
+    }
+}
+
+/* The scores become softmax(score / temperature), not normalised. */
+static void relax(int codes, int n, float temperature, float *score) {
+    const float inv = 1.f / temperature;
+    for (int i = 0; i < n; i++) {
+        float max = score[i];
+        for (int k = 1; k < codes; k++)
+            max = LB_MAX(max, score[k * LB_SOFT_BLOCK + i]);
+        for (int k = 0; k < codes; k++)
+            score[k * LB_SOFT_BLOCK + i] = expf((score[k * LB_SOFT_BLOCK + i] - max) * inv);
+    }
+}
+
+/* With weights z: df / dt = sum of z_k (k - f) d log z_k / dt, where what all codes share drops out. k counts from the local grid's
+ * first code, so that the difference of sums stays accurate. */
+void lb_soft_mean(const lb_logistic *l, const float *u, int n, const float *noise, float temperature, lb_soft *soft) {
+    const float per = 1.f / l->ratio, decay = lb_exp(-per);
+    float score[LB_SOFT_MAX_CODES * LB_SOFT_BLOCK], mass[LB_SOFT_BLOCK], h[LB_SOFT_BLOCK], g[LB_SOFT_BLOCK];
+    float w0[LB_SOFT_BLOCK] = {0}, w1[LB_SOFT_BLOCK] = {0}, h0[LB_SOFT_BLOCK] = {0}, h1[LB_SOFT_BLOCK] = {0};
+    float g0[LB_SOFT_BLOCK] = {0}, g1[LB_SOFT_BLOCK] = {0};
+    start from;
+    edges e;
+    begin(l, u, n, &from);
+    if (noise) {
+        scores(l, &from, n, noise, score);
+        relax(l->codes, n, temperature, score);
+    } else {
+        temperature = 1.f;
+    }
+    first_edge(&from, n, &e);
+    for (int k = 0; k < l->codes; k++) {
+        const float *w = noise ? score + k * LB_SOFT_BLOCK : mass;
+        const float at = (float)k;
+        next_bin(&e, n, per, decay, mass, h, g);
+        for (int i = 0; i < n; i++) {
+            const float wh = w[i] * h[i], wg = w[i] * g[i];
+            w0[i] += w[i], w1[i] += at * w[i];
+            h0[i] += wh, h1[i] += at * wh;
+            g0[i] += wg, g1[i] += at * wg;
+        }
+    }
+    for (int i = 0; i < n; i++) {
+        const float inv = 1.f / w0[i], mean = w1[i] * inv, scale = inv / temperature;
+        soft->v[i] = from.v[i];
+        soft->value[i] = from.code[i] + mean;
+        soft->slope[i] = (h1[i] - mean * h0[i]) * scale * per;
+        soft->spread[i] = (g1[i] - mean * g0[i]) * scale;
+    }
+}
+
+void lb_soft_sample(const lb_logistic *l, const float *u, int n, const float *noise, float *code) {
+    float score[LB_SOFT_MAX_CODES * LB_SOFT_BLOCK];
+    start from;
+    begin(l, u, n, &from);
+    scores(l, &from, n, noise, score);
+    for (int i = 0; i < n; i++) {
+        int best = 0;
+        for (int k = 1; k < l->codes; k++)
+            if (score[k * LB_SOFT_BLOCK + i] > score[best * LB_SOFT_BLOCK + i])
+                best = k;
+        code[i] = from.code[i] + (float)best;
+    }
+}
+
+/* ---- The most likely code's probability ------------------------------------------------------------------------ */
+
+static inline float sigmoid(float y) { return 1.f / (1.f + lb_exp(clip(-y, -80.f, 80.f))); }
+
+/* y / (e^y - 1): -ratio * d log(1 - e^-y) / d ratio of a range of y = width / ratio. */
+static inline float shrink(float y) { return y < 80.f ? (float)((double)y / expm1((double)y)) : 0.f; }
+
+/* log pi_c = log S(b) S(-a) - log S(end) S(-begin) + log (1 - e^(-1/ratio)) - log (1 - e^(-codes/ratio)), with the whole grid's
+ * edges begin and end. */
+void lb_soft_mode(const lb_logistic *l, const float *u, int n, lb_soft *soft) {
+    const float per = 1.f / l->ratio, inv = 1.f / l->step, margin = 0.5f + tail * l->ratio, width = l->hi - l->lo + 1.f;
+    const float factor = (1.f - lb_exp(-per)) / (1.f - lb_exp(-LB_MIN(width * per, 80.f)));
+    const float shared = shrink(width * per) - shrink(per);
+    for (int i = 0; i < n; i++) {
+        const float x = u[i] * inv, code = lb_round_clip(x, l->lo, l->hi), v = clip(x, l->lo - margin, l->hi + margin);
+        const float a = (code - 0.5f - v) * per, b = a + per, begin = (l->lo - 0.5f - v) * per, end = (l->hi + 0.5f - v) * per;
+        const float sa = sigmoid(a), ta = sigmoid(-a), sb = sigmoid(b), tb = sigmoid(-b);
+        const float s0 = sigmoid(begin), t0 = sigmoid(-begin), s1 = sigmoid(end), t1 = sigmoid(-end);
+        const float pi = factor * (sb * ta) / (s1 * t0);
+        soft->v[i] = v;
+        soft->value[i] = code;
+        soft->slope[i] = code * pi * ((sa - tb) - (s0 - t1)) * per;
+        soft->spread[i] = code * pi * ((a * sa - b * tb) - (begin * s0 - end * t1) + shared);
+    }
+}
+
+/* ---- For the rows ---------------------------------------------------------------------------------------------- */
+
+void lb_logistic_init(const lb_quant_spec *spec, const float *u, int oc, int64_t fan_in, float *param) {
+    const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
+    const float half = (float)(1 << (spec->bits - 1));
+    for (int g = 0; g < groups.count; g++) {
+        const double step = (double)lb_learned_bound(lb_step_l2(u + g * groups.size, groups.size, -half, half - 1.f));
+        param[g] = (float)log(step);
+        param[groups.count + g] = (float)log(step / 3.0);
+    }
+}
+
+/* step * f(x / step, sigma / step) by x, log step and log sigma. */
+void lb_logistic_backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
+                          int64_t fan_in, const float *diff, float *diff_u, float *diff_param, float reach, lb_soft_fn fn) {
+    const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
+    for (int g = 0; g < groups.count; g++) {
+        const lb_logistic l = lb_logistic_of(spec, when, param, groups.count, g, reach);
+        double step_sum = 0.0, sigma_sum = 0.0;
+        for (int64_t at = 0; at < groups.size; at += LB_SOFT_BLOCK) {
+            const int n = (int)LB_MIN(LB_SOFT_BLOCK, groups.size - at);
+            const int64_t first = g * groups.size + at;
+            const float *d = diff + first;
+            float of_step[LB_SOFT_BLOCK], of_sigma[LB_SOFT_BLOCK];
+            lb_soft soft;
+            fn(spec, when, &l, u + first, first, n, &soft);
+            for (int i = 0; i < n; i++) {
+                of_step[i] = d[i] * (soft.value[i] - soft.v[i] * soft.slope[i] - soft.spread[i]);
+                of_sigma[i] = d[i] * soft.spread[i];
+            }
+            step_sum += lb_sum(of_step, n);
+            sigma_sum += lb_sum(of_sigma, n);
+            if (diff_u && spec->estimator == LB_EST_OWN)
+                for (int i = 0; i < n; i++)
+                    diff_u[first + i] += d[i] * soft.slope[i];
+            else if (diff_u && spec->estimator == LB_EST_CLIPPED)
+                lb_backward_clipped(u + first, n, l.step * l.lo, l.step * l.hi, d, diff_u + first);
+            else if (diff_u)
+                lb_backward_ste(n, d, diff_u + first);
+        }
+        if (diff_param) {
+            diff_param[g] += (float)(step_sum * (double)l.step);
+            diff_param[groups.count + g] += (float)(sigma_sum * (double)l.step);
+        }
+    }
+}

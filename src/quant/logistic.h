@@ -1,0 +1,60 @@
+/* What cpq and rq share: rounding made smooth by logistic noise (RQ: Louizos et al. 2019, arXiv 1810.01875; CPQ: arXiv 2109.02100).
+ * Internal to src/quant.
+ *
+ * A value x with logistic noise of scale sigma falls into the bin of code k, of width alpha (the step), with probability
+ *     pi_k = (S(b_k) - S(a_k)) / D,  a_k = ((k - 1/2) alpha - x) / sigma,  b_k = a_k + alpha / sigma,  S(y) = 1 / (1 + e^-y)
+ * where D makes the sum over the codes in play 1. In units of alpha this depends on v = x / alpha and ratio = sigma / alpha only.
+ * Differences of sigmoids are taken as S(b) - S(a) = S(b) S(-a) (1 - e^(a-b)): accurate however far out x is, so the papers' small
+ * constant in numerator and denominator is not needed. v stops 12 sigmas outside
+ * the grid. */
+#ifndef LB_LOGISTIC_H
+#define LB_LOGISTIC_H
+
+#include "quant/helpers.h"
+
+enum { LB_SOFT_BLOCK = 64, LB_SOFT_MAX_CODES = 256 };
+
+/* One group at one step. */
+typedef struct lb_logistic {
+    float step, ratio;
+    float lo, hi;   /* codes in play: DropBits takes the outer ones away */
+    int codes;      /* of these the `codes` nearest are looked at, the local grid */
+} lb_logistic;
+
+/* A block of elements: the soft code f(v, ratio), of which step * f is differentiated, and its derivatives. */
+typedef struct lb_soft {
+    float v[LB_SOFT_BLOCK];
+    float value[LB_SOFT_BLOCK];  /* what d (step * f) / d step has in the place of f */
+    float slope[LB_SOFT_BLOCK];  /* df / dv */
+    float spread[LB_SOFT_BLOCK]; /* ratio * df / d ratio */
+} lb_soft;
+
+/* The same for elements u[0 .. n), n <= LB_SOFT_BLOCK, of which the first is element `first` of the tensor. */
+typedef void (*lb_soft_fn)(const lb_quant_spec *spec, const lb_quant_when *when, const lb_logistic *l, const float *u,
+                           int64_t first, int n, lb_soft *soft);
+
+/* Bits of this step: spec->bits, or fewer where DropBits dropped the outer levels (arXiv 2109.02100). Level k is what the
+ * k-bit grid has more than the (k-1)-bit one; masks are nested, so the lowest level dropped decides. Nothing at evaluation. */
+int lb_dropbits(const lb_quant_spec *spec, const lb_quant_when *when);
+
+/* Group g of `groups`, whose parameters are the logarithms param[g] of alpha and param[groups + g] of sigma. Codes farther than
+ * `reach` <= 14 sigmas are left out. */
+lb_logistic lb_logistic_of(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, int groups, int g,
+                           float reach);
+
+/* f = sum of z_k k. noise NULL: z = pi, f is the mean. Else noise[i * l->codes + k],
+ * and z = softmax((log pi + noise) / temperature). */
+void lb_soft_mean(const lb_logistic *l, const float *u, int n, const float *noise, float temperature, lb_soft *soft);
+
+/* f = pi_c c at the fixed code c nearest to u, with `value` c: CPQ's multi-class straight-through estimator. */
+void lb_soft_mode(const lb_logistic *l, const float *u, int n, lb_soft *soft);
+
+/* code = argmax of log pi + noise. */
+void lb_soft_sample(const lb_logistic *l, const float *u, int n, const float *noise, float *code);
+
+/* For the rows: log_step by least squares, log_sigma a third of it; and backward, own through `soft`. */
+void lb_logistic_init(const lb_quant_spec *spec, const float *u, int oc, int64_t fan_in, float *param);
+void lb_logistic_backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
+                          int64_t fan_in, const float *diff, float *diff_u, float *diff_param, float reach, lb_soft_fn soft);
+
+#endif

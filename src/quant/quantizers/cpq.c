@@ -1,0 +1,58 @@
+/* cpq: Cluster-Promoting Quantization with DropBits (Lee et al., ICCV 2021, arXiv 2109.02100, eq. 1 to 3; read second-hand,
+ * METHODS 3.2 and 3.3).
+ *
+ *   forward   code = argmax of pi, which is clip(rint(u / alpha), lo, hi): lo = -2^(b-1), hi = 2^(b-1) - 1 of this step's bits b
+ *   backward  expect: that of sum over k of pi_k alpha k
+ *             mode: that of y alpha k at the chosen code k, where dy := dpi_k (the paper's multi-class straight-through estimator);
+ *             u of elements with code 0 gets none then
+ *   bits      DropBits: levels are dropped at random, for the whole tensor and one step (logistic.h)
+ *
+ * pi: logistic.h. alpha = e^log_step and sigma = e^log_sigma are learned; sigma stays in alpha / 16 .. 64 alpha. */
+#include "quant/logistic.h"
+
+/* Sigmas a code is looked for: beyond, pi < 1e-6. */
+static const float reach = 14.f;
+
+static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
+                    int64_t fan_in, float *step, float *code) {
+    const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
+    for (int g = 0; g < groups.count; g++) {
+        const lb_logistic l = lb_logistic_of(spec, when, param, groups.count, g, reach);
+        lb_step_fill(&groups, g, l.step, step);
+        lb_round_codes(u + g * groups.size, groups.size, l.step, l.lo, l.hi, code + g * groups.size);
+    }
+}
+
+static void soft(const lb_quant_spec *spec, const lb_quant_when *when, const lb_logistic *l, const float *u, int64_t first, int n,
+                 lb_soft *s) {
+    (void)when, (void)first;
+    if (spec->cpq_backward == LB_CPQ_MODE)
+        lb_soft_mode(l, u, n, s);
+    else
+        lb_soft_mean(l, u, n, NULL, 1.f, s);
+}
+
+static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
+                     int64_t fan_in, const float *step, const float *code, const float *diff, float *diff_u, float *diff_param) {
+    (void)step, (void)code;
+    lb_logistic_backward(spec, when, param, u, oc, fan_in, diff, diff_u, diff_param, reach, soft);
+}
+
+const lb_quantizer lb_quantizer_cpq = {
+    .name = "cpq",
+    .help = "nearest level forward, logistic probabilities of the levels backward; DropBits",
+    .paper = "Lee et al. 2021, arXiv 2109.02100",
+    .weights = true,
+    .min_bits = 2,
+    .max_bits = 8,
+    .nparams = 2,
+    .param_names = {"log_step", "log_sigma"},
+    .weight_params = true,
+    .log_params = true,
+    .estimator = LB_EST_OWN,
+    .surrogate_weights = LB_SUR_IDENTITY,
+    .grid = lb_grid_of_even,
+    .init = lb_logistic_init,
+    .forward = forward,
+    .backward = backward,
+};

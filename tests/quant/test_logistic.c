@@ -1,0 +1,243 @@
+/* cpq and rq: probabilities, closed-form gradients, draws and dropped bits, against sums in double and differences. */
+#include "quant/exp.h"
+#include "quant/logistic.h"
+#include "quant/reference.h"
+
+enum { N = 400, DRAWS = 20000 };
+static float u[N], diff[N];
+static const lb_quant_when at = {.seed = 7, .step = 9, .stage_step = 9, .stage_steps = 100};
+
+/* A resolved cpq or rq for `bits`. */
+static lb_quant quant_of(lb_ctx *ctx, const lb_quantizer *quantizer, int bits, lb_cpq_backward backward) {
+    lb_quant q = {.spec = {.quantizer = quantizer, .bits = bits, .cpq_backward = backward}, .initialised = true};
+    assert_ok(ctx, lb_quant_resolve(ctx, "layer", &q.spec, &q.grid));
+    return q;
+}
+
+static void exponential(void **state) {
+    (void)state;
+    for (float x = -87.f; x <= 87.f; x += 0.0137f)
+        assert_true(fabs((double)lb_exp(x) / exp((double)x) - 1) < 2e-7);
+    assert_true(lb_exp(0.f) == 1.f);
+}
+
+/* What each gradient is the derivative of: x, log step, log sigma -> value of one element. */
+static double surrogate_value(const lb_quant *q, double x, double a, double s, int code, double pi0) {
+    const double step = exp(a), sigma = exp(s);
+    if (q->spec.cpq_backward == LB_CPQ_EXPECT)
+        return ref_expect(x, step, sigma, q->grid.lo, q->grid.hi);
+    return step * code * (1 + ref_pi(x, step, sigma, q->grid.lo, q->grid.hi, code) - pi0); /* METHODS 3.2: y, dy = d pi */
+}
+
+/* The three derivatives of the mode rule as METHODS 3.2 prints them: G g dpi/dx; G (n + g dpi/dalpha); G g dpi/dsigma. */
+static void check_gradient(lb_ctx *ctx, int bits, lb_cpq_backward backward, double ratio) {
+    lb_quant q = quant_of(ctx, &lb_quantizer_cpq, bits, backward);
+    static float code[N], diff_u[N], work[2 * N];
+    float param[2], step[1], diff_param[2] = {0};
+    double want[2] = {0}, size[2] = {0}, h = 1e-5;
+    lb_logistic_init(&q.spec, u, 1, N, param);
+    param[0] += logf(0.7f); /* some elements beyond the range */
+    param[1] = param[0] + (float)log(ratio);
+    lb_quant_weights_forward(&q, &at, param, u, 1, N, step, code, work);
+    memset(diff_u, 0, sizeof diff_u);
+    lb_quant_weights_backward(&q, &at, param, u, 1, N, step, diff, diff_u, diff_param, work);
+    for (int i = 0; i < N; i++) {
+        const double x = (double)u[i], a = (double)param[0], s = (double)param[1], d = (double)diff[i];
+        const int k = (int)code[i];
+        const double pi0 = ref_pi(x, exp(a), exp(s), q.grid.lo, q.grid.hi, k), hx = h * exp(s);
+        const double dx =
+            (surrogate_value(&q, x + hx, a, s, k, pi0) - surrogate_value(&q, x - hx, a, s, k, pi0)) / (2 * hx);
+        const double da = (surrogate_value(&q, x, a + h, s, k, pi0) - surrogate_value(&q, x, a - h, s, k, pi0)) / (2 * h);
+        const double ds = (surrogate_value(&q, x, a, s + h, k, pi0) - surrogate_value(&q, x, a, s - h, k, pi0)) / (2 * h);
+        /* x / step is rounded to f32, which counts where the slope is steep */
+        const double steep = 1.2e-7 * fabs(x) / exp(a) * (backward == LB_CPQ_MODE ? abs(k) : 1) / (ratio * ratio);
+        if (fabs((double)diff_u[i] - d * dx) > fabs(d) * (1e-4 * (1 + fabs(dx)) + steep))
+            fail_msg("%d bits, backward %d, ratio %g: at %g %g, should be %g", bits, (int)backward, ratio, x, (double)diff_u[i],
+                     d * dx);
+        want[0] += d * da, size[0] += fabs(d) * (fabs(da) + exp(a));
+        want[1] += d * ds, size[1] += fabs(d) * (fabs(ds) + exp(a));
+        if (backward == LB_CPQ_MODE && k == 0)
+            assert_true(diff_u[i] == 0.f); /* consequence (i) */
+    }
+    for (int p = 0; p < 2; p++)
+        if (fabs((double)diff_param[p] - want[p]) > 1e-4 * size[p])
+            fail_msg("%d bits, backward %d, ratio %g: parameter %d has %g, should be %g", bits, (int)backward, ratio, p,
+                     (double)diff_param[p], want[p]);
+}
+
+static void gradients(void **state) {
+    static const double ratios[] = {0.07, 0.0715, 1.0 / 3, 1, 5, 60};
+    lb_ctx *ctx = test_ctx();
+    (void)state;
+    fill_normal(u, N, 50, 0.8f);
+    fill_normal(diff, N, 51, 1.f);
+    for (int bits = 2; bits <= 8; bits++)
+        for (size_t r = 0; r < LB_COUNT(ratios); r++)
+            for (lb_cpq_backward b = LB_CPQ_EXPECT; b <= LB_CPQ_MODE; b++)
+                check_gradient(ctx, bits, b, ratios[r]);
+    lb_ctx_destroy(ctx);
+}
+
+/* The nearest code is the most likely one. */
+static void mode_is_nearest(void **state) {
+    lb_ctx *ctx = test_ctx();
+    lb_quant q = quant_of(ctx, &lb_quantizer_cpq, 3, LB_CPQ_EXPECT);
+    float param[2] = {logf(0.3f), logf(0.12f)}, step, code[N], work[2 * N];
+    (void)state;
+    fill_normal(u, N, 52, 0.8f);
+    lb_quant_weights_forward(&q, &at, param, u, 1, N, &step, code, work);
+    for (int i = 0; i < N; i++)
+        for (int k = q.grid.lo; k <= q.grid.hi; k++)
+            assert_true(ref_pi((double)u[i], 0.3, 0.12, q.grid.lo, q.grid.hi, k) <=
+                        ref_pi((double)u[i], 0.3, 0.12, q.grid.lo, q.grid.hi, (int)code[i]) + 1e-6);
+    lb_ctx_destroy(ctx);
+}
+
+/* ---- rq ---------------------------------------------------------------------------------------------------------- */
+
+/* Codes are drawn with probability pi (over the local grid), anew at every step, not at evaluation. */
+static void draws_follow_pi(void **state) {
+    static const float xs[] = {0.f, 0.14f, 0.3f, -0.41f, 1.1f, -3.f};
+    static float same[DRAWS], code[DRAWS], next[DRAWS], work[2 * DRAWS];
+    lb_ctx *ctx = test_ctx();
+    lb_quant q = quant_of(ctx, &lb_quantizer_rq, 3, LB_CPQ_EXPECT);
+    const double step = 0.3, sigma = 0.19; /* reach 3: two codes to each side */
+    float param[2] = {logf(0.3f), logf(0.19f)}, st;
+    (void)state;
+    for (size_t x = 0; x < LB_COUNT(xs); x++) {
+        int64_t count[8] = {0};
+        double chi = 0, tail_pi = 0, tail = 0;
+        int cells = 0, centre = (int)ref_clip(nearbyint((double)xs[x] / step), -4, 3);
+        const int first = LB_MIN(LB_MAX(centre - 2, -4), -1), last = first + 4;
+        for (int i = 0; i < DRAWS; i++)
+            same[i] = xs[x];
+        lb_quant_weights_forward(&q, &at, param, same, 1, DRAWS, &st, code, work);
+        for (int i = 0; i < DRAWS; i++)
+            count[(int)code[i] + 4]++;
+        for (int k = -4; k <= 3; k++) {
+            if (k < first || k > last) {
+                assert_int_equal(count[k + 4], 0);
+                continue;
+            }
+            const double want = DRAWS * ref_pi((double)xs[x], step, sigma, first, last, k), got = (double)count[k + 4];
+            if (want < 10)
+                tail_pi += want, tail += got;
+            else
+                chi += (got - want) * (got - want) / want, cells++;
+        }
+        assert_true(fabs(tail - tail_pi) <= 5 * sqrt(tail_pi) + 1);
+        if (chi > 22) /* 4 degrees of freedom: p = 2e-4 */
+            fail_msg("chi squared %g over %d codes at %g", chi, cells, (double)xs[x]);
+        lb_quant_weights_forward(&q, &(lb_quant_when){.seed = 7, .step = 10}, param, same, 1, DRAWS, &st, next, work);
+        assert_memory_not_equal(code, next, sizeof code);
+        lb_quant_weights_forward(&q, &lb_quant_evaluation, param, same, 1, DRAWS, &st, next, work);
+        for (int i = 0; i < DRAWS; i++)
+            assert_true((int)next[i] == centre);
+    }
+    lb_ctx_destroy(ctx);
+}
+
+/* The relaxed value of one element in double, its noise given. */
+static double relaxed(double x, double a, double s, int lo, int codes, const double *noise, double temperature) {
+    double weight = 0, sum = 0;
+    for (int k = 0; k < codes; k++) {
+        const double w = exp((log(ref_pi(x, exp(a), exp(s), lo, lo + codes - 1, lo + k)) + noise[k]) / temperature);
+        weight += w, sum += w * exp(a) * (lo + k);
+    }
+    return sum / weight;
+}
+
+/* Gradient of the relaxed sample by differences, the noise held. Two bits and a wide sigma: the local grid is the whole one. */
+static void relaxed_gradient(void **state) {
+    static const float temperatures[] = {0.5f, 1.f, 2.f};
+    enum { CODES = 4 };
+    const lb_logistic l = {.step = 0.5f, .ratio = 0.8f, .lo = -2, .hi = 1, .codes = CODES};
+    (void)state;
+    for (int t = 0; t < 3; t++)
+        for (int i = 0; i < 200; i++) {
+            const float x = 0.02f * (float)(i - 100);
+            const double a = log(0.5), s = log(0.4), h = 1e-5, temperature = (double)temperatures[t];
+            double nu[CODES];
+            float noise[CODES];
+            lb_soft soft;
+            for (int k = 0; k < CODES; k++)
+                noise[k] = (float)(nu[k] = (double)(float)sin(i + 2.1 * k));
+            lb_soft_mean(&l, &x, 1, noise, temperatures[t], &soft);
+#define R(dx, da, ds) relaxed((double)x + (dx), a + (da), s + (ds), -2, CODES, nu, temperature)
+            const double dx = (R(h, 0, 0) - R(-h, 0, 0)) / (2 * h), da = (R(0, h, 0) - R(0, -h, 0)) / (2 * h),
+                         ds = (R(0, 0, h) - R(0, 0, -h)) / (2 * h);
+            assert_true(fabs((double)(soft.value[0] * l.step) - R(0, 0, 0)) < 1e-5);
+            assert_true(fabs((double)soft.slope[0] - dx) < 1e-4);
+            assert_true(fabs((double)(l.step * soft.spread[0]) - ds) < 1e-4);
+            assert_true(fabs((double)(l.step * (soft.value[0] - soft.v[0] * soft.slope[0] - soft.spread[0])) - da) < 1e-4);
+        }
+}
+
+/* ---- DropBits ------------------------------------------------------------------------------------------------------ */
+
+/* Levels drop at their rates, the lowest dropped one decides, nothing at evaluation, the same within a step. */
+static void dropped_bits(void **state) {
+    enum { STEPS = 20000 };
+    lb_quant_spec spec = {.bits = 4, .drop_top = 0.1f, .drop_lower = 0.2f};
+    const double want[5] = {0, 0.2, 0.8 * 0.2, 0.8 * 0.8 * 0.1, 0.8 * 0.8 * 0.9};
+    int64_t count[5] = {0};
+    double chi = 0;
+    (void)state;
+    for (uint64_t step = 0; step < STEPS; step++) {
+        const lb_quant_when when = {.seed = 5, .step = step};
+        const int bits = lb_dropbits(&spec, &when);
+        assert_in_range(bits, 1, 4);
+        assert_int_equal(bits, lb_dropbits(&spec, &when));
+        assert_int_equal(lb_dropbits(&spec, &(lb_quant_when){.seed = 5, .step = step, .evaluation = true}), 4);
+        count[bits]++;
+    }
+    for (int b = 1; b <= 4; b++)
+        chi += ((double)count[b] - STEPS * want[b]) * ((double)count[b] - STEPS * want[b]) / (STEPS * want[b]);
+    if (chi > 19.7) /* 3 degrees of freedom: p = 2e-4 */
+        fail_msg("chi squared %g", chi);
+    spec = (lb_quant_spec){.bits = 3, .drop_top = 0.1f}; /* only the highest level */
+    for (uint64_t step = 0; step < 1000; step++)
+        assert_in_range(lb_dropbits(&spec, &(lb_quant_when){.seed = 5, .step = step}), 2, 3);
+    spec.drop_top = 0.f;
+    for (uint64_t step = 0; step < 1000; step++)
+        assert_int_equal(lb_dropbits(&spec, &(lb_quant_when){.seed = 5, .step = step}), 3);
+}
+
+/* The codes of a step are those of the smaller grid, gradients too; the step size stays. */
+static void dropped_codes(void **state) {
+    static float full[N], code[N], du[2][N], work[2 * N];
+    lb_ctx *ctx = test_ctx();
+    lb_quant q = quant_of(ctx, &lb_quantizer_cpq, 3, LB_CPQ_EXPECT), two = quant_of(ctx, &lb_quantizer_cpq, 2, LB_CPQ_EXPECT);
+    float param[2], step[2];
+    int seen = 0;
+    (void)state;
+    fill_normal(u, N, 53, 0.8f);
+    lb_logistic_init(&q.spec, u, 1, N, param);
+    q.spec.drop_top = 0.5f;
+    for (uint64_t s = 0; s < 20; s++) {
+        const lb_quant_when when = {.seed = 3, .step = s};
+        if (lb_dropbits(&q.spec, &when) == 3)
+            continue;
+        float dp[2][2] = {{0}};
+        memset(du, 0, sizeof du);
+        lb_quant_weights_forward(&q, &when, param, u, 1, N, &step[0], code, work);
+        lb_quant_weights_backward(&q, &when, param, u, 1, N, &step[0], diff, du[0], dp[0], work);
+        lb_quant_weights_forward(&two, &when, param, u, 1, N, &step[1], full, work);
+        lb_quant_weights_backward(&two, &when, param, u, 1, N, &step[1], diff, du[1], dp[1], work);
+        assert_memory_equal(code, full, sizeof code);
+        assert_memory_equal(du[0], du[1], sizeof du[0]);
+        assert_memory_equal(dp[0], dp[1], sizeof dp[0]);
+        assert_true(step[0] == step[1]);
+        seen++;
+    }
+    assert_true(seen > 3);
+    lb_ctx_destroy(ctx);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(exponential),      cmocka_unit_test(gradients),
+                                       cmocka_unit_test(mode_is_nearest),  cmocka_unit_test(draws_follow_pi),
+                                       cmocka_unit_test(relaxed_gradient), cmocka_unit_test(dropped_bits),
+                                       cmocka_unit_test(dropped_codes)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
