@@ -6,7 +6,7 @@ LOWBIT = $(BUILD)/lowbit
 # Tests share the processors: waiting threads must not spin.
 CTEST = OMP_WAIT_POLICY=passive ctest --output-on-failure -j $(JOBS)
 
-.PHONY: all help deps quickstart test sanitize bench-train results coverage install clean
+.PHONY: all help deps quickstart test sanitize bench-train check-onnx results coverage install clean
 
 all: $(BUILD)/build.ninja ## configure and build build/lowbit and the libraries
 	@cmake --build $(BUILD)
@@ -44,6 +44,11 @@ results-%: all # one table of accuracies, bench/results/NAME.txt; SEEDS="1 2 3",
 
 results: ## the tables of accuracies: make results-cifar10 trains, packs and compares the runs of bench/results/cifar10.txt
 	@echo "make results-NAME, NAME one of: $$(cd bench/results && ls *.txt | sed 's/.txt$$//' | tr '\n' ' ')"
+
+RUN ?= runs/quickstart
+check-onnx: all ## export RUN=runs/quickstart as ONNX, count predictions that ONNX Runtime gives alike (npm, python3-onnx)
+	@cmake --build $(BUILD) --target onnx_reference
+	@bench/onnx/check.sh $(BUILD) $(RUN)
 
 coverage: ## build for coverage in build-coverage/, run the tests, print line coverage per file
 	@scripts/deps.sh gcovr

@@ -6,7 +6,9 @@
 #include "cli.h"
 
 /* A model starts with its version (below 32) and who made it. */
-static bool is_onnx(const unsigned char *head, size_t size) { return size >= 3 && head[0] == 0x08 && head[1] < 32 && head[2] == 0x12; }
+static bool is_onnx(const unsigned char *head, size_t size) {
+    return size >= 3 && head[0] == 0x08 && head[1] < 32 && head[2] == 0x12;
+}
 
 /* The format of that name, or -1. */
 static int find_format(const char *name) {
@@ -43,7 +45,8 @@ static int run(lb_ctx *ctx, const cli_args *args) {
         struct stat st;
         char bytes[32];
         cli_term_clear();
-        printf("%s: %s bytes, %s\n", path, cli_commas(bytes, stat(path, &st) == 0 ? (int64_t)st.st_size : 0), lb_onnx_format_name(format));
+        printf("%s: %s bytes, %s\n", path, cli_commas(bytes, stat(path, &st) == 0 ? (int64_t)st.st_size : 0),
+               lb_onnx_format_name(format));
     }
     free(path);
     return result;

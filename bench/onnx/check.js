@@ -46,12 +46,13 @@ async function check(path, ref) {
         }
     }
     console.log(`${path}: ${equal} of ${ref.count} predictions equal, top-1 ${(100 * right / ref.count).toFixed(2)} %, ` +
-        `scores within 0.001 on ${exact} images, largest difference of a score ${largest.toPrecision(3)} (mean ${(sum / ref.count).toPrecision(3)})`);
+        `scores within 0.001 on ${exact} images, largest difference of a score ${largest.toPrecision(3)} ` +
+        `(mean ${(sum / ref.count).toPrecision(3)})`);
 }
 
 (async () => {
     const ref = load(process.argv[2]);
-    for (const path of process.argv.slice(3)) {
+    for (const path of process.argv.slice(3).filter(Boolean)) {
         try {
             await check(path, ref);
         } catch (error) {

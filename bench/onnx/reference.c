@@ -1,5 +1,6 @@
-/* What `lowbit eval` computes on every test image, for check.sh: reference RUN FILE writes int32 images, channels, height, width, classes; then
- * for each image its pixels (uint8, height x width x channels), its label and its scores (int32, 16 fractional bits). */
+/* What `lowbit eval` computes on every test image, for check.sh: reference RUN FILE writes int32 images, channels, height,
+ * width, classes; then for each image its pixels (uint8, height x width x channels), its label and its scores (int32, 16
+ * fractional bits). */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -28,14 +28,16 @@ static lb_status add_classes(lb_onnx_build *b, const lb_data *data) {
 
 static lb_status describe(lb_onnx_build *b, const lb_trainer *t, const lb_export_options *options) {
     const lb_data_config *d = &t->config->data;
-    char quant[256], number[16];
+    char quant[1024], number[16];
     b->model.producer_name = (char *)lb_onnx_name(b, "lowbit");
     b->model.producer_version = (char *)lb_onnx_name(b, "%s", LB_VERSION);
     lb_net_describe_quant(t->net, quant, sizeof quant);
     lb_onnx_metadata(b, "format", lb_onnx_format_name((int)options->format));
     lb_onnx_metadata(b, "model", t->net->name);
     lb_onnx_metadata(b, "quantization", quant);
-    lb_onnx_metadata(b, "input", t->net->nodes[0].dst.c == 3 ? "RGB pixels 0..255, NCHW, not normalised" : "pixels 0..255, NCHW, not normalised");
+    lb_onnx_metadata(b, "input",
+                     t->net->nodes[0].dst.c == 3 ? "RGB pixels 0..255, NCHW, not normalised"
+                                                 : "pixels 0..255, NCHW, not normalised");
     lb_onnx_metadata(b, "data.name", d->name);
     snprintf(number, sizeof number, "%d", d->size);
     lb_onnx_metadata(b, "data.size", number);

@@ -1,8 +1,8 @@
 /* Export: a trained network as an ONNX graph of real-valued operators, in which codes and steps stay visible.
  *
- * The graph is walked as it was trained, before lowering: a consumer needs scales and the operators between them, not the runtime's multiply-shifts.
- * Codes and steps are those of net/numerics.h. Images enter as f32 (N, C, H, W) pixels of 0 .. 255, scores leave as (N, classes).
- * docs/onnx.md says which nodes stand for what in each format. */
+ * The graph is walked as it was trained, before lowering: a consumer needs scales and the operators between them, not the
+ * runtime's multiply-shifts. Codes and steps are those of net/numerics.h. Images enter as f32 (N, C, H, W) pixels of 0 ..
+ * 255, scores leave as (N, classes). docs/onnx.md says which nodes stand for what in each format. */
 #ifndef LB_EXPORT_H
 #define LB_EXPORT_H
 
@@ -22,7 +22,7 @@ typedef struct lb_exporting {
 /* A tensor of the ONNX graph that shows a node's result. */
 typedef struct lb_onnx_value {
     const char *name;
-    bool flat;      /* (N, c), else (N, c, h, w) */
+    bool flat; /* (N, c), else (N, c, h, w) */
     lb_shape image; /* flat: the image that it was; its elements are in the order c, h, w, ours in h, w, c */
 } lb_onnx_value;
 
@@ -36,8 +36,8 @@ lb_status lb_export_resolve(lb_ctx *ctx, const lb_export_options *options, lb_ex
 
 /* ---- How codes are written (export_codes.c) ---------------------------------------------------------------------------- */
 
-/* Weights of node i as a tensor named after it: dims (ndim), output channels first, `order[k]` the place of element k in our own order.
- * Returns the name of the tensor of real numbers. */
+/* Weights of node i as a tensor named after it: dims (ndim), output channels first, `order[k]` the place of element k in our
+ * own order. Returns the name of the tensor of real numbers. */
 const char *lb_export_weights(lb_exporting *e, int i, int ndim, const int64_t *dims, const int64_t *order);
 
 /* `from` quantized as activation node i says; returns the name of the tensor of real numbers. */

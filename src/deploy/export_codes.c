@@ -98,9 +98,10 @@ static const char *steps(lb_exporting *e, const char *name, const float *step, i
     return lb_onnx_tensor(e->b, name, FLOAT, ndim, dims, values);
 }
 
-/* Integers and DequantizeLinear. Codes that leave 8 bits are the odd ones of -255 .. 255: code = 2 u + 1, u in INT8, becomes (2 step) u + step.
- * (From 0 .. 255 the offset would be -255 steps, whose rounding every weight would share.) */
-static const char *dequantized(lb_exporting *e, const lb_node *node, const lb_numeric *x, int ndim, const int64_t *dims, float *codes) {
+/* Integers and DequantizeLinear. Codes that leave 8 bits are the odd ones of -255 .. 255: code = 2 u + 1, u in INT8, becomes
+ * (2 step) u + step. (From 0 .. 255 the offset would be -255 steps, whose rounding every weight would share.) */
+static const char *dequantized(lb_exporting *e, const lb_node *node, const lb_numeric *x, int ndim, const int64_t *dims,
+                               float *codes) {
     lb_onnx_build *b = e->b;
     const lb_grid *grid = &node->quant->grid;
     const char *name = node->name;
@@ -110,13 +111,12 @@ static const char *dequantized(lb_exporting *e, const lb_node *node, const lb_nu
         type = INT8;
         const size_t count = e->net->params[node->param[0]].count;
         if (grid->mul != 2 || grid->lo < -255 || grid->hi > 255)
-            b->status = lb_fail(b->pool.ctx, LB_ERR_UNSUPPORTED, "%s: weight codes %d..%d do not fit 8 bits; use the format float", name,
-                                grid->lo, grid->hi);
+            b->status = lb_fail(b->pool.ctx, LB_ERR_UNSUPPORTED, "%s: weight codes %d..%d do not fit 8 bits; use the format float",
+                                name, grid->lo, grid->hi);
         for (size_t k = 0; k < count; k++)
             codes[k] = (codes[k] - 1) / 2;
     }
-    const char *scale =
-        steps(e, lb_onnx_name(b, "%s/weight_scale", name), x->weight_step, node->dst.c, shifted ? 2 : 1, 1);
+    const char *scale = steps(e, lb_onnx_name(b, "%s/weight_scale", name), x->weight_step, node->dst.c, shifted ? 2 : 1, 1);
     const char *from = lb_onnx_tensor(b, lb_onnx_name(b, "%s/weight_codes", name), type, ndim, dims, codes);
     const bool narrow = grid->lo > -128 || grid->hi < 127;
     if (e->format == LB_ONNX_QCDQ && !shifted && narrow)
@@ -185,15 +185,16 @@ const char *lb_export_act(lb_exporting *e, int i, const char *from) {
         if (as_float)
             return from;
     } else if (as_float) {
-        from = node1(e, "Round", lb_onnx_name(b, "%s/rounded", name), node2(e, "Div", lb_onnx_name(b, "%s/scaled", name), from, scale));
+        from = node1(e, "Round", lb_onnx_name(b, "%s/rounded", name),
+                     node2(e, "Div", lb_onnx_name(b, "%s/scaled", name), from, scale));
         return node2(e, "Mul", name, clip(e, lb_onnx_name(b, "%s/codes", name), name, from, FLOAT, lo, hi), scale);
     }
     const int type = x->qlo < 0 ? INT8 : UINT8;
     const float least = type == INT8 ? -128 : 0, most = type == INT8 ? 127 : 255;
     const bool narrow = !x->sign && (lo > least || hi < most);
     if (lo < least || hi > most) {
-        b->status = lb_fail(b->pool.ctx, LB_ERR_UNSUPPORTED, "%s: codes %d..%d take more than 8 bits; use the format float", name, x->qlo,
-                            x->qhi);
+        b->status = lb_fail(b->pool.ctx, LB_ERR_UNSUPPORTED, "%s: codes %d..%d take more than 8 bits; use the format float", name,
+                            x->qlo, x->qhi);
         return NULL;
     }
     if (narrow && e->format == LB_ONNX_QDQ)

@@ -1,5 +1,5 @@
-/* The walk over a trained network that writes it as ONNX. Images are NCHW there and NHWC here: weights are transposed, and where an image was
- * flattened, everything that counts its elements is put into the other order. */
+/* The walk over a trained network that writes it as ONNX. Images are NCHW there and NHWC here: weights are transposed, and
+ * where an image was flattened, everything that counts its elements is put into the other order. */
 #include "deploy/export.h"
 
 #define INPUT_NAME "image"
@@ -27,7 +27,8 @@ static int64_t place_of(const lb_shape *image, int64_t k) {
 static bool reordered(const lb_onnx_value *v) { return v->flat && v->image.c > 1 && (int64_t)v->image.h * v->image.w > 1; }
 
 /* A parameter per channel of v, (c), in ONNX's order, as `dims` says if not NULL: a vector otherwise. */
-static const char *per_channel(lb_exporting *e, const lb_onnx_value *v, const char *name, const float *source, int64_t c, bool as_image) {
+static const char *per_channel(lb_exporting *e, const lb_onnx_value *v, const char *name, const float *source, int64_t c,
+                               bool as_image) {
     float *values = lb_pool_alloc(&e->b->pool, (size_t)c, sizeof *values);
     if (!values) {
         e->b->status = LB_ERR_MEMORY;
@@ -58,7 +59,8 @@ static lb_onnx_value unflatten(lb_exporting *e, const char *name, lb_onnx_value 
 }
 
 static lb_status refuse(lb_exporting *e, const lb_node *node, const char *why) {
-    return lb_fail(e->b->pool.ctx, LB_ERR_UNSUPPORTED, "%s (%s): %s; it cannot be exported", node->name, lb_op_info(node->op)->name, why);
+    return lb_fail(e->b->pool.ctx, LB_ERR_UNSUPPORTED, "%s (%s): %s; it cannot be exported", node->name, lb_op_info(node->op)->name,
+                   why);
 }
 
 /* ---- Operators ------------------------------------------------------------------------------------------------------- */
@@ -71,7 +73,8 @@ static lb_onnx_value export_input(lb_exporting *e, const lb_node *node) {
     const char *scale = per_channel(e, &none, lb_onnx_name(e->b, "%s/scale", node->name), e->n->scale, s->c, true);
     const char *offset = per_channel(e, &none, lb_onnx_name(e->b, "%s/offset", node->name), e->n->offset, s->c, true);
     const char *scaled = node_of(e, "Mul", lb_onnx_name(e->b, "%s/scaled", node->name), 2, (const char *[]){INPUT_NAME, scale});
-    return (lb_onnx_value){.name = node_of(e, "Add", lb_onnx_name(e->b, "%s/normalised", node->name), 2, (const char *[]){scaled, offset})};
+    return (lb_onnx_value){
+        .name = node_of(e, "Add", lb_onnx_name(e->b, "%s/normalised", node->name), 2, (const char *[]){scaled, offset})};
 }
 
 /* order[k]: where element k of the transposed weights lies in (oc, kh, kw, ic / groups). Freed by the caller. */
@@ -98,8 +101,8 @@ static lb_onnx_value add_bias(lb_exporting *e, const lb_node *node, const char *
     lb_onnx_value v = {.name = sum, .flat = flat, .image = node->dst};
     if (node->param[1] < 0)
         return v;
-    const char *bias = per_channel(e, &v, lb_onnx_name(e->b, "%s/bias", node->name), lb_param_values(e->net, node->param[1]),
-                                   node->dst.c, !flat);
+    const char *bias =
+        per_channel(e, &v, lb_onnx_name(e->b, "%s/bias", node->name), lb_param_values(e->net, node->param[1]), node->dst.c, !flat);
     v.name = node_of(e, "Add", node->name, 2, (const char *[]){sum, bias});
     return v;
 }
@@ -149,8 +152,8 @@ static lb_onnx_value export_batchnorm(lb_exporting *e, const lb_node *node, lb_o
     static const char *const names[] = {"gamma", "beta", "mean", "var"};
     const char *inputs[5] = {src.name};
     for (int p = 0; p < 4; p++)
-        inputs[p + 1] = per_channel(e, &src, lb_onnx_name(e->b, "%s/%s", node->name, names[p]), lb_param_values(e->net, node->param[p]),
-                                    node->dst.c, false);
+        inputs[p + 1] = per_channel(e, &src, lb_onnx_name(e->b, "%s/%s", node->name, names[p]),
+                                    lb_param_values(e->net, node->param[p]), node->dst.c, false);
     Onnx__NodeProto *bn = lb_onnx_node(e->b, "BatchNormalization", node->name, 5, inputs);
     lb_onnx_real(e->b, bn, "epsilon", node->u.bn.eps);
     src.name = node->name;
@@ -246,7 +249,9 @@ static lb_status export_node(lb_exporting *e, int i, lb_onnx_value *v) {
 /* ---- The whole network ----------------------------------------------------------------------------------------------- */
 
 /* The format's version that an opset came with: what readers check first. */
-static int ir_version(int opset) { return opset >= 25 ? 13 : opset >= 23 ? 11 : opset >= 21 ? 10 : opset >= 19 ? 9 : opset >= 15 ? 8 : 7; }
+static int ir_version(int opset) {
+    return opset >= 25 ? 13 : opset >= 23 ? 11 : opset >= 21 ? 10 : opset >= 19 ? 9 : opset >= 15 ? 8 : 7;
+}
 
 static lb_status export_all(lb_exporting *e) {
     lb_onnx_build *b = e->b;

@@ -225,7 +225,8 @@ static Onnx__ValueInfoProto **value_info(lb_onnx_build *b, const char *name, int
     for (int i = 0; i < ndim; i++) {
         sizes[i] = &d[i];
         onnx__tensor_shape_proto__dimension__init(sizes[i]);
-        d[i].value_case = i ? ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE : ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM;
+        d[i].value_case =
+            i ? ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE : ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM;
         if (i)
             d[i].dim_value = dims[i];
         else

@@ -1,5 +1,6 @@
-/* Building an ONNX model message node by node. The first failure sticks in `status`: later calls do nothing, and those that return a
- * pointer return NULL, which every call accepts as a name or node. Texts and data are copied; lb_onnx_build_free frees everything. */
+/* Building an ONNX model message node by node. The first failure sticks in `status`: later calls do nothing, and those that
+ * return a pointer return NULL, which every call accepts as a name or node. Texts and data are copied; lb_onnx_build_free
+ * frees everything. */
 #ifndef LB_ONNX_BUILD_H
 #define LB_ONNX_BUILD_H
 
@@ -11,7 +12,7 @@ enum { LB_ONNX_UINT4 = 21, LB_ONNX_INT4 = 22, LB_ONNX_UINT2 = 25, LB_ONNX_INT2 =
 typedef struct lb_onnx_build {
     lb_pool pool;
     lb_status status;
-    Onnx__ModelProto model;      /* model.graph is `graph` */
+    Onnx__ModelProto model; /* model.graph is `graph` */
     Onnx__GraphProto graph;
     size_t nodes, initializers, metadata; /* capacities of the arrays in them */
 } lb_onnx_build;
@@ -31,8 +32,9 @@ void lb_onnx_ints(lb_onnx_build *b, Onnx__NodeProto *node, const char *name, con
 void lb_onnx_real(lb_onnx_build *b, Onnx__NodeProto *node, const char *name, float value);
 void lb_onnx_text(lb_onnx_build *b, Onnx__NodeProto *node, const char *name, const char *value);
 
-/* Appends an initializer of element type `type` and `ndim` dimensions (0: a scalar) from floats, which must be whole numbers of the type if
- * it is an integer: FLOAT, INT64, and integers of 8, 4 and 2 bits (those packed, the first element lowest). Returns `name`. */
+/* Appends an initializer of element type `type` and `ndim` dimensions (0: a scalar) from floats, which must be whole numbers
+ * of the type if it is an integer: FLOAT, INT64, and integers of 8, 4 and 2 bits (those packed, the first element lowest).
+ * Returns `name`. */
 const char *lb_onnx_tensor(lb_onnx_build *b, const char *name, int type, int ndim, const int64_t *dims, const float *values);
 const char *lb_onnx_scalar(lb_onnx_build *b, const char *name, int type, float value);
 

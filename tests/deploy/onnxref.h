@@ -1,5 +1,5 @@
-/* Runs an ONNX model of the operators that export writes: plain loops over what the file says, by the standard's definitions. Numbers are doubles;
- * results of type float are rounded to it. */
+/* Runs an ONNX model of the operators that export writes: plain loops over what the file says, by the standard's
+ * definitions. Numbers are doubles; results of type float are rounded to it. */
 #ifndef LB_TEST_ONNXREF_H
 #define LB_TEST_ONNXREF_H
 
@@ -47,11 +47,11 @@ static inline onnxref_tensor *onnxref_add(onnxref *r, const char *name, int type
 
 static inline double onnxref_element(const Onnx__TensorProto *t, size_t i) {
     const uint8_t *d = t->raw_data.data;
-    const size_t bits = t->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT                                   ? 32
+    const size_t bits = t->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT                                      ? 32
                         : t->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__INT64 || t->data_type == 11 /* double */ ? 64
-                        : t->data_type == LB_ONNX_INT4                                                         ? 4
-                        : t->data_type == LB_ONNX_INT2                                                         ? 2
-                                                                                                               : 8;
+                        : t->data_type == LB_ONNX_INT4                                                            ? 4
+                        : t->data_type == LB_ONNX_INT2                                                            ? 2
+                                                                                                                  : 8;
     uint64_t word = 0;
     for (size_t b = 0; b < bits; b++)
         word |= (uint64_t)(d[(i * bits + b) / 8] >> (i * bits + b) % 8 & 1) << b;
@@ -103,17 +103,28 @@ static inline double onnxref_clamp(double v, double lo, double hi) { return v < 
 
 /* One element of an elementwise operator from its inputs' elements. */
 static inline double onnxref_point(const char *op, const double *x, int n, int type) {
-    if (!strcmp(op, "Mul")) return x[0] * x[1];
-    if (!strcmp(op, "Add")) return x[0] + x[1];
-    if (!strcmp(op, "Div")) return x[0] / x[1];
-    if (!strcmp(op, "Round")) return rint(x[0]);
-    if (!strcmp(op, "Floor")) return floor(x[0]);
-    if (!strcmp(op, "Relu")) return x[0] > 0 ? x[0] : 0;
-    if (!strcmp(op, "Clip")) return onnxref_clamp(x[0], x[1], x[2]);
-    if (!strcmp(op, "GreaterOrEqual")) return x[0] >= x[1];
-    if (!strcmp(op, "Where")) return x[0] != 0 ? x[1] : x[2];
-    if (!strcmp(op, "Cast")) return x[0];
-    if (!strcmp(op, "BipolarQuant")) return x[0] >= 0 ? x[1] : -x[1];
+    if (!strcmp(op, "Mul"))
+        return x[0] * x[1];
+    if (!strcmp(op, "Add"))
+        return x[0] + x[1];
+    if (!strcmp(op, "Div"))
+        return x[0] / x[1];
+    if (!strcmp(op, "Round"))
+        return rint(x[0]);
+    if (!strcmp(op, "Floor"))
+        return floor(x[0]);
+    if (!strcmp(op, "Relu"))
+        return x[0] > 0 ? x[0] : 0;
+    if (!strcmp(op, "Clip"))
+        return onnxref_clamp(x[0], x[1], x[2]);
+    if (!strcmp(op, "GreaterOrEqual"))
+        return x[0] >= x[1];
+    if (!strcmp(op, "Where"))
+        return x[0] != 0 ? x[1] : x[2];
+    if (!strcmp(op, "Cast"))
+        return x[0];
+    if (!strcmp(op, "BipolarQuant"))
+        return x[0] >= 0 ? x[1] : -x[1];
     if (!strcmp(op, "QuantizeLinear")) {
         const bool is_signed = type == ONNX__TENSOR_PROTO__DATA_TYPE__INT8;
         return onnxref_clamp(rint((double)((float)x[0] / (float)x[1])) + x[2], is_signed ? -128 : 0, is_signed ? 127 : 255);
@@ -130,7 +141,8 @@ static inline double onnxref_quant(const Onnx__NodeProto *n, const double *x) {
 
 static inline void onnxref_window(const Onnx__NodeProto *n, const onnxref_tensor *x, const onnxref_tensor *w, onnxref *r) {
     const bool max = !strcmp(n->op_type, "MaxPool");
-    const int64_t *kernel = onnxref_ints(n, "kernel_shape", 2), *stride = onnxref_ints(n, "strides", 2), *pad = onnxref_ints(n, "pads", 4);
+    const int64_t *kernel = onnxref_ints(n, "kernel_shape", 2), *stride = onnxref_ints(n, "strides", 2),
+                  *pad = onnxref_ints(n, "pads", 4);
     const int64_t c = x->dims[1], h = x->dims[2], wd = x->dims[3], groups = w ? onnxref_int(n, "group", 1) : 1;
     const int64_t oc = w ? w->dims[0] : c, icg = w ? w->dims[1] : 1;
     const int64_t dims[] = {x->dims[0], oc, (h + pad[0] + pad[2] - kernel[0]) / stride[0] + 1,

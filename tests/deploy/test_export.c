@@ -1,5 +1,6 @@
-/* Every family of the zoo x methods x edges x formats, written as ONNX, read back and run by the plain loops of onnxref.h: the scores of real
- * arithmetic on the net (netref.h), which shares nothing with export. Then what the files say about types, names and limits. */
+/* Every family of the zoo x methods x edges x formats, written as ONNX, read back and run by the plain loops of onnxref.h:
+ * the scores of real arithmetic on the net (netref.h), which shares nothing with export. Then what the files say about
+ * types, names and limits. */
 #include <unistd.h>
 
 #include "deploy/export.h"
@@ -8,7 +9,8 @@
 
 static const float mean[4] = {0.49f, 0.48f, 0.45f, 0}, std_[4] = {0.25f, 0.24f, 0.26f, 1};
 
-static const lb_export_options variants[] = {{LB_ONNX_QDQ, 25}, {LB_ONNX_QDQ, 21}, {LB_ONNX_QDQ, 13}, {LB_ONNX_QCDQ, 0}, {LB_ONNX_QONNX, 0}, {LB_ONNX_FLOAT, 0}};
+static const lb_export_options variants[] = {{LB_ONNX_QDQ, 25}, {LB_ONNX_QDQ, 21},  {LB_ONNX_QDQ, 13},
+                                             {LB_ONNX_QCDQ, 0}, {LB_ONNX_QONNX, 0}, {LB_ONNX_FLOAT, 0}};
 
 /* Through a file. */
 static Onnx__ModelProto *exported(lb_ctx *ctx, const lb_net *net, const lb_export_options *options) {
@@ -54,10 +56,11 @@ static void check(lb_ctx *ctx, const family *f, const scheme *s, int edge, size_
         onnxref *run = malloc(sizeof *run);
         const double off = distance(want, onnxref_run(run, model, pixels, MB));
         if (getenv("LB_TEST_VERBOSE"))
-            printf("%s %s, edges %d, %s %d: %.6f\n", f->name, s->name, edge, lb_onnx_format_name((int)variants[v].format), variants[v].opset, off);
+            printf("%s %s, edges %d, %s %d: %.6f\n", f->name, s->name, edge, lb_onnx_format_name((int)variants[v].format),
+                   variants[v].opset, off);
         if (!(off < 0.02))
-            fail_msg("%s %s, edges %d, %s opset %d: scores are %.4f of their spread away from real arithmetic", f->name, s->name, edge,
-                     lb_onnx_format_name((int)variants[v].format), variants[v].opset, off);
+            fail_msg("%s %s, edges %d, %s opset %d: scores are %.4f of their spread away from real arithmetic", f->name, s->name,
+                     edge, lb_onnx_format_name((int)variants[v].format), variants[v].opset, off);
         onnxref_free(run);
         free(run);
         lb_onnx_free(ctx, model);
@@ -114,8 +117,12 @@ static void weight_types(void **state) {
         const char *scheme;
         int at25, at21;
     } rows[] = {
-        {"sign 1/1", LB_ONNX_INT2, LB_ONNX_INT4},   {"twn 2/2", LB_ONNX_INT2, LB_ONNX_INT4}, {"lsq 1/1", LB_ONNX_INT2, LB_ONNX_INT4},
-        {"dorefa 2/2", LB_ONNX_INT4, LB_ONNX_INT4}, {"lsq 3/3", LB_ONNX_INT4, LB_ONNX_INT4}, {"uniform 5/6", INT8, INT8},
+        {"sign 1/1", LB_ONNX_INT2, LB_ONNX_INT4},
+        {"twn 2/2", LB_ONNX_INT2, LB_ONNX_INT4},
+        {"lsq 1/1", LB_ONNX_INT2, LB_ONNX_INT4},
+        {"dorefa 2/2", LB_ONNX_INT4, LB_ONNX_INT4},
+        {"lsq 3/3", LB_ONNX_INT4, LB_ONNX_INT4},
+        {"uniform 5/6", INT8, INT8},
         {"dorefa 8/8", INT8, INT8},
     };
     lb_ctx *ctx = test_ctx();
