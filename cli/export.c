@@ -35,7 +35,7 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     if (!cli_is_dir(run_dir))
         return cli_fail("%s: %s", run_dir, cli_exists(run_dir) ? "not a run directory" : "no such run directory");
     char *path = args->output ? cli_strdup(args->output) : cli_join(run_dir, "model.onnx");
-    const lb_export_options options = {.format = (lb_onnx_format)format, .opset = args->opset};
+    const lb_export_options options = {.format = (lb_onnx_format)format, .opset = args->opset, .exact = args->exact};
     int result = CLI_DONE;
     if (!cli_may_replace(path, is_onnx)) {
         result = cli_fail("%s: a file is there already that is not an ONNX model; choose another with -o", path);
@@ -52,7 +52,7 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     return result;
 }
 
-static const cli_option options[] = {CLI_OUTPUT, CLI_FORMAT, CLI_OPSET, CLI_THREADS, CLI_QUIET, CLI_OPTIONS_END};
+static const cli_option options[] = {CLI_OUTPUT, CLI_FORMAT, CLI_OPSET, CLI_EXACT, CLI_THREADS, CLI_QUIET, CLI_OPTIONS_END};
 
 const cli_verb cli_verb_export = {
     .name = "export",
@@ -71,6 +71,9 @@ const cli_verb cli_verb_export = {
         "  qcdq   the same with 8-bit integers only, and Clip where fewer bits are used; for older runtimes\n"
         "  qonnx  float weights and the QONNX operators Quant and BipolarQuant\n"
         "  float  float weights on their grid, activations rounded by Div, Round, Clip and Mul; runs everywhere\n"
+        "\n"
+        "With --exact the numbers between the convolutions are those of the packed model, to the last bit: fixed point in\n"
+        "double precision instead of batch norm in float. For runtimes that know doubles, and for comparing.\n"
         "\n"
         "Without -o the file is RUN/model.onnx. An existing one is replaced only when the new one is complete.\n"
         "docs/onnx.md says which runtime takes which format, and how closely predictions agree.",

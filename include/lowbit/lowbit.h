@@ -222,6 +222,7 @@ typedef enum lb_onnx_format {
 typedef struct lb_export_options {
     lb_onnx_format format;
     int opset;     /* 0: 21 for QDQ, 13 for the others */
+    bool exact;    /* the packed model's own fixed-point arithmetic between the convolutions, in double; not QONNX */
 } lb_export_options;
 
 /* "qdq", ...; NULL after the last. */

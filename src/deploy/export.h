@@ -16,6 +16,7 @@ typedef struct lb_exporting {
     const lb_numerics *n;
     lb_onnx_format format;
     int opset;
+    bool exact;
     struct lb_onnx_value *values; /* (nnodes) */
 } lb_exporting;
 
@@ -25,6 +26,15 @@ typedef struct lb_onnx_value {
     bool flat; /* (N, c), else (N, c, h, w) */
     lb_shape image; /* flat: the image that it was; its elements are in the order c, h, w, ours in h, w, c */
 } lb_onnx_value;
+
+/* Where element k of the ONNX tensor lies in ours, for a flattened image; channels of anything else are in order. */
+static inline int64_t lb_onnx_place(const lb_onnx_value *v, int64_t k) {
+    const int64_t area = (int64_t)v->image.h * v->image.w;
+    return v->flat && area > 1 ? k % area * v->image.c + k / area : k;
+}
+
+/* A node whose output is called `output`; returns that. */
+const char *lb_export_op(lb_exporting *e, const char *op, const char *output, int n, const char *const *inputs);
 
 /* Adds the network's graph to `b`, which lb_onnx_build_init has prepared, with opsets, input and output. options: valid.
  * LB_ERR_UNSUPPORTED names the node that ONNX cannot express. */
@@ -42,5 +52,27 @@ const char *lb_export_weights(lb_exporting *e, int i, int ndim, const int64_t *d
 
 /* `from` quantized as activation node i says; returns the name of the tensor of real numbers. */
 const char *lb_export_act(lb_exporting *e, int i, const char *from);
+
+/* ---- Exact arithmetic (export_exact.c) --------------------------------------------------------------------------------- */
+
+/* With options.exact a tensor holds the numbers of net/numerics.h: INT whole numbers in f32, FIXED whole numbers of 2^-16 in
+ * f64, F32 as they are. Convolutions sum codes, which is exact below 2^24; what comes between is the multiply, add and shift
+ * of runtime/fixed.h, in f64. */
+
+/* The affine of node i's numbers, if it has one, on v, which has `c` channels. `output` names the result. */
+lb_onnx_value lb_exact_affine(lb_exporting *e, int i, const char *output, lb_onnx_value v, int c);
+
+/* Source s of node i as F32, and as FIXED. */
+lb_onnx_value lb_exact_to_float(lb_exporting *e, int i, int s, lb_onnx_value v);
+lb_onnx_value lb_exact_to_fixed(lb_exporting *e, int i, int s, lb_onnx_value v);
+
+/* Activation node i. */
+lb_onnx_value lb_exact_act(lb_exporting *e, int i, lb_onnx_value v);
+
+/* Fixed point limited to 32 bits. */
+lb_onnx_value lb_exact_saturate(lb_exporting *e, const char *output, lb_onnx_value v);
+
+/* The last node's numbers as f32 scores. */
+lb_onnx_value lb_exact_scores(lb_exporting *e, lb_onnx_value v);
 
 #endif

@@ -82,14 +82,15 @@ static int weight_type(const lb_exporting *e, int lo, int hi) {
     return lo >= -128 && hi <= 127 ? INT8 : 0;
 }
 
-/* One step if all are equal, else one per output channel, the first dimension of weights with `ndim`. */
+/* One step if all are equal, else one per output channel, the first dimension of weights with `ndim`. Exact arithmetic wants
+ * codes: the step is 1. */
 static const char *steps(lb_exporting *e, const char *name, const float *step, int oc, float factor, int ndim) {
     const int64_t dims[4] = {oc, 1, 1, 1};
     float *values = lb_pool_alloc(&e->b->pool, (size_t)oc, sizeof *values);
     bool one = true;
     for (int o = 0; values && o < oc; o++) {
-        values[o] = step[o] * factor;
-        one = one && step[o] == step[0];
+        values[o] = (e->exact ? 1 : step[o]) * factor;
+        one = one && values[o] == values[0];
     }
     if (!values)
         e->b->status = LB_ERR_MEMORY;
@@ -159,7 +160,7 @@ const char *lb_export_weights(lb_exporting *e, int i, int ndim, const int64_t *d
     }
     for (size_t k = 0; k < count; k++) {
         const size_t from = (size_t)order[k];
-        values[k] = x->code && !integers ? source[from] * x->weight_step[from / per_channel] : source[from];
+        values[k] = x->code && !integers && !e->exact ? source[from] * x->weight_step[from / per_channel] : source[from];
     }
     const char *name = integers ? dequantized(e, node, x, ndim, dims, values) : as_floats(e, node, x, ndim, dims, values);
     lb_free(e->b->pool.ctx, values);

@@ -7,7 +7,7 @@
 
 enum { FLOAT = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT, INT64 = ONNX__TENSOR_PROTO__DATA_TYPE__INT64 };
 
-static const char *node_of(lb_exporting *e, const char *op, const char *output, int n, const char *const *inputs) {
+const char *lb_export_op(lb_exporting *e, const char *op, const char *output, int n, const char *const *inputs) {
     lb_onnx_node(e->b, op, output, n, inputs);
     return output;
 }
@@ -17,12 +17,6 @@ static const char *vector(lb_exporting *e, const char *name, int type, int64_t c
 }
 
 /* ---- Order of elements ----------------------------------------------------------------------------------------------- */
-
-/* Where element k of the ONNX tensor lies in ours, for a flattened image; channels of anything else are in order. */
-static int64_t place_of(const lb_shape *image, int64_t k) {
-    const int64_t area = (int64_t)image->h * image->w;
-    return k % area * image->c + k / area;
-}
 
 static bool reordered(const lb_onnx_value *v) { return v->flat && v->image.c > 1 && (int64_t)v->image.h * v->image.w > 1; }
 
@@ -35,7 +29,7 @@ static const char *per_channel(lb_exporting *e, const lb_onnx_value *v, const ch
         return NULL;
     }
     for (int64_t k = 0; k < c; k++)
-        values[k] = source[reordered(v) ? place_of(&v->image, k) : k];
+        values[k] = source[lb_onnx_place(v, k)];
     const int64_t dims[4] = {1, c, 1, 1};
     return lb_onnx_tensor(e->b, name, FLOAT, as_image ? 4 : 1, as_image ? dims : &dims[1], values);
 }
@@ -55,7 +49,7 @@ static lb_onnx_value unflatten(lb_exporting *e, const char *name, lb_onnx_value 
         return v;
     const float shape[] = {0, (float)c, 1, 1}; /* 0: as it was */
     const char *dims = vector(e, lb_onnx_name(e->b, "%s/shape", name), INT64, 4, shape);
-    return (lb_onnx_value){.name = node_of(e, "Reshape", name, 2, (const char *[]){v.name, dims})};
+    return (lb_onnx_value){.name = lb_export_op(e, "Reshape", name, 2, (const char *[]){v.name, dims})};
 }
 
 static lb_status refuse(lb_exporting *e, const lb_node *node, const char *why) {
@@ -70,11 +64,14 @@ static lb_onnx_value export_input(lb_exporting *e, const lb_node *node) {
     const int64_t dims[] = {0, s->c, s->h, s->w};
     const lb_onnx_value none = {0};
     lb_onnx_input(e->b, INPUT_NAME, 4, dims);
+    if (e->exact && e->n->pixels_direct)
+        return (lb_onnx_value){.name = INPUT_NAME};
     const char *scale = per_channel(e, &none, lb_onnx_name(e->b, "%s/scale", node->name), e->n->scale, s->c, true);
     const char *offset = per_channel(e, &none, lb_onnx_name(e->b, "%s/offset", node->name), e->n->offset, s->c, true);
-    const char *scaled = node_of(e, "Mul", lb_onnx_name(e->b, "%s/scaled", node->name), 2, (const char *[]){INPUT_NAME, scale});
+    const char *scaled =
+        lb_export_op(e, "Mul", lb_onnx_name(e->b, "%s/scaled", node->name), 2, (const char *[]){INPUT_NAME, scale});
     return (lb_onnx_value){
-        .name = node_of(e, "Add", lb_onnx_name(e->b, "%s/normalised", node->name), 2, (const char *[]){scaled, offset})};
+        .name = lb_export_op(e, "Add", lb_onnx_name(e->b, "%s/normalised", node->name), 2, (const char *[]){scaled, offset})};
 }
 
 /* order[k]: where element k of the transposed weights lies in (oc, kh, kw, ic / groups). Freed by the caller. */
@@ -89,39 +86,50 @@ static int64_t *weight_order(lb_exporting *e, const lb_node *node, const lb_onnx
     const int64_t kernel = matrix ? 1 : (int64_t)node->u.conv.kh * node->u.conv.kw, ic = fan_in / kernel;
     for (int64_t k = 0; k < (int64_t)p->count; k++) {
         if (matrix) /* (oc, ic) */
-            order[k] = k / fan_in * fan_in + (reordered(src) ? place_of(&src->image, k % fan_in) : k % fan_in);
+            order[k] = k / fan_in * fan_in + lb_onnx_place(src, k % fan_in);
         else /* (oc, ic / groups, kh, kw) */
             order[k] = k / fan_in * fan_in + k % kernel * ic + k % fan_in / kernel;
     }
     return order;
 }
 
-/* The bias is added apart: runtimes that see it in a convolution of codes round it to the accumulator's step. */
-static lb_onnx_value add_bias(lb_exporting *e, const lb_node *node, const char *sum, bool flat) {
+/* What follows the sums of node i. The bias is added apart: runtimes that see it in a convolution of codes round it to the
+ * accumulator's step. */
+static lb_onnx_value finish_sums(lb_exporting *e, int i, const char *sum, bool flat) {
+    const lb_node *node = &e->net->nodes[i];
     lb_onnx_value v = {.name = sum, .flat = flat, .image = node->dst};
+    if (e->exact)
+        return lb_exact_affine(e, i, node->name, v, node->dst.c);
     if (node->param[1] < 0)
         return v;
     const char *bias =
         per_channel(e, &v, lb_onnx_name(e->b, "%s/bias", node->name), lb_param_values(e->net, node->param[1]), node->dst.c, !flat);
-    v.name = node_of(e, "Add", node->name, 2, (const char *[]){sum, bias});
+    v.name = lb_export_op(e, "Add", node->name, 2, (const char *[]){sum, bias});
     return v;
 }
 
-static const char *product_name(lb_exporting *e, const lb_node *node) {
-    return node->param[1] < 0 ? node->name : lb_onnx_name(e->b, "%s/product", node->name);
+static const char *sums_name(lb_exporting *e, int i) {
+    const lb_numeric *x = &e->n->nodes[i];
+    const bool more = e->exact ? x->requant || x->scale : e->net->nodes[i].param[1] >= 0;
+    return more ? lb_onnx_name(e->b, "%s/sums", e->net->nodes[i].name) : e->net->nodes[i].name;
+}
+
+/* What node i multiplies: codes if it sums integers, else real numbers. */
+static lb_onnx_value factors(lb_exporting *e, int i, lb_onnx_value src) {
+    return e->exact && !e->n->nodes[i].integer ? lb_exact_to_float(e, i, 0, src) : src;
 }
 
 static lb_onnx_value export_linear(lb_exporting *e, int i, lb_onnx_value src) {
     const lb_node *node = &e->net->nodes[i];
-    src = flatten(e, lb_onnx_name(e->b, "%s/flat", node->name), src, lb_src_shape(e->net, node, 0));
+    src = flatten(e, lb_onnx_name(e->b, "%s/flat", node->name), factors(e, i, src), lb_src_shape(e->net, node, 0));
     const int64_t oc = node->dst.c, dims[] = {oc, (int64_t)e->net->params[node->param[0]].count / oc};
     int64_t *order = weight_order(e, node, &src, true);
     const char *weights = order ? lb_export_weights(e, i, 2, dims, order) : NULL;
     lb_free(e->b->pool.ctx, order);
-    const char *product = product_name(e, node);
-    Onnx__NodeProto *gemm = lb_onnx_node(e->b, "Gemm", product, 2, (const char *[]){src.name, weights});
+    const char *sums = sums_name(e, i);
+    Onnx__NodeProto *gemm = lb_onnx_node(e->b, "Gemm", sums, 2, (const char *[]){src.name, weights});
     lb_onnx_int(e->b, gemm, "transB", 1);
-    return add_bias(e, node, product, true);
+    return finish_sums(e, i, sums, true);
 }
 
 static lb_status export_conv(lb_exporting *e, int i, lb_onnx_value src, lb_onnx_value *result) {
@@ -133,22 +141,25 @@ static lb_status export_conv(lb_exporting *e, int i, lb_onnx_value src, lb_onnx_
     }
     if (reordered(&src))
         return refuse(e, node, "a convolution in groups behind flatten");
-    src = unflatten(e, lb_onnx_name(e->b, "%s/image", node->name), src, lb_src_shape(e->net, node, 0)->c);
+    src = unflatten(e, lb_onnx_name(e->b, "%s/image", node->name), factors(e, i, src), lb_src_shape(e->net, node, 0)->c);
     const int64_t ic = lb_src_shape(e->net, node, 0)->c / c->groups, dims[] = {c->oc, ic, c->kh, c->kw};
     int64_t *order = weight_order(e, node, &src, false);
     const char *weights = order ? lb_export_weights(e, i, 4, dims, order) : NULL;
     lb_free(e->b->pool.ctx, order);
-    const char *product = product_name(e, node);
-    Onnx__NodeProto *conv = lb_onnx_node(e->b, "Conv", product, 2, (const char *[]){src.name, weights});
+    const char *sums = sums_name(e, i);
+    Onnx__NodeProto *conv = lb_onnx_node(e->b, "Conv", sums, 2, (const char *[]){src.name, weights});
     lb_onnx_ints(e->b, conv, "kernel_shape", (int[]){c->kh, c->kw}, 2);
     lb_onnx_ints(e->b, conv, "strides", (int[]){c->sh, c->sw}, 2);
     lb_onnx_ints(e->b, conv, "pads", (int[]){c->pt, c->pl, c->pb, c->pr}, 4);
     lb_onnx_int(e->b, conv, "group", c->groups);
-    *result = add_bias(e, node, product, false);
+    *result = finish_sums(e, i, sums, false);
     return LB_OK;
 }
 
-static lb_onnx_value export_batchnorm(lb_exporting *e, const lb_node *node, lb_onnx_value src) {
+static lb_onnx_value export_batchnorm(lb_exporting *e, int i, lb_onnx_value src) {
+    const lb_node *node = &e->net->nodes[i];
+    if (e->exact)
+        return lb_exact_affine(e, i, node->name, src, node->dst.c);
     static const char *const names[] = {"gamma", "beta", "mean", "var"};
     const char *inputs[5] = {src.name};
     for (int p = 0; p < 4; p++)
@@ -162,19 +173,27 @@ static lb_onnx_value export_batchnorm(lb_exporting *e, const lb_node *node, lb_o
 
 static lb_onnx_value export_act(lb_exporting *e, int i, lb_onnx_value src) {
     const lb_node *node = &e->net->nodes[i];
+    if (e->exact)
+        return lb_exact_act(e, i, src);
     if (e->n->nodes[i].quantized) {
         src.name = lb_export_act(e, i, src.name);
     } else if (node->u.act.kind == LB_ACT_RELU) {
-        src.name = node_of(e, "Relu", node->name, 1, &src.name);
+        src.name = lb_export_op(e, "Relu", node->name, 1, &src.name);
     } else if (node->u.act.kind != LB_ACT_IDENTITY) {
         const char *lo = lb_onnx_scalar(e->b, lb_onnx_name(e->b, "%s/lo", node->name), FLOAT, node->u.act.lo);
         const char *hi = lb_onnx_scalar(e->b, lb_onnx_name(e->b, "%s/hi", node->name), FLOAT, node->u.act.hi);
-        src.name = node_of(e, "Clip", node->name, 3, (const char *[]){src.name, lo, hi});
+        src.name = lb_export_op(e, "Clip", node->name, 3, (const char *[]){src.name, lo, hi});
     }
     return src;
 }
 
-static lb_status export_add(lb_exporting *e, const lb_node *node, lb_onnx_value a, lb_onnx_value b, lb_onnx_value *result) {
+static lb_status export_add(lb_exporting *e, int i, lb_onnx_value a, lb_onnx_value b, lb_onnx_value *result) {
+    const lb_node *node = &e->net->nodes[i];
+    const bool fixed = e->exact && e->n->nodes[i].kind == LB_NUM_FIXED;
+    if (e->exact) {
+        a = fixed ? lb_exact_to_fixed(e, i, 0, a) : lb_exact_to_float(e, i, 0, a);
+        b = fixed ? lb_exact_to_fixed(e, i, 1, b) : lb_exact_to_float(e, i, 1, b);
+    }
     if (a.flat != b.flat) {
         a = flatten(e, lb_onnx_name(e->b, "%s/flat0", node->name), a, lb_src_shape(e->net, node, 0));
         b = flatten(e, lb_onnx_name(e->b, "%s/flat1", node->name), b, lb_src_shape(e->net, node, 1));
@@ -182,28 +201,63 @@ static lb_status export_add(lb_exporting *e, const lb_node *node, lb_onnx_value 
     const bool same = a.image.h == b.image.h && a.image.w == b.image.w && a.image.c == b.image.c;
     if (!same && (reordered(&a) || reordered(&b)))
         return refuse(e, node, "adds a flattened image to a vector");
-    a.name = node_of(e, "Add", node->name, 2, (const char *[]){a.name, b.name});
-    *result = a;
+    const char *sum = fixed ? lb_onnx_name(e->b, "%s/sum", node->name) : node->name;
+    a.name = lb_export_op(e, "Add", sum, 2, (const char *[]){a.name, b.name});
+    *result = fixed ? lb_exact_saturate(e, node->name, a) : a;
     return LB_OK;
 }
 
-static lb_onnx_value export_pool(lb_exporting *e, const lb_node *node, lb_onnx_value src) {
+static lb_onnx_value pool(lb_exporting *e, const lb_node *node, const char *output, lb_onnx_value src) {
     const lb_pooling *p = &node->u.pool;
     const lb_shape *s = lb_src_shape(e->net, node, 0);
     src = unflatten(e, lb_onnx_name(e->b, "%s/image", node->name), src, s->c);
     const bool max = node->op == LB_OP_MAXPOOL, all = p->kh == s->h && p->kw == s->w && node->dst.h == 1 && node->dst.w == 1;
-    if (all && !(p->pt || p->pl || p->pb || p->pr)) {
-        src.name = node_of(e, max ? "GlobalMaxPool" : "GlobalAveragePool", node->name, 1, &src.name);
+    if (!max && all && !(p->pt || p->pl || p->pb || p->pr)) {
+        src.name = lb_export_op(e, "GlobalAveragePool", output, 1, &src.name);
         return src;
     }
-    Onnx__NodeProto *pool = lb_onnx_node(e->b, max ? "MaxPool" : "AveragePool", node->name, 1, &src.name);
+    Onnx__NodeProto *pool = lb_onnx_node(e->b, max ? "MaxPool" : "AveragePool", output, 1, &src.name);
     lb_onnx_ints(e->b, pool, "kernel_shape", (int[]){p->kh, p->kw}, 2);
     lb_onnx_ints(e->b, pool, "strides", (int[]){p->sh, p->sw}, 2);
     lb_onnx_ints(e->b, pool, "pads", (int[]){p->pt, p->pl, p->pb, p->pr}, 4);
     if (!max)
         lb_onnx_int(e->b, pool, "count_include_pad", 1);
-    src.name = node->name;
+    src.name = output;
     return src;
+}
+
+/* Averages of integers are their sums, of fixed point a sum and a requant. */
+static lb_status exact_average(lb_exporting *e, int i, lb_onnx_value v, lb_onnx_value *result) {
+    const lb_node *node = &e->net->nodes[i];
+    const lb_pooling *p = &node->u.pool;
+    const lb_shape *s = lb_src_shape(e->net, node, 0);
+    const char *name = node->name;
+    if (e->n->nodes[i].kind == LB_NUM_INT) {
+        const char *area = lb_onnx_scalar(e->b, lb_onnx_name(e->b, "%s/area", name), FLOAT, (float)(p->kh * p->kw));
+        v = pool(e, node, lb_onnx_name(e->b, "%s/mean", name), v);
+        v.name = lb_export_op(e, "Mul", lb_onnx_name(e->b, "%s/sum", name), 2, (const char *[]){v.name, area});
+        v.name = lb_export_op(e, "Round", name, 1, &v.name);
+        *result = v;
+        return LB_OK;
+    }
+    if (p->kh != s->h || p->kw != s->w || node->dst.h != 1 || node->dst.w != 1)
+        return refuse(e, node, "an average of fixed point over less than the image has no exact form");
+    const float axes[] = {2, 3};
+    v = unflatten(e, lb_onnx_name(e->b, "%s/image", name), lb_exact_to_fixed(e, i, 0, v), s->c);
+    const char *inputs[] = {v.name, vector(e, lb_onnx_name(e->b, "%s/axes", name), INT64, 2, axes)};
+    v.name = lb_export_op(e, "ReduceSum", lb_onnx_name(e->b, "%s/sum", name), 2, inputs);
+    v = lb_exact_saturate(e, lb_onnx_name(e->b, "%s/saturated", name), v);
+    *result = lb_exact_affine(e, i, name, v, node->dst.c);
+    return LB_OK;
+}
+
+static lb_status export_pool(lb_exporting *e, int i, lb_onnx_value src, lb_onnx_value *result) {
+    const lb_node *node = &e->net->nodes[i];
+    if (!e->exact || node->op == LB_OP_MAXPOOL || e->n->nodes[i].kind == LB_NUM_F32) {
+        *result = pool(e, node, node->name, src);
+        return LB_OK;
+    }
+    return exact_average(e, i, src, result);
 }
 
 static lb_onnx_value export_shortcutpad(lb_exporting *e, const lb_node *node, lb_onnx_value src) {
@@ -216,12 +270,12 @@ static lb_onnx_value export_shortcutpad(lb_exporting *e, const lb_node *node, lb
                                 vector(e, lb_onnx_name(e->b, "%s/ends", node->name), INT64, 2, ends),
                                 vector(e, lb_onnx_name(e->b, "%s/axes", node->name), INT64, 2, axes),
                                 vector(e, lb_onnx_name(e->b, "%s/steps", node->name), INT64, 2, steps)};
-        src.name = node_of(e, "Slice", more ? lb_onnx_name(e->b, "%s/strided", node->name) : node->name, 5, inputs);
+        src.name = lb_export_op(e, "Slice", more ? lb_onnx_name(e->b, "%s/strided", node->name) : node->name, 5, inputs);
     }
     if (more) {
         const float pads[] = {0, 0, 0, 0, 0, (float)more, 0, 0};
         const char *amounts = vector(e, lb_onnx_name(e->b, "%s/pads", node->name), INT64, 8, pads);
-        src.name = node_of(e, "Pad", node->name, 2, (const char *[]){src.name, amounts});
+        src.name = lb_export_op(e, "Pad", node->name, 2, (const char *[]){src.name, amounts});
     }
     return src;
 }
@@ -233,11 +287,11 @@ static lb_status export_node(lb_exporting *e, int i, lb_onnx_value *v) {
     case LB_OP_INPUT: *v = export_input(e, node); return LB_OK;
     case LB_OP_CONV: return export_conv(e, i, *src, v);
     case LB_OP_LINEAR: *v = export_linear(e, i, *src); return LB_OK;
-    case LB_OP_BATCHNORM: *v = export_batchnorm(e, node, *src); return LB_OK;
+    case LB_OP_BATCHNORM: *v = export_batchnorm(e, i, *src); return LB_OK;
     case LB_OP_ACT: *v = export_act(e, i, *src); return LB_OK;
-    case LB_OP_ADD: return export_add(e, node, *src, e->values[node->src[1]], v);
+    case LB_OP_ADD: return export_add(e, i, *src, e->values[node->src[1]], v);
     case LB_OP_MAXPOOL:
-    case LB_OP_AVGPOOL: *v = export_pool(e, node, *src); return LB_OK;
+    case LB_OP_AVGPOOL: return export_pool(e, i, *src, v);
     case LB_OP_FLATTEN: *v = flatten(e, node->name, *src, lb_src_shape(e->net, node, 0)); return LB_OK;
     case LB_OP_DROPOUT: *v = *src; return LB_OK;
     case LB_OP_SHORTCUTPAD: *v = export_shortcutpad(e, node, *src); return LB_OK;
@@ -265,7 +319,9 @@ static lb_status export_all(lb_exporting *e) {
         if (i == 0 || e->n->nodes[i].live)
             LB_TRY(export_node(e, i, &e->values[i]));
     const lb_node *last = &net->nodes[net->nnodes - 1];
-    const lb_onnx_value scores = flatten(e, lb_onnx_name(b, "%s/flat", last->name), e->values[net->nnodes - 1], &last->dst);
+    lb_onnx_value scores = flatten(e, lb_onnx_name(b, "%s/flat", last->name), e->values[net->nnodes - 1], &last->dst);
+    if (e->exact)
+        scores = lb_exact_scores(e, scores);
     if (b->status == LB_OK)
         lb_onnx_output(b, scores.name, OUTPUT_NAME, 2, (const int64_t[]){0, net->classes});
     return b->status;
@@ -276,6 +332,8 @@ lb_status lb_export_resolve(lb_ctx *ctx, const lb_export_options *options, lb_ex
     *resolved = options ? *options : (lb_export_options){0};
     if ((int)resolved->format < 0 || resolved->format >= LB_ONNX_FORMATS)
         return lb_fail(ctx, LB_ERR_ARGUMENT, "export: format %d does not exist", (int)resolved->format);
+    if (resolved->exact && resolved->format == LB_ONNX_QONNX)
+        return lb_fail(ctx, LB_ERR_ARGUMENT, "export: QONNX's operators do not compute in fixed point; exact needs another format");
     if (!resolved->opset)
         resolved->opset = resolved->format == LB_ONNX_QDQ ? DEFAULT_QDQ : OLDEST;
     if (resolved->opset < OLDEST || resolved->opset > NEWEST)
@@ -288,7 +346,7 @@ lb_status lb_export_net(lb_ctx *ctx, const lb_net *net, const float mean[4], con
     lb_numerics *n;
     LB_TRY(b->status);
     LB_TRY(lb_numerics_create(ctx, net, mean, std, &n));
-    lb_exporting e = {.b = b, .net = net, .n = n, .format = options->format, .opset = options->opset};
+    lb_exporting e = {.b = b, .net = net, .n = n, .format = options->format, .opset = options->opset, .exact = options->exact};
     e.values = lb_alloc(ctx, (size_t)net->nnodes, sizeof *e.values);
     const lb_status status = e.values ? export_all(&e) : LB_ERR_MEMORY;
     lb_free(ctx, e.values);

@@ -125,7 +125,8 @@ void lb_onnx_text(lb_onnx_build *b, Onnx__NodeProto *node, const char *name, con
 
 static int bits_of_type(int type) {
     switch (type) {
-    case ONNX__TENSOR_PROTO__DATA_TYPE__INT64: return 64;
+    case ONNX__TENSOR_PROTO__DATA_TYPE__INT64:
+    case ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE: return 64;
     case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT: return 32;
     case LB_ONNX_UINT4:
     case LB_ONNX_INT4: return 4;
@@ -135,29 +136,39 @@ static int bits_of_type(int type) {
     }
 }
 
-/* Little endian, whatever the machine is. */
-static void put(uint8_t *data, int bits, size_t i, float value) {
-    uint64_t word = (uint64_t)(int64_t)(bits == 32 ? 0 : value);
-    if (bits == 32) {
+/* The value's pattern in a type; a negative integer's upper bits are 1. */
+static uint64_t pattern_of(int type, double value) {
+    if (type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT) {
+        const float single = (float)value;
         uint32_t pattern;
-        memcpy(&pattern, &value, sizeof pattern);
-        word = pattern;
+        memcpy(&pattern, &single, sizeof pattern);
+        return pattern;
     }
-    if (bits < 8)
-        data[i * (size_t)bits / 8] |= (uint8_t)((word & ((1u << bits) - 1u)) << i * (size_t)bits % 8);
-    for (int byte = 0; byte < bits / 8; byte++)
-        data[i * (size_t)bits / 8 + (size_t)byte] = (uint8_t)(word >> 8 * byte);
+    if (type != ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE)
+        return (uint64_t)(int64_t)value;
+    uint64_t pattern;
+    memcpy(&pattern, &value, sizeof pattern);
+    return pattern;
 }
 
-const char *lb_onnx_tensor(lb_onnx_build *b, const char *name, int type, int ndim, const int64_t *dims, const float *values) {
+/* Little endian, whatever the machine is. */
+static void put(uint8_t *data, size_t bits, size_t i, uint64_t word) {
+    if (bits < 8)
+        data[i * bits / 8] |= (uint8_t)((word & ((1u << bits) - 1u)) << i * bits % 8);
+    for (size_t byte = 0; byte < bits / 8; byte++)
+        data[i * bits / 8 + byte] = (uint8_t)(word >> 8 * byte);
+}
+
+/* Appends an initializer with room for its elements, NULL after a failure. */
+static Onnx__TensorProto *new_tensor(lb_onnx_build *b, const char *name, int type, int ndim, const int64_t *dims, size_t *count) {
     Onnx__GraphProto *g = &b->graph;
     Onnx__TensorProto *t = take(b, 1, sizeof *t);
     int64_t *shape = take(b, (size_t)ndim, sizeof *shape);
-    const int bits = bits_of_type(type);
-    size_t count = 1;
+    const size_t bits = (size_t)bits_of_type(type);
+    *count = 1;
     for (int i = 0; shape && i < ndim; i++)
-        count *= (size_t)(shape[i] = dims[i]);
-    const size_t bytes = bits < 8 ? (count * (size_t)bits + 7) / 8 : count * (size_t)bits / 8;
+        *count *= (size_t)(shape[i] = dims[i]);
+    const size_t bytes = bits < 8 ? (*count * bits + 7) / 8 : *count * (bits / 8);
     uint8_t *data = take(b, bytes, 1);
     if (!data || !name || !grow(b, (void ***)&g->initializer, &b->initializers, g->n_initializer))
         return NULL;
@@ -167,13 +178,27 @@ const char *lb_onnx_tensor(lb_onnx_build *b, const char *name, int type, int ndi
     t->data_type = type;
     t->n_dims = (size_t)ndim;
     t->dims = shape;
-    for (size_t i = 0; i < count; i++)
-        put(data, bits, i, values[i]);
     t->raw_data = (ProtobufCBinaryData){bytes, data};
     if (b->status != LB_OK)
         return NULL;
-    g->initializer[g->n_initializer++] = t;
-    return name;
+    return g->initializer[g->n_initializer++] = t;
+}
+
+const char *lb_onnx_tensor(lb_onnx_build *b, const char *name, int type, int ndim, const int64_t *dims, const float *values) {
+    size_t count;
+    Onnx__TensorProto *t = new_tensor(b, name, type, ndim, dims, &count);
+    for (size_t i = 0; t && i < count; i++)
+        put(t->raw_data.data, (size_t)bits_of_type(type), i, pattern_of(type, (double)values[i]));
+    return t ? name : NULL;
+}
+
+const char *lb_onnx_doubles(lb_onnx_build *b, const char *name, int ndim, const int64_t *dims, const double *values) {
+    enum { DOUBLE = ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE };
+    size_t count;
+    Onnx__TensorProto *t = new_tensor(b, name, DOUBLE, ndim, dims, &count);
+    for (size_t i = 0; t && i < count; i++)
+        put(t->raw_data.data, 64, i, pattern_of(DOUBLE, values[i]));
+    return t ? name : NULL;
 }
 
 const char *lb_onnx_scalar(lb_onnx_build *b, const char *name, int type, float value) {

@@ -36,6 +36,8 @@ void lb_onnx_text(lb_onnx_build *b, Onnx__NodeProto *node, const char *name, con
  * of the type if it is an integer: FLOAT, INT64, and integers of 8, 4 and 2 bits (those packed, the first element lowest).
  * Returns `name`. */
 const char *lb_onnx_tensor(lb_onnx_build *b, const char *name, int type, int ndim, const int64_t *dims, const float *values);
+/* The same of type DOUBLE. */
+const char *lb_onnx_doubles(lb_onnx_build *b, const char *name, int ndim, const int64_t *dims, const double *values);
 const char *lb_onnx_scalar(lb_onnx_build *b, const char *name, int type, float value);
 
 void lb_onnx_opset(lb_onnx_build *b, const char *domain, int64_t version);

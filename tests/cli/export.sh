@@ -18,6 +18,9 @@ for format in qdq qcdq qonnx float; do
     done
 done
 succeed export run -o run-13.onnx --opset 13
+succeed export run -o run-exact.onnx --exact --opset 13
+succeed export floats -o floats-exact.onnx --exact --format float
+refuse 1 "qonnx.*exact" export run --format qonnx --exact
 for opset in 14 18 20 21 22 24 25; do
     succeed export run -o opset.onnx --opset $opset
 done
@@ -44,7 +47,7 @@ refuse 1 'safetensors' export bad
 check "the old file stays" "$(cksum <bad/model.onnx)" = "$before"
 
 if /usr/bin/python3 -c 'import onnx' 2>/dev/null; then
-    for model in run-13 run-qcdq run-qonnx run-float floats-qcdq floats-float; do
+    for model in run-13 run-exact floats-exact run-qcdq run-qonnx run-float floats-qcdq floats-float; do
         expect 0 /usr/bin/python3 -c 'import sys, onnx; onnx.checker.check_model(onnx.load(sys.argv[1]), full_check=True)' $model.onnx
     done
 else

@@ -8,10 +8,11 @@
 #include "onnx/build.h"
 #include "support.h"
 
-enum { ONNXREF_MAX = 1200 };
+enum { ONNXREF_MAX = 4000 };
 
 typedef struct onnxref_tensor {
     const char *name;
+    uint32_t hash; /* of the name */
     int type, ndim;
     int64_t dims[4];
     size_t count;
@@ -24,21 +25,30 @@ typedef struct onnxref {
     onnxref_tensor tensors[ONNXREF_MAX];
 } onnxref;
 
-static inline const onnxref_tensor *onnxref_find(const onnxref *r, const char *name) {
+static inline uint32_t onnxref_hash(const char *name) { return lb_crc32c(0, name, strlen(name)); }
+
+/* Or NULL. */
+static inline const onnxref_tensor *onnxref_look(const onnxref *r, const char *name) {
+    const uint32_t hash = onnxref_hash(name);
     for (int i = r->count - 1; i >= 0; i--)
-        if (!strcmp(r->tensors[i].name, name))
+        if (r->tensors[i].hash == hash && !strcmp(r->tensors[i].name, name))
             return &r->tensors[i];
-    fail_msg("no tensor %s", name);
     return NULL;
+}
+
+static inline const onnxref_tensor *onnxref_find(const onnxref *r, const char *name) {
+    const onnxref_tensor *t = onnxref_look(r, name);
+    if (!t)
+        fail_msg("no tensor %s", name);
+    return t;
 }
 
 static inline onnxref_tensor *onnxref_add(onnxref *r, const char *name, int type, int ndim, const int64_t *dims) {
     assert_true(r->count < ONNXREF_MAX && ndim <= 4);
-    for (int i = 0; i < r->count; i++)
-        if (!strcmp(r->tensors[i].name, name))
-            fail_msg("tensor %s is made twice", name);
+    if (onnxref_look(r, name))
+        fail_msg("tensor %s is made twice", name);
     onnxref_tensor *t = &r->tensors[r->count++];
-    *t = (onnxref_tensor){.name = name, .type = type, .ndim = ndim, .count = 1};
+    *t = (onnxref_tensor){.name = name, .hash = onnxref_hash(name), .type = type, .ndim = ndim, .count = 1};
     for (int i = 0; i < ndim; i++)
         t->count *= (size_t)(t->dims[i] = dims[i]);
     t->v = calloc(t->count + 1, sizeof *t->v);
@@ -188,6 +198,16 @@ static inline void onnxref_global(const Onnx__NodeProto *n, const onnxref_tensor
     }
 }
 
+/* ReduceSum over rows and columns. */
+static inline void onnxref_sum(const Onnx__NodeProto *n, const onnxref_tensor *x, onnxref *r) {
+    const int64_t dims[] = {x->dims[0], x->dims[1], 1, 1}, area = x->dims[2] * x->dims[3];
+    const double *axes = onnxref_find(r, n->input[1])->v;
+    assert_true(axes[0] == 2 && axes[1] == 3);
+    onnxref_tensor *y = onnxref_add(r, n->output[0], x->type, 4, dims);
+    for (size_t i = 0; i < x->count; i++)
+        y->v[i / (size_t)area] += x->v[i];
+}
+
 static inline void onnxref_gemm(const Onnx__NodeProto *n, const onnxref_tensor *x, const onnxref_tensor *w, onnxref *r) {
     const int64_t dims[] = {x->dims[0], w->dims[0]}, ic = x->dims[1];
     assert_true(x->ndim == 2 && w->ndim == 2 && w->dims[1] == ic && onnxref_int(n, "transB", 0) == 1);
@@ -287,6 +307,8 @@ static inline void onnxref_node(const Onnx__NodeProto *n, onnxref *r) {
         onnxref_window(n, x, n->n_input > 1 ? onnxref_find(r, n->input[1]) : NULL, r);
     else if (!strncmp(op, "Global", 6))
         onnxref_global(n, x, r);
+    else if (!strcmp(op, "ReduceSum"))
+        onnxref_sum(n, x, r);
     else if (!strcmp(op, "Gemm"))
         onnxref_gemm(n, x, onnxref_find(r, n->input[1]), r);
     else if (!strcmp(op, "BatchNormalization"))

@@ -6,11 +6,20 @@
 #include "deploy/export.h"
 #include "families.h"
 #include "onnxref.h"
+#include "train/evaluate.h"
 
 static const float mean[4] = {0.49f, 0.48f, 0.45f, 0}, std_[4] = {0.25f, 0.24f, 0.26f, 1};
 
-static const lb_export_options variants[] = {{LB_ONNX_QDQ, 25}, {LB_ONNX_QDQ, 21},  {LB_ONNX_QDQ, 13},
-                                             {LB_ONNX_QCDQ, 0}, {LB_ONNX_QONNX, 0}, {LB_ONNX_FLOAT, 0}};
+static const lb_export_options variants[] = {
+    {.format = LB_ONNX_QDQ, .opset = 25},
+    {.format = LB_ONNX_QDQ, .opset = 21},
+    {.format = LB_ONNX_QDQ, .opset = 13},
+    {.format = LB_ONNX_QCDQ},
+    {.format = LB_ONNX_QONNX},
+    {.format = LB_ONNX_FLOAT},
+};
+
+static const lb_export_options exact[] = {{.format = LB_ONNX_QDQ, .exact = true}, {.format = LB_ONNX_FLOAT, .exact = true}};
 
 /* Through a file. */
 static Onnx__ModelProto *exported(lb_ctx *ctx, const lb_net *net, const lb_export_options *options) {
@@ -39,8 +48,46 @@ static double distance(const double *want, const double *got) {
     return sum / (spread + 1e-9 * MB * CLASSES);
 }
 
+/* All in whole numbers from the pixels on: no sum depends on its order. */
+static bool is_integer(lb_ctx *ctx, const lb_net *net) {
+    lb_numerics *n;
+    bool integer = true;
+    assert_ok(ctx, lb_numerics_create(ctx, net, mean, std_, &n));
+    for (int i = 1; i < net->nnodes; i++)
+        integer = integer && (!n->nodes[i].live || n->nodes[i].kind != LB_NUM_F32);
+    lb_numerics_destroy(n);
+    return integer;
+}
+
+/* Exact exports give the evaluator's scores, bit for bit where nothing is float. */
+static bool check_exact(lb_ctx *ctx, const family *f, const scheme *s, const lb_net *net, const uint8_t *pixels,
+                        const lb_export_options *options) {
+    lb_evaluator *evaluator;
+    int32_t want[MB * CLASSES];
+    assert_ok(ctx, lb_evaluator_create(ctx, net, mean, std_, MB, &evaluator));
+    assert_ok(ctx, lb_evaluator_update(evaluator));
+    assert_ok(ctx, lb_evaluator_run(evaluator, pixels, MB, want));
+    lb_evaluator_destroy(evaluator);
+    const bool integer = is_integer(ctx, net);
+    Onnx__ModelProto *model = exported(ctx, net, options);
+    onnxref *run = malloc(sizeof *run);
+    const double *got = onnxref_run(run, model, pixels, MB);
+    for (int i = 0; i < MB * CLASSES && integer; i++)
+        if (got[i] != (double)((float)want[i] * 0x1p-16f))
+            fail_msg("%s %s, exact: score %d is %.9g instead of %.9g", f->name, s->name, i, got[i], (double)want[i] * 0x1p-16);
+    double scores[MB * CLASSES];
+    for (int i = 0; i < MB * CLASSES; i++)
+        scores[i] = (double)want[i] * 0x1p-16;
+    if (!(distance(scores, got) < 0.02))
+        fail_msg("%s %s, exact: scores are %.4f of their spread away", f->name, s->name, distance(scores, got));
+    onnxref_free(run);
+    free(run);
+    lb_onnx_free(ctx, model);
+    return integer;
+}
+
 /* Every other variant, from `first` on: all meet every family. */
-static void check(lb_ctx *ctx, const family *f, const scheme *s, int edge, size_t first, uint32_t seed) {
+static bool check(lb_ctx *ctx, const family *f, const scheme *s, int edge, size_t first, uint32_t seed) {
     lb_net *net = make_net(ctx, f, s, edge);
     netref_fill(net, seed);
     uint8_t *pixels = make_pixels(net, &seed);
@@ -65,17 +112,21 @@ static void check(lb_ctx *ctx, const family *f, const scheme *s, int edge, size_
         free(run);
         lb_onnx_free(ctx, model);
     }
+    const bool integer = check_exact(ctx, f, s, net, pixels, &exact[first]);
     netref_destroy(&r);
     free(pixels);
     lb_net_destroy(net);
+    return integer;
 }
 
 static void every_network(void **state) {
     const family *f = *state;
     lb_ctx *ctx = test_ctx();
     uint32_t seed = 4711;
+    int nintegers = 0;
     for (size_t s = 0; s < LB_COUNT(schemes); s++)
-        check(ctx, f, &schemes[s], edges[(s + (size_t)(f - families)) % LB_COUNT(edges)], s % 2, netref_bits(&seed));
+        nintegers += check(ctx, f, &schemes[s], edges[(s + (size_t)(f - families)) % LB_COUNT(edges)], s % 2, netref_bits(&seed));
+    assert_true(nintegers >= 5); /* or nothing was compared bit for bit */
     lb_ctx_destroy(ctx);
 }
 
@@ -130,7 +181,7 @@ static void weight_types(void **state) {
         lb_net *net = small_net(ctx, rows[i].scheme);
         const int opsets[] = {25, 21, 20}, want[] = {rows[i].at25, rows[i].at21, INT8};
         for (int k = 0; k < 3; k++) {
-            Onnx__ModelProto *model = exported(ctx, net, &(lb_export_options){LB_ONNX_QDQ, opsets[k]});
+            Onnx__ModelProto *model = exported(ctx, net, &(lb_export_options){.format = LB_ONNX_QDQ, .opset = opsets[k]});
             const Onnx__TensorProto *codes = initializer(model, "/weight_codes");
             const size_t bits = want[k] == LB_ONNX_INT2 ? 2 : want[k] == LB_ONNX_INT4 ? 4 : 8;
             size_t count = 1;
@@ -184,8 +235,10 @@ static void wrong_options(void **state) {
     lb_export_options out;
     const int wrong[] = {12, 26, -1, 1000};
     for (size_t i = 0; i < LB_COUNT(wrong); i++)
-        assert_int_equal(lb_export_resolve(ctx, &(lb_export_options){LB_ONNX_QDQ, wrong[i]}, &out), LB_ERR_ARGUMENT);
-    assert_int_equal(lb_export_resolve(ctx, &(lb_export_options){LB_ONNX_FORMATS, 0}, &out), LB_ERR_ARGUMENT);
+        assert_int_equal(lb_export_resolve(ctx, &(lb_export_options){.format = LB_ONNX_QDQ, .opset = wrong[i]}, &out),
+                         LB_ERR_ARGUMENT);
+    assert_int_equal(lb_export_resolve(ctx, &(lb_export_options){.format = LB_ONNX_FORMATS}, &out), LB_ERR_ARGUMENT);
+    assert_int_equal(lb_export_resolve(ctx, &(lb_export_options){.format = LB_ONNX_QONNX, .exact = true}, &out), LB_ERR_ARGUMENT);
     assert_ok(ctx, lb_export_resolve(ctx, NULL, &out));
     assert_true(out.format == LB_ONNX_QDQ && out.opset == 21);
     lb_ctx_destroy(ctx);
@@ -198,7 +251,7 @@ static void out_of_memory(void **state) {
     lb_ctx *ctx = test_ctx_with(&a);
     lb_net *net = small_net(ctx, "twn 2/2");
     const long alive = a.alive;
-    const lb_export_options options = {LB_ONNX_QCDQ, 13};
+    const lb_export_options options = {.format = LB_ONNX_QCDQ, .opset = 13};
     lb_status status = LB_ERR_MEMORY;
     for (long left = 0; status != LB_OK; left++) {
         lb_onnx_build b;
