@@ -69,12 +69,16 @@ lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_co
     static const char *const estimators[] = {"default", "ste", "clipped", "none", "own"};
     static const char *const surrogates[] = {"default", "identity", "hardtanh", "clip01", "relu"};
     static const char *const scales[] = {"minmax", "l2"};
+    static const char *const orders[] = {"forward", "reverse", "global"};
+    static const char *const ramps[] = {"cubic", "linear", "quadratic", "cosine"};
     int index = 0;
     *spec = (lb_quant_spec){.target = target,
                             .bits = config->bits,
                             .threshold = config->threshold,
                             .is_signed = target == LB_WEIGHTS,
-                            .mixer_value = config->mix};
+                            .mixer_value = config->mix,
+                            .mix_refresh = config->mix_refresh,
+                            .mix_settle = config->mix_settle};
     if (!given(config->method) || !strcmp(config->method, "none"))
         return LB_OK;
     const lb_quantizer *quantizer;
@@ -99,6 +103,14 @@ lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_co
         LB_TRY(choose(ctx, where, "scale", config->scale, scales, LB_COUNT(scales), &index));
         spec->scale = (lb_scale_rule)index;
     }
+    if (given(config->mix_order)) {
+        LB_TRY(choose(ctx, where, "mix_order", config->mix_order, orders, LB_COUNT(orders), &index));
+        spec->mix_order = (lb_mix_order)index;
+    }
+    if (given(config->mix_ramp)) {
+        LB_TRY(choose(ctx, where, "mix_ramp", config->mix_ramp, ramps, LB_COUNT(ramps), &index));
+        spec->mix_ramp = (lb_mix_ramp)index;
+    }
     return LB_OK;
 }
 
@@ -114,5 +126,6 @@ bool lb_spec_equal(const lb_quant_spec *a, const lb_quant_spec *b) {
     return a->quantizer == b->quantizer && a->mixer == b->mixer && a->target == b->target && a->bits == b->bits &&
            a->granularity == b->granularity && a->estimator == b->estimator && a->surrogate == b->surrogate &&
            a->scale == b->scale && a->threshold == b->threshold && a->is_signed == b->is_signed &&
-           a->mixer_value == b->mixer_value && a->features == b->features;
+           a->mixer_value == b->mixer_value && a->mix_order == b->mix_order && a->mix_ramp == b->mix_ramp &&
+           a->mix_refresh == b->mix_refresh && a->mix_settle == b->mix_settle && a->features == b->features;
 }

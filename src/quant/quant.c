@@ -19,13 +19,15 @@ static void fill_defaults(lb_quant_spec *spec) {
     if (spec->granularity == LB_PER_DEFAULT)
         spec->granularity = weights ? q->granularity : LB_PER_TENSOR;
     if (spec->estimator == LB_EST_DEFAULT)
-        spec->estimator = weights ? q->estimator : q->estimator_activations;
+        spec->estimator = spec->mixer->ste_free ? LB_EST_NONE : weights ? q->estimator : q->estimator_activations;
     if (spec->surrogate == LB_SUR_DEFAULT)
         spec->surrogate = weights ? q->surrogate_weights : q->surrogate_activations;
     if (spec->surrogate == LB_SUR_DEFAULT)
         spec->surrogate = spec->is_signed ? LB_SUR_IDENTITY : LB_SUR_RELU;
     if (spec->threshold == 0.f)
         spec->threshold = 0.7f;
+    if (spec->mix_refresh == 0)
+        spec->mix_refresh = 100;
 }
 
 lb_status lb_quant_resolve(lb_ctx *ctx, const char *what, lb_quant_spec *spec, lb_grid *grid) {
@@ -55,6 +57,11 @@ lb_status lb_quant_resolve(lb_ctx *ctx, const char *what, lb_quant_spec *spec, l
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: threshold must be positive, not %g", what, (double)spec->threshold);
     if (!(spec->mixer_value >= 0.f && spec->mixer_value <= 1.f))
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: mix must be from 0 to 1, not %g", what, (double)spec->mixer_value);
+    if (spec->mix_refresh < 1 || spec->mix_refresh > LB_MAX_REFRESH)
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: mix_refresh must be from 1 to %d steps, not %d", what, LB_MAX_REFRESH,
+                       spec->mix_refresh);
+    if (!(spec->mix_settle >= 0.f && spec->mix_settle < 1.f))
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: mix_settle must be from 0 to below 1, not %g", what, (double)spec->mix_settle);
     if (spec->features < 0)
         return lb_fail(ctx, LB_ERR_ARGUMENT, "%s: %lld features", what, (long long)spec->features);
     q->grid(spec, grid);
@@ -152,6 +159,11 @@ void lb_quant_act_form(const lb_quant *q, const lb_quant_when *when, const float
         form->pass_lo = form->pass_hi = 0.f;
     if (!when->evaluation)
         form->m = spec->mixer->activations(spec, when);
+}
+
+bool lb_quant_act_mask(const lb_quant *q, const lb_quant_when *when, int64_t count, float *mask) {
+    const lb_mixer *mixer = q->spec.mixer;
+    return !when->evaluation && mixer->mask && mixer->mask(&q->spec, when, count, mask);
 }
 
 static float act_code(const lb_act_form *form, float z) {

@@ -31,6 +31,10 @@ typedef enum lb_surrogate { LB_SUR_DEFAULT, LB_SUR_IDENTITY, LB_SUR_HARDTANH, LB
 
 typedef enum lb_scale_rule { LB_SCALE_MINMAX, LB_SCALE_L2 } lb_scale_rule; /* uniform: range or least squares */
 
+/* Mixer mask: whose turn it is to freeze, and how the share p grows over a turn, x = 0 .. 1. */
+typedef enum lb_mix_order { LB_MIX_FORWARD, LB_MIX_REVERSE, LB_MIX_GLOBAL } lb_mix_order; /* global: all layers in one turn */
+typedef enum lb_mix_ramp { LB_RAMP_CUBIC, LB_RAMP_LINEAR, LB_RAMP_QUADRATIC, LB_RAMP_COSINE } lb_mix_ramp;
+
 /* How code values are stored in `bits` bits: value = mul * stored + add, stored = 0 .. levels-1. */
 typedef struct lb_grid {
     int bits;
@@ -52,7 +56,13 @@ typedef struct lb_quant_spec {
     bool is_signed;      /* uniform activations: signed grid (set by lb_net_quantize where the tensor can be negative) */
     float mixer_value;   /* mixer constant: m */
     int64_t features;    /* activations: elements of one image, for LSQ's gradient scale; 0 counts as 1. Set by lb_net_quantize */
+    lb_mix_order mix_order;   /* mixer mask */
+    lb_mix_ramp mix_ramp;
+    int mix_refresh;     /* an entry draws its bit again once in so many steps, 1 .. LB_MAX_REFRESH; 0: 100 */
+    float mix_settle;    /* last share of the stage in which everything is quantized, below 1 */
+    int layer, layers;   /* place among the layers that have a mask, from the input, and how many. Set by lb_net_quantize */
 } lb_quant_spec;
+#define LB_MAX_REFRESH 1000
 
 /* When a tensor is quantized: all that draws and schedules may depend on, so that any step of a run can be entered. */
 typedef struct lb_quant_when {
@@ -145,13 +155,19 @@ LB_QUANTIZERS(LB_X)
 typedef struct lb_mixer {
     const char *name, *help, *paper;
     bool uses_code; /* `weights` looks at step and code; else it is given NULL in backward */
+    bool ste_free;  /* default estimator is none */
     /* Weights: m per element into `m` (oc, fan_in), or returns true and sets *scalar if one number holds for all. */
     bool (*weights)(const lb_quant_spec *spec, const lb_quant_when *when, const float *u, const float *step, const float *code,
                     int oc, int64_t fan_in, float *scalar, float *m);
     /* Activations: one m for the whole tensor. */
     float (*activations)(const lb_quant_spec *spec, const lb_quant_when *when);
+    /* Activations: a 0 or 1 for each of the `count` elements of one image, the same for all images, in place of that one m; false
+     * where one m does at this step. NULL: always. */
+    bool (*mask)(const lb_quant_spec *spec, const lb_quant_when *when, int64_t count, float *mask);
 } lb_mixer;
-#define LB_MIXERS(X) X(constant)
+#define LB_MIXERS(X) \
+    X(constant)      \
+    X(mask)
 #define LB_X(name) extern const lb_mixer lb_mixer_##name;
 LB_MIXERS(LB_X)
 #undef LB_X
@@ -190,6 +206,10 @@ void lb_quant_weights_backward(const lb_quant *q, const lb_quant_when *when, con
 
 /* The elementwise form of an activation quantizer at a step, m and surrogate included. */
 void lb_quant_act_form(const lb_quant *q, const lb_quant_when *when, const float *param, lb_act_form *form);
+
+/* Fills the mask (count: the elements of one image, NHWC) and returns true where the mixer has one at this step; an element then
+ * follows the form with m = mask[element]. Never at evaluation. */
+bool lb_quant_act_mask(const lb_quant *q, const lb_quant_when *when, int64_t count, float *mask);
 
 /* Plain reference of the form on one value (the fused kernels are tested against these). */
 float lb_act_forward_ref(const lb_act_form *form, float z);                   /* z~ / step */

@@ -105,6 +105,10 @@ typedef struct lb_tensor_config {
     float threshold;             /* twn */
     char mixer[32];              /* constant */
     float mix;                   /* constant: m */
+    char mix_order[16];          /* mask: forward, reverse, global */
+    char mix_ramp[16];           /* mask: cubic, linear, quadratic, cosine */
+    int mix_refresh;             /* mask: steps */
+    float mix_settle;            /* mask: share of the stage */
 } lb_tensor_config;
 
 typedef struct lb_layer_rule {

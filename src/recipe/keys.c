@@ -20,6 +20,8 @@ static const char *const pers[] = {"default", "tensor", "filter", NULL};
 static const char *const estimators[] = {"default", "ste", "clipped", "none", "own", NULL};
 static const char *const surrogates[] = {"default", "identity", "hardtanh", "clip01", "relu", NULL};
 static const char *const scales[] = {"minmax", "l2", NULL};
+static const char *const orders[] = {"forward", "reverse", "global", NULL};
+static const char *const ramps[] = {"cubic", "linear", "quadratic", "cosine", NULL};
 static const char *const edges[] = {"float", "same", NULL};
 static const char *const methods[] = {"none",
 #define LB_X(name) #name,
@@ -70,7 +72,14 @@ static const char *const mixers[] = {
         NAME(path ".scale", field.scale, scales, "minmax", path ".method=uniform",                                                 \
              "how the step is found: from the range, or by least squares"),                                                        \
         NAME(path ".mixer", field.mixer, mixers, "constant", path ".method!=none", "decides which part is quantized when"),        \
-        FLOAT(path ".mix", field.mix, 0, 1, "1", path ".mixer=constant", "quantized share m of every value; 1: all of it")
+        FLOAT(path ".mix", field.mix, 0, 1, "1", path ".mixer=constant", "quantized share m of every value; 1: all of it"), \
+        NAME(path ".mix_order", field.mix_order, orders, "forward", path ".mixer=mask",                                            \
+             "layers freeze from the input on, from the output on, or all at once"),                                               \
+        NAME(path ".mix_ramp", field.mix_ramp, ramps, "cubic", path ".mixer=mask", "how a layer's frozen share grows"),            \
+        {path ".mix_refresh", LB_KEY_INT, AT(field.mix_refresh), 0, 0, 1, LB_MAX_REFRESH, NULL, "100", path ".mixer=mask",         \
+         "steps in which each entry draws once whether it is frozen"},                                                             \
+        FLOAT(path ".mix_settle", field.mix_settle, 0, 0.99, "0.1", path ".mixer=mask",                                            \
+              "last share of the stage in which everything is frozen")
 
 static const lb_key keys[] = {
     SECTION("model", "The network. May not change between stages."),

@@ -157,7 +157,7 @@ static void assert_same_file(const char *a, const char *b, const char *name) {
     free(db);
 }
 
-/* Two stages, two epochs each: float by SGD, then LSQ. */
+/* Two stages, two epochs each: float, then LSQ (by Adam), or 1 bit by StoMPP (by SGD). */
 static lb_recipe *staged_recipe(lb_ctx *ctx, const char *optimizer) {
     static const char format[] =
         "model: {name: lenet5, width: 0.25, dropout: 0.2}\n"
@@ -165,13 +165,14 @@ static lb_recipe *staged_recipe(lb_ctx *ctx, const char *optimizer) {
         "train: {batch: 32, eval_batch: 50, epochs: 2, eval_every: 0.35, optimizer: {name: %s, lr: 0.01}}\n"
         "stages:\n"
         "  - {name: float}\n"
-        "  - {name: low, quant: {weights: {method: lsq, bits: 2}, activations: {method: lsq, bits: 2}}}\n";
+        "  - {name: low, quant: {weights: {%s}, activations: {%s}}}\n";
+    const char *quant = strcmp(optimizer, "sgd") ? "method: lsq, bits: 2" : "method: sign, bits: 1, mixer: mask, mix_refresh: 4";
     char dir[64], path[100];
     make_dir(dir);
     snprintf(path, sizeof path, "%s/recipe.yaml", dir);
     FILE *f = fopen(path, "w");
     assert_non_null(f);
-    fprintf(f, format, optimizer);
+    fprintf(f, format, optimizer, quant, quant);
     fclose(f);
     lb_recipe *recipe;
     assert_ok(ctx, lb_recipe_load(ctx, path, NULL, 0, &recipe));
