@@ -84,7 +84,7 @@ static bool weights(const lb_quant_spec *spec, const lb_quant_when *when, const 
 
 const lb_mixer lb_mixer_mask = {
     .name = "mask",
-    .help = "StoMPP: entries freeze at random, ever more of them, layer after layer (quant.*.mix_order, _ramp, _refresh, _settle)",
+    .help = "StoMPP: entries freeze at random, ever more of them, layer after layer",
     .paper = "Smith and Islam 2026, arXiv 2601.22660",
     .ste_free = true,
     .weights = weights,
