@@ -6,7 +6,7 @@ LOWBIT = $(BUILD)/lowbit
 # Tests share the processors: waiting threads must not spin.
 CTEST = OMP_WAIT_POLICY=passive ctest --output-on-failure -j $(JOBS)
 
-.PHONY: all help deps quickstart test sanitize bench-train check-onnx results coverage install clean
+.PHONY: all help deps quickstart test sanitize bench-train bench-infer check-onnx results coverage install clean
 
 all: $(BUILD)/build.ninja ## configure and build build/lowbit and the libraries
 	@cmake --build $(BUILD)
@@ -38,6 +38,10 @@ sanitize: ## build with address and undefined-behaviour sanitizers in build-sani
 
 bench-train: all ## training speed beside PyTorch's (python3-torch and ../shared/peers; only our own without them)
 	@bench/train.sh $(LOWBIT)
+
+bench-infer: all ## inference latency beside ONNX Runtime's (node and ../shared/peers; only our own without them)
+	@cmake --build $(BUILD) --target random_model
+	@bench/infer.sh $(LOWBIT) $(BUILD)/random_model
 
 results-%: all # one table of accuracies, bench/results/NAME.txt; SEEDS="1 2 3", continued where it stopped
 	@bench/results.sh $(LOWBIT) $*

@@ -264,7 +264,7 @@ static lb_onnx_value export_shortcutpad(lb_exporting *e, const lb_node *node, lb
     const int stride = node->u.shortcutpad.stride, more = node->dst.c - lb_src_shape(e->net, node, 0)->c;
     src = unflatten(e, lb_onnx_name(e->b, "%s/image", node->name), src, lb_src_shape(e->net, node, 0)->c);
     if (stride > 1) {
-        const float starts[] = {0, 0}, ends[] = {INT32_MAX / 2, INT32_MAX / 2}, axes[] = {2, 3};
+        const float starts[] = {0, 0}, ends[] = {0x1p30f, 0x1p30f}, axes[] = {2, 3};
         const float steps[] = {(float)stride, (float)stride};
         const char *inputs[] = {src.name, vector(e, lb_onnx_name(e->b, "%s/starts", node->name), INT64, 2, starts),
                                 vector(e, lb_onnx_name(e->b, "%s/ends", node->name), INT64, 2, ends),

@@ -234,6 +234,10 @@ static lb_status settle(work *w, const layer *l, int site, lb_quant_spec *spec, 
     int edge = edge_value(w, l);
     if (l->role == LB_EDGE_ROLE_FIRST && edge > 0 && node->inserted)
         lb_spec_set_quantizer(spec, &lb_quantizer_uniform);
+    if (w->net->nodes[node->src[0]].op == LB_OP_INPUT && spec->mixer->mask) {
+        spec->mixer = &lb_mixer_constant; /* the image: no gradient passes it, so nothing is gained by waiting */
+        spec->mixer_value = 1.f;
+    }
     spec->is_signed = node->u.act.lo < 0;
     spec->features = (int64_t)lb_shape_count(&node->dst);
     char what[256];
@@ -270,6 +274,27 @@ static lb_status quantize_input(work *w, const layer *l, bool yields) {
                 lb_spec_text(&spec, ours), strcmp(ours, theirs) ? "" : " with other options");
     }
     return LB_OK;
+}
+
+/* Tells each mask which turn is its own: a layer's weights and its input have the same, an input of several layers the first's. */
+static void number_masks(const work *w) {
+    lb_net *net = w->net;
+    int layers = 0;
+    for (int i = 0; i < w->nlayers; i++) {
+        const int act = lb_net_source_act(net, w->layers[i].node);
+        lb_quant *both[] = {net->nodes[w->layers[i].node].quant, act < 0 ? NULL : net->nodes[act].quant};
+        bool any = false;
+        for (int k = 0; k < 2; k++)
+            if (both[k] && both[k]->spec.mixer->mask && !both[k]->spec.layers) {
+                both[k]->spec.layer = layers;
+                both[k]->spec.layers = 1;
+                any = true;
+            }
+        layers += any;
+    }
+    for (int i = 0; i < net->nnodes; i++)
+        if (net->nodes[i].quant && net->nodes[i].quant->spec.layers)
+            net->nodes[i].quant->spec.layers = layers;
 }
 
 /* ---- The whole ------------------------------------------------------------------------------------------------- */
@@ -326,6 +351,7 @@ static lb_status quantize(work *w) {
             if (edge == (bool)yields)
                 LB_TRY(quantize_input(w, l, edge));
         }
+    number_masks(w);
     return LB_OK;
 }
 

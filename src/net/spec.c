@@ -76,6 +76,8 @@ lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_co
     static const char *const probabilities[] = {"constant", "linear", "softmax", "sigmoid"};
     static const char *const rules[] = {"paper", "code"};
     static const char *const backwards[] = {"expect", "mode"};
+    static const char *const orders[] = {"forward", "reverse", "global"};
+    static const char *const ramps[] = {"cubic", "linear", "quadratic", "cosine"};
     int index = 0;
     *spec = (lb_quant_spec){.target = target,
                             .bits = config->bits,
@@ -90,7 +92,9 @@ lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_co
                             .mix_exponent = config->mix_exponent,
                             .mix_every = config->mix_every,
                             .mix_from = config->mix_from,
-                            .mix_ratio = config->mix_ratio};
+                            .mix_ratio = config->mix_ratio,
+                            .mix_refresh = config->mix_refresh,
+                            .mix_settle = config->mix_settle};
     if (!given(config->method) || !strcmp(config->method, "none"))
         return LB_OK;
     const lb_quantizer *quantizer;
@@ -139,6 +143,14 @@ lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_co
         LB_TRY(choose(ctx, where, "cpq_backward", config->cpq_backward, backwards, LB_COUNT(backwards), &index));
         spec->cpq_backward = (lb_cpq_backward)index;
     }
+    if (given(config->mix_order)) {
+        LB_TRY(choose(ctx, where, "mix_order", config->mix_order, orders, LB_COUNT(orders), &index));
+        spec->mix_order = (lb_mix_order)index;
+    }
+    if (given(config->mix_ramp)) {
+        LB_TRY(choose(ctx, where, "mix_ramp", config->mix_ramp, ramps, LB_COUNT(ramps), &index));
+        spec->mix_ramp = (lb_mix_ramp)index;
+    }
     return LB_OK;
 }
 
@@ -160,5 +172,6 @@ bool lb_spec_equal(const lb_quant_spec *a, const lb_quant_spec *b) {
            a->mix_end == b->mix_end && a->mix_exponent == b->mix_exponent && a->mix_every == b->mix_every &&
            a->mix_scope == b->mix_scope && a->mix_from == b->mix_from && a->mix_schedule == b->mix_schedule &&
            a->mix_ratio == b->mix_ratio && a->mix_partition == b->mix_partition && a->mix_probability == b->mix_probability &&
-           a->mix_rule == b->mix_rule;
+           a->mix_rule == b->mix_rule && a->mix_order == b->mix_order && a->mix_ramp == b->mix_ramp &&
+           a->mix_refresh == b->mix_refresh && a->mix_settle == b->mix_settle;
 }

@@ -13,7 +13,6 @@
 
 #define LB_LANES 8
 #define LB_BLOCK 512 /* elements a loop works on at a time where it needs room for intermediate values */
-#define LB_BLOCK 512 /* elements a loop works on at a time where it needs room for intermediate values */
 
 /* Steps stay in 2^-100 .. 2^100, so that a step, its reciprocal and products with codes are normal floats. NaN: the smallest. */
 static inline float lb_step_bound(double step) { return step > 0x1p-100 ? (float)(step < 0x1p100 ? step : 0x1p100) : 0x1p-100f; }
@@ -43,7 +42,6 @@ static inline void lb_step_fill(const lb_groups *groups, int g, float value, flo
         step[g * groups->filters + i] = value;
 }
 
-double lb_sum(const float *u, int64_t count); /* as it is, not only finite values */
 double lb_sum(const float *u, int64_t count); /* of all values, finite or not */
 double lb_mean_abs(const float *u, int64_t count);
 float lb_max_abs(const float *u, int64_t count);

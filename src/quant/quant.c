@@ -28,6 +28,8 @@ static void fill_defaults(lb_quant_spec *spec) {
         spec->threshold = 0.7f;
     if (spec->temperature == 0.f)
         spec->temperature = 1.f;
+    if (spec->mix_refresh == 0)
+        spec->mix_refresh = 100;
 }
 
 lb_status lb_quant_resolve(lb_ctx *ctx, const char *what, lb_quant_spec *spec, lb_grid *grid) {
@@ -63,6 +65,11 @@ lb_status lb_quant_resolve(lb_ctx *ctx, const char *what, lb_quant_spec *spec, l
     if (!(spec->drop_top >= 0.f && spec->drop_top < 1.f && spec->drop_lower >= 0.f && spec->drop_lower < 1.f))
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: drop_top and drop_lower must be from 0 to below 1, not %g and %g", what,
                        (double)spec->drop_top, (double)spec->drop_lower);
+    if (spec->mix_refresh < 1 || spec->mix_refresh > LB_MAX_REFRESH)
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: mix_refresh must be from 1 to %d steps, not %d", what, LB_MAX_REFRESH,
+                       spec->mix_refresh);
+    if (!(spec->mix_settle >= 0.f && spec->mix_settle < 1.f))
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: mix_settle must be from 0 to below 1, not %g", what, (double)spec->mix_settle);
     if (spec->features < 0)
         return lb_fail(ctx, LB_ERR_ARGUMENT, "%s: %lld features", what, (long long)spec->features);
     if (!weights && !spec->mixer->activations)
@@ -166,6 +173,11 @@ void lb_quant_act_form(const lb_quant *q, const lb_quant_when *when, const float
         form->pass_lo = form->pass_hi = 0.f;
     if (!when->evaluation)
         form->m = spec->mixer->activations(spec, when);
+}
+
+bool lb_quant_act_mask(const lb_quant *q, const lb_quant_when *when, int64_t count, float *mask) {
+    const lb_mixer *mixer = q->spec.mixer;
+    return !when->evaluation && mixer->mask && mixer->mask(&q->spec, when, count, mask);
 }
 
 static float act_code(const lb_act_form *form, float z) {

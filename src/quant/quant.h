@@ -38,6 +38,9 @@ typedef enum lb_mix_partition { LB_PARTITION_STOCHASTIC, LB_PARTITION_DETERMINIS
 typedef enum lb_mix_probability { LB_PROB_CONSTANT, LB_PROB_LINEAR, LB_PROB_SOFTMAX, LB_PROB_SIGMOID } lb_mix_probability;
 typedef enum lb_mix_rule { LB_RULE_PAPER, LB_RULE_CODE } lb_mix_rule;
 typedef enum lb_cpq_backward { LB_CPQ_EXPECT, LB_CPQ_MODE } lb_cpq_backward; /* cpq: what the gradient is that of */
+/* Mixer mask: whose turn it is to freeze, and how the share p grows over a turn, x = 0 .. 1. */
+typedef enum lb_mix_order { LB_MIX_FORWARD, LB_MIX_REVERSE, LB_MIX_GLOBAL } lb_mix_order; /* global: all layers in one turn */
+typedef enum lb_mix_ramp { LB_RAMP_CUBIC, LB_RAMP_LINEAR, LB_RAMP_QUADRATIC, LB_RAMP_COSINE } lb_mix_ramp;
 
 /* How code values are stored in `bits` bits: value = mul * stored + add, stored = 0 .. levels-1. */
 typedef struct lb_grid {
@@ -74,7 +77,13 @@ typedef struct lb_quant_spec {
     lb_mix_partition mix_partition;     /* roulette */
     lb_mix_probability mix_probability; /* roulette, partition stochastic */
     lb_mix_rule mix_rule;               /* roulette, partition stochastic */
+    lb_mix_order mix_order;   /* mixer mask */
+    lb_mix_ramp mix_ramp;
+    int mix_refresh;     /* an entry draws its bit again once in so many steps, 1 .. LB_MAX_REFRESH; 0: 100 */
+    float mix_settle;    /* last share of the stage in which everything is quantized, below 1 */
+    int layer, layers;   /* place among the layers that have a mask, from the input, and how many. Set by lb_net_quantize */
 } lb_quant_spec;
+#define LB_MAX_REFRESH 1000
 
 /* When a tensor is quantized: all that draws and schedules may depend on, so that any step of a run can be entered. */
 typedef struct lb_quant_when {
@@ -182,12 +191,16 @@ typedef struct lb_mixer {
     const char *(*refuse)(const lb_quant_spec *spec);
     bool ste_free;  /* the default estimator is LB_EST_NONE */
     bool fades;     /* one m for all, rising slowly: without an estimator an optimizer that normalises gradients undoes (1 - m) */
+    /* Activations: a 0 or 1 for each of the `count` elements of one image, the same for all images, in place of that one m; false
+     * where one m does at this step. NULL: always. */
+    bool (*mask)(const lb_quant_spec *spec, const lb_quant_when *when, int64_t count, float *mask);
 } lb_mixer;
 #define LB_MIXERS(X) \
     X(constant)      \
     X(alpha)         \
     X(roulette)      \
-    X(stochastic)
+    X(stochastic)    \
+    X(mask)
 #define LB_X(name) extern const lb_mixer lb_mixer_##name;
 LB_MIXERS(LB_X)
 #undef LB_X
@@ -226,6 +239,10 @@ void lb_quant_weights_backward(const lb_quant *q, const lb_quant_when *when, con
 
 /* The elementwise form of an activation quantizer at a step, m and surrogate included. */
 void lb_quant_act_form(const lb_quant *q, const lb_quant_when *when, const float *param, lb_act_form *form);
+
+/* Fills the mask (count: the elements of one image, NHWC) and returns true where the mixer has one at this step; an element then
+ * follows the form with m = mask[element]. Never at evaluation. */
+bool lb_quant_act_mask(const lb_quant *q, const lb_quant_when *when, int64_t count, float *mask);
 
 /* Plain reference of the form on one value (the fused kernels are tested against these). */
 float lb_act_forward_ref(const lb_act_form *form, float z);                   /* z~ / step */

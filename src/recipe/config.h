@@ -118,6 +118,10 @@ typedef struct lb_tensor_config {
     char mix_partition[16];      /* stochastic, deterministic, fixed */
     char mix_probability[16];    /* constant, linear, softmax, sigmoid */
     char mix_rule[16];           /* paper, code */
+    char mix_order[16];          /* mask: forward, reverse, global */
+    char mix_ramp[16];           /* mask: cubic, linear, quadratic, cosine */
+    int mix_refresh;             /* mask: steps */
+    float mix_settle;            /* mask: share of the stage */
 } lb_tensor_config;
 
 typedef struct lb_layer_rule {

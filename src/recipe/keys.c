@@ -26,6 +26,8 @@ static const char *const mix_partitions[] = {"stochastic", "deterministic", "fix
 static const char *const mix_probabilities[] = {"constant", "linear", "softmax", "sigmoid", NULL};
 static const char *const mix_rules[] = {"paper", "code", NULL};
 static const char *const cpq_backwards[] = {"expect", "mode", NULL};
+static const char *const orders[] = {"forward", "reverse", "global", NULL};
+static const char *const ramps[] = {"cubic", "linear", "quadratic", "cosine", NULL};
 static const char *const edges[] = {"float", "same", NULL};
 static const char *const methods[] = {"none",
 #define LB_X(name) #name,
@@ -88,7 +90,14 @@ static const char *const mixers[] = {
         FLOAT(path ".mix_from", field.mix_from, 0, 1, "0.5", path ".mixer=stochastic",                                             \
               "probability of being quantized before the ramp"),                                                                   \
         NAME(path ".mix_scope", field.mix_scope, mix_scopes, "default", path ".mixer=roulette|stochastic",                         \
-             "what is drawn as one: filter or element (roulette), layer or block (stochastic); `default`: the first")
+             "what is drawn as one: filter or element (roulette), layer or block (stochastic); `default`: the first"),       \
+        NAME(path ".mix_order", field.mix_order, orders, "forward", path ".mixer=mask",                                            \
+             "layers freeze from the input on, from the output on, or all at once"),                                               \
+        NAME(path ".mix_ramp", field.mix_ramp, ramps, "cubic", path ".mixer=mask", "how a layer's frozen share grows"),            \
+        {path ".mix_refresh", LB_KEY_INT, AT(field.mix_refresh), 0, 0, 1, LB_MAX_REFRESH, NULL, "100", path ".mixer=mask",         \
+         "steps in which each entry draws once whether it is frozen"},                                                             \
+        FLOAT(path ".mix_settle", field.mix_settle, 0, 0.99, "0.1", path ".mixer=mask",                                            \
+              "last share of the stage in which everything is frozen")
 
 static const lb_key keys[] = {
     SECTION("model", "The network. May not change between stages."),

@@ -379,6 +379,12 @@ static lb_status make_norm(lb_plan *plan, lb_step *step) {
         *arrays[i] = block + i * c;
     if (step->conv >= 0)
         step->scale = step[-1].scale; /* the convolution is always the step before */
+    const lb_node *act = step->act < 0 ? NULL : &plan->net->nodes[step->act];
+    if (act && act->quant && act->quant->spec.mixer->mask) {
+        step->mask = lb_pool_alloc(&plan->pool, lb_shape_count(&act->dst), sizeof *step->mask);
+        if (!step->mask)
+            return LB_ERR_MEMORY;
+    }
     return LB_OK;
 }
 

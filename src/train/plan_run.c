@@ -204,6 +204,11 @@ static void norm_args(const lb_plan *plan, const lb_step *step, lb_norm_args *ar
         args->act = LB_NORM_QUANT;
         const lb_quant_when when = when_of(plan, step->act);
         lb_quant_act_form(act->quant, &when, param_of(plan, act->quant->param), &args->form);
+        if (step->masked) {
+            args->form.m = 1;
+            args->mask = step->mask;
+            args->mask_rows = v->rows / (size_t)plan->options.mb;
+        }
     } else if (act->u.act.kind != LB_ACT_IDENTITY) {
         args->act = LB_NORM_CLIP;
         args->form.sur_lo = act->u.act.lo;
@@ -231,6 +236,12 @@ static bool must_start(const lb_plan *plan, int act) {
     return q && lb_quant_nparams(&q->spec) && !q->initialised;
 }
 
+static void make_mask(const lb_plan *plan, lb_step *step) {
+    const lb_quant_when when = when_of(plan, step->act);
+    const lb_node *act = &plan->net->nodes[step->act];
+    step->masked = lb_quant_act_mask(act->quant, &when, (int64_t)lb_shape_count(&act->dst), step->mask);
+}
+
 static lb_status norm_forward(lb_plan *plan, lb_step *step) {
     lb_value *v = &plan->values[step->node];
     if (step->bn >= 0)
@@ -245,6 +256,8 @@ static lb_status norm_forward(lb_plan *plan, lb_step *step) {
         plan->kernels->to_f32(v->type, args.dst, plan->calibration, v->rows * (size_t)v->c);
         start_quantizer(plan, plan->net->nodes[step->act].quant, plan->calibration, v->rows * (size_t)v->c);
     }
+    if (step->mask)
+        make_mask(plan, step);
     norm_args(plan, step, &args);
     run_norm_forward(plan, &args, v->rows);
     v->step = args.act == LB_NORM_QUANT ? args.form.step : 1;

@@ -222,7 +222,7 @@ static void test_same_bits_twice(void **state) {
 
 /* ---- Kernels --------------------------------------------------------------------------------------------------------------- */
 
-enum { ROWS = 37, MAX_C = 70 };
+enum { ROWS = 37, MAX_C = 70, MASK_ROWS = 8, FORMS = 9, FIRST_MASKED = 7 };
 
 static void to_type(const lb_kernels *k, lb_dtype type, uint64_t stream, void *dst, size_t count) {
     float *values = malloc(count * sizeof *values);
@@ -263,7 +263,16 @@ static void compare_norm(const lb_kernels *ref, const lb_kernels *fast, lb_dtype
           .sur_hi = 1,
           .learn = 2,
           .learn_scale = 1}},
+        {LB_NORM_QUANT, {.step = 1, .lo = -1, .hi = 1, .sign = true, .m = 1, .sur_lo = -1, .sur_hi = 1}},
+        {LB_NORM_QUANT, {.step = .3f, .lo = 0, .hi = 3, .pass_hi = .9f, .m = 1, .sur_hi = INFINITY, .learn = 2, .learn_scale = 1}},
     };
+    static float mask[MASK_ROWS * MAX_C];
+    for (size_t i = 0; i < LB_COUNT(mask); i += 4) {
+        uint32_t bits[4];
+        lb_rng4(33, LB_RNG_TEST, 0, i, bits);
+        for (size_t k = 0; k < 4; k++)
+            mask[i + k] = (float)(bits[k] >> 31);
+    }
     double sums[2][2 * MAX_C + 1];
     memset(sums, 0, sizeof sums);
     memset(out, 0, sizeof out);
@@ -279,6 +288,8 @@ static void compare_norm(const lb_kernels *ref, const lb_kernels *fast, lb_dtype
                              .residual = residual ? r : NULL,
                              .residual_step = .7f,
                              .dst = out[v][0],
+                             .mask = form_index >= FIRST_MASKED ? mask : NULL,
+                             .mask_rows = MASK_ROWS,
                              .ngrads = 2,
                              .grad = {g[0], g[1]},
                              .factor = {1, .5f},
@@ -325,7 +336,7 @@ static void test_kernels(void **state) {
             continue;
         }
         for (int c = 1; c <= MAX_C; c += c < 18 ? 1 : 13)
-            for (int form = 0; form < 7; form++)
+            for (int form = 0; form < FORMS; form++)
                 for (int residual = 0; residual < 2; residual++)
                     for (int type = 0; type < 2; type++)
                         compare_norm(ref, fast, (lb_dtype)type, c, form, residual);
@@ -379,11 +390,129 @@ static void test_scalar_form(void **state) {
         }
 }
 
+/* Element (row, channel) follows the form with m = mask[row % mask_rows][channel], wherever a thread's rows begin; the gradient is
+ * that of the output by differences, the mask held still. */
+static void test_masked_form(void **state) {
+    (void)state;
+    enum { IMAGES = 5, C = 7, R = IMAGES * MASK_ROWS, COUNT = R * C };
+    static float x[COUNT], grad[COUNT], mask[MASK_ROWS * C], out[3][COUNT], dz[COUNT];
+    static const float ones[C] = {1, 1, 1, 1, 1, 1, 1}, zeros[C];
+    const float h = 1e-3f;
+    const lb_kernels *k = lb_kernels_find("scalar");
+    for (int i = 0; i < MASK_ROWS * C; i++)
+        mask[i] = (float)(i * 7 % 11 < 5);
+    lb_rng_normal(41, LB_RNG_TEST, 0, 1, x, COUNT);
+    lb_rng_normal(41, LB_RNG_TEST, 1, 1, grad, COUNT);
+    for (int ste = 0; ste < 2; ste++) {
+        lb_norm_args args = {.type = LB_F32, .c = C, .act = LB_NORM_QUANT, .a = ones, .b = zeros, .center = zeros, .ngrads = 1,
+                             .grad = {grad}, .factor = {1}, .dz = dz, .mask = mask, .mask_rows = MASK_ROWS,
+                             .form = {.step = 1, .lo = -1, .hi = 1, .sign = true, .m = 1, .sur_lo = -1, .sur_hi = 1,
+                                      .pass_lo = ste ? -INFINITY : 0, .pass_hi = ste ? INFINITY : 0}};
+        for (int side = 0; side < 3; side++) { /* x, x + h, x - h */
+            static float moved[COUNT];
+            for (int i = 0; i < COUNT; i++)
+                moved[i] = x[i] + (side == 1 ? h : side == 2 ? -h : 0);
+            args.x = moved;
+            args.dst = out[side];
+            k->norm_forward(&args, 0, 13);
+            k->norm_forward(&args, 13, R);
+        }
+        double sum[C] = {0}, sum_x[C] = {0}, learn = 0;
+        args.x = x;
+        k->norm_backward(&args, 0, 13, sum, sum_x, &learn);
+        k->norm_backward(&args, 13, R, sum, sum_x, &learn);
+        int checked = 0;
+        for (int i = 0; i < COUNT; i++) {
+            lb_act_form form = args.form;
+            form.m = mask[i % (MASK_ROWS * C)];
+            assert_true(out[0][i] == lb_act_forward_ref(&form, x[i]));
+            assert_true(dz[i] == lb_act_backward_ref(&form, x[i], grad[i], NULL));
+            if (fabsf(x[i]) < 2 * h || fabsf(fabsf(x[i]) - 1) < 2 * h)
+                continue;
+            float slope = (out[1][i] - out[2][i]) / (2 * h) + (ste ? form.m : 0);
+            assert_float_equal(dz[i], slope * grad[i], 2e-3);
+            checked++;
+        }
+        assert_true(checked > COUNT * 9 / 10);
+    }
+}
+
+/* StoMPP in a whole network: the same mask for every image of the batch, frozen entries at -1 and +1, others between; the same bits
+ * from a plan that starts at this step; layers take turns from the input on. */
+static void test_masked_network(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_net *net = make_net(ctx, false, false);
+    lb_recipe *recipe;
+    assert_ok(ctx, lb_recipe_create(ctx, &recipe));
+    static const char *const keys[][2] = {
+        {"quant.weights.method", "sign"},      {"quant.weights.bits", "1"},           {"quant.weights.mixer", "mask"},
+        {"quant.activations.method", "sign"},  {"quant.activations.bits", "1"},       {"quant.activations.mixer", "mask"},
+        {"quant.weights.mix_refresh", "10"},   {"quant.activations.mix_refresh", "10"}, {"quant.edges.first", "float"},
+        {"quant.edges.last", "float"}};
+    for (size_t i = 0; i < LB_COUNT(keys); i++)
+        assert_ok(ctx, lb_recipe_set(recipe, keys[i][0], keys[i][1]));
+    assert_ok(ctx, lb_net_quantize(net, &recipe->stages[0]));
+    int layers = 0, next = 0;
+    for (int i = 0; i < net->nnodes; i++)
+        if (net->nodes[i].quant && net->nodes[i].quant->spec.target == LB_WEIGHTS) {
+            const int act = lb_net_source_act(net, i), layer = net->nodes[i].quant->spec.layer;
+            assert_int_equal(layer, next++);
+            layers = net->nodes[i].quant->spec.layers;
+            assert_true(act >= 0 && net->nodes[act].quant->spec.layer <= layer && net->nodes[act].quant->spec.layers == layers);
+        }
+    assert_true(layers >= 4);
+    assert_int_equal(next, layers);
+    const int64_t steps = 1000;
+    float *diff[2];
+    int masked = 0, frozen = 0, real = 0;
+    for (int64_t step = 20; step < steps; step += 60)
+        for (int bf16 = 0; bf16 < 2; bf16++) {
+            const lb_quant_when when = {.step = (uint64_t)step, .stage_step = step, .stage_steps = steps};
+            for (int twice = 0; twice < 2; twice++) {
+                diff[twice] = calloc(net->nvalues, sizeof(float));
+                lb_plan *plan = make_plan(ctx, net, bf16);
+                assert_ok(ctx, lb_plan_forward(plan, pixels, &when));
+                for (int s = 0; s < plan->nsteps; s++) {
+                    const lb_step *st = &plan->steps[s];
+                    if (st->kind != LB_STEP_NORM || !st->masked)
+                        continue;
+                    const lb_value *v = &plan->values[st->node];
+                    const size_t each = lb_shape_count(&net->nodes[st->node].dst);
+                    masked++;
+                    for (size_t i = 0; i < MB * each; i++) {
+                        float value;
+                        const unsigned char *buffer = lb_plan_buffer(plan, v->buffer);
+                        plan->kernels->to_f32(v->type, buffer + i * lb_dtype_size(v->type), &value, 1);
+                        if (plan->buffers[v->buffer].last <= s)
+                            continue; /* its room was given to another */
+                        if (st->mask[i % each] == 1)
+                            assert_true(fabsf(value) == 1);
+                        assert_true(fabsf(value) <= 1);
+                        frozen += st->mask[i % each] == 1;
+                        real += fabsf(value) != 1;
+                    }
+                }
+                memcpy(plan->diff_logits, weight_of_logit, sizeof weight_of_logit);
+                assert_ok(ctx, lb_plan_backward(plan, diff[twice]));
+                lb_plan_destroy(plan);
+            }
+            assert_memory_equal(diff[0], diff[1], net->nvalues * sizeof(float));
+            free(diff[0]);
+            free(diff[1]);
+        }
+    assert_true(masked > 20 && frozen > 100 && real > 100);
+    lb_recipe_destroy(recipe);
+    lb_net_destroy(net);
+    lb_ctx_destroy(ctx);
+}
+
 int main(void) {
     fill_inputs();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gradients),    cmocka_unit_test(test_gradients_with_steps), cmocka_unit_test(test_bf16_near_f32),
         cmocka_unit_test(test_same_bits_twice), cmocka_unit_test(test_kernels),              cmocka_unit_test(test_scalar_form),
+        cmocka_unit_test(test_masked_form),  cmocka_unit_test(test_masked_network),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

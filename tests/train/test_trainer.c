@@ -208,6 +208,8 @@ static void test_resume_gives_the_same_bits(void **state) {
     static const char *const cases[][2] = {
         {"sgd", LSQ},
         {"adam", LSQ},
+        {"sgd", "weights: {method: sign, bits: 1, mixer: mask, mix_refresh: 4}, "
+                "activations: {method: sign, bits: 1, mixer: mask, mix_refresh: 4}"},
         {"adam", "weights: {method: rq, bits: 2, drop_top: 0.3}, activations: {method: lsq, bits: 2}"}, /* draws are repeated */
         {"sgd", "weights: {method: dorefa, bits: 1, mixer: alpha}, activations: {method: dorefa, bits: 2, mixer: alpha}"},
         {"sgd", "weights: {method: twn, mixer: roulette, mix_scope: element, mix_schedule: average}, activations: {method: pact}"},

@@ -38,12 +38,16 @@ static void LB_NAME(lb_stats)(lb_dtype type, const void *x, int c, size_t first,
 }
 
 /* The variants worth their own code; MIX holds every mixer value and rare combinations, and its generality costs a little. */
-typedef enum lb_mode { MODE_NONE, MODE_CLIP, MODE_CODE, MODE_LSQ, MODE_PACT, MODE_SIGN, MODE_MIX } lb_mode;
+typedef enum lb_mode { MODE_NONE, MODE_CLIP, MODE_CODE, MODE_LSQ, MODE_PACT, MODE_SIGN, MODE_MIX, MODE_MASK } lb_mode;
 
 static lb_mode mode_of(const lb_norm_args *args) {
     if (args->act != LB_NORM_QUANT)
         return args->act == LB_NORM_NONE ? MODE_NONE : MODE_CLIP;
     const lb_act_form *f = &args->form;
+    if (args->mask)
+        return MODE_MASK;
+    if (f->m == 0 && f->step == 1)
+        return MODE_CLIP; /* the surrogate alone, and nothing learned */
     if (f->m != 1 || (f->sign && f->learn))
         return MODE_MIX;
     return f->sign ? MODE_SIGN : f->learn == 2 ? MODE_LSQ : f->learn == 1 ? MODE_PACT : MODE_CODE;
@@ -62,6 +66,13 @@ LB_INLINE vec z_of(const lb_norm_args *args, lb_dtype type, bool residual, size_
     return z;
 }
 
+/* Which lanes are quantized; goes on to the next row. */
+LB_INLINE lb_mask mask_of(const lb_norm_args *args, size_t *row, int c0, int n) {
+    vec m = v_load_f32(args->mask + *row * (size_t)args->c + (size_t)c0, n);
+    *row = *row + 1 == args->mask_rows ? 0 : *row + 1;
+    return v_gt(m, v_set(0));
+}
+
 LB_INLINE void forward(const lb_norm_args *args, lb_dtype type, lb_mode mode, bool residual, size_t first, size_t last) {
     const lb_act_form *f = &args->form;
     int c = args->c;
@@ -70,6 +81,7 @@ LB_INLINE void forward(const lb_norm_args *args, lb_dtype type, lb_mode mode, bo
         for (int c0 = 0; c0 < c; c0 += LANES) {
             int n = LB_MIN(LANES, c - c0);
             vec a = v_load_f32(args->a + c0, n), b = v_load_f32(args->b + c0, n);
+            size_t mask_row = mode == MODE_MASK ? t0 % args->mask_rows : 0;
             for (size_t row = t0; row < t1; row++) {
                 size_t at = row * (size_t)c + (size_t)c0;
                 vec z = z_of(args, type, residual, at, n, v_load(type, args->x, at, n), a, b);
@@ -79,6 +91,9 @@ LB_INLINE void forward(const lb_norm_args *args, lb_dtype type, lb_mode mode, bo
                 else if (mode == MODE_MIX)
                     d = v_add(v_mul(v_mul(v_set(1 - f->m), v_clip(z, lo, hi)), inv_step),
                               v_mul(v_set(f->m), code_of(f, f->sign, z, inv_step)));
+                else if (mode == MODE_MASK)
+                    d = v_select(mask_of(args, &mask_row, c0, n), code_of(f, f->sign, z, inv_step),
+                                 v_mul(v_clip(z, lo, hi), inv_step));
                 else if (mode != MODE_NONE)
                     d = code_of(f, mode == MODE_SIGN, z, inv_step);
                 v_store(type, args->dst, at, n, d);
@@ -94,7 +109,7 @@ LB_INLINE vec one_inside(vec z, float lo, float hi) {
 LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, bool residual, size_t first, size_t last, double *sum_dz,
                         double *sum_dz_x, double *learn) {
     const lb_act_form *f = &args->form;
-    int c = args->c, learns = mode == MODE_LSQ ? 2 : mode == MODE_PACT ? 1 : mode == MODE_MIX ? f->learn : 0;
+    int c = args->c, learns = mode == MODE_LSQ ? 2 : mode == MODE_PACT ? 1 : mode == MODE_MIX || mode == MODE_MASK ? f->learn : 0;
     vec inv_step = v_set(1 / f->step);
     FOR_TILES(type, c, first, last) {
         vec tile_learn = v_set(0);
@@ -102,6 +117,7 @@ LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, b
             int n = LB_MIN(LANES, c - c0);
             vec a = v_load_f32(args->a + c0, n), b = v_load_f32(args->b + c0, n), center = v_load_f32(args->center + c0, n);
             vec s = v_set(0), sx = v_set(0);
+            size_t mask_row = mode == MODE_MASK ? t0 % args->mask_rows : 0;
             for (size_t row = t0; row < t1; row++) {
                 size_t at = row * (size_t)c + (size_t)c0;
                 vec g = v_mul(v_load(type, args->grad[0], at, n), v_set(args->factor[0]));
@@ -112,11 +128,17 @@ LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, b
                     vec z = z_of(args, type, residual, at, n, x, a, b);
                     if (mode == MODE_CLIP) {
                         dz = v_mul(g, one_inside(z, f->sur_lo, f->sur_hi));
+                    } else if (mode == MODE_MASK) {
+                        lb_mask quantized = mask_of(args, &mask_row, c0, n);
+                        dz = v_mul(g, v_select(quantized, one_inside(z, f->pass_lo, f->pass_hi), one_inside(z, f->sur_lo, f->sur_hi)));
+                        g = v_select(quantized, g, v_set(0)); /* what is learned learns from the quantized part */
                     } else {
                         vec slope = v_mul(v_set(f->m), one_inside(z, f->pass_lo, f->pass_hi));
                         if (mode == MODE_MIX)
                             slope = v_add(slope, v_mul(v_set(1 - f->m), one_inside(z, f->sur_lo, f->sur_hi)));
                         dz = v_mul(g, slope);
+                    }
+                    if (mode != MODE_CLIP) {
                         if (learns == 2) { /* LSQ: code - z / step inside, the code at the ends */
                             vec u = v_mul(z, inv_step), code = v_rint(v_clip(u, v_set(f->lo), v_set(f->hi)));
                             lb_mask inside = v_and(v_gt(u, v_set(f->lo)), v_gt(v_set(f->hi), u));
@@ -176,6 +198,7 @@ LB_INLINE void backward_x(const lb_norm_args *args, lb_dtype type, size_t first,
     case MODE_PACT: WITH_RESIDUAL(body, type, MODE_PACT, __VA_ARGS__) break;           \
     case MODE_SIGN: WITH_RESIDUAL(body, type, MODE_SIGN, __VA_ARGS__) break;           \
     case MODE_MIX: WITH_RESIDUAL(body, type, MODE_MIX, __VA_ARGS__) break;             \
+    case MODE_MASK: WITH_RESIDUAL(body, type, MODE_MASK, __VA_ARGS__) break;           \
     }
 
 static void LB_NAME(lb_norm_forward)(const lb_norm_args *args, size_t first, size_t last) {
