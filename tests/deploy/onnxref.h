@@ -99,6 +99,8 @@ static inline const int64_t *onnxref_ints(const Onnx__NodeProto *n, const char *
 /* Element of t that stands for element i of a tensor of those dimensions: broadcast, aligned at the last. */
 static inline double onnxref_at(const onnxref_tensor *t, int ndim, const int64_t *dims, size_t i) {
     size_t at = 0, stride = 1;
+    if (t->count == 1)
+        return t->v[0];
     for (int d = ndim - 1, k = t->ndim - 1; d >= 0; i /= (size_t)dims[d], d--, k--) {
         if (k < 0)
             continue;
@@ -111,36 +113,48 @@ static inline double onnxref_at(const onnxref_tensor *t, int ndim, const int64_t
 
 static inline double onnxref_clamp(double v, double lo, double hi) { return v < lo ? lo : v > hi ? hi : v; }
 
-/* One element of an elementwise operator from its inputs' elements. */
-static inline double onnxref_point(const char *op, const double *x, int n, int type) {
-    if (!strcmp(op, "Mul"))
-        return x[0] * x[1];
-    if (!strcmp(op, "Add"))
-        return x[0] + x[1];
-    if (!strcmp(op, "Div"))
-        return x[0] / x[1];
-    if (!strcmp(op, "Round"))
-        return rint(x[0]);
-    if (!strcmp(op, "Floor"))
-        return floor(x[0]);
-    if (!strcmp(op, "Relu"))
-        return x[0] > 0 ? x[0] : 0;
-    if (!strcmp(op, "Clip"))
-        return onnxref_clamp(x[0], x[1], x[2]);
-    if (!strcmp(op, "GreaterOrEqual"))
-        return x[0] >= x[1];
-    if (!strcmp(op, "Where"))
-        return x[0] != 0 ? x[1] : x[2];
-    if (!strcmp(op, "Cast"))
-        return x[0];
-    if (!strcmp(op, "BipolarQuant"))
-        return x[0] >= 0 ? x[1] : -x[1];
-    if (!strcmp(op, "QuantizeLinear")) {
-        const bool is_signed = type == ONNX__TENSOR_PROTO__DATA_TYPE__INT8;
+/* Elementwise operators. */
+#define ONNXREF_OPS(X)                                                                                                             \
+    X(Mul)                                                                                                                         \
+    X(Add) X(Div) X(Round) X(Floor) X(Relu) X(Clip) X(GreaterOrEqual) X(Where) X(Cast) X(Quant) X(BipolarQuant) X(QuantizeLinear)
+enum {
+#define X(name) ONNXREF_##name,
+    ONNXREF_OPS(X)
+#undef X
+};
+static const char *const onnxref_ops[] = {
+#define X(name) #name,
+    ONNXREF_OPS(X)
+#undef X
+};
+
+static inline size_t onnxref_op(const char *name) {
+    size_t op = 0;
+    while (op < LB_COUNT(onnxref_ops) && strcmp(onnxref_ops[op], name))
+        op++;
+    if (op == LB_COUNT(onnxref_ops))
+        fail_msg("operator %s", name);
+    return op;
+}
+
+/* One element from its inputs' elements. */
+static inline double onnxref_point(size_t op, const double *x, int type) {
+    const bool is_signed = type == ONNX__TENSOR_PROTO__DATA_TYPE__INT8;
+    switch (op) {
+    case ONNXREF_Mul: return x[0] * x[1];
+    case ONNXREF_Add: return x[0] + x[1];
+    case ONNXREF_Div: return x[0] / x[1];
+    case ONNXREF_Round: return rint(x[0]);
+    case ONNXREF_Floor: return floor(x[0]);
+    case ONNXREF_Relu: return x[0] > 0 ? x[0] : 0;
+    case ONNXREF_Clip: return onnxref_clamp(x[0], x[1], x[2]);
+    case ONNXREF_GreaterOrEqual: return x[0] >= x[1];
+    case ONNXREF_Where: return x[0] != 0 ? x[1] : x[2];
+    case ONNXREF_Cast: return x[0];
+    case ONNXREF_BipolarQuant: return x[0] >= 0 ? x[1] : -x[1];
+    default: /* QuantizeLinear */
         return onnxref_clamp(rint((double)((float)x[0] / (float)x[1])) + x[2], is_signed ? -128 : 0, is_signed ? 127 : 255);
     }
-    fail_msg("operator %s of %d inputs", op, n);
-    return 0;
 }
 
 static inline double onnxref_quant(const Onnx__NodeProto *n, const double *x) {
@@ -292,11 +306,12 @@ static inline void onnxref_elementwise(const Onnx__NodeProto *n, onnxref *r) {
     if (!strcmp(n->op_type, "Cast"))
         type = (int)onnxref_int(n, "to", 0);
     onnxref_tensor *y = onnxref_add(r, n->output[0], type, shape->ndim, shape->dims);
+    const size_t op = onnxref_op(n->op_type);
     for (size_t i = 0; i < y->count; i++) {
-        double x[4];
+        double x[4] = {0};
         for (size_t k = 0; k < n->n_input; k++)
-            x[k] = onnxref_at(in[k], shape->ndim, shape->dims, i);
-        y->v[i] = !strcmp(n->op_type, "Quant") ? onnxref_quant(n, x) : onnxref_point(n->op_type, x, (int)n->n_input, type);
+            x[k] = in[k]->count == y->count ? in[k]->v[i] : onnxref_at(in[k], shape->ndim, shape->dims, i);
+        y->v[i] = op == ONNXREF_Quant ? onnxref_quant(n, x) : onnxref_point(op, x, type);
     }
 }
 
