@@ -154,7 +154,7 @@ const cli_verb cli_verb_run = {
     .options = options,
     .description =
         "Prints, for each image file (JPEG or PNG), the class and its score: the softmax of the network's outputs, in\n"
-        "percent. An image is resized and cropped at its centre to the network's input. All arithmetic of the network is\n"
+        "percent. An image is resized and cropped as the recipe's test images were. All arithmetic of the network is\n"
         "the integer runtime's. On a terminal, or with --draw, the image is drawn too, as the network sees it: in colour\n"
         "where the terminal has colours and UTF-8, else in characters.\n"
         "\n"

@@ -162,35 +162,58 @@ lb_status lb_decoder_decode(lb_decoder *decoder, const uint8_t *bytes, size_t si
     return status;
 }
 
+/* src (ih, iw, c) resized and cropped at its centre to h x w, as lb_test_batch does it. */
+static lb_status fit(lb_decoder *decoder, const uint8_t *src, int ih, int iw, int resize, int h, int w, int c, uint8_t *dst) {
+    if (ih == h && iw == w && resize == 0) {
+        memcpy(dst, src, (size_t)h * (size_t)w * (size_t)c);
+        return LB_OK;
+    }
+    size_t scratch = lb_resize_scratch(ih, iw, c, h, w);
+    if (!scratch)
+        return fail(decoder, LB_ERR_ARGUMENT, "cannot be resized to %d x %d", w, h);
+    LB_TRY(lb_decoder_grow(decoder, &decoder->scratch, &decoder->scratch_capacity, scratch));
+    lb_box box = lb_centre_box(ih, iw, h, w, resize);
+    lb_resize(src, ih, iw, c, &box, dst, h, w, decoder->scratch);
+    return LB_OK;
+}
+
 lb_status lb_decoder_fit(lb_decoder *decoder, const uint8_t *bytes, size_t size, int h, int w, int c, uint8_t *dst) {
     lb_image_info info;
     const uint8_t *pixels;
     LB_TRY(lb_decoder_decode(decoder, bytes, size, c, &info, &pixels));
-    if (info.h == h && info.w == w) {
-        memcpy(dst, pixels, (size_t)h * (size_t)w * (size_t)c);
-        return LB_OK;
-    }
-    size_t scratch = lb_resize_scratch(info.h, info.w, c, h, w);
-    if (!scratch)
-        return fail(decoder, LB_ERR_ARGUMENT, "cannot be resized to %d x %d", w, h);
-    LB_TRY(lb_decoder_grow(decoder, &decoder->scratch, &decoder->scratch_capacity, scratch));
-    lb_box box = lb_centre_box(info.h, info.w, h, w, 0);
-    lb_resize(pixels, info.h, info.w, c, &box, dst, h, w, decoder->scratch);
-    return LB_OK;
+    return fit(decoder, pixels, info.h, info.w, 0, h, w, c, dst);
 }
 
-lb_status lb_image_load(lb_ctx *ctx, const char *path, int h, int w, int c, uint8_t *pixels) {
+/* As a data set of `config` would decode the file and lb_test_batch then fit it. stored: (config->size, config->size, c), NULL if 0. */
+static lb_status prepare(lb_decoder *decoder, const unsigned char *bytes, size_t size, const lb_data_config *config,
+                         uint8_t *stored, int h, int w, int c, uint8_t *pixels) {
+    const int resize = config->augment.resize;
+    lb_image_info info;
+    const uint8_t *decoded;
+    if (stored) {
+        LB_TRY(lb_decoder_fit(decoder, bytes, size, config->size, config->size, c, stored));
+        return fit(decoder, stored, config->size, config->size, resize, h, w, c, pixels);
+    }
+    LB_TRY(lb_decoder_decode(decoder, bytes, size, c, &info, &decoded));
+    return fit(decoder, decoded, info.h, info.w, resize, h, w, c, pixels);
+}
+
+lb_status lb_image_load(lb_ctx *ctx, const char *path, const lb_data_config *config, int h, int w, int c, uint8_t *pixels) {
     if (c != 1 && c != 3)
         return lb_fail(ctx, LB_ERR_ARGUMENT, "%s: images have 1 or 3 channels, not %d", path, c);
     unsigned char *bytes;
     size_t size;
+    uint8_t *stored = NULL;
     LB_TRY(lb_read_file(ctx, path, LB_MEMBER_LIMIT, &bytes, &size));
     lb_decoder decoder;
     lb_decoder_init(&decoder, ctx, NULL);
-    lb_status status = lb_decoder_fit(&decoder, bytes, size, h, w, c, pixels);
-    if (status != LB_OK)
+    lb_status status = LB_OK;
+    if (config->size && !(stored = lb_alloc(ctx, (size_t)config->size * (size_t)config->size, (size_t)c)))
+        status = LB_ERR_MEMORY;
+    else if ((status = prepare(&decoder, bytes, size, config, stored, h, w, c, pixels)) != LB_OK)
         lb_fail(ctx, status, "%s: %s", path, decoder.error);
     lb_decoder_free(&decoder);
+    lb_free(ctx, stored);
     lb_free(ctx, bytes);
     return status;
 }

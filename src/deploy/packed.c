@@ -279,7 +279,7 @@ static lb_status classify(lb_packed *m, const one_image *image, float *scores, u
     int32_t *fixed = lb_pool_alloc(&pool, (size_t)m->info.classes, sizeof *fixed);
     lb_status status = read && fixed ? LB_OK : LB_ERR_MEMORY;
     if (status == LB_OK && image->path)
-        status = lb_image_load(m->ctx, image->path, m->info.ih, m->info.iw, m->info.ic, read);
+        status = lb_image_load(m->ctx, image->path, &m->config, m->info.ih, m->info.iw, m->info.ic, read);
     else if (status == LB_OK)
         status = lb_test_batch(m->data, &m->config, LB_TEST, image->index, 1, m->info.ih, m->info.iw, read, image->label);
     if (status == LB_OK)

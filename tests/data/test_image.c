@@ -1,16 +1,18 @@
 /* One image: decoding, resizing, cropping, flipping. */
 #include "fixtures.h"
 
+static const lb_data_config as_it_is = {.size = 0};
+
 static void test_png(void **state) {
     scratch *s = *state;
     for (int c = 1; c <= 3; c += 2) {
         uint8_t expected[6 * 9 * 3], got[6 * 9 * 3];
         put_image("a.png", 1, 6, 9, c);
         pattern_image(1, 6, 9, c, expected);
-        assert_ok(s->ctx, lb_image_load(s->ctx, "a.png", 6, 9, c, got));
+        assert_ok(s->ctx, lb_image_load(s->ctx, "a.png", &as_it_is, 6, 9, c, got));
         assert_memory_equal(got, expected, (size_t)(6 * 9 * c));
         int other = c == 1 ? 3 : 1; /* grey to colour repeats; colour to grey weighs */
-        assert_ok(s->ctx, lb_image_load(s->ctx, "a.png", 6, 9, other, got));
+        assert_ok(s->ctx, lb_image_load(s->ctx, "a.png", &as_it_is, 6, 9, other, got));
         for (int p = 0; p < 54; p++) {
             if (c == 1)
                 assert_true(got[3 * p] == expected[p] && got[3 * p + 1] == expected[p] && got[3 * p + 2] == expected[p]);
@@ -26,9 +28,38 @@ static void test_jpeg(void **state) {
         uint8_t expected[16 * 24 * 3], got[16 * 24 * 3];
         put_image("a.jpg", 1, 16, 24, c);
         pattern_image(1, 16, 24, c, expected);
-        assert_ok(s->ctx, lb_image_load(s->ctx, "a.jpg", 16, 24, c, got));
+        assert_ok(s->ctx, lb_image_load(s->ctx, "a.jpg", &as_it_is, 16, 24, c, got));
         for (int i = 0; i < 16 * 24 * c; i++)
             assert_true(abs(got[i] - expected[i]) <= 6);
+    }
+}
+
+/* A file comes out as the test image of a data set does that holds it. */
+static void test_as_data_set(void **state) {
+    scratch *s = *state;
+    static const struct {
+        int size, resize;
+    } cases[] = {{0, 0}, {0, 40}, {20, 0}, {20, 16}, {12, 0}, {12, 13}};
+    for (size_t i = 0; i < LB_COUNT(cases); i++) {
+        lb_data_config config = {.size = cases[i].size, .augment.resize = cases[i].resize};
+        uint8_t stored[20 * 20 * 3], expected[12 * 12 * 3], got[12 * 12 * 3];
+        put_image("wide.png", 1, 30, 44, 3);
+        lb_images images = {.count = 1, .h = 30, .w = 44, .c = 3, .labels = (int32_t[]){0}};
+        lb_data data = {.ctx = s->ctx};
+        uint8_t whole[30 * 44 * 3];
+        pattern_image(1, 30, 44, 3, whole);
+        images.pixels = whole;
+        if (config.size) {
+            const lb_data_config plain = {.size = 0};
+            assert_ok(s->ctx, lb_image_load(s->ctx, "wide.png", &plain, config.size, config.size, 3, stored));
+            images.h = images.w = config.size;
+            images.pixels = stored;
+        }
+        data.split[LB_TEST] = images;
+        int32_t label;
+        assert_ok(s->ctx, lb_test_batch(&data, &config, LB_TEST, 0, 1, 12, 12, expected, &label));
+        assert_ok(s->ctx, lb_image_load(s->ctx, "wide.png", &config, 12, 12, 3, got));
+        assert_memory_equal(got, expected, sizeof got);
     }
 }
 
@@ -43,18 +74,18 @@ static void test_bad_images(void **state) {
     for (size_t i = 0; i < LB_COUNT(cases); i++) {
         put_image(cases[i].name, 1, 64, 64, 3);
         assert_int_equal(truncate(cases[i].name, (off_t)cases[i].cut), 0);
-        assert_int_equal(lb_image_load(s->ctx, cases[i].name, 64, 64, 3, out), LB_ERR_FORMAT);
+        assert_int_equal(lb_image_load(s->ctx, cases[i].name, &as_it_is, 64, 64, 3, out), LB_ERR_FORMAT);
         assert_non_null(strstr(lb_error(s->ctx), cases[i].name));
         if (!strstr(lb_error(s->ctx), cases[i].says))
             fail_msg("\"%s\" does not say %s", lb_error(s->ctx), cases[i].says);
     }
     put_file("text.jpg", "hello", 5);
-    assert_int_equal(lb_image_load(s->ctx, "text.jpg", 8, 8, 3, out), LB_ERR_FORMAT);
+    assert_int_equal(lb_image_load(s->ctx, "text.jpg", &as_it_is, 8, 8, 3, out), LB_ERR_FORMAT);
     assert_non_null(strstr(lb_error(s->ctx), "not an image"));
     put_file("empty.jpg", "", 0);
-    assert_int_equal(lb_image_load(s->ctx, "empty.jpg", 8, 8, 3, out), LB_ERR_FORMAT);
+    assert_int_equal(lb_image_load(s->ctx, "empty.jpg", &as_it_is, 8, 8, 3, out), LB_ERR_FORMAT);
     assert_non_null(strstr(lb_error(s->ctx), "empty"));
-    assert_int_equal(lb_image_load(s->ctx, "none.jpg", 8, 8, 3, out), LB_ERR_IO);
+    assert_int_equal(lb_image_load(s->ctx, "none.jpg", &as_it_is, 8, 8, 3, out), LB_ERR_IO);
 
     /* A header that promises 65535 x 65535 pixels, with a right checksum, must not be believed. */
     uint8_t png[4096];
@@ -65,7 +96,7 @@ static void test_bad_images(void **state) {
     for (int i = 0; i < 4; i++)
         png[29 + i] = (uint8_t)(crc >> (24 - 8 * i));
     put_file("big.png", png, size);
-    assert_int_equal(lb_image_load(s->ctx, "big.png", 8, 8, 3, out), LB_ERR_FORMAT);
+    assert_int_equal(lb_image_load(s->ctx, "big.png", &as_it_is, 8, 8, 3, out), LB_ERR_FORMAT);
     assert_non_null(strstr(lb_error(s->ctx), "limit"));
 }
 
@@ -255,6 +286,7 @@ static void test_resized_crop(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {TEST(test_png),           TEST(test_jpeg),          TEST(test_bad_images),
                                        TEST(test_altered_bytes), TEST(test_resize),        TEST(test_centre_box),
-                                       TEST(test_draws),         TEST(test_pad_crop_flip), TEST(test_resized_crop)};
+                                       TEST(test_draws),         TEST(test_pad_crop_flip), TEST(test_resized_crop),
+                                       TEST(test_as_data_set)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
