@@ -11,7 +11,7 @@ typedef enum lb_split { LB_TRAIN, LB_TEST, LB_SPLITS } lb_split;
 typedef struct lb_images {
     int64_t count;
     int h, w, c;
-    uint8_t *pixels;             /* (count, h, w, c) */
+    uint8_t *pixels;             /* (count, h, w, c); NULL: known, but not loaded */
     int32_t *labels;             /* (count) 0 .. classes-1 */
 } lb_images;
 
@@ -41,6 +41,11 @@ void lb_data_destroy(lb_data *data);
 /* As lb_data_load for `lowbit eval --data SPEC`: spec is the name of a known set or a path recognised by content. What the images
  * become (size, mean, std: a known set's own figures included) stays as `base` says; base may be NULL. */
 lb_status lb_data_from_spec(lb_ctx *ctx, const char *spec, const lb_data_config *base, lb_data **data);
+
+/* The shape, classes and normalisation of a data set as text, and a data set made of that text: without images (split[].pixels is
+ * NULL), for what only needs to know. The text may come from a hostile file. */
+const char *lb_data_describe(const lb_data *data, lb_pool *pool);
+lb_status lb_data_described(lb_ctx *ctx, const lb_data_config *config, const char *text, lb_data **data);
 
 /* Rows of `lowbit list data`; NULL after the last. */
 const lb_list_row *lb_data_row(int i, lb_list_row *row);

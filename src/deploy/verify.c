@@ -62,6 +62,7 @@ static lb_status verify(lb_trainer *t, lb_packed *model, lb_verify_result *resul
                        "%s takes %d x %d x %d and gives %d classes, its run's %s takes %d x %d x %d and gives %d; pack it again",
                        model->name, info->ih, info->iw, info->ic, info->classes, t->net->name, input->h, input->w, input->c,
                        t->net->classes);
+    LB_TRY(lb_trainer_need_images(t));
     if (t->data->split[LB_TEST].count == 0)
         return lb_fail(t->ctx, LB_ERR_UNSUPPORTED, "%s has no test images", t->data->source);
     *result = (lb_verify_result){.npaths = PATH_ISAS + (int)lbrt_best_isa() + 1};

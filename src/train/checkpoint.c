@@ -14,7 +14,7 @@
 
 /* The metadata, in the order that the checksum covers it. */
 static const char *const metadata_keys[] = {"format",    "model",    "stage",   "step",  "stage_step",
-                                            "best_top1", "loss_sum", "correct", "images"};
+                                            "best_top1", "loss_sum", "correct", "images", "data"};
 
 static uint32_t checksum_pair(uint32_t crc, const char *key, const char *value) {
     crc = lb_crc32c(crc, key, strlen(key) + 1);
@@ -90,6 +90,7 @@ static lb_status save(const lb_trainer *t, writer *w, const char *path, bool ful
     add_real(w, "loss_sum", t->at.loss_sum);
     add_int(w, "correct", t->at.correct);
     add_int(w, "images", t->at.images);
+    add_pair(w, "data", lb_data_describe(t->data, &w->pool));
     if (w->failed)
         return LB_ERR_MEMORY;
     assert(w->npairs == LB_COUNT(metadata_keys));
@@ -150,7 +151,8 @@ static lb_status check_sum(lb_ctx *ctx, const lb_safetensors *file, const char *
     char text[16];
     for (size_t i = 0; i < LB_COUNT(metadata_keys); i++) {
         const char *value = lb_safetensors_metadata(file, metadata_keys[i]);
-        crc = checksum_pair(crc, metadata_keys[i], value ? value : "");
+        if (value)
+            crc = checksum_pair(crc, metadata_keys[i], value);
     }
     for (size_t i = 0; i < lb_safetensors_count(file); i++)
         crc = checksum_tensor(crc, lb_safetensors_at(file, i));
@@ -281,6 +283,16 @@ lb_status lb_checkpoint_load(lb_trainer *trainer, const char *path, bool enter) 
         status = load(trainer, file, path, enter);
     lb_safetensors_destroy(file);
     return status;
+}
+
+lb_status lb_checkpoint_data(lb_ctx *ctx, const lb_data_config *config, const char *path, lb_data **data) {
+    *data = NULL;
+    lb_safetensors *file;
+    LB_TRY(lb_safetensors_read(ctx, path, &file));
+    const char *text = lb_safetensors_metadata(file, "data");
+    lb_status status = text ? lb_data_described(ctx, config, text, data) : LB_OK;
+    lb_safetensors_destroy(file);
+    return status ? lb_fail_in(ctx, status, "%s", path) : LB_OK;
 }
 
 lb_status lb_trainer_init_from(lb_trainer *trainer, const char *path) {

@@ -59,7 +59,37 @@ static void warn_of_optimizer(const lb_trainer *t) {
     }
 }
 
+static lb_status check_input(lb_trainer *t) {
+    const lb_shape *s = &t->net->nodes[0].dst;
+    const lb_images *images = &t->data->split[LB_TRAIN];
+    if (s->c != images->c)
+        return lb_fail(t->ctx, LB_ERR_SHAPE, "%s takes images of %d channels but %s has %d", t->net->name, s->c, t->data->source,
+                       images->c);
+    if (t->net->classes < t->data->classes)
+        return lb_fail(t->ctx, LB_ERR_SHAPE, "%s tells %d classes apart but %s has %d", t->net->name, t->net->classes,
+                       t->data->source, t->data->classes);
+    return LB_OK;
+}
+
+/* Takes over `data`, to which the trainer's normalisation applies. */
+static lb_status replace_data(lb_trainer *t, lb_data *data) {
+    memcpy(data->mean, t->data->mean, sizeof data->mean);
+    memcpy(data->std, t->data->std, sizeof data->std);
+    lb_data_destroy(t->data);
+    t->data = data;
+    return check_input(t);
+}
+
+lb_status lb_trainer_need_images(lb_trainer *t) {
+    lb_data *data;
+    if (t->data->split[LB_TRAIN].pixels)
+        return LB_OK;
+    LB_TRY(lb_data_load(t->ctx, &t->config->data, &data));
+    return replace_data(t, data);
+}
+
 lb_status lb_trainer_prepare(lb_trainer *t) {
+    LB_TRY(lb_trainer_need_images(t));
     const lb_train_config *train = &t->config->train;
     const lb_shape *input = &t->net->nodes[0].dst;
     if (lb_trainer_epoch_steps(t) < 1)
@@ -81,22 +111,11 @@ lb_status lb_trainer_prepare(lb_trainer *t) {
     return t->diff && t->signs ? LB_OK : LB_ERR_MEMORY;
 }
 
-static lb_status check_input(lb_trainer *t) {
-    const lb_shape *s = &t->net->nodes[0].dst;
-    const lb_images *images = &t->data->split[LB_TRAIN];
-    if (s->c != images->c)
-        return lb_fail(t->ctx, LB_ERR_SHAPE, "%s takes images of %d channels but %s has %d", t->net->name, s->c, t->data->source,
-                       images->c);
-    if (t->net->classes < t->data->classes)
-        return lb_fail(t->ctx, LB_ERR_SHAPE, "%s tells %d classes apart but %s has %d", t->net->name, t->net->classes,
-                       t->data->source, t->data->classes);
-    return LB_OK;
-}
-
 static lb_status create(lb_trainer *t) {
     LB_TRY(lb_recipe_check(t->recipe));
     t->config = &t->recipe->stages[0];
-    LB_TRY(lb_data_load(t->ctx, &t->config->data, &t->data));
+    if (!t->data)
+        LB_TRY(lb_data_load(t->ctx, &t->config->data, &t->data));
     if (!t->net) {
         const lb_images *images = &t->data->split[LB_TRAIN];
         int size = t->config->model.input_size;
@@ -109,11 +128,13 @@ static lb_status create(lb_trainer *t) {
     return lb_trainer_enter_stage(t, 0);
 }
 
-static lb_status create_with(lb_ctx *ctx, const lb_recipe *recipe, lb_recipe *owned, lb_net *net, lb_trainer **out) {
+/* Takes over owned, net and data, each of which may be NULL. */
+static lb_status create_with(lb_ctx *ctx, const lb_recipe *recipe, lb_recipe *owned, lb_net *net, lb_data *data, lb_trainer **out) {
     *out = NULL;
     lb_trainer *t = lb_alloc(ctx, 1, sizeof *t);
     if (!t) {
         lb_net_destroy(net);
+        lb_data_destroy(data);
         lb_recipe_destroy(owned);
         return LB_ERR_MEMORY;
     }
@@ -121,6 +142,7 @@ static lb_status create_with(lb_ctx *ctx, const lb_recipe *recipe, lb_recipe *ow
     t->recipe = recipe;
     t->owned_recipe = owned;
     t->net = net;
+    t->data = data;
     lb_status status = create(t);
     if (status) {
         lb_trainer_destroy(t);
@@ -131,7 +153,7 @@ static lb_status create_with(lb_ctx *ctx, const lb_recipe *recipe, lb_recipe *ow
 }
 
 lb_status lb_trainer_create(lb_ctx *ctx, const lb_recipe *recipe, lb_net *net, lb_trainer **trainer) {
-    return create_with(ctx, recipe, NULL, net, trainer);
+    return create_with(ctx, recipe, NULL, net, NULL, trainer);
 }
 
 static lb_status open_in(lb_ctx *ctx, lb_pool *pool, const char *dir, const char *data_spec, lb_trainer **out) {
@@ -148,19 +170,18 @@ static lb_status open_in(lb_ctx *ctx, lb_pool *pool, const char *dir, const char
         return lb_fail(ctx, LB_ERR_IO, "%s: not a run directory (%s is missing)", dir, lb_exists(recipe_path) ? file : recipe_path);
     lb_recipe *recipe;
     LB_TRY(lb_recipe_load(ctx, recipe_path, NULL, 0, &recipe));
+    lb_data *data = NULL; /* old checkpoints do not describe theirs */
+    lb_status status = lb_checkpoint_data(ctx, &recipe->stages[0].data, file, &data);
+    if (status) {
+        lb_recipe_destroy(recipe);
+        return status;
+    }
     lb_trainer *t;
-    LB_TRY(create_with(ctx, recipe, recipe, NULL, &t));
-    lb_status status = lb_checkpoint_load(t, file, true);
+    LB_TRY(create_with(ctx, recipe, recipe, NULL, data, &t));
+    status = lb_checkpoint_load(t, file, true);
     if (!status && data_spec) {
-        lb_data *data;
         status = lb_data_from_spec(ctx, data_spec, &t->config->data, &data);
-        if (!status) {
-            memcpy(data->mean, t->data->mean, sizeof data->mean); /* normalised as in training */
-            memcpy(data->std, t->data->std, sizeof data->std);
-            lb_data_destroy(t->data);
-            t->data = data;
-            status = check_input(t);
-        }
+        status = status ? status : replace_data(t, data);
     }
     if (status) {
         lb_trainer_destroy(t);
@@ -214,6 +235,7 @@ static lb_status evaluate_batches(lb_trainer *t, uint8_t *pixels, int32_t *label
 lb_status lb_trainer_evaluate(lb_trainer *t, lb_metrics *metrics) {
     const lb_shape *input = &t->net->nodes[0].dst;
     size_t mb = (size_t)t->config->train.eval_batch;
+    LB_TRY(lb_trainer_need_images(t));
     if (t->data->split[LB_TEST].count == 0)
         return lb_fail(t->ctx, LB_ERR_UNSUPPORTED, "%s has no test images", t->data->source);
     if (!t->evaluator)

@@ -26,7 +26,7 @@ struct lb_trainer {
     const lb_recipe *recipe;     /* borrowed, or owned_recipe */
     lb_recipe *owned_recipe;
     const lb_config *config;     /* of the current stage */
-    lb_data *data;
+    lb_data *data;               /* of an opened run without images until something needs them */
     lb_net *net;
     lb_plan *plan;               /* made when training starts */
     lb_loader *loader;
@@ -44,6 +44,9 @@ struct lb_trainer {
 /* Stage `stage`'s quantizers, and what training it needs besides the plan. */
 lb_status lb_trainer_enter_stage(lb_trainer *trainer, int stage);
 
+/* Loads the images if the trainer only has their description. */
+lb_status lb_trainer_need_images(lb_trainer *trainer);
+
 /* Plan, loader and optimizer of the current stage. */
 lb_status lb_trainer_prepare(lb_trainer *trainer);
 
@@ -57,6 +60,9 @@ lb_status lb_checkpoint_resume(lb_trainer *trainer, const char *path);
 /* Parameters only, into a trainer that has entered a stage: the checkpoint's own stage is entered first if `enter`. Otherwise quantizer
  * parameters that the file lacks are left to be started by their quantizers. */
 lb_status lb_checkpoint_load(lb_trainer *trainer, const char *path, bool enter);
+
+/* The data set that a checkpoint describes, without images; NULL if it does not describe any. */
+lb_status lb_checkpoint_data(lb_ctx *ctx, const lb_data_config *config, const char *path, lb_data **data);
 
 /* Weights and biases from another run (directory or .safetensors file), for train.init. */
 lb_status lb_trainer_init_from(lb_trainer *trainer, const char *path);

@@ -66,6 +66,14 @@ json top1 top5 loss images
 check "the packed model is as accurate" "$(value top1)" = "$top1"
 succeed eval model.lbm --data fashion-mnist
 
+# Packing needs the run alone, not its data.
+mkdir elsewhere
+cp runs/small/best.safetensors elsewhere
+sed 's/fashion-mnist/mnist/' runs/small/recipe.yaml >elsewhere/recipe.yaml
+succeed pack elsewhere -o elsewhere/model.lbm
+check "as many bytes as with the data" "$(stat -c %s elsewhere/model.lbm)" -eq "$(($(stat -c %s model.lbm) - 8))" # name: 8 letters less
+refuse 1 'data set mnist not found' eval elsewhere
+
 for path in runs/small runs/small/model.lbm; do
     succeed verify $path --json
     json images equal paths
