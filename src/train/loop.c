@@ -42,12 +42,15 @@ static lb_status save_to(lb_trainer *t, const char *name, bool full) {
 
 static lb_status diverged(lb_trainer *t, double loss) {
     const char *layer = lb_plan_find_bad(t->plan);
+    char last[4096] = "";
+    if (t->dir)
+        snprintf(last, sizeof last, "%s/last.safetensors", t->dir);
     return lb_fail(t->ctx, LB_ERR_DIVERGED,
                    "step %" PRId64
                    ": the loss is %g%s%s; lower train.optimizer.lr (now %g), add train.schedule.warmup, or start from a float "
                    "run with train.init%s",
                    t->at.step, loss, layer ? ", first not finite in layer " : "", layer ? layer : "",
-                   (double)t->config->train.optimizer.lr, t->dir ? "; last.safetensors is from before" : "");
+                   (double)t->config->train.optimizer.lr, *last && lb_exists(last) ? "; last.safetensors is from before" : "");
 }
 
 static lb_quant_when when_of(const lb_trainer *t) {
