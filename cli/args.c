@@ -19,7 +19,7 @@ static const option_row rows[] = {
     [CLI_RESUME] = {0, "resume", NULL, "continue from the run directory's last checkpoint"},
     [CLI_SEED] = {0, "seed", "N", "the same as --set train.seed=N"},
     [CLI_DATA] = {0, "data", "SPEC", "another data set: a name (lowbit list data) or the path of a folder or archive"},
-    [CLI_OUTPUT] = {'o', "output", "FILE", "where to write"},
+    [CLI_OUTPUT] = {'o', "output", "PATH", "where to write"},
     [CLI_DRAW] = {0, "draw", NULL, "draw each image (the default on a terminal)"},
     [CLI_TEST] = {0, "test", "N", "classify the first N test images of the model's data set, truth shown"},
     [CLI_STEPS] = {0, "steps", "N", "training steps to time (default 30)"},

@@ -45,7 +45,7 @@ typedef struct lbrt_tensor {
  *             LBRT_SIGN alone and LBRT_SIGN | LBRT_CODE mean the same; then qlo, qhi are -1, 1. -0.0 has sign 1.
  *   to_fixed  float output to fixed point: rint(v * 65536), saturating; NaN gives INT32_MIN (scores of a float network)
  * Float clamp keeps NaN. The results: code, sign, thresholds: u8, i8 or i32 (as the tensor says); else i32 in the integer
- * domain, and in the float domain f32, or i32 after to_fixed. ref_float.h has the float rules as inline functions, to share.
+ * domain, and in the float domain f32, or i32 after to_fixed. float_rules.h has the float rules as inline functions, to share.
  *
  * `thresholds` replaces affine, clamp and code in the integer domain: code = qlo + number of k with v >= t[c][k], t ascending,
  * or, where flip[c] is 1, v <= t[c][k], t descending. Only when qhi - qlo <= 15 and no residual (sign: one threshold, codes -1

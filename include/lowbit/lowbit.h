@@ -231,6 +231,18 @@ const char *lb_onnx_format_name(int format);
 /* Writes the trainer's network as an ONNX file, which is replaced only when the new one is complete. Options may be NULL: QDQ. */
 lb_status lb_export(lb_trainer *trainer, const char *path, const lb_export_options *options);
 
+/* ---- Generated C (docs/codegen.md) ------------------------------------------------------------------------------------- */
+
+typedef struct lb_codegen_info {
+    int64_t constants;  /* bytes of weights and tables; the code comes on top */
+    int64_t arena;      /* bytes of static memory */
+} lb_codegen_info;
+
+/* Writes the model as C99 into the directory `dir`, which is made; one that exists must be empty or made by this function. The
+ * self-test's images are the first of the test split of the data that `data_spec` names; NULL: of the model's own data set, or noise
+ * (and a warning) if that cannot be found. info may be NULL. */
+lb_status lb_codegen(lb_packed *model, const char *dir, const char *data_spec, lb_codegen_info *info);
+
 /* ---- Verification -------------------------------------------------------------------------------------------------- */
 
 typedef struct lb_verify_path {

@@ -1,0 +1,289 @@
+/* model.h and model.c: the interface, the kernels that are included, one constant per layer that describes it, and the calls. */
+#include <math.h>
+
+#include "deploy/codegen/codegen.h"
+
+/* ---- model.h ---------------------------------------------------------------------------------------------------------- */
+
+void lb_write_header(const lb_generator *g, lb_code *code) {
+    const lbrt_tensor *image = &g->graph->tensors[0];
+    lb_code_printf(code, LB_CODEGEN_MARK " " LB_VERSION " from a packed model: ");
+    lb_code_words(code, g->graph->name);
+    lb_code_printf(code,
+                   ".\n"
+                   " * C99 without a C library; see README.md beside this file. Not reentrant: all calls share one arena. */\n"
+                   "#ifndef MODEL_H\n#define MODEL_H\n\n#include <stdint.h>\n\n"
+                   "#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n"
+                   "#define MODEL_HEIGHT %d\n#define MODEL_WIDTH %d\n#define MODEL_CHANNELS %d\n#define MODEL_CLASSES %d\n"
+                   "#define MODEL_SCORE_ONE %d /* a score of 1.0 */\n"
+                   "#define MODEL_ARENA_SIZE %zu /* bytes of static memory */\n\n",
+                   (int)image->h, (int)image->w, (int)image->c, (int)g->graph->classes, LBRT_SCORE_ONE, g->arena);
+    lb_code_printf(code,
+                   "/* image: MODEL_HEIGHT x MODEL_WIDTH x MODEL_CHANNELS bytes, rows of pixels as decoded: no normalisation.\n"
+                   " * scores: MODEL_CLASSES logits, 16 fractional bits, equal bit for bit to the PC's. */\n"
+                   "void model_run(const uint8_t *image, int32_t *scores);\n\n"
+                   "/* The class of the largest score, the first of equals. */\n"
+                   "int model_best(const int32_t *scores);\n\n"
+                   "/* \"\" for a class without a name. */\n"
+                   "const char *model_class_name(int class_index);\n\n"
+                   "#ifdef __cplusplus\n}\n#endif\n\n#endif\n");
+}
+
+/* ---- Includes --------------------------------------------------------------------------------------------------------- */
+
+static const char *const type_names[LBRT_TYPES] = {"TYPE_U8", "TYPE_I8", "TYPE_I32", "TYPE_F32"};
+static const char *const conv_names[LBRT_F32] = {"conv_u8", "conv_i8", "conv_i32"};
+static const char *const source_names[LBRT_F32] = {"uint8_t", "int8_t", "mem_i32"};
+
+static void write_includes(const lb_generator *g, lb_code *code) {
+    static const char *const plain[LBRT_OPS] = {"input", NULL, "point", "maxpool", "sumpool"};
+    static const char *const floats[LBRT_OPS] = {"float_input", "float_conv", "float_point", "float_pool", "float_pool"};
+    const char *done[2 * LBRT_OPS];
+    int ndone = 0;
+    uint32_t flags = 0;
+    bool conv[LBRT_F32] = {false};
+    lb_code_printf(code, "#include \"model.h\"\n\n");
+    for (int i = 0; i < g->graph->nlayers; i++)
+        if (!g->graph->layers[i].is_float)
+            flags |= g->graph->layers[i].epilogue.flags;
+    lb_code_printf(code, "#define EPILOGUE_FLAGS %uu\n", (unsigned)flags);
+    for (int i = 0; i < g->graph->nlayers; i++) {
+        const lbrt_layer *l = &g->graph->layers[i];
+        const char *name = g->graph->layers[i].is_float ? floats[l->op] : plain[l->op];
+        if (name == NULL) {
+            const int type = (int)g->graph->tensors[l->src].type;
+            if (!conv[type])
+                lb_code_printf(code, "#define CONV %s\n#define SOURCE %s\n#include \"kernels/conv.h\"\n", conv_names[type],
+                               source_names[type]);
+            conv[type] = true;
+            continue;
+        }
+        int k = 0;
+        while (k < ndone && strcmp(done[k], name))
+            k++;
+        if (k < ndone)
+            continue;
+        done[ndone++] = name;
+        lb_code_printf(code, "#include \"kernels/%s.h\"\n", name);
+    }
+    lb_code_printf(code, "#include \"weights.h\"\n\n");
+}
+
+/* ---- Descriptions of layers ------------------------------------------------------------------------------------------- */
+
+static void write_window(const lb_generator *g, lb_code *code, int i) {
+    const lbrt_layer *l = &g->graph->layers[i];
+    const lbrt_tensor *dst = &g->graph->tensors[i + 1];
+    const lbrt_site site = {l, &g->graph->tensors[l->src], dst, NULL};
+    const lbrt_tensor view = lbrt_view(&site);
+    lb_code_printf(code, "    .s = {%d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d},\n", (int)view.h, (int)view.w, (int)view.c,
+                   (int)dst->h, (int)dst->w, (int)dst->c, (int)l->kh, (int)l->kw, (int)l->sh, (int)l->sw, (int)l->pt, (int)l->pl,
+                   (int)LB_MAX(l->groups, 1));
+}
+
+static void write_packed(const lb_generator *g, lb_code *code, int i) {
+    const lbrt_layer *l = &g->graph->layers[i];
+    const int32_t count = lbrt_weights_per_channel(l, &g->graph->tensors[l->src]);
+    lb_code_printf(code, "    .w = {%d, %zu, %d, %d, %d, weights_%d},\n", (int)count, lbrt_packed_bytes(count, l->weights.bits),
+                   (int)l->weights.bits, (int)l->weights.mul, (int)l->weights.add, i);
+}
+
+static void write_epilogue(const lb_generator *g, lb_code *code, int i) {
+    const lbrt_epilogue *e = &g->graph->layers[i].epilogue;
+    const lbrt_tensor *dst = &g->graph->tensors[i + 1];
+    lb_code_printf(code, "    .e = {.flags = %uu, .dst_type = %s", (unsigned)e->flags, type_names[dst->type]);
+    if (e->flags & LBRT_AFFINE)
+        lb_code_printf(code, ", .requant = requant_%d", i);
+    if (e->flags & LBRT_RESIDUAL) {
+        lb_code_printf(code, ",\n          .res_type = %s, .res = ", type_names[g->graph->tensors[e->residual].type]);
+        lb_code_requant(code, &e->res);
+    }
+    if (e->flags & LBRT_CLAMP)
+        lb_code_printf(code, ",\n          .lo = %lld, .hi = %lld", (long long)e->lo, (long long)e->hi);
+    if (e->flags & LBRT_CODE) {
+        lb_code_printf(code, ",\n          .q = ");
+        lb_code_requant(code, &e->q);
+    }
+    if (e->flags & (LBRT_CODE | LBRT_THRESHOLDS))
+        lb_code_printf(code, ", .qlo = %lld, .qhi = %lld", (long long)e->qlo, (long long)e->qhi);
+    if (e->flags & LBRT_THRESHOLDS) {
+        lb_code_printf(code, ",\n          .nthresholds = %d, .t%d = thresholds_%d", (int)e->nthresholds,
+                       lb_thresholds_fit16(e, dst->c) ? 16 : 32, i);
+        if (lb_thresholds_flip(e, dst->c))
+            lb_code_printf(code, ", .flip = flip_%d", i);
+    }
+    lb_code_printf(code, "},\n");
+}
+
+static void write_float_epilogue(const lb_generator *g, lb_code *code, int i) {
+    const lbrt_epilogue *e = &g->graph->layers[i].epilogue;
+    const uint32_t flags = e->flags & (LBRT_AFFINE | LBRT_RESIDUAL | LBRT_CODE | LBRT_SIGN | LBRT_TO_FIXED);
+    lb_code_printf(code, "    .e = {.flags = %uu, .dst_type = %s", (unsigned)flags, type_names[g->graph->tensors[i + 1].type]);
+    if (e->flags & LBRT_AFFINE)
+        lb_code_printf(code, ", .scale = scale_%d, .offset = offset_%d", i, i);
+    if (e->flags & LBRT_RESIDUAL)
+        lb_code_printf(code, ",\n          .res_type = %s, .res_step = %af", type_names[g->graph->tensors[e->residual].type],
+                       (double)e->res_step);
+    if (e->flags & LBRT_CLAMP && e->flo > -INFINITY)
+        lb_code_printf(code, ", .lo = lo_%d", i);
+    if (e->flags & LBRT_CLAMP && e->fhi < INFINITY)
+        lb_code_printf(code, ", .hi = hi_%d", i);
+    if (e->flags & LBRT_CODE)
+        lb_code_printf(code, ",\n          .inv_step = %af, .qlo = %lld, .qhi = %lld", (double)e->inv_step, (long long)e->qlo,
+                       (long long)e->qhi);
+    lb_code_printf(code, "},\n");
+}
+
+static void write_integer_layer(const lb_generator *g, lb_code *code, int i) {
+    const lbrt_layer *l = &g->graph->layers[i];
+    const lbrt_tensor *src = &g->graph->tensors[l->src], *dst = &g->graph->tensors[i + 1];
+    switch ((lbrt_op)l->op) {
+    case LBRT_OP_INPUT:
+        lb_code_printf(code, "static const input layer_%d = {%d, %d, %s, %lld, %lld, requant_%d};\n", i, (int)(dst->h * dst->w),
+                       (int)dst->c, type_names[dst->type], (long long)l->epilogue.qlo, (long long)l->epilogue.qhi, i);
+        break;
+    case LBRT_OP_CONV:
+        lb_code_printf(code, "static const conv layer_%d = {\n", i);
+        write_window(g, code, i);
+        write_packed(g, code, i);
+        write_epilogue(g, code, i);
+        lb_code_printf(code, "};\n");
+        break;
+    case LBRT_OP_POINT:
+        lb_code_printf(code, "static const point layer_%d = {\n    %d, %d, %s,\n", i, (int)(dst->h * dst->w), (int)dst->c,
+                       type_names[src->type]);
+        write_epilogue(g, code, i);
+        lb_code_printf(code, "};\n");
+        break;
+    default:
+        lb_code_printf(code, "static const pool layer_%d = {\n", i);
+        write_window(g, code, i);
+        lb_code_printf(code, "    .type = %s,\n};\n", type_names[src->type]);
+        break;
+    }
+}
+
+static void write_float_layer(const lb_generator *g, lb_code *code, int i) {
+    const lbrt_layer *l = &g->graph->layers[i];
+    const lbrt_tensor *src = &g->graph->tensors[l->src], *dst = &g->graph->tensors[i + 1];
+    const double step = src->type == LBRT_F32 ? 1 : (double)l->src_step;
+    switch ((lbrt_op)l->op) {
+    case LBRT_OP_INPUT:
+        lb_code_printf(code, "static const float_input layer_%d = {%d, %d, scale_%d, offset_%d};\n", i, (int)(dst->h * dst->w),
+                       (int)dst->c, i, i);
+        break;
+    case LBRT_OP_CONV:
+        lb_code_printf(code, "static const float_conv layer_%d = {\n    .src_type = %s, .src_step = %af,\n", i,
+                       type_names[src->type], step);
+        write_window(g, code, i);
+        if (l->weights.bits == 32)
+            lb_code_printf(code, "    .f32 = weights_%d, .w = {.count = %d},\n", i, (int)lbrt_weights_per_channel(l, src));
+        else
+            write_packed(g, code, i);
+        write_float_epilogue(g, code, i);
+        lb_code_printf(code, "};\n");
+        break;
+    case LBRT_OP_POINT:
+        lb_code_printf(code, "static const float_point layer_%d = {\n    %d, %d, %s, %af,\n", i, (int)(dst->h * dst->w), (int)dst->c,
+                       type_names[src->type], step);
+        write_float_epilogue(g, code, i);
+        lb_code_printf(code, "};\n");
+        break;
+    default:
+        lb_code_printf(code, "static const float_pool layer_%d = {\n", i);
+        write_window(g, code, i);
+        lb_code_printf(code, "    .sum = %d,\n};\n", l->op == LBRT_OP_SUMPOOL);
+        break;
+    }
+}
+
+/* ---- Calls ------------------------------------------------------------------------------------------------------------ */
+
+size_t lb_codegen_scratch(const lbrt_graph *graph, const lbrt_layer *layer) {
+    if (layer->op != LBRT_OP_CONV || layer->weights.bits == 32)
+        return 0;
+    const size_t count = (size_t)lbrt_weights_per_channel(layer, &graph->tensors[layer->src]);
+    return lbrt_size_mul(count, layer->is_float ? sizeof(float) : sizeof(int16_t));
+}
+
+static void write_place(const lb_generator *g, lb_code *code, int tensor) {
+    if (tensor == 0)
+        lb_code_printf(code, "image");
+    else if (tensor == g->graph->ntensors - 1)
+        lb_code_printf(code, "scores");
+    else
+        lb_code_printf(code, "memory + %zu", g->slots[tensor].offset);
+}
+
+static void write_call(const lb_generator *g, lb_code *code, int i) {
+    const lbrt_layer *l = &g->graph->layers[i];
+    const bool is_float = l->is_float;
+    const char *name;
+    switch ((lbrt_op)l->op) {
+    case LBRT_OP_INPUT: name = is_float ? "run_float_input" : "run_input"; break;
+    case LBRT_OP_CONV: name = is_float ? "run_float_conv" : conv_names[g->graph->tensors[l->src].type]; break;
+    case LBRT_OP_POINT: name = is_float ? "run_float_point" : "run_point"; break;
+    default: name = is_float ? "run_float_pool" : l->op == LBRT_OP_MAXPOOL ? "run_maxpool" : "run_sumpool"; break;
+    }
+    lb_code_printf(code, "    %s(&layer_%d, ", name, i);
+    write_place(g, code, l->src);
+    if (l->op == LBRT_OP_CONV || l->op == LBRT_OP_POINT) {
+        lb_code_printf(code, ", ");
+        if (l->epilogue.flags & LBRT_RESIDUAL)
+            write_place(g, code, l->epilogue.residual);
+        else
+            lb_code_printf(code, "NULL");
+    }
+    lb_code_printf(code, ", ");
+    write_place(g, code, i + 1);
+    if (l->op == LBRT_OP_CONV)
+        lb_code_printf(code, lb_codegen_scratch(g->graph, l) > 0 ? ", scratch" : ", NULL");
+    lb_code_printf(code, ");\n");
+}
+
+static void write_class_names(const lb_generator *g, lb_code *code) {
+    lb_code_printf(code, "\nconst char *model_class_name(int class_index) {\n");
+    if (g->graph->class_names == NULL) {
+        lb_code_printf(code, "    (void)class_index;\n    return \"\";\n}\n");
+        return;
+    }
+    lb_code_printf(code, "    static const char *const names[MODEL_CLASSES] = {\n");
+    for (int i = 0; i < g->graph->classes; i++) {
+        lb_code_printf(code, "        ");
+        lb_code_string(code, g->graph->class_names[i]);
+        lb_code_printf(code, ",\n");
+    }
+    lb_code_printf(code, "    };\n    return class_index >= 0 && class_index < MODEL_CLASSES ? names[class_index] : \"\";\n}\n");
+}
+
+void lb_write_model(const lb_generator *g, lb_code *code) {
+    lb_code_printf(code, "/* The network: its kernels, its layers, the calls. */\n");
+    write_includes(g, code);
+    if (g->arena > 0)
+        lb_code_printf(code, "/* For example -DMODEL_ARENA_ATTRIBUTE='__attribute__((section(\".ccm\")))'. */\n"
+                             "#ifndef MODEL_ARENA_ATTRIBUTE\n#define MODEL_ARENA_ATTRIBUTE\n#endif\n"
+                             "static MODEL_ARENA_ATTRIBUTE uint32_t arena[MODEL_ARENA_SIZE / 4];\n");
+    for (int i = 0; i < g->graph->nlayers; i++) {
+        lb_code_printf(code, "\n");
+        if (g->graph->layers[i].is_float)
+            write_float_layer(g, code, i);
+        else
+            write_integer_layer(g, code, i);
+    }
+    lb_code_printf(code, "\nvoid model_run(const uint8_t *image, int32_t *scores) {\n");
+    if (g->arena > 0)
+        lb_code_printf(code, "    uint8_t *const memory = (uint8_t *)arena;\n");
+    if (g->arena > g->peak)
+        lb_code_printf(code, "    uint8_t *const scratch = memory + %zu;\n", g->peak);
+    for (int i = 0; i < g->graph->nlayers; i++)
+        write_call(g, code, i);
+    lb_code_printf(code, "}\n\n"
+                         "int model_best(const int32_t *scores) {\n"
+                         "    int best = 0;\n"
+                         "    for (int i = 1; i < MODEL_CLASSES; i++)\n"
+                         "        if (scores[i] > scores[best])\n"
+                         "            best = i;\n"
+                         "    return best;\n"
+                         "}\n");
+    write_class_names(g, code);
+}

@@ -1,0 +1,12 @@
+/* A pool of integers: windows that never lie in the padding alone. */
+#ifndef POOL_H
+#define POOL_H
+
+#include "tensor.h"
+
+typedef struct pool {
+    window s;
+    int32_t type; /* of the source */
+} pool;
+
+#endif
