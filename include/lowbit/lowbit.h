@@ -259,7 +259,8 @@ typedef struct lb_verify_result {
     lb_verify_path paths[8];
 } lb_verify_result;
 
-/* Runs every test image through the trainer's own evaluation and through the packed runtime, and compares score by score. `path`: a
+/* Runs every test image through the trainer's own evaluation, through the packed runtime with each instruction set, and through
+ * generated C (path "c"; compiled with $CC or cc, left out with a warning if there is none), and compares score by score. `path`: a
  * run directory (its model.lbm, or packed in memory if there is none), or a model inside one. */
 lb_status lb_verify(lb_ctx *ctx, const char *path, const char *data_spec, lb_verify_result *result);
 

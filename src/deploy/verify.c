@@ -1,7 +1,7 @@
-/* Verification: the trainer's scores against the packed model's, image by image. */
+/* Verification: the trainer's scores against the packed model's and generated C's, image by image. */
 #include <stdlib.h>
 
-#include "deploy/packed.h"
+#include "deploy/compiled.h"
 #include "train/trainer.h"
 
 #define BATCH 256
@@ -26,7 +26,10 @@ static void compare(const int32_t *want, const int32_t *got, int n, int classes,
     }
 }
 
-static lb_status compare_all(lb_trainer *t, lb_evaluator *evaluator, lb_packed *model, lb_pool *pool, lb_verify_result *result) {
+/* The path of instruction sets, then that of generated C, if it could be compiled. */
+static lb_status compare_all(lb_trainer *t, lb_evaluator *evaluator, lb_packed *model, const lb_compiled *compiled, lb_pool *pool,
+                             lb_verify_result *result) {
+    const int nisas = result->npaths - PATH_ISAS - (compiled != NULL);
     const lb_shape *input = &t->net->nodes[0].dst;
     const int classes = t->net->classes;
     const int64_t count = t->data->split[LB_TEST].count;
@@ -41,10 +44,14 @@ static lb_status compare_all(lb_trainer *t, lb_evaluator *evaluator, lb_packed *
         LB_TRY(lb_test_batch(t->data, &t->config->data, LB_TEST, first, n, input->h, input->w, pixels, labels));
         LB_TRY(lb_evaluator_run(evaluator, pixels, n, want));
         compare(want, want, n, classes, &result->paths[PATH_TRAINER]);
-        for (int i = PATH_ISAS; i < result->npaths; i++) {
-            LB_TRY(lb_packed_set_isa(model, (lbrt_isa)(i - PATH_ISAS)));
+        for (int i = 0; i < nisas; i++) {
+            LB_TRY(lb_packed_set_isa(model, (lbrt_isa)i));
             LB_TRY(lb_packed_scores(model, pixels, n, got));
-            compare(want, got, n, classes, &result->paths[i]);
+            compare(want, got, n, classes, &result->paths[PATH_ISAS + i]);
+        }
+        if (compiled) {
+            lb_compiled_scores(compiled, pixels, n, got);
+            compare(want, got, n, classes, &result->paths[PATH_ISAS + nisas]);
         }
         result->images += n;
         lb_progress(t->ctx, "verifying", first + n, count);
@@ -69,12 +76,21 @@ static lb_status verify(lb_trainer *t, lb_packed *model, lb_verify_result *resul
     result->paths[PATH_TRAINER].name = "trainer";
     for (int i = PATH_ISAS; i < result->npaths; i++)
         result->paths[i].name = lbrt_isa_name((lbrt_isa)(i - PATH_ISAS));
+    static const char *const flags[] = {"-O3", "-march=native", NULL};
     lb_evaluator *evaluator = NULL;
+    lb_compiled *compiled = NULL;
     lb_pool pool;
     lb_pool_init(&pool, t->ctx);
     lb_status status = make_evaluator(t, &evaluator);
     if (status == LB_OK)
-        status = compare_all(t, evaluator, model, &pool, result);
+        status = lb_compiled_create(model, flags, &compiled);
+    if (compiled)
+        result->paths[result->npaths++].name = "c";
+    else if (status == LB_OK)
+        lb_warn(t->ctx, "generated C is not verified: there is no C compiler cc, and CC names none");
+    if (status == LB_OK)
+        status = compare_all(t, evaluator, model, compiled, &pool, result);
+    lb_compiled_destroy(compiled);
     lb_evaluator_destroy(evaluator);
     lb_pool_free(&pool);
     result->equal = true;

@@ -81,10 +81,17 @@ for path in runs/small runs/small/model.lbm; do
     check "every image" "$(value images)" -eq 500
     json paths.ref.equal paths.ref.predictions_equal paths.ref.max_abs_diff
     check "ref predicts what the trainer does" "$(value paths.ref.predictions_equal)" -eq 500
+    check "generated C too" "$(value paths.c.equal)" -eq 500
 done
 succeed verify runs/small
 says '^ref '
+says '^c  *500 '
 says '^equal on 500 images$'
+expect 0 env CC=/nowhere/cc "$LOWBIT" verify runs/small
+complains '^lowbit: warning: generated C is not verified: there is no C compiler'
+check "the table does without" -z "$(grep '^c ' out)"
+expect 1 env CC=false "$LOWBIT" verify runs/small
+complains '^lowbit: error: compiling the generated C failed'
 
 for path in runs/small model.lbm small.yaml; do
     succeed inspect $path --json
