@@ -6,7 +6,7 @@ LOWBIT = $(BUILD)/lowbit
 # Tests share the processors: waiting threads must not spin.
 CTEST = OMP_WAIT_POLICY=passive ctest --output-on-failure -j $(JOBS)
 
-.PHONY: all help deps quickstart test sanitize bench-train bench-infer check-onnx results coverage install clean
+.PHONY: all help deps quickstart test sanitize bench-train bench-infer bench-mcu check-onnx results coverage install clean
 
 all: $(BUILD)/build.ninja ## configure and build build/lowbit and the libraries
 	@cmake --build $(BUILD)
@@ -26,7 +26,7 @@ quickstart: ## train, test, pack and verify a 2-bit network on Fashion-MNIST (a 
 	@scripts/quickstart.sh $(LOWBIT) runs/quickstart
 
 test: ## build and run the tests
-	@scripts/deps.sh
+	@scripts/deps.sh --emulators
 	@$(MAKE) --no-print-directory all
 	@cd $(BUILD) && $(CTEST)
 
@@ -42,6 +42,11 @@ bench-train: all ## training speed beside PyTorch's (python3-torch and ../shared
 bench-infer: all ## inference latency beside ONNX Runtime's (node and ../shared/peers; only our own without them)
 	@cmake --build $(BUILD) --target random_model
 	@bench/infer.sh $(LOWBIT) $(BUILD)/random_model
+
+bench-mcu: all ## flash, RAM and instructions of generated C on Cortex-M, 1 to 8 bits (QEMU)
+	@scripts/deps.sh --emulators
+	@cmake --build $(BUILD) --target random_model
+	@bench/mcu.sh $(LOWBIT) $(BUILD)/random_model
 
 results-%: all # one table of accuracies, bench/results/NAME.txt; SEEDS="1 2 3", continued where it stopped
 	@bench/results.sh $(LOWBIT) $*

@@ -18,8 +18,14 @@ static inline int32_t lbrt_saturate(int64_t v) {
     return v > INT32_MAX ? INT32_MAX : v < INT32_MIN ? INT32_MIN : (int32_t)v;
 }
 
-/* Arithmetic shift right by floor, written so that it does not depend on how the compiler shifts negative numbers. */
-static inline int64_t lbrt_shift_right(int64_t v, int shift) { return v < 0 ? ~(~v >> shift) : v >> shift; }
+/* Arithmetic shift right by floor. How a compiler shifts negative numbers is its own choice; GCC and clang say that they do it so. */
+static inline int64_t lbrt_shift_right(int64_t v, int shift) {
+#if defined(__GNUC__)
+    return v >> shift;
+#else
+    return v < 0 ? ~(~v >> shift) : v >> shift;
+#endif
+}
 
 /* Rounds half up; saturates. |x * mul + add| < 2^63 because |x|, |mul| <= 2^31 and |add| < 2^61. */
 static inline int32_t lbrt_apply(const lbrt_requant *r, int32_t x) {

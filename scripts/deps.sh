@@ -1,10 +1,16 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that lowbit needs and that are missing. Arguments: more packages.
+# Installs the Debian packages that lowbit needs and that are missing. Arguments: --emulators for the cross compilers and emulators that
+# the tests of generated C want, then more packages.
 # Quiet when nothing is missing. On another system: prints the list and stops.
 set -euo pipefail
 
 packages=(gcc cmake ninja-build pkg-config libc6-dev libdnnl-dev librandom123-dev libyaml-dev libjansson-dev libprotobuf-c-dev
-    protobuf-c-compiler libturbojpeg0-dev libspng-dev libarchive-dev zlib1g-dev libcmocka-dev libonnx-dev dataset-fashion-mnist "$@")
+    protobuf-c-compiler libturbojpeg0-dev libspng-dev libarchive-dev zlib1g-dev libcmocka-dev libonnx-dev dataset-fashion-mnist)
+if [ "${1:-}" = --emulators ]; then
+    shift
+    packages+=(gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
+fi
+packages+=("$@")
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     echo "lowbit: error: this is not a Debian system; install what these Debian packages hold, then run 'make': ${packages[*]}" >&2

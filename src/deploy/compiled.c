@@ -32,7 +32,8 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
     return remove(path);
 }
 
-/* Exit status of $CC (which may be several words) or cc with these arguments, -1 if it cannot be run; its messages go to the file `log`. */
+/* Exit status of $CC (which may be several words) or cc with these arguments, -1 if it cannot be run; its messages go to the file
+ * `log`. */
 static int run_compiler(const char *log, const char *const *args) {
     static const char script[] = "log=$1; shift; exec ${CC:-cc} \"$@\" >\"$log\" 2>&1";
     const char *argv[MAX_ARGS + 6] = {"sh", "-c", script, "sh", log};
@@ -88,7 +89,7 @@ static lb_status compile(lb_compiled *c, lb_pool *pool, lb_packed *model, const 
         return LB_ERR_MEMORY;
     LB_TRY(lb_codegen_sources(model, into, NULL));
     const char *args[MAX_ARGS + 1] = {"-shared", "-fPIC", "-std=c99", "-ffreestanding", "-DMODEL_ARENA_ATTRIBUTE=__thread",
-                                      source, "-o", library};
+                                      source,    "-o",    library};
     int n = 0;
     while (args[n])
         n++;
@@ -109,8 +110,10 @@ lb_status lb_compiled_create(lb_packed *model, const char *const *flags, lb_comp
     *compiled = NULL;
     if (!c)
         return LB_ERR_MEMORY;
-    *c = (lb_compiled){.ctx = ctx, .image = lbrt_elements(&lbrt_model_graph(model->model)->tensors[0]),
-                       .classes = model->info.classes, .threads = model->threads};
+    *c = (lb_compiled){.ctx = ctx,
+                       .image = lbrt_elements(&lbrt_model_graph(model->model)->tensors[0]),
+                       .classes = model->info.classes,
+                       .threads = model->threads};
     lb_pool pool;
     lb_pool_init(&pool, ctx);
     const char *tmp = getenv("TMPDIR");

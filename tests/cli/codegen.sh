@@ -11,7 +11,7 @@ succeed pack floats -q
 succeed codegen run/model.lbm -o c
 says '^c: [0-9,]+ bytes of constants, [0-9,]+ bytes of RAM$'
 check "no warning" ! -s err
-for file in model.h model.c weights.h test.c test_images.h README.md kernels/conv.h; do check "$file" -s c/$file; done
+for file in model.h model.c weights.h test.c test_images.h README.md kernels/packed_conv.h; do check "$file" -s c/$file; done
 check "no float kernels" -z "$(ls c/kernels | grep float)"
 check "no float arithmetic" -z "$(grep -lE '\b(float|double)\b' c/*.[ch] c/kernels/*.h)"
 arena=$(sed -n 's/#define MODEL_ARENA_SIZE \([0-9]*\) .*/\1/p' c/model.h)
@@ -49,7 +49,7 @@ succeed codegen run/model.lbm -o c
 check "the same bytes twice" "$(fingerprint c)" = "$(fingerprint before)"
 succeed codegen floats/model.lbm -o c
 check "float kernels came" -s c/kernels/float_conv.h
-check "integer kernels went" ! -e c/kernels/conv.h
+check "integer kernels went" ! -e c/kernels/packed_conv.h
 mkdir empty && succeed codegen run/model.lbm -o empty
 whole=$(fingerprint run)
 refuse 1 'run: has files that lowbit codegen did not make' codegen run/model.lbm -o run

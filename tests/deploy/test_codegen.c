@@ -1,4 +1,5 @@
 /* Generated C against the reference runtime: random graphs in every weight format, compiled as strictly as promised, bit for bit. */
+#include "deploy/codegen/codegen.h"
 #include "deploy/compiled.h"
 #include "graphs.h"
 
@@ -43,20 +44,42 @@ static void check(lb_ctx *ctx, test_graph *t, const char *format, int round) {
     free(pixels), free(want), free(got);
 }
 
+/* What the random graphs made of packed_conv.h: convolutions, those of two pixels in a half, those whose sums are taken apart on the way. */
+static int npacked, nshared, nchunked;
+
+static void count_kernels(const lbrt_graph *graph) {
+    for (int i = 0; i < graph->nlayers; i++) {
+        lb_packing p;
+        if (!lb_codegen_packing(graph, i, &p))
+            continue;
+        npacked++;
+        nshared += p.lane > 0;
+        nchunked += p.chunk < p.words;
+    }
+}
+
 static void random_graphs(void **state) {
     const test_weights *format = *state;
     lb_ctx *ctx = test_ctx();
     for (int round = 0; round < 3; round++) {
         test_graph t;
         test_graph_random(&t, (uint64_t)(round + 1) * 1000 + (uint64_t)(format - weight_formats), format, 8);
+        count_kernels(&t.g);
         check(ctx, &t, format->name, round);
         test_graph_free(&t);
     }
     lb_ctx_destroy(ctx);
 }
 
+static void all_kernels_ran(void **state) {
+    (void)state;
+    if (getenv("LB_TEST_VERBOSE"))
+        printf("%d packed, %d of two pixels in a half, %d in chunks\n", npacked, nshared, nchunked);
+    assert_true(npacked - nshared > 5 && nshared - nchunked > 5 && nchunked > 2);
+}
+
 int main(void) {
-    struct CMUnitTest tests[LB_COUNT(weight_formats)];
+    struct CMUnitTest tests[LB_COUNT(weight_formats) + 1];
     for (size_t i = 0; i < LB_COUNT(weight_formats); i++) {
         union {
             const test_weights *from;
@@ -64,5 +87,6 @@ int main(void) {
         } f = {&weight_formats[i]};
         tests[i] = (struct CMUnitTest){.name = weight_formats[i].name, .test_func = random_graphs, .initial_state = f.to};
     }
+    tests[LB_COUNT(weight_formats)] = (struct CMUnitTest)cmocka_unit_test(all_kernels_ran);
     return _cmocka_run_group_tests("codegen", tests, LB_COUNT(tests), NULL, NULL);
 }

@@ -102,9 +102,10 @@ static void pack(lb_ctx *ctx, const char *dir, const char *file) {
 
 static void check_verified(const lb_verify_result *r, bool equal) {
     assert_int_equal(r->images, TEST);
-    assert_int_equal(r->npaths, 2 + (int)lbrt_best_isa());
+    assert_int_equal(r->npaths, 3 + (int)lbrt_best_isa());
     assert_string_equal(r->paths[0].name, "trainer");
     assert_string_equal(r->paths[1].name, "ref");
+    assert_string_equal(r->paths[r->npaths - 1].name, "c");
     assert_int_equal(r->paths[0].equal, TEST);
     assert_int_equal(r->equal, equal);
     for (int i = 1; i < r->npaths; i++)

@@ -56,7 +56,7 @@ void lb_code_string(lb_code *code, const char *text) {
     add(code, "\"", 1);
 }
 
-void lb_code_words(lb_code *code, const char *text) {
+void lb_code_name(lb_code *code, const char *text) {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ._-";
     for (; *text; text++)
         add(code, strchr(plain, *text) ? text : "_", 1);
@@ -87,6 +87,14 @@ void lb_code_ints(lb_code *code, const int32_t *values, size_t count) {
     size_t column = 0;
     for (size_t i = 0; i < count; i++) /* the smallest has no literal */
         item(code, text, snprintf(text, sizeof text, values[i] == INT32_MIN ? "INT32_MIN," : "%d,", (int)values[i]), &column);
+    add(code, "\n", 1);
+}
+
+void lb_code_words(lb_code *code, const uint32_t *values, size_t count) {
+    char text[16];
+    size_t column = 0;
+    for (size_t i = 0; i < count; i++)
+        item(code, text, snprintf(text, sizeof text, "0x%08x,", (unsigned)values[i]), &column);
     add(code, "\n", 1);
 }
 

@@ -107,7 +107,7 @@ static lb_status plan(lb_generator *g) {
     size_t scratch = 0;
     g->peak = lbrt_plan(g->graph, g->slots);
     for (int i = 0; i < g->graph->nlayers; i++)
-        scratch = LB_MAX(scratch, lb_codegen_scratch(g->graph, &g->graph->layers[i]));
+        scratch = LB_MAX(scratch, lb_codegen_scratch(g->graph, i));
     g->arena = lbrt_size_add(g->peak, scratch);
     if (g->arena > INT32_MAX)
         return lb_fail(g->ctx, LB_ERR_UNSUPPORTED, "%s: needs %zu bytes of memory to run, more than generated C can address",

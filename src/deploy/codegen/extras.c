@@ -27,7 +27,7 @@ void lb_write_test_images(const lb_generator *g, lb_code *code) {
 void lb_write_readme(const lb_generator *g, lb_code *code) {
     const lbrt_tensor *image = &g->graph->tensors[0];
     lb_code_printf(code, "# ");
-    lb_code_words(code, g->graph->name);
+    lb_code_name(code, g->graph->name);
     lb_code_printf(code,
                    " as C\n\n"
                    "Made by `lowbit codegen` " LB_VERSION ". C99, no C library, no allocation, %s.\n\n"
@@ -35,25 +35,29 @@ void lb_write_readme(const lb_generator *g, lb_code *code) {
                    "    int32_t scores[MODEL_CLASSES];                              /* %d */\n"
                    "    model_run(image, scores);\n"
                    "    puts(model_class_name(model_best(scores)));\n\n",
-                   g->model->info.has_float ? "float arithmetic in the network's float layers only" : "integers only", (int)image->h,
-                   (int)image->w, (int)image->c, (int)g->graph->classes);
+                   g->model->info.has_float ? "float arithmetic in the network's float layers only" : "integers only",
+                   (int)image->h, (int)image->w, (int)image->c, (int)g->graph->classes);
     lb_code_printf(code,
                    "| memory | bytes |\n|---|---:|\n"
                    "| flash: constants (weights.h) | %lld |\n"
                    "| RAM: arena (MODEL_ARENA_SIZE) | %zu |\n\n"
-                   "To the flash comes the code, a few kilobytes, as your compiler makes it (`size model.o` shows both together); to the RAM\n"
-                   "the stack, less than a kilobyte, and the image and the scores, which are yours.\n\n",
+                   "To the flash comes the code, a few kilobytes, as your compiler makes it (`size model.o` shows both together);\n"
+                   "to the RAM the stack, less than a kilobyte, and the image and the scores, which are yours.\n\n",
                    (long long)g->info.constants, g->arena);
-    lb_code_printf(code,
-                   "| file | |\n|---|---|\n"
-                   "| `model.h` | the interface: the only file to include |\n"
-                   "| `model.c` | the network: the only file to compile |\n"
-                   "| `weights.h`, `kernels/` | what `model.c` includes |\n"
-                   "| `test.c`, `test_images.h` | the self-test: scores of %d %s must be equal to the last bit |\n\n"
-                   "    cc -std=c99 -O2 test.c model.c -o test && ./test\n"
-                   "    arm-none-eabi-gcc -mcpu=cortex-m4 -std=c99 -ffreestanding -O2 -c model.c\n\n"
-                   "A compiler may call `memcpy` and `memset` even in freestanding code. All calls share one arena: not reentrant. Define\n"
-                   "`MODEL_ARENA_ATTRIBUTE` to place it in a section of its own.%s\n",
-                   g->nimages, g->real ? "images of the test set" : "images of noise",
-                   g->model->info.has_float ? " Float layers need `-std=c99` or `-ffp-contract=off`, and no `-ffast-math`." : "");
+    lb_code_printf(
+        code,
+        "| file | |\n|---|---|\n"
+        "| `model.h` | the interface: the only file to include |\n"
+        "| `model.c` | the network: the only file to compile |\n"
+        "| `weights.h`, `kernels/` | what `model.c` includes |\n"
+        "| `test.c`, `test_images.h` | the self-test: scores of %d %s must be equal to the last bit |\n\n"
+        "    cc -std=c99 -O2 test.c model.c -o test && ./test\n"
+        "    arm-none-eabi-gcc -mcpu=cortex-m4 -std=c99 -ffreestanding -O2 -c model.c\n\n"
+        "A compiler may call `memcpy` and `memset` even in freestanding code. All calls share one arena: not reentrant.\n"
+        "Define `MODEL_ARENA_ATTRIBUTE` to place it in a section of its own.%s\n",
+        g->nimages, g->real ? "images of the test set" : "images of noise",
+        g->model->info.has_float
+            ? "\n"
+              "Float layers must not be compiled with `-ffast-math`, nor, by others than GCC and clang, with fused multiply-adds."
+            : "");
 }

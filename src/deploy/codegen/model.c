@@ -1,5 +1,6 @@
 /* model.h and model.c: the interface, the kernels that are included, one constant per layer that describes it, and the calls. */
 #include <math.h>
+#include <stdio.h>
 
 #include "deploy/codegen/codegen.h"
 
@@ -8,7 +9,7 @@
 void lb_write_header(const lb_generator *g, lb_code *code) {
     const lbrt_tensor *image = &g->graph->tensors[0];
     lb_code_printf(code, LB_CODEGEN_MARK " " LB_VERSION " from a packed model: ");
-    lb_code_words(code, g->graph->name);
+    lb_code_name(code, g->graph->name);
     lb_code_printf(code,
                    ".\n"
                    " * C99 without a C library; see README.md beside this file. Not reentrant: all calls share one arena. */\n"
@@ -35,36 +36,36 @@ static const char *const type_names[LBRT_TYPES] = {"TYPE_U8", "TYPE_I8", "TYPE_I
 static const char *const conv_names[LBRT_F32] = {"conv_u8", "conv_i8", "conv_i32"};
 static const char *const source_names[LBRT_F32] = {"uint8_t", "int8_t", "mem_i32"};
 
-static void write_includes(const lb_generator *g, lb_code *code) {
+/* The kernel of layer i: its header, and what is defined before that, once for each text. */
+static void include_text(const lb_generator *g, int i, char *text, size_t size) {
     static const char *const plain[LBRT_OPS] = {"input", NULL, "point", "maxpool", "sumpool"};
     static const char *const floats[LBRT_OPS] = {"float_input", "float_conv", "float_point", "float_pool", "float_pool"};
-    const char *done[2 * LBRT_OPS];
-    int ndone = 0;
+    const lbrt_layer *l = &g->graph->layers[i];
+    const int type = (int)g->graph->tensors[l->src].type;
+    lb_packing packing;
+    if (l->is_float || l->op != LBRT_OP_CONV)
+        snprintf(text, size, "#include \"kernels/%s.h\"\n", l->is_float ? floats[l->op] : plain[l->op]);
+    else if (lb_codegen_packing(g->graph, i, &packing))
+        snprintf(text, size, "#include \"kernels/packed_conv.h\"\n#define BITS %d\n#include \"kernels/tile.h\"\n",
+                 (int)l->weights.bits);
+    else
+        snprintf(text, size, "#define CONV %s\n#define SOURCE %s\n#include \"kernels/conv.h\"\n", conv_names[type],
+                 source_names[type]);
+}
+
+static void write_includes(const lb_generator *g, lb_code *code) {
     uint32_t flags = 0;
-    bool conv[LBRT_F32] = {false};
     lb_code_printf(code, "#include \"model.h\"\n\n");
     for (int i = 0; i < g->graph->nlayers; i++)
         if (!g->graph->layers[i].is_float)
             flags |= g->graph->layers[i].epilogue.flags;
     lb_code_printf(code, "#define EPILOGUE_FLAGS %uu\n", (unsigned)flags);
+    const size_t start = code->size;
     for (int i = 0; i < g->graph->nlayers; i++) {
-        const lbrt_layer *l = &g->graph->layers[i];
-        const char *name = g->graph->layers[i].is_float ? floats[l->op] : plain[l->op];
-        if (name == NULL) {
-            const int type = (int)g->graph->tensors[l->src].type;
-            if (!conv[type])
-                lb_code_printf(code, "#define CONV %s\n#define SOURCE %s\n#include \"kernels/conv.h\"\n", conv_names[type],
-                               source_names[type]);
-            conv[type] = true;
-            continue;
-        }
-        int k = 0;
-        while (k < ndone && strcmp(done[k], name))
-            k++;
-        if (k < ndone)
-            continue;
-        done[ndone++] = name;
-        lb_code_printf(code, "#include \"kernels/%s.h\"\n", name);
+        char text[160];
+        include_text(g, i, text, sizeof text);
+        if (code->status == LB_OK && (code->size == start || !strstr(code->text + start, text)))
+            lb_code_printf(code, "%s", text);
     }
     lb_code_printf(code, "#include \"weights.h\"\n\n");
 }
@@ -86,6 +87,16 @@ static void write_packed(const lb_generator *g, lb_code *code, int i) {
     const int32_t count = lbrt_weights_per_channel(l, &g->graph->tensors[l->src]);
     lb_code_printf(code, "    .w = {%d, %zu, %d, %d, %d, weights_%d},\n", (int)count, lbrt_packed_bytes(count, l->weights.bits),
                    (int)l->weights.bits, (int)l->weights.mul, (int)l->weights.add, i);
+}
+
+static void write_pairs(lb_code *code, const lbrt_layer *l, int i, const lb_packing *p) {
+    lb_code_printf(code, "    .count = %d, .words = %d, .pairs = %d, .lane = %d, .chunk = %d, .base = %d, .mul = %d, .add = %d,\n",
+                   (int)p->count, (int)p->words, (int)p->pairs, (int)p->lane, (int)p->chunk, (int)p->base, (int)l->weights.mul,
+                   (int)l->weights.add);
+    lb_code_printf(code, "    .weights = weights_%d,", i);
+    if (p->base != 0)
+        lb_code_printf(code, " .bias = bias_%d,", i);
+    lb_code_printf(code, "\n");
 }
 
 static void write_epilogue(const lb_generator *g, lb_code *code, int i) {
@@ -137,15 +148,22 @@ static void write_float_epilogue(const lb_generator *g, lb_code *code, int i) {
 static void write_integer_layer(const lb_generator *g, lb_code *code, int i) {
     const lbrt_layer *l = &g->graph->layers[i];
     const lbrt_tensor *src = &g->graph->tensors[l->src], *dst = &g->graph->tensors[i + 1];
+    lb_packing packing;
     switch ((lbrt_op)l->op) {
     case LBRT_OP_INPUT:
         lb_code_printf(code, "static const input layer_%d = {%d, %d, %s, %lld, %lld, requant_%d};\n", i, (int)(dst->h * dst->w),
                        (int)dst->c, type_names[dst->type], (long long)l->epilogue.qlo, (long long)l->epilogue.qhi, i);
         break;
     case LBRT_OP_CONV:
-        lb_code_printf(code, "static const conv layer_%d = {\n", i);
-        write_window(g, code, i);
-        write_packed(g, code, i);
+        if (lb_codegen_packing(g->graph, i, &packing)) {
+            lb_code_printf(code, "static const packed_conv layer_%d = {\n", i);
+            write_window(g, code, i);
+            write_pairs(code, l, i, &packing);
+        } else {
+            lb_code_printf(code, "static const conv layer_%d = {\n", i);
+            write_window(g, code, i);
+            write_packed(g, code, i);
+        }
         write_epilogue(g, code, i);
         lb_code_printf(code, "};\n");
         break;
@@ -184,8 +202,8 @@ static void write_float_layer(const lb_generator *g, lb_code *code, int i) {
         lb_code_printf(code, "};\n");
         break;
     case LBRT_OP_POINT:
-        lb_code_printf(code, "static const float_point layer_%d = {\n    %d, %d, %s, %af,\n", i, (int)(dst->h * dst->w), (int)dst->c,
-                       type_names[src->type], step);
+        lb_code_printf(code, "static const float_point layer_%d = {\n    %d, %d, %s, %af,\n", i, (int)(dst->h * dst->w),
+                       (int)dst->c, type_names[src->type], step);
         write_float_epilogue(g, code, i);
         lb_code_printf(code, "};\n");
         break;
@@ -199,11 +217,16 @@ static void write_float_layer(const lb_generator *g, lb_code *code, int i) {
 
 /* ---- Calls ------------------------------------------------------------------------------------------------------------ */
 
-size_t lb_codegen_scratch(const lbrt_graph *graph, const lbrt_layer *layer) {
-    if (layer->op != LBRT_OP_CONV || layer->weights.bits == 32)
+size_t lb_codegen_scratch(const lbrt_graph *graph, int i) {
+    const lbrt_layer *l = &graph->layers[i];
+    lb_packing p;
+    if (l->op != LBRT_OP_CONV || l->weights.bits == 32)
         return 0;
-    const size_t count = (size_t)lbrt_weights_per_channel(layer, &graph->tensors[layer->src]);
-    return lbrt_size_mul(count, layer->is_float ? sizeof(float) : sizeof(int16_t));
+    if (lb_codegen_packing(graph, i, &p)) /* two columns, and one window in whole words where it must be copied */
+        return 8 * (size_t)p.words * (size_t)p.pairs +
+               (graph->tensors[l->src].c / l->groups % 4 ? ((size_t)p.count + 3) / 4 * 4 : 0);
+    const size_t count = (size_t)lbrt_weights_per_channel(l, &graph->tensors[l->src]);
+    return lbrt_size_mul(count, l->is_float ? sizeof(float) : sizeof(int16_t));
 }
 
 static void write_place(const lb_generator *g, lb_code *code, int tensor) {
@@ -218,14 +241,20 @@ static void write_place(const lb_generator *g, lb_code *code, int tensor) {
 static void write_call(const lb_generator *g, lb_code *code, int i) {
     const lbrt_layer *l = &g->graph->layers[i];
     const bool is_float = l->is_float;
+    lb_packing packing;
+    const bool packed = lb_codegen_packing(g->graph, i, &packing);
     const char *name;
     switch ((lbrt_op)l->op) {
     case LBRT_OP_INPUT: name = is_float ? "run_float_input" : "run_input"; break;
-    case LBRT_OP_CONV: name = is_float ? "run_float_conv" : conv_names[g->graph->tensors[l->src].type]; break;
+    case LBRT_OP_CONV:
+        name = is_float ? "run_float_conv" : packed ? "run_packed_conv" : conv_names[g->graph->tensors[l->src].type];
+        break;
     case LBRT_OP_POINT: name = is_float ? "run_float_point" : "run_point"; break;
     default: name = is_float ? "run_float_pool" : l->op == LBRT_OP_MAXPOOL ? "run_maxpool" : "run_sumpool"; break;
     }
     lb_code_printf(code, "    %s(&layer_%d, ", name, i);
+    if (packed)
+        lb_code_printf(code, "tile_%d, ", (int)l->weights.bits);
     write_place(g, code, l->src);
     if (l->op == LBRT_OP_CONV || l->op == LBRT_OP_POINT) {
         lb_code_printf(code, ", ");
@@ -237,7 +266,7 @@ static void write_call(const lb_generator *g, lb_code *code, int i) {
     lb_code_printf(code, ", ");
     write_place(g, code, i + 1);
     if (l->op == LBRT_OP_CONV)
-        lb_code_printf(code, lb_codegen_scratch(g->graph, l) > 0 ? ", scratch" : ", NULL");
+        lb_code_printf(code, lb_codegen_scratch(g->graph, i) > 0 ? ", scratch" : ", NULL");
     lb_code_printf(code, ");\n");
 }
 

@@ -70,16 +70,48 @@ static void write_thresholds(lb_generator *g, lb_code *code, int layer, const lb
     lb_free(g->ctx, values);
 }
 
+/* Packed as packed_conv.h wants it: a channel at a time, so that memory for the whole is not needed twice. */
+static void write_pairs(lb_generator *g, lb_code *code, int i, const lb_packing *p) {
+    const lbrt_layer *l = &g->graph->layers[i];
+    const int32_t oc = g->graph->tensors[i + 1].c;
+    const size_t total = (size_t)oc * (size_t)p->words;
+    uint32_t *words = lb_alloc(g->ctx, (size_t)p->words, sizeof *words);
+    int32_t *bias = lb_alloc(g->ctx, (size_t)oc, sizeof *bias);
+    if (!words || !bias)
+        code->status = LB_ERR_MEMORY;
+    if (words && bias) {
+        lb_code_printf(code, "static const uint32_t weights_%d[%zu] = {\n", i, total);
+        for (int32_t o = 0; o < oc; o++) {
+            lb_pack_channel(l, p, o, words);
+            bias[o] = lb_packing_bias(l, p, o);
+            lb_code_words(code, words, (size_t)p->words);
+        }
+        lb_code_printf(code, "};\n");
+        count(g, total, sizeof *words);
+        if (p->base != 0) {
+            lb_code_printf(code, "static const int32_t bias_%d[%d] = {\n", i, (int)oc);
+            lb_code_ints(code, bias, (size_t)oc);
+            lb_code_printf(code, "};\n");
+            count(g, (size_t)oc, sizeof *bias);
+        }
+    }
+    lb_free(g->ctx, words);
+    lb_free(g->ctx, bias);
+}
+
 static void write_layer(lb_generator *g, lb_code *code, int i) {
     const lbrt_layer *l = &g->graph->layers[i];
     const lbrt_tensor *src = &g->graph->tensors[l->src], *dst = &g->graph->tensors[i + 1];
     const lbrt_epilogue *e = &l->epilogue;
     const size_t oc = (size_t)dst->c;
+    lb_packing packing;
     lb_code_printf(code, "\n/* %d: ", i);
-    lb_code_words(code, l->name);
+    lb_code_name(code, l->name);
     lb_code_printf(code, " */\n");
     if (l->op == LBRT_OP_CONV && l->weights.bits == 32) {
         write_floats(g, code, "weights", i, l->weights.f32, oc * (size_t)lbrt_weights_per_channel(l, src));
+    } else if (lb_codegen_packing(g->graph, i, &packing)) {
+        write_pairs(g, code, i, &packing);
     } else if (l->op == LBRT_OP_CONV) {
         const size_t bytes = oc * lbrt_packed_bytes(lbrt_weights_per_channel(l, src), l->weights.bits);
         lb_code_printf(code, "static const uint8_t weights_%d[%zu] = {\n", i, bytes);
@@ -104,8 +136,9 @@ static void write_layer(lb_generator *g, lb_code *code, int i) {
 }
 
 void lb_write_weights(lb_generator *g, lb_code *code) {
-    lb_code_printf(code, "/* The network's constants. Weights are packed: each output channel starts at a byte, its weights follow\n"
-                         " * each other from the lowest bit up. */\n");
+    lb_code_printf(
+        code,
+        "/* The network's constants. Weights are packed: words are described in kernels/tile.h, bytes in kernels/unpack.h. */\n");
     g->info.constants = 0;
     for (int i = 0; i < g->graph->nlayers; i++)
         write_layer(g, code, i);

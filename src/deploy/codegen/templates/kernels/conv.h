@@ -1,5 +1,5 @@
-/* Convolution of integers: the sum of products as it is written down, one output channel at a time, whose weights are unpacked once.
- * Included once for each type of source, with CONV, the function's name, and SOURCE, the type. */
+/* Convolution of integers: the sum of products as it is written down, one output channel at a time, whose weights are unpacked
+ * once. Included once for each type of source, with CONV, the function's name, and SOURCE, the type. */
 #ifndef CONV_H
 #define CONV_H
 

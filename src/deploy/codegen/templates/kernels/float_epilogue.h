@@ -1,5 +1,5 @@
-/* The float domain: access to float tensors, and what happens to each accumulator, in this order: affine, residual, clamp, then sign,
- * code, fixed point or nothing. Every product and every sum is rounded to float: no fused multiply-add. */
+/* The float domain: access to float tensors, and what happens to each accumulator, in this order: affine, residual, clamp, then
+ * sign, code, fixed point or nothing. Every product and every sum is rounded to float: no fused multiply-add. */
 #ifndef FLOAT_EPILOGUE_H
 #define FLOAT_EPILOGUE_H
 

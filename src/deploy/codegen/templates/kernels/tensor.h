@@ -1,5 +1,5 @@
-/* What all kernels share: element types, access to tensors, windows that move over an image. Tensors are NHWC, in bytes of the arena:
- * codes take one byte, wide integers and floats four, aligned to four. */
+/* What all kernels share: element types, access to tensors, windows that move over an image. Tensors are NHWC, in bytes of the
+ * arena: codes take one byte, wide integers and floats four, aligned to four. */
 #ifndef TENSOR_H
 #define TENSOR_H
 
@@ -37,8 +37,8 @@ typedef struct window {
     int32_t ih, iw, ic, oh, ow, oc, kh, kw, sh, sw, pt, pl, groups;
 } window;
 
-/* The part of an output pixel's window that lies inside the image: its rows ky0 .. ky1 - 1 and columns kx0 .. kx1 - 1. Row ky of the
- * window is row y0 + ky of the image, columns alike. */
+/* The part of an output pixel's window that lies inside the image: its rows ky0 .. ky1 - 1 and columns kx0 .. kx1 - 1. Row ky of
+ * the window is row y0 + ky of the image, columns alike. */
 typedef struct inside {
     int32_t y0, x0, ky0, ky1, kx0, kx1;
 } inside;
