@@ -36,21 +36,30 @@ static const char *const type_names[LBRT_TYPES] = {"TYPE_U8", "TYPE_I8", "TYPE_I
 static const char *const conv_names[LBRT_F32] = {"conv_u8", "conv_i8", "conv_i32"};
 static const char *const source_names[LBRT_F32] = {"uint8_t", "int8_t", "mem_i32"};
 
-/* The kernel of layer i: its header, and what is defined before that, once for each text. */
-static void include_text(const lb_generator *g, int i, char *text, size_t size) {
+/* Writes what the code behind `start` does not have yet. */
+static void write_once(lb_code *code, size_t start, const char *text) {
+    if (code->status == LB_OK && (code->size == start || !strstr(code->text + start, text)))
+        lb_code_printf(code, "%s", text);
+}
+
+/* The kernel of layer i: its header, and what is defined before that. */
+static void include_kernel(const lb_generator *g, lb_code *code, size_t start, int i) {
     static const char *const plain[LBRT_OPS] = {"input", NULL, "point", "maxpool", "sumpool"};
     static const char *const floats[LBRT_OPS] = {"float_input", "float_conv", "float_point", "float_pool", "float_pool"};
     const lbrt_layer *l = &g->graph->layers[i];
     const int type = (int)g->graph->tensors[l->src].type;
     lb_packing packing;
-    if (l->is_float || l->op != LBRT_OP_CONV)
-        snprintf(text, size, "#include \"kernels/%s.h\"\n", l->is_float ? floats[l->op] : plain[l->op]);
-    else if (lb_codegen_packing(g->graph, i, &packing))
-        snprintf(text, size, "#include \"kernels/packed_conv.h\"\n#define BITS %d\n#include \"kernels/tile.h\"\n",
-                 (int)l->weights.bits);
-    else
-        snprintf(text, size, "#define CONV %s\n#define SOURCE %s\n#include \"kernels/conv.h\"\n", conv_names[type],
+    char text[128];
+    if (l->is_float || l->op != LBRT_OP_CONV) {
+        snprintf(text, sizeof text, "#include \"kernels/%s.h\"\n", l->is_float ? floats[l->op] : plain[l->op]);
+    } else if (lb_codegen_packing(g->graph, i, &packing)) {
+        write_once(code, start, "#include \"kernels/packed_conv.h\"\n");
+        snprintf(text, sizeof text, "#define BITS %d\n#include \"kernels/tile.h\"\n", (int)l->weights.bits);
+    } else {
+        snprintf(text, sizeof text, "#define CONV %s\n#define SOURCE %s\n#include \"kernels/conv.h\"\n", conv_names[type],
                  source_names[type]);
+    }
+    write_once(code, start, text);
 }
 
 static void write_includes(const lb_generator *g, lb_code *code) {
@@ -61,12 +70,8 @@ static void write_includes(const lb_generator *g, lb_code *code) {
             flags |= g->graph->layers[i].epilogue.flags;
     lb_code_printf(code, "#define EPILOGUE_FLAGS %uu\n", (unsigned)flags);
     const size_t start = code->size;
-    for (int i = 0; i < g->graph->nlayers; i++) {
-        char text[160];
-        include_text(g, i, text, sizeof text);
-        if (code->status == LB_OK && (code->size == start || !strstr(code->text + start, text)))
-            lb_code_printf(code, "%s", text);
-    }
+    for (int i = 0; i < g->graph->nlayers; i++)
+        include_kernel(g, code, start, i);
     lb_code_printf(code, "#include \"weights.h\"\n\n");
 }
 
@@ -293,8 +298,13 @@ void lb_write_model(const lb_generator *g, lb_code *code) {
                              "#ifndef MODEL_ARENA_ATTRIBUTE\n#define MODEL_ARENA_ATTRIBUTE\n#endif\n"
                              "static MODEL_ARENA_ATTRIBUTE uint32_t arena[MODEL_ARENA_SIZE / 4];\n");
     for (int i = 0; i < g->graph->nlayers; i++) {
-        lb_code_printf(code, "\n");
-        if (g->graph->layers[i].is_float)
+        const lbrt_layer *l = &g->graph->layers[i];
+        const lbrt_tensor *src = &g->graph->tensors[l->src], *dst = &g->graph->tensors[i + 1];
+        lb_code_printf(code, "\n/* %d: ", i);
+        lb_code_name(code, l->name);
+        lb_code_printf(code, ", %d x %d x %d to %d x %d x %d */\n", (int)src->h, (int)src->w, (int)src->c, (int)dst->h, (int)dst->w,
+                       (int)dst->c);
+        if (l->is_float)
             write_float_layer(g, code, i);
         else
             write_integer_layer(g, code, i);
