@@ -15,6 +15,8 @@ for machine in cortex-m4 cortex-m7 aarch64; do
     fi
 done
 
+[ -n "$machines" ] || exit 77
+
 # network NAME RECIPE IMAGES SETTING...: trains for a few steps, which is enough to have real weights, packs, generates, runs.
 network() {
     local name=$1 recipe=$2 images=$3
