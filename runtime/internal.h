@@ -25,10 +25,9 @@ typedef struct lbrt_call {
     size_t row0, row1;
 } lbrt_call;
 
-/* One implementation of one operator. The kernels of kernels.c are tried in order, those of the chosen instruction set before ref;
- * the first that accepts a layer runs it. The ref
- * kernels accept everything and are the specification: every other kernel gives the same bits. Functions see only shapes, ranges
- * and scalars of the layer until prepare(). NULL functions: nothing to do. */
+/* One implementation of one operator. Of the chosen instruction set's kernels that accept a layer, the one with the least cost runs
+ * it, if there is none ref. The ref kernels accept everything and are the specification: every other kernel gives the same bits.
+ * Functions see only shapes, ranges and scalars of the layer until prepare(). NULL functions: nothing to do. */
 typedef struct lbrt_kernel {
     const char *name;
     lbrt_op op;
@@ -37,17 +36,21 @@ typedef struct lbrt_kernel {
     void (*prepare)(const lbrt_site *site, void *prepared);
     size_t (*scratch_size)(const lbrt_site *site); /* bytes of arena for one call, any batch size */
     void (*run)(const lbrt_call *call);
+    size_t (*cost)(const lbrt_site *site); /* cycles per result pixel, from measurements; NULL: ref */
 } lbrt_kernel;
 
 const lbrt_kernel *lbrt_select(const lbrt_site *site, lbrt_isa isa);
+
+/* Kernel i of those that are not ref, and the first instruction set that has it; NULL after the last. */
+const lbrt_kernel *lbrt_fast_kernel(size_t i, lbrt_isa *isa);
 
 /* Ref kernels. */
 int lbrt_accepts_all(const lbrt_site *site);
 extern const lbrt_kernel lbrt_ref_input, lbrt_ref_input_float, lbrt_ref_conv, lbrt_ref_depthwise, lbrt_ref_conv_float,
     lbrt_ref_point, lbrt_ref_point_float, lbrt_ref_maxpool, lbrt_ref_maxpool_float, lbrt_ref_sumpool, lbrt_ref_sumpool_float;
 
-/* Kernels of AVX-512 with VNNI (x86-64 only). */
-extern const lbrt_kernel lbrt_avx512_conv;
+/* Kernels of AVX-512 (x86-64 only). */
+extern const lbrt_kernel lbrt_avx512_conv, lbrt_avx512_lookup;
 
 typedef struct lbrt_step {
     const lbrt_kernel *kernel;

@@ -17,6 +17,8 @@ const char *lbrt_status_text(lbrt_status status) {
 
 const lbrt_graph *lbrt_model_graph(const lbrt_model *model) { return &model->graph; }
 
+const char *lbrt_layer_kernel(const lbrt_model *model, int layer) { return model->steps[layer].kernel->name; }
+
 void lbrt_model_info(const lbrt_model *model, lbrt_info *info) { *info = model->info; }
 
 const char *lbrt_class_name(const lbrt_model *model, int i) {
@@ -67,6 +69,11 @@ size_t lbrt_arena_size(const lbrt_model *model, int mb) {
 }
 
 lbrt_status lbrt_run(const lbrt_model *model, const uint8_t *images, int mb, void *arena, size_t arena_size, int32_t *scores) {
+    return lbrt_run_layers(model, 0, model != NULL ? model->graph.nlayers : 0, images, mb, arena, arena_size, scores);
+}
+
+lbrt_status lbrt_run_layers(const lbrt_model *model, int first, int last, const uint8_t *images, int mb, void *arena,
+                            size_t arena_size, int32_t *scores) {
     const size_t need = lbrt_arena_size(model, mb);
     if (need == 0 || images == NULL || scores == NULL || arena == NULL)
         return LBRT_ERR_ARGUMENT;
@@ -74,7 +81,7 @@ lbrt_status lbrt_run(const lbrt_model *model, const uint8_t *images, int mb, voi
         return LBRT_ERR_MEMORY;
     const lbrt_graph *g = &model->graph;
     uint8_t *base = lbrt_align_up(arena);
-    for (int32_t i = 0; i < g->nlayers; i++) {
+    for (int32_t i = first; i < last; i++) {
         const lbrt_layer *l = &g->layers[i];
         const int has_res = (l->epilogue.flags & LBRT_RESIDUAL) != 0;
         lbrt_call call;

@@ -1,0 +1,141 @@
+/* What the AVX-512 convolutions share: the integer epilogue (model.h has its rules) of 16 output channels at a time. */
+#ifndef LBRT_AVX512_H
+#define LBRT_AVX512_H
+
+#include <immintrin.h>
+
+#include "../internal.h"
+
+#define LANES 16
+
+typedef struct scale { /* a requant of 8 even and 8 odd channels */
+    __m512i mul, add[2], shift[2];
+} scale;
+
+/* The epilogue's parameters in blocks of 16 output channels; channels beyond oc are zeros. */
+typedef struct finish {
+    __m512i *flip; /* (blocks) all ones where thresholds count downwards */
+    __m512i *thresholds; /* (blocks, nthresholds), complemented where flipped: ~v >= ~t is v <= t */
+    scale *requant; /* (blocks) */
+} finish;
+
+static inline finish finish_carve(const lbrt_site *site, lbrt_carve *at) {
+    const lbrt_epilogue *e = &site->layer->epilogue;
+    const size_t blocks = ((size_t)site->dst->c + LANES - 1) / LANES;
+    finish p;
+    p.flip = lbrt_take(at, blocks, sizeof *p.flip);
+    p.thresholds = lbrt_take(at, lbrt_size_mul(blocks, (size_t)e->nthresholds), sizeof *p.thresholds);
+    p.requant = lbrt_take(at, e->flags & LBRT_AFFINE ? blocks : 0, sizeof *p.requant);
+    return p;
+}
+
+/* Into memory that is all zeros. */
+static inline void finish_prepare(const lbrt_site *site, const finish *p) {
+    const lbrt_epilogue *e = &site->layer->epilogue;
+    const size_t n = (size_t)e->nthresholds;
+    for (size_t o = 0; o < (size_t)site->dst->c; o++) {
+        const size_t block = o / LANES, lane = o % LANES;
+        const int32_t flip = e->flip != NULL && e->flip[o] ? -1 : 0;
+        ((int32_t *)&p->flip[block])[lane] = flip;
+        for (size_t k = 0; k < n; k++)
+            ((int32_t *)&p->thresholds[block * n + k])[lane] = e->thresholds[o * n + k] ^ flip;
+        if (e->flags & LBRT_AFFINE) {
+            scale *s = &p->requant[block];
+            ((int32_t *)&s->mul)[lane] = e->requant[o].mul;
+            ((int64_t *)&s->add[lane % 2])[lane / 2] = e->requant[o].add;
+            ((int64_t *)&s->shift[lane % 2])[lane / 2] = e->requant[o].shift;
+        }
+    }
+}
+
+static inline scale broadcast(const lbrt_requant *q) {
+    scale s;
+    s.mul = _mm512_set1_epi32(q->mul);
+    s.add[0] = s.add[1] = _mm512_set1_epi64(q->add);
+    s.shift[0] = s.shift[1] = _mm512_set1_epi64(q->shift);
+    return s;
+}
+
+/* (v * mul + add) >> shift, saturated, in 64 bits: even lanes, then odd ones. */
+static inline __m512i apply(const scale *s, __m512i v) {
+    const __m512i most = _mm512_set1_epi64(INT32_MAX), least = _mm512_set1_epi64(INT32_MIN);
+    __m512i even = _mm512_mul_epi32(v, s->mul);
+    __m512i odd = _mm512_mul_epi32(_mm512_srli_epi64(v, 32), _mm512_srli_epi64(s->mul, 32));
+    even = _mm512_srav_epi64(_mm512_add_epi64(even, s->add[0]), s->shift[0]);
+    odd = _mm512_srav_epi64(_mm512_add_epi64(odd, s->add[1]), s->shift[1]);
+    even = _mm512_max_epi64(_mm512_min_epi64(even, most), least);
+    odd = _mm512_max_epi64(_mm512_min_epi64(odd, most), least);
+    return _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));
+}
+
+static inline __m512i add_saturated(__m512i a, __m512i b) {
+    const __m512i sum = _mm512_add_epi32(a, b);
+    const __mmask16 over = _mm512_movepi32_mask(_mm512_and_si512(_mm512_xor_si512(a, sum), _mm512_xor_si512(b, sum)));
+    return _mm512_mask_xor_epi32(sum, over, _mm512_srai_epi32(a, 31), _mm512_set1_epi32(INT32_MAX));
+}
+
+/* Elements at..at + 15 of an integer tensor, those of the mask. */
+static inline __m512i load(const void *from, int32_t type, size_t at, __mmask16 mask) {
+    if (type == LBRT_U8)
+        return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, (const uint8_t *)from + at));
+    if (type == LBRT_I8)
+        return _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, (const int8_t *)from + at));
+    return _mm512_maskz_loadu_epi32(mask, (const int32_t *)from + at);
+}
+
+static inline void store(void *to, int32_t type, size_t at, __mmask16 mask, __m512i v) {
+    if (type == LBRT_I32)
+        _mm512_mask_storeu_epi32((int32_t *)to + at, mask, v);
+    else if (mask == 0xffff)
+        _mm_storeu_si128((__m128i *)((uint8_t *)to + at), _mm512_cvtepi32_epi8(v));
+    else
+        _mm_mask_storeu_epi8((uint8_t *)to + at, mask, _mm512_cvtepi32_epi8(v));
+}
+
+/* Accumulators v[0], v[step], ... of channels 16 * block and on of the pixels pixel[0], pixel[1], ... of the batch. */
+static inline void finish_block(const lbrt_call *call, const finish *p, size_t block, const size_t *pixel, size_t pixels,
+                                const __m512i *v, size_t step) {
+    const lbrt_site *site = &call->site;
+    const lbrt_epilogue *e = &site->layer->epilogue;
+    const size_t oc = (size_t)site->dst->c, left = oc - block * LANES, n = (size_t)e->nthresholds;
+    const __mmask16 mask = (__mmask16)(left >= LANES ? 0xffff : (1u << left) - 1);
+    const int32_t type = site->dst->type;
+    if (e->flags & LBRT_THRESHOLDS) {
+        const __m512i flip = p->flip[block], *t = p->thresholds + block * n;
+        const int sign = (e->flags & LBRT_SIGN) != 0;
+        const __m512i each = _mm512_set1_epi32(sign ? 2 : 1), base = _mm512_set1_epi32(sign ? -1 : e->qlo);
+        for (size_t i = 0; i < pixels; i++) {
+            const size_t at = pixel[i] * oc + block * LANES;
+            const __m512i x = _mm512_xor_si512(v[i * step], flip);
+            __m512i code = base;
+            for (size_t k = 0; k < n; k++)
+                code = _mm512_mask_add_epi32(code, _mm512_cmpge_epi32_mask(x, t[k]), code, each);
+            store(call->dst, type, at, mask, code);
+        }
+        return;
+    }
+    const scale res = broadcast(&e->res), q = broadcast(&e->q);
+    const __m512i lo = _mm512_set1_epi32(e->lo), hi = _mm512_set1_epi32(e->hi);
+    const __m512i qlo = _mm512_set1_epi32(e->qlo), qhi = _mm512_set1_epi32(e->qhi);
+    for (size_t i = 0; i < pixels; i++) {
+        const size_t at = pixel[i] * oc + block * LANES;
+        __m512i x = v[i * step];
+        if (e->flags & LBRT_AFFINE)
+            x = apply(&p->requant[block], x);
+        if (e->flags & LBRT_RESIDUAL) {
+            __m512i r = load(call->res, site->res->type, at, mask);
+            if (e->res.shift >= 0)
+                r = apply(&res, r);
+            x = add_saturated(x, r);
+        }
+        if (e->flags & LBRT_CLAMP)
+            x = _mm512_max_epi32(_mm512_min_epi32(x, hi), lo);
+        if (e->flags & LBRT_SIGN)
+            x = _mm512_or_si512(_mm512_srai_epi32(x, 31), _mm512_set1_epi32(1));
+        else if (e->flags & LBRT_CODE)
+            x = _mm512_max_epi32(_mm512_min_epi32(apply(&q, x), qhi), qlo);
+        store(call->dst, type, at, mask, x);
+    }
+}
+
+#endif
