@@ -12,12 +12,48 @@ typedef struct scale { /* a requant of 8 even and 8 odd channels */
     __m512i mul, add[2], shift[2];
 } scale;
 
+#define FEW 16 /* residual values, codes */
+
+/* Multiply-shifts whose source or result takes few values. */
+typedef struct shortcuts {
+    int32_t residual[FEW]; /* scaled, by value - lo */
+    int32_t codes[FEW]; /* the least fixed-point values of the codes from qlo + 1 to qlo + ncodes */
+    int32_t ncodes; /* -1: compute them */
+} shortcuts;
+
 /* The epilogue's parameters in blocks of 16 output channels; channels beyond oc are zeros. */
 typedef struct finish {
     __m512i *flip; /* (blocks) all ones where thresholds count downwards */
     __m512i *thresholds; /* (blocks, nthresholds), complemented where flipped: ~v >= ~t is v <= t */
     scale *requant; /* (blocks) */
+    shortcuts *shortcuts;
 } finish;
+
+static inline int few_residuals(const lbrt_site *site) {
+    return site->res != NULL && site->layer->epilogue.res.shift >= 0 && site->res->type != LBRT_I32 &&
+           site->res->hi - site->res->lo < FEW;
+}
+
+/* A code grows with its fixed-point value, so the values where it steps up say it all. */
+static inline void find_codes(const lbrt_epilogue *e, shortcuts *s) {
+    s->ncodes = -1;
+    if (e->q.mul < 0 || e->qhi - e->qlo >= FEW)
+        return;
+    for (s->ncodes = 0; s->ncodes < e->qhi - e->qlo; s->ncodes++) {
+        const int32_t code = e->qlo + s->ncodes + 1;
+        int64_t lo = INT32_MIN, hi = (int64_t)INT32_MAX + 1; /* the least value with this code or more */
+        while (lo < hi) {
+            const int64_t middle = lo + (hi - lo) / 2;
+            if (lbrt_apply(&e->q, (int32_t)middle) >= code)
+                hi = middle;
+            else
+                lo = middle + 1;
+        }
+        if (lo > INT32_MAX)
+            return;
+        s->codes[s->ncodes] = (int32_t)lo;
+    }
+}
 
 static inline finish finish_carve(const lbrt_site *site, lbrt_carve *at) {
     const lbrt_epilogue *e = &site->layer->epilogue;
@@ -26,6 +62,7 @@ static inline finish finish_carve(const lbrt_site *site, lbrt_carve *at) {
     p.flip = lbrt_take(at, blocks, sizeof *p.flip);
     p.thresholds = lbrt_take(at, lbrt_size_mul(blocks, (size_t)e->nthresholds), sizeof *p.thresholds);
     p.requant = lbrt_take(at, e->flags & LBRT_AFFINE ? blocks : 0, sizeof *p.requant);
+    p.shortcuts = lbrt_take(at, 1, sizeof *p.shortcuts);
     return p;
 }
 
@@ -33,6 +70,11 @@ static inline finish finish_carve(const lbrt_site *site, lbrt_carve *at) {
 static inline void finish_prepare(const lbrt_site *site, const finish *p) {
     const lbrt_epilogue *e = &site->layer->epilogue;
     const size_t n = (size_t)e->nthresholds;
+    if (few_residuals(site))
+        for (int32_t i = 0; i <= site->res->hi - site->res->lo; i++)
+            p->shortcuts->residual[i] = lbrt_apply(&e->res, site->res->lo + i);
+    if ((e->flags & (LBRT_CODE | LBRT_SIGN)) == LBRT_CODE)
+        find_codes(e, p->shortcuts);
     for (size_t o = 0; o < (size_t)site->dst->c; o++) {
         const size_t block = o / LANES, lane = o % LANES;
         const int32_t flip = e->flip != NULL && e->flip[o] ? -1 : 0;
@@ -115,6 +157,10 @@ static inline void finish_block(const lbrt_call *call, const finish *p, size_t b
         return;
     }
     const scale res = broadcast(&e->res), q = broadcast(&e->q);
+    const shortcuts *s = p->shortcuts;
+    const int few = few_residuals(site);
+    const __m512i residuals = _mm512_loadu_si512(s->residual), least = _mm512_set1_epi32(few ? site->res->lo : 0),
+                  one = _mm512_set1_epi32(1);
     const __m512i lo = _mm512_set1_epi32(e->lo), hi = _mm512_set1_epi32(e->hi);
     const __m512i qlo = _mm512_set1_epi32(e->qlo), qhi = _mm512_set1_epi32(e->qhi);
     for (size_t i = 0; i < pixels; i++) {
@@ -124,7 +170,9 @@ static inline void finish_block(const lbrt_call *call, const finish *p, size_t b
             x = apply(&p->requant[block], x);
         if (e->flags & LBRT_RESIDUAL) {
             __m512i r = load(call->res, site->res->type, at, mask);
-            if (e->res.shift >= 0)
+            if (few)
+                r = _mm512_permutexvar_epi32(_mm512_sub_epi32(r, least), residuals);
+            else if (e->res.shift >= 0)
                 r = apply(&res, r);
             x = add_saturated(x, r);
         }
@@ -132,7 +180,12 @@ static inline void finish_block(const lbrt_call *call, const finish *p, size_t b
             x = _mm512_max_epi32(_mm512_min_epi32(x, hi), lo);
         if (e->flags & LBRT_SIGN)
             x = _mm512_or_si512(_mm512_srai_epi32(x, 31), _mm512_set1_epi32(1));
-        else if (e->flags & LBRT_CODE)
+        else if (e->flags & LBRT_CODE && s->ncodes >= 0) {
+            __m512i code = qlo;
+            for (int32_t k = 0; k < s->ncodes; k++)
+                code = _mm512_mask_add_epi32(code, _mm512_cmpge_epi32_mask(x, _mm512_set1_epi32(s->codes[k])), code, one);
+            x = code;
+        } else if (e->flags & LBRT_CODE)
             x = _mm512_max_epi32(_mm512_min_epi32(apply(&q, x), qhi), qlo);
         store(call->dst, type, at, mask, x);
     }

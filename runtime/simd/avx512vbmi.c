@@ -286,6 +286,10 @@ static inline __attribute__((always_inline)) void look_up(const tile *t, const s
 #pragma GCC unroll 8
     for (size_t p = 0; p < pixels; p++)
         even[p] = odd[p] = _mm512_setzero_si512();
+    const uint16_t *src[MAX_PIXELS];
+#pragma GCC unroll 8
+    for (size_t p = 0; p < pixels; p++)
+        src[p] = t->src[p];
     for (size_t y = 0; y < t->kh; y++) {
         const uint8_t *w = t->weights + y * t->weights_stride;
         for (size_t i = y * t->stride, last = i + t->steps; i < last;) {
@@ -296,9 +300,13 @@ static inline __attribute__((always_inline)) void look_up(const tile *t, const s
                 sum[p] = _mm512_setzero_si512();
             for (; i < end; i++, w += CHANNELS) {
                 const __m512i index = _mm512_load_si512(w);
+                /* One counter for all pixels' pointers. */
 #pragma GCC unroll 8
                 for (size_t p = 0; p < pixels; p++)
-                    sum[p] = _mm512_add_epi8(sum[p], _mm512_permutexvar_epi8(index, _mm512_load_si512(t->tables + t->src[p][i])));
+                    __asm__("" : "+r"(src[p]));
+#pragma GCC unroll 8
+                for (size_t p = 0; p < pixels; p++)
+                    sum[p] = _mm512_add_epi8(sum[p], _mm512_permutexvar_epi8(index, _mm512_load_si512(t->tables + src[p][i])));
             }
             /* The even words still hold the odd bytes times 256, which come off at the end. */
 #pragma GCC unroll 8
@@ -338,7 +346,8 @@ static void run_patch(const job *j, size_t block, size_t y0, size_t y1, size_t x
     const lbrt_site *site = &j->call->site;
     const lbrt_layer *l = site->layer;
     const size_t steps = j->g.steps, columns = x1 - x0, count = (y1 - y0) * columns, tiles = (count + MAX_PIXELS - 1) / MAX_PIXELS;
-    const size_t left = (size_t)site->dst->c - block * CHANNELS, blocks = left >= CHANNELS ? BLOCKS : (left + LANES - 1) / LANES;
+    const size_t channels = (size_t)site->dst->c - block * CHANNELS;
+    const size_t blocks = channels >= CHANNELS ? BLOCKS : (channels + LANES - 1) / LANES;
     const __m512i mul = _mm512_set1_epi32(j->p.constants->mul);
     tile t;
     t.tables = j->p.tables;
@@ -352,13 +361,17 @@ static void run_patch(const job *j, size_t block, size_t y0, size_t y1, size_t x
         t.weights += (size_t)ry.first * t.weights_stride + (size_t)rx.first * steps * CHANNELS;
     else
         t.kh = 0;
-    for (size_t i = 0; i < tiles; i++) {
-        const size_t first = count * i / tiles, pixels = count * (i + 1) / tiles - first;
+    size_t x = x0, y = y0;
+    for (size_t i = 0, left = count, pixels; i < tiles; i++, left -= pixels) {
+        pixels = left / (tiles - i);
         size_t at[MAX_PIXELS];
         int32_t window[MAX_PIXELS];
         __m512i words[2 * MAX_PIXELS], acc[BLOCKS * MAX_PIXELS];
-        for (size_t k = 0; k < pixels; k++) {
-            const size_t y = y0 + (first + k) / columns, x = x0 + (first + k) % columns;
+        for (size_t k = 0; k < pixels; k++, x++) {
+            if (x == x1) {
+                x = x0;
+                y++;
+            }
             const int64_t sy = (int64_t)(j->oy + y) * l->sh - l->pt + ry.first - (int64_t)j->source;
             const int64_t sx = (int64_t)x * l->sw - l->pl + rx.first;
             t.src[k] = j->s.codes + (t.kh > 0 ? (size_t)sy * j->g.stride + (size_t)sx * steps : 0);
