@@ -8,6 +8,28 @@
 
 #define LBRT_ALIGN 64
 
+/* Some sources are compiled again for the vectors of LBRT_VARIANT, avx2 or avx512 (simd/plain_*.c): then their names are
+ * lbrt_avx2_conv for lbrt_ref_conv and so on. */
+#ifdef LBRT_VARIANT
+#define LBRT_JOIN_(a, b, c) a##b##_##c
+#define LBRT_JOIN(a, b, c) LBRT_JOIN_(a, b, c)
+#define LBRT_NAME(name) LBRT_JOIN(lbrt_, LBRT_VARIANT, name)
+#define lbrt_ref_input LBRT_NAME(input)
+#define lbrt_ref_conv LBRT_NAME(conv)
+#define lbrt_ref_depthwise LBRT_NAME(depthwise)
+#define lbrt_ref_point LBRT_NAME(point)
+#define lbrt_ref_maxpool LBRT_NAME(maxpool)
+#define lbrt_ref_sumpool LBRT_NAME(sumpool)
+#define lbrt_accepts_all LBRT_NAME(accepts_all)
+#define lbrt_epilogue_row LBRT_NAME(epilogue_row)
+#define lbrt_widen32 LBRT_NAME(widen32)
+#define lbrt_widen16 LBRT_NAME(widen16)
+#define lbrt_narrow LBRT_NAME(narrow)
+#define LBRT_PLAIN "plain"
+#else
+#define LBRT_PLAIN "ref"
+#endif
+
 /* A layer with the tensors it touches. */
 typedef struct lbrt_site {
     const lbrt_layer *layer;
@@ -36,7 +58,7 @@ typedef struct lbrt_kernel {
     void (*prepare)(const lbrt_site *site, void *prepared);
     size_t (*scratch_size)(const lbrt_site *site); /* bytes of arena for one call, any batch size */
     void (*run)(const lbrt_call *call);
-    size_t (*cost)(const lbrt_site *site); /* cycles per result pixel, from measurements; NULL: ref */
+    size_t (*cost)(const lbrt_site *site); /* cycles per result pixel, from measurements; NULL: more than any */
 } lbrt_kernel;
 
 const lbrt_kernel *lbrt_select(const lbrt_site *site, lbrt_isa isa);
@@ -49,8 +71,12 @@ int lbrt_accepts_all(const lbrt_site *site);
 extern const lbrt_kernel lbrt_ref_input, lbrt_ref_input_float, lbrt_ref_conv, lbrt_ref_depthwise, lbrt_ref_conv_float,
     lbrt_ref_point, lbrt_ref_point_float, lbrt_ref_maxpool, lbrt_ref_maxpool_float, lbrt_ref_sumpool, lbrt_ref_sumpool_float;
 
-/* Kernels of AVX-512 (x86-64 only). */
-extern const lbrt_kernel lbrt_avx512_conv, lbrt_avx512_lookup;
+/* Kernels of x86-64. */
+extern const lbrt_kernel lbrt_avx2_input, lbrt_avx2_conv, lbrt_avx2_depthwise, lbrt_avx2_point, lbrt_avx2_maxpool, lbrt_avx2_sumpool,
+    lbrt_avx2_bytes_input, lbrt_avx2_bytes_maxpool, lbrt_avx2_bytes_sumpool;
+extern const lbrt_kernel lbrt_avx512_input, lbrt_avx512_conv, lbrt_avx512_depthwise, lbrt_avx512_point, lbrt_avx512_maxpool,
+    lbrt_avx512_sumpool, lbrt_avx512_bytes_input, lbrt_avx512_bytes_maxpool, lbrt_avx512_bytes_sumpool;
+extern const lbrt_kernel lbrt_avx512_vnni, lbrt_avx512_lookup;
 
 typedef struct lbrt_step {
     const lbrt_kernel *kernel;

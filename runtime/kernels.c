@@ -7,14 +7,32 @@ static const lbrt_kernel *const ref[] = {
     &lbrt_ref_maxpool_float, &lbrt_ref_sumpool,     &lbrt_ref_sumpool_float,
 };
 
-/* Kernels with the first instruction set that has them. */
+/* Kernels with the first instruction set that has them; of those without a cost the first counts. */
 static const struct {
     lbrt_isa isa;
     const lbrt_kernel *kernel;
 } fast[] = {
 #if defined(__x86_64__)
-    {LBRT_ISA_AVX512, &lbrt_avx512_conv},
     {LBRT_ISA_AVX512VBMI, &lbrt_avx512_lookup},
+    {LBRT_ISA_AVX512, &lbrt_avx512_vnni},
+    {LBRT_ISA_AVX512, &lbrt_avx512_bytes_input},
+    {LBRT_ISA_AVX512, &lbrt_avx512_bytes_maxpool},
+    {LBRT_ISA_AVX512, &lbrt_avx512_bytes_sumpool},
+    {LBRT_ISA_AVX512, &lbrt_avx512_input},
+    {LBRT_ISA_AVX512, &lbrt_avx512_depthwise},
+    {LBRT_ISA_AVX512, &lbrt_avx512_conv},
+    {LBRT_ISA_AVX512, &lbrt_avx512_point},
+    {LBRT_ISA_AVX512, &lbrt_avx512_maxpool},
+    {LBRT_ISA_AVX512, &lbrt_avx512_sumpool},
+    {LBRT_ISA_AVX2, &lbrt_avx2_bytes_input},
+    {LBRT_ISA_AVX2, &lbrt_avx2_bytes_maxpool},
+    {LBRT_ISA_AVX2, &lbrt_avx2_bytes_sumpool},
+    {LBRT_ISA_AVX2, &lbrt_avx2_input},
+    {LBRT_ISA_AVX2, &lbrt_avx2_depthwise},
+    {LBRT_ISA_AVX2, &lbrt_avx2_conv},
+    {LBRT_ISA_AVX2, &lbrt_avx2_point},
+    {LBRT_ISA_AVX2, &lbrt_avx2_maxpool},
+    {LBRT_ISA_AVX2, &lbrt_avx2_sumpool},
 #endif
     {LBRT_ISA_REF, NULL},
 };
@@ -33,7 +51,7 @@ const lbrt_kernel *lbrt_select(const lbrt_site *site, lbrt_isa isa) {
     size_t least = SIZE_MAX;
     for (size_t i = 0; fast[i].kernel != NULL; i++)
         if (fast[i].isa <= isa && suits(fast[i].kernel, site)) {
-            const size_t cost = fast[i].kernel->cost(site);
+            const size_t cost = fast[i].kernel->cost != NULL ? fast[i].kernel->cost(site) : SIZE_MAX - 1;
             if (cost < least) {
                 best = fast[i].kernel;
                 least = cost;

@@ -153,12 +153,13 @@ static inline int32_t lbrt_stored_weight(const uint8_t *row, size_t i, int32_t b
  * machine has. */
 typedef enum lbrt_isa {
     LBRT_ISA_REF,
+    LBRT_ISA_AVX2,
     LBRT_ISA_AVX512, /* F, BW, VL, DQ, VNNI */
     LBRT_ISA_AVX512VBMI /* and VBMI */
 } lbrt_isa;
 
 lbrt_isa lbrt_best_isa(void);
-const char *lbrt_isa_name(lbrt_isa isa); /* "ref", "avx512", "avx512vbmi" */
+const char *lbrt_isa_name(lbrt_isa isa); /* "ref", "avx2", "avx512", "avx512vbmi" */
 
 /* As lbrt_probe, for the given instruction set (info->model_size depends on it), and says on LBRT_ERR_FIELD what is wrong (static
  * text; NULL: nothing to say) and in which layer (-1: in none). */

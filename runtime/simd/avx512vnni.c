@@ -254,4 +254,4 @@ static size_t scratch_size(const lbrt_site *site) {
     return strip_size(site, &g);
 }
 
-const lbrt_kernel lbrt_avx512_conv = {"vnni", LBRT_OP_CONV, accepts, prepared_size, prepare, scratch_size, run, cost};
+const lbrt_kernel lbrt_avx512_vnni = {"vnni", LBRT_OP_CONV, accepts, prepared_size, prepare, scratch_size, run, cost};
