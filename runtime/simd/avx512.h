@@ -145,14 +145,21 @@ static inline void finish_block(const lbrt_call *call, const finish *p, size_t b
     if (e->flags & LBRT_THRESHOLDS) {
         const __m512i flip = p->flip[block], *t = p->thresholds + block * n;
         const int sign = (e->flags & LBRT_SIGN) != 0;
-        const __m512i each = _mm512_set1_epi32(sign ? 2 : 1), base = _mm512_set1_epi32(sign ? -1 : e->qlo);
+        const int32_t each = sign ? 2 : 1, base = sign ? -1 : e->qlo;
         for (size_t i = 0; i < pixels; i++) {
             const size_t at = pixel[i] * oc + block * LANES;
             const __m512i x = _mm512_xor_si512(v[i * step], flip);
-            __m512i code = base;
-            for (size_t k = 0; k < n; k++)
-                code = _mm512_mask_add_epi32(code, _mm512_cmpge_epi32_mask(x, t[k]), code, each);
-            store(call->dst, type, at, mask, code);
+            if (type == LBRT_I32) {
+                __m512i code = _mm512_set1_epi32(base);
+                for (size_t k = 0; k < n; k++)
+                    code = _mm512_mask_add_epi32(code, _mm512_cmpge_epi32_mask(x, t[k]), code, _mm512_set1_epi32(each));
+                store(call->dst, type, at, mask, code);
+            } else {
+                __m128i code = _mm_set1_epi8((char)base);
+                for (size_t k = 0; k < n; k++)
+                    code = _mm_mask_add_epi8(code, _mm512_cmpge_epi32_mask(x, t[k]), code, _mm_set1_epi8((char)each));
+                _mm_mask_storeu_epi8((uint8_t *)call->dst + at, mask, code);
+            }
         }
         return;
     }

@@ -121,12 +121,14 @@ typedef struct constants {
     int32_t mul, rest; /* of the stored weights */
     int32_t position; /* what each kernel position inside the image lacks */
     int32_t run; /* lookups that a byte holds the sum of */
+    int32_t narrow; /* accumulators fit 16 bits and only thresholds follow: they are counted on words */
 } constants;
 
 typedef struct parameters {
     constants *constants;
     uint8_t *tables; /* (64, 64) */
     uint8_t *weights; /* (blocks, kh, kw, steps, 64) indices */
+    int16_t *flip, *thresholds; /* (blocks, 64), (blocks, 2, nthresholds, 32): as in `finish`, if narrow */
     finish finish;
 } parameters;
 
@@ -137,6 +139,9 @@ static parameters carve(const lbrt_site *site, lbrt_carve *at) {
     p.constants = lbrt_take(at, 1, sizeof *p.constants);
     p.tables = lbrt_take(at, TABLES, CHANNELS);
     p.weights = lbrt_take(at, lbrt_size_mul((size_t)l->kh * (size_t)l->kw, g.steps), g.blocks * CHANNELS);
+    const size_t words = l->epilogue.flags & LBRT_THRESHOLDS && site->dst->type != LBRT_I32 ? g.blocks * CHANNELS : 0;
+    p.flip = lbrt_take(at, words, sizeof *p.flip);
+    p.thresholds = lbrt_take(at, words * (size_t)l->epilogue.nthresholds, sizeof *p.thresholds);
     p.finish = finish_carve(site, at);
     return p;
 }
@@ -149,6 +154,27 @@ static size_t prepared_size(const lbrt_site *site) {
 
 /* Even bytes are channels 0 to 31, odd ones 32 to 63: so they come out in order when words are taken apart. */
 static size_t lane_of(size_t channel) { return channel % 32 * 2 + channel / 32; }
+
+/* True if every accumulator fits 16 bits; then fills flip and thresholds. */
+static int narrow(const lbrt_site *site, const parameters *p) {
+    const lbrt_epilogue *e = &site->layer->epilogue;
+    const size_t n = (size_t)e->nthresholds;
+    if (!(e->flags & LBRT_THRESHOLDS) || site->dst->type == LBRT_I32)
+        return 0;
+    for (size_t o = 0; o < (size_t)site->dst->c; o++) {
+        int32_t lo, hi;
+        /* Thresholds of 32767 and more must stay out of reach. */
+        if (!lbrt_source_range(site->layer, site->src, (int32_t)o, &lo, &hi) || lo < INT16_MIN || hi >= INT16_MAX)
+            return 0;
+        const int32_t flip = e->flip != NULL && e->flip[o] ? -1 : 0;
+        p->flip[o] = (int16_t)flip;
+        for (size_t k = 0; k < n; k++) {
+            const int32_t t = lbrt_clamp(e->thresholds[o * n + k], INT16_MIN, INT16_MAX);
+            p->thresholds[(o / 32 * n + k) * 32 + o % 32] = (int16_t)(t ^ flip);
+        }
+    }
+    return 1;
+}
 
 static void prepare(const lbrt_site *site, void *prepared) {
     const lbrt_layer *l = site->layer;
@@ -180,6 +206,7 @@ static void prepare(const lbrt_site *site, void *prepared) {
     /* Channels that fill up the last lookup have the stored weight 0 and the value lo. */
     p.constants->position = (int32_t)g.steps * each * product.least + ((int32_t)g.steps * each - g.c) * product.zero * lo;
     p.constants->run = product.width > 0 ? UINT8_MAX / product.width : UINT8_MAX;
+    p.constants->narrow = narrow(site, &p);
     for (int32_t code = 0; code < TABLES; code++)
         for (int32_t index = 0; index < TABLES; index++) {
             int32_t sum = -each * product.least;
@@ -341,6 +368,31 @@ typedef struct job {
     size_t source; /* its first source row */
 } job;
 
+/* The thresholds that words (pixels, 2) reach, window[] added. */
+static void count_thresholds(const job *j, size_t block, const size_t *at, size_t pixels, const __m512i *words,
+                             const int32_t *window) {
+    const lbrt_site *site = &j->call->site;
+    const lbrt_epilogue *e = &site->layer->epilogue;
+    const int sign = (e->flags & LBRT_SIGN) != 0;
+    const size_t n = (size_t)e->nthresholds, oc = (size_t)site->dst->c;
+    const __m256i each = _mm256_set1_epi8(sign ? 2 : 1), base = _mm256_set1_epi8((char)(sign ? -1 : e->qlo));
+    const __m512i mul = _mm512_set1_epi16((int16_t)j->p.constants->mul);
+    for (size_t half = 0, c = block * CHANNELS; half < 2 && c < oc; half++, c += 32) {
+        const __m512i flip = _mm512_load_si512(j->p.flip + c);
+        const int16_t *thresholds = j->p.thresholds + c * n;
+        const __mmask32 mask = oc - c >= 32 ? 0xffffffff : (1u << (oc - c)) - 1;
+        for (size_t k = 0; k < pixels; k++) {
+            const __m512i sum =
+                _mm512_add_epi16(_mm512_mullo_epi16(words[2 * k + half], mul), _mm512_set1_epi16((int16_t)window[k]));
+            const __m512i x = _mm512_xor_si512(sum, flip);
+            __m256i code = base;
+            for (size_t i = 0; i < n; i++)
+                code = _mm256_mask_add_epi8(code, _mm512_cmpge_epi16_mask(x, _mm512_load_si512(thresholds + 32 * i)), code, each);
+            _mm256_mask_storeu_epi8((uint8_t *)j->call->dst + at[k] * oc + c, mask, code);
+        }
+    }
+}
+
 /* Result pixels of rows y0..y1-1 of the strip and columns x0..x1-1, whose windows all have the same positions inside. */
 static void run_patch(const job *j, size_t block, size_t y0, size_t y1, size_t x0, size_t x1, range ry, range rx) {
     const lbrt_site *site = &j->call->site;
@@ -379,6 +431,10 @@ static void run_patch(const job *j, size_t block, size_t y0, size_t y1, size_t x
             window[k] = j->s.windows[y * (size_t)site->dst->w + x];
         }
         look_up_tile(&t, pixels, words);
+        if (j->p.constants->narrow) {
+            count_thresholds(j, block, at, pixels, words, window);
+            continue;
+        }
         for (size_t k = 0; k < pixels; k++)
             for (size_t b = 0; b < blocks; b++) {
                 const __m512i pair = words[2 * k + b / 2];
