@@ -76,7 +76,7 @@ extern const lbrt_kernel lbrt_avx2_input, lbrt_avx2_conv, lbrt_avx2_depthwise, l
     lbrt_avx2_bytes_input, lbrt_avx2_bytes_maxpool, lbrt_avx2_bytes_sumpool;
 extern const lbrt_kernel lbrt_avx512_input, lbrt_avx512_conv, lbrt_avx512_depthwise, lbrt_avx512_point, lbrt_avx512_maxpool,
     lbrt_avx512_sumpool, lbrt_avx512_bytes_input, lbrt_avx512_bytes_maxpool, lbrt_avx512_bytes_sumpool;
-extern const lbrt_kernel lbrt_avx512_vnni, lbrt_avx512_lookup;
+extern const lbrt_kernel lbrt_avx512_vnni, lbrt_avx512_winograd, lbrt_avx512_lookup;
 
 typedef struct lbrt_step {
     const lbrt_kernel *kernel;

@@ -15,6 +15,7 @@ static const struct {
 #if defined(__x86_64__)
     {LBRT_ISA_AVX512VBMI, &lbrt_avx512_lookup},
     {LBRT_ISA_AVX512, &lbrt_avx512_vnni},
+    {LBRT_ISA_AVX512, &lbrt_avx512_winograd},
     {LBRT_ISA_AVX512, &lbrt_avx512_bytes_input},
     {LBRT_ISA_AVX512, &lbrt_avx512_bytes_maxpool},
     {LBRT_ISA_AVX512, &lbrt_avx512_bytes_sumpool},

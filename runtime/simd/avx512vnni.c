@@ -4,10 +4,8 @@
  * and accumulators start at -offset * sum(weights); the loader has proven that the result fits. Weights are laid out in blocks of
  * 16 output channels, each step holding 4 inputs per channel. Source rows are copied, padding included, into a strip in which the
  * inputs under one kernel row are one segment of kw * c bytes. */
-#include "avx512.h"
+#include "vnni.h"
 
-#define MAX_PIXELS 12 /* of a tile */
-#define MAX_BLOCKS 4
 #define STRIP_BUDGET ((size_t)96 << 10) /* a strip takes as many output rows as fit: weights are read once per strip */
 #define STRIP_LIMIT ((size_t)64 << 20) /* a hostile padding is ref's work */
 
@@ -103,73 +101,6 @@ static void prepare(const lbrt_site *site, void *prepared) {
     finish_prepare(site, &p.finish);
 }
 
-/* ---- Tiles ------------------------------------------------------------------------------------------------------------- */
-
-typedef struct tile {
-    const uint8_t *src; /* first pixel's first kernel row in the strip */
-    size_t pixel, row; /* bytes from one pixel's segment to the next, from one strip row to the next */
-    size_t kh, steps;
-    const int8_t *weights; /* first block's */
-    const __m512i *start;
-} tile;
-
-static inline __m512i four(const uint8_t *src) {
-    int32_t v;
-    __builtin_memcpy(&v, src, sizeof v); /* -ffreestanding makes a call of plain memcpy */
-    return _mm512_set1_epi32(v);
-}
-
-/* out: (pixels, blocks). Inlined with constants, so that the accumulators are registers. */
-static inline __attribute__((always_inline)) void multiply(const tile *t, const size_t pixels, const size_t blocks, __m512i *out) {
-    const size_t block = t->kh * t->steps * LANES * 4;
-    __m512i acc[MAX_PIXELS][MAX_BLOCKS];
-#pragma GCC unroll 12
-    for (size_t i = 0; i < pixels; i++)
-#pragma GCC unroll 4
-        for (size_t b = 0; b < blocks; b++)
-            acc[i][b] = t->start[b];
-    const int8_t *w = t->weights;
-    for (size_t y = 0; y < t->kh; y++) {
-        const uint8_t *src = t->src + y * t->row;
-        for (size_t k = 0; k < t->steps; k++, src += 4, w += LANES * 4) {
-            __m512i weights[MAX_BLOCKS];
-#pragma GCC unroll 4
-            for (size_t b = 0; b < blocks; b++)
-                weights[b] = _mm512_load_si512(w + b * block);
-#pragma GCC unroll 12
-            for (size_t i = 0; i < pixels; i++) {
-                const __m512i x = four(src + i * t->pixel);
-#pragma GCC unroll 4
-                for (size_t b = 0; b < blocks; b++)
-                    acc[i][b] = _mm512_dpbusd_epi32(acc[i][b], x, weights[b]);
-            }
-        }
-    }
-#pragma GCC unroll 12
-    for (size_t i = 0; i < pixels; i++)
-#pragma GCC unroll 4
-        for (size_t b = 0; b < blocks; b++)
-            out[i * blocks + b] = acc[i][b];
-}
-
-#define CASE(pixels, blocks)              \
-    case pixels:                          \
-        multiply(t, pixels, blocks, out); \
-        break;
-#define CASES_6(blocks) CASE(1, blocks) CASE(2, blocks) CASE(3, blocks) CASE(4, blocks) CASE(5, blocks) CASE(6, blocks)
-#define CASES_12(blocks) \
-    CASES_6(blocks) CASE(7, blocks) CASE(8, blocks) CASE(9, blocks) CASE(10, blocks) CASE(11, blocks) CASE(12, blocks)
-
-static void multiply_1(const tile *t, size_t pixels, __m512i *out) {
-    switch (pixels) { CASES_12(1) }
-}
-static void multiply_2(const tile *t, size_t pixels, __m512i *out) {
-    switch (pixels) { CASES_12(2) }
-}
-static void multiply_4(const tile *t, size_t pixels, __m512i *out) {
-    switch (pixels) { CASES_6(4) }
-}
-
 /* ---- Running ----------------------------------------------------------------------------------------------------------- */
 
 /* Copies the source rows under result rows oy.. of an image into the strip, padding filled with the code of 0. */
@@ -229,12 +160,7 @@ static void run(const lbrt_call *call) {
                 for (size_t i = 0; i < tiles; i++) {
                     const size_t x = ow * i / tiles, pixels = ow * (i + 1) / tiles - x;
                     t.src = strip + y * (size_t)l->sh * g.stride + x * t.pixel;
-                    if (blocks == 4)
-                        multiply_4(&t, pixels, acc);
-                    else if (blocks == 2)
-                        multiply_2(&t, pixels, acc);
-                    else
-                        multiply_1(&t, pixels, acc);
+                    multiply_tile(&t, pixels, blocks, acc);
                     for (size_t k = 0; k < pixels; k++)
                         at_pixel[k] = (row + y) * ow + x + k;
                     for (size_t b = 0; b < blocks; b++)

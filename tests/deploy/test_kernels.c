@@ -48,6 +48,8 @@ static void random_geometry(test_graph *t, lbrt_layer *l, lbrt_tensor *src, lbrt
         l->kh = test_in(t, 1, 4), l->kw = test_in(t, 1, 4), l->sh = test_in(t, 1, 3), l->sw = test_in(t, 1, 3);
         l->pt = test_in(t, 0, 5), l->pl = test_in(t, 0, 5), l->pb = test_in(t, 0, 3), l->pr = test_in(t, 0, 3);
         if (test_in(t, 0, 2) == 0)
+            l->kh = l->kw = 3, l->sh = l->sw = 1;
+        if (test_in(t, 0, 2) == 0)
             l->pt = l->pl = l->pb = l->pr = 0;
         src->h = test_in(t, 1, 8), src->w = test_in(t, 1, large ? 60 : 16), src->c = test_in(t, 1, large ? 70 : 20);
         l->flat = test_in(t, 0, 9) == 0;
