@@ -134,42 +134,70 @@ static inline void store(void *to, int32_t type, size_t at, __mmask16 mask, __m5
         _mm_mask_storeu_epi8((uint8_t *)to + at, mask, _mm512_cvtepi32_epi8(v));
 }
 
+static inline void store_bytes(void *to, size_t at, __mmask16 mask, __m128i v) {
+    if (mask == 0xffff)
+        _mm_storeu_si128((__m128i *)((uint8_t *)to + at), v);
+    else
+        _mm_mask_storeu_epi8((uint8_t *)to + at, mask, v);
+}
+
+/* base + each * (number of k with x >= t[k]). Inlined with a constant n where it is a common one. */
+static inline __attribute__((always_inline)) __m128i count_reached(__m512i x, const __m512i *t, const size_t n, __m128i base,
+                                                                   __m128i each) {
+    for (size_t k = 0; k < n; k++)
+        base = _mm_mask_add_epi8(base, _mm512_cmpge_epi32_mask(x, t[k]), base, each);
+    return base;
+}
+
+/* What thresholds make of accumulators v[0], v[step], ..: `n` thresholds, copied so that they stay in registers. */
+static inline __attribute__((always_inline)) void finish_thresholds(const lbrt_call *call, const finish *p, size_t block,
+                                                                    const size_t *pixel, size_t pixels, const __m512i *v,
+                                                                    size_t step, const size_t n) {
+    const lbrt_epilogue *e = &call->site.layer->epilogue;
+    const size_t oc = (size_t)call->site.dst->c, left = oc - block * LANES;
+    const __mmask16 mask = (__mmask16)(left >= LANES ? 0xffff : (1u << left) - 1);
+    const int sign = (e->flags & LBRT_SIGN) != 0;
+    const __m128i each = _mm_set1_epi8(sign ? 2 : 1), base = _mm_set1_epi8((char)(sign ? -1 : e->qlo));
+    const __m512i flip = p->flip[block];
+    __m512i t[FEW];
+    for (size_t k = 0; k < n; k++)
+        t[k] = p->thresholds[block * n + k];
+    for (size_t i = 0; i < pixels; i++) {
+        const __m128i code = count_reached(_mm512_xor_si512(v[i * step], flip), t, n, base, each);
+        if (call->site.dst->type == LBRT_I32)
+            store(call->dst, LBRT_I32, pixel[i] * oc + block * LANES, mask, _mm512_cvtepi8_epi32(code));
+        else
+            store_bytes(call->dst, pixel[i] * oc + block * LANES, mask, code);
+    }
+}
+
 /* Accumulators v[0], v[step], ... of channels 16 * block and on of the pixels pixel[0], pixel[1], ... of the batch. */
 static inline void finish_block(const lbrt_call *call, const finish *p, size_t block, const size_t *pixel, size_t pixels,
                                 const __m512i *v, size_t step) {
     const lbrt_site *site = &call->site;
     const lbrt_epilogue *e = &site->layer->epilogue;
-    const size_t oc = (size_t)site->dst->c, left = oc - block * LANES, n = (size_t)e->nthresholds;
-    const __mmask16 mask = (__mmask16)(left >= LANES ? 0xffff : (1u << left) - 1);
-    const int32_t type = site->dst->type;
     if (e->flags & LBRT_THRESHOLDS) {
-        const __m512i flip = p->flip[block], *t = p->thresholds + block * n;
-        const int sign = (e->flags & LBRT_SIGN) != 0;
-        const int32_t each = sign ? 2 : 1, base = sign ? -1 : e->qlo;
-        for (size_t i = 0; i < pixels; i++) {
-            const size_t at = pixel[i] * oc + block * LANES;
-            const __m512i x = _mm512_xor_si512(v[i * step], flip);
-            if (type == LBRT_I32) {
-                __m512i code = _mm512_set1_epi32(base);
-                for (size_t k = 0; k < n; k++)
-                    code = _mm512_mask_add_epi32(code, _mm512_cmpge_epi32_mask(x, t[k]), code, _mm512_set1_epi32(each));
-                store(call->dst, type, at, mask, code);
-            } else {
-                __m128i code = _mm_set1_epi8((char)base);
-                for (size_t k = 0; k < n; k++)
-                    code = _mm_mask_add_epi8(code, _mm512_cmpge_epi32_mask(x, t[k]), code, _mm_set1_epi8((char)each));
-                _mm_mask_storeu_epi8((uint8_t *)call->dst + at, mask, code);
-            }
+        switch (e->nthresholds) {
+        case 1: finish_thresholds(call, p, block, pixel, pixels, v, step, 1); break;
+        case 3: finish_thresholds(call, p, block, pixel, pixels, v, step, 3); break;
+        default: finish_thresholds(call, p, block, pixel, pixels, v, step, (size_t)e->nthresholds);
         }
         return;
     }
+    const size_t oc = (size_t)site->dst->c, left = oc - block * LANES;
+    const __mmask16 mask = (__mmask16)(left >= LANES ? 0xffff : (1u << left) - 1);
+    const int32_t type = site->dst->type;
     const scale res = broadcast(&e->res), q = broadcast(&e->q);
     const shortcuts *s = p->shortcuts;
     const int few = few_residuals(site);
-    const __m512i residuals = _mm512_loadu_si512(s->residual), least = _mm512_set1_epi32(few ? site->res->lo : 0),
-                  one = _mm512_set1_epi32(1);
+    const __m512i residuals = _mm512_loadu_si512(s->residual), least = _mm512_set1_epi32(few ? site->res->lo : 0);
     const __m512i lo = _mm512_set1_epi32(e->lo), hi = _mm512_set1_epi32(e->hi);
     const __m512i qlo = _mm512_set1_epi32(e->qlo), qhi = _mm512_set1_epi32(e->qhi);
+    const int by_steps = (e->flags & (LBRT_CODE | LBRT_SIGN)) == LBRT_CODE && s->ncodes >= 0;
+    const __m512i low = _mm512_set1_epi8((char)e->qlo);
+    __m512i codes[FEW];
+    for (int32_t k = 0; by_steps && k < s->ncodes; k++)
+        codes[k] = _mm512_set1_epi32(s->codes[k]);
     for (size_t i = 0; i < pixels; i++) {
         const size_t at = pixel[i] * oc + block * LANES;
         __m512i x = v[i * step];
@@ -187,11 +215,12 @@ static inline void finish_block(const lbrt_call *call, const finish *p, size_t b
             x = _mm512_max_epi32(_mm512_min_epi32(x, hi), lo);
         if (e->flags & LBRT_SIGN)
             x = _mm512_or_si512(_mm512_srai_epi32(x, 31), _mm512_set1_epi32(1));
-        else if (e->flags & LBRT_CODE && s->ncodes >= 0) {
-            __m512i code = qlo;
-            for (int32_t k = 0; k < s->ncodes; k++)
-                code = _mm512_mask_add_epi32(code, _mm512_cmpge_epi32_mask(x, _mm512_set1_epi32(s->codes[k])), code, one);
-            x = code;
+        else if (by_steps && type != LBRT_I32) {
+            const __m128i base = _mm512_castsi512_si128(low), each = _mm_set1_epi8(1);
+            store_bytes(call->dst, at, mask,
+                        s->ncodes == 3 ? count_reached(x, codes, 3, base, each)
+                                       : count_reached(x, codes, (size_t)s->ncodes, base, each));
+            continue;
         } else if (e->flags & LBRT_CODE)
             x = _mm512_max_epi32(_mm512_min_epi32(apply(&q, x), qhi), qlo);
         store(call->dst, type, at, mask, x);

@@ -368,28 +368,44 @@ typedef struct job {
     size_t source; /* its first source row */
 } job;
 
-/* The thresholds that words (pixels, 2) reach, window[] added. */
-static void count_thresholds(const job *j, size_t block, const size_t *at, size_t pixels, const __m512i *words,
-                             const int32_t *window) {
+/* The thresholds that words (pixels, 2) reach, window[] added; n thresholds, copied so that they stay in registers. */
+static inline __attribute__((always_inline)) void count_words(const job *j, size_t block, const size_t *at, size_t pixels,
+                                                              const __m512i *words, const int32_t *window, const size_t n) {
     const lbrt_site *site = &j->call->site;
     const lbrt_epilogue *e = &site->layer->epilogue;
     const int sign = (e->flags & LBRT_SIGN) != 0;
-    const size_t n = (size_t)e->nthresholds, oc = (size_t)site->dst->c;
+    const size_t oc = (size_t)site->dst->c;
     const __m256i each = _mm256_set1_epi8(sign ? 2 : 1), base = _mm256_set1_epi8((char)(sign ? -1 : e->qlo));
     const __m512i mul = _mm512_set1_epi16((int16_t)j->p.constants->mul);
     for (size_t half = 0, c = block * CHANNELS; half < 2 && c < oc; half++, c += 32) {
         const __m512i flip = _mm512_load_si512(j->p.flip + c);
-        const int16_t *thresholds = j->p.thresholds + c * n;
         const __mmask32 mask = oc - c >= 32 ? 0xffffffff : (1u << (oc - c)) - 1;
+        __m512i t[FEW];
+        for (size_t i = 0; i < n; i++)
+            t[i] = _mm512_load_si512(j->p.thresholds + c * n + 32 * i);
         for (size_t k = 0; k < pixels; k++) {
             const __m512i sum =
                 _mm512_add_epi16(_mm512_mullo_epi16(words[2 * k + half], mul), _mm512_set1_epi16((int16_t)window[k]));
             const __m512i x = _mm512_xor_si512(sum, flip);
             __m256i code = base;
             for (size_t i = 0; i < n; i++)
-                code = _mm256_mask_add_epi8(code, _mm512_cmpge_epi16_mask(x, _mm512_load_si512(thresholds + 32 * i)), code, each);
-            _mm256_mask_storeu_epi8((uint8_t *)j->call->dst + at[k] * oc + c, mask, code);
+                code = _mm256_mask_add_epi8(code, _mm512_cmpge_epi16_mask(x, t[i]), code, each);
+            uint8_t *dst = (uint8_t *)j->call->dst + at[k] * oc + c;
+            if (mask == 0xffffffff)
+                _mm256_storeu_si256((__m256i *)dst, code);
+            else
+                _mm256_mask_storeu_epi8(dst, mask, code);
         }
+    }
+}
+
+static void count_thresholds(const job *j, size_t block, const size_t *at, size_t pixels, const __m512i *words,
+                             const int32_t *window) {
+    const size_t n = (size_t)j->call->site.layer->epilogue.nthresholds;
+    switch (n) {
+    case 1: count_words(j, block, at, pixels, words, window, 1); break;
+    case 3: count_words(j, block, at, pixels, words, window, 3); break;
+    default: count_words(j, block, at, pixels, words, window, n);
     }
 }
 

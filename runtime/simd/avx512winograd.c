@@ -20,6 +20,7 @@
 #define ROWS 2 /* results of a tile */
 #define COLUMNS 4
 #define GROUP 16 /* tiles to transform before multiplying, if the image has as many */
+#define CACHE ((size_t)768 << 10) /* larger weights come from beyond the second level, at some 16 bytes per cycle */
 #define SCRATCH_LIMIT ((size_t)64 << 20)
 
 typedef struct geometry {
@@ -42,6 +43,10 @@ static geometry geometry_of(const lbrt_site *site) {
     return g;
 }
 
+/* Distances between two positions: never a power of two, or the 24 would fall into the same few lines of the cache. */
+static size_t sources_step(const geometry *g, size_t tiles) { return ((tiles * g->c + 63) / 64 | 1) * 64; }
+static size_t products_step(size_t tiles, size_t blocks) { return tiles * blocks | 1; }
+
 typedef struct buffers {
     uint8_t *strip; /* (2 rows + 2, width, c) the sources, padding included */
     uint8_t *sources; /* (24, tiles, c) transformed */
@@ -52,8 +57,8 @@ static buffers buffers_carve(const geometry *g, lbrt_carve *at) {
     const size_t tiles = g->rows * g->across;
     buffers b;
     b.strip = lbrt_take(at, lbrt_size_mul(g->rows * ROWS + 2, g->width), g->c);
-    b.sources = lbrt_take(at, lbrt_size_mul(POSITIONS, tiles), g->c);
-    b.products = lbrt_take(at, lbrt_size_mul(POSITIONS, tiles), MAX_BLOCKS * sizeof(__m512i));
+    b.sources = lbrt_take(at, POSITIONS, sources_step(g, tiles));
+    b.products = lbrt_take(at, lbrt_size_mul(POSITIONS, products_step(tiles, MAX_BLOCKS)), sizeof(__m512i));
     return b;
 }
 
@@ -91,9 +96,12 @@ static int accepts(const lbrt_site *site) {
 
 static size_t cost(const lbrt_site *site) {
     const geometry g = geometry_of(site);
-    const size_t down = ((size_t)site->dst->h + ROWS - 1) / ROWS;
-    const size_t each = g.blocks * (POSITIONS * (g.c / 4) + 150) + g.c * 2;
-    return lbrt_size_mul(down * g.across, each) / ((size_t)site->dst->h * (size_t)site->dst->w);
+    const size_t down = ((size_t)site->dst->h + ROWS - 1) / ROWS, weights = lbrt_size_mul(POSITIONS * g.blocks * LANES, g.c);
+    const size_t each = g.blocks * (POSITIONS * g.c * 13 / 48 + 240) + g.c * 2;
+    size_t total = lbrt_size_mul(down * g.across, each);
+    if (weights > CACHE)
+        total = lbrt_size_add(total, lbrt_size_mul((down + g.rows - 1) / g.rows, weights) / 16);
+    return total / ((size_t)site->dst->h * (size_t)site->dst->w);
 }
 
 /* ---- What is prepared ------------------------------------------------------------------------------------------------- */
@@ -210,7 +218,7 @@ static void fill(const lbrt_call *call, const geometry *g, size_t image, int32_t
 }
 
 static void transform_sources(const geometry *g, const buffers *b, size_t rows) {
-    const size_t tiles = rows * g->across, position = tiles * g->c, row = g->width * g->c;
+    const size_t tiles = rows * g->across, position = sources_step(g, tiles), row = g->width * g->c;
     for (size_t t = 0; t < tiles; t++) {
         const uint8_t *src = b->strip + t / g->across * ROWS * row + t % g->across * COLUMNS * g->c;
         uint8_t *dst = b->sources + t * g->c;
@@ -259,12 +267,15 @@ static void store_results(const lbrt_call *call, const geometry *g, const parame
     const size_t ow = (size_t)call->site.dst->w, tiles = rows * g->across;
     for (size_t t = 0; t < tiles; t++) {
         const size_t y0 = row + t / g->across * ROWS, x0 = t % g->across * COLUMNS;
+        const int whole = y0 + ROWS <= end && x0 + COLUMNS <= ow;
         for (size_t k = 0; k < blocks; k++) {
             __m512i y[ROWS * COLUMNS];
             size_t pixel[ROWS * COLUMNS], count = 0;
-            transform_results(b->products + t * blocks + k, tiles * blocks, y);
+            transform_results(b->products + t * blocks + k, products_step(tiles, blocks), y);
             for (size_t i = 0; i < ROWS * COLUMNS; i++)
-                if (y0 + i / COLUMNS < end && x0 + i % COLUMNS < ow) {
+                if (whole)
+                    pixel[count++] = (y0 + i / COLUMNS) * ow + x0 + i % COLUMNS;
+                else if (y0 + i / COLUMNS < end && x0 + i % COLUMNS < ow) {
                     pixel[count] = (y0 + i / COLUMNS) * ow + x0 + i % COLUMNS;
                     y[count++] = y[i];
                 }
@@ -285,8 +296,8 @@ static void multiply_group(const geometry *g, const parameters *p, const buffers
         t.start = p->start + k * g->blocks + block;
         for (size_t i = 0; i < parts; i++) {
             const size_t first = tiles * i / parts, count = tiles * (i + 1) / parts - first;
-            t.src = b->sources + (k * tiles + first) * g->c;
-            multiply_tile(&t, count, blocks, b->products + (k * tiles + first) * blocks);
+            t.src = b->sources + k * sources_step(g, tiles) + first * g->c;
+            multiply_tile(&t, count, blocks, b->products + k * products_step(tiles, blocks) + first * blocks);
         }
     }
 }
