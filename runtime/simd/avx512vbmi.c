@@ -12,9 +12,11 @@
 #include "avx512.h"
 
 #define CHANNELS 64 /* of a block */
-#define BLOCKS (CHANNELS / LANES)
+#define PARTS (CHANNELS / LANES)
 #define TABLES 64
-#define MAX_PIXELS 8 /* of a tile */
+#define MAX_PIXELS 8 /* of a tile, and pixels times blocks */
+#define MAX_BLOCKS 2
+#define TOGETHER_LIMIT ((size_t)128 << 10) /* weights of the two blocks of a tile */
 #define STRIP_BUDGET ((size_t)96 << 10) /* a strip takes as many result rows as fit: weights are read once per strip */
 #define STRIP_LIMIT ((size_t)64 << 20)
 #define MAX_VALUE 8 /* of a source, either sign */
@@ -25,6 +27,7 @@ typedef struct geometry {
     int32_t spread; /* from one source value to the next: 2 for -1 and 1 */
     size_t steps; /* lookups per kernel position */
     size_t stride; /* codes of a source row */
+    size_t columns; /* source columns that a result row needs, padding included */
     size_t rows; /* result rows per strip */
     size_t blocks;
 } geometry;
@@ -40,6 +43,7 @@ static geometry geometry_of(const lbrt_site *site) {
     g.each = l->weights.bits == 1 && view.hi - view.lo <= g.spread ? 6 : 3;
     g.steps = ((size_t)view.c + g.each - 1) / g.each;
     g.stride = (size_t)view.w * g.steps;
+    g.columns = (size_t)(site->dst->w - 1) * (size_t)l->sw + (size_t)l->kw;
     const size_t fit = STRIP_BUDGET / sizeof(uint16_t) / g.stride;
     g.rows = fit > (size_t)l->kh ? (fit - (size_t)l->kh) / (size_t)l->sh + 1 : 1;
     if (g.rows > (size_t)site->dst->h)
@@ -56,8 +60,9 @@ static size_t strip_rows(const lbrt_site *site, const geometry *g) {
 
 typedef struct strip {
     uint16_t *codes; /* (strip_rows, w, steps) byte offsets of tables */
-    int32_t *sums; /* (strip_rows, w) of a pixel's values */
-    int32_t *windows; /* (rows, ow) of a window's values, times rest, and the constant */
+    uint32_t *sums; /* (strip_rows, w) of a pixel's values; modulo 2^32, as all that follow */
+    uint32_t *column; /* (columns) one result row's source columns, padding included */
+    uint32_t *windows; /* (rows, ow) what the lookups of a window lack */
 } strip;
 
 static strip strip_carve(const lbrt_site *site, const geometry *g, lbrt_carve *at) {
@@ -65,6 +70,7 @@ static strip strip_carve(const lbrt_site *site, const geometry *g, lbrt_carve *a
     strip s;
     s.codes = lbrt_take(at, lbrt_size_mul(rows, g->stride), sizeof *s.codes);
     s.sums = lbrt_take(at, rows * (size_t)g->w, sizeof *s.sums);
+    s.column = lbrt_take(at, g->columns, sizeof *s.column);
     s.windows = lbrt_take(at, g->rows * (size_t)site->dst->w, sizeof *s.windows);
     return s;
 }
@@ -222,7 +228,7 @@ static void prepare(const lbrt_site *site, void *prepared) {
 /* ---- Codes of the source ---------------------------------------------------------------------------------------------- */
 
 /* A pixel's c values to `steps` offsets of tables; their sum is returned. */
-static int32_t encode(const uint8_t *src, int32_t lo, const geometry *g, uint16_t *dst) {
+static uint32_t encode(const uint8_t *src, int32_t lo, const geometry *g, uint16_t *dst) {
     const size_t c = (size_t)g->c;
     const __m512i low = _mm512_set1_epi8((char)lo), ones = _mm512_set1_epi8(1);
     const __m128i shift = _mm_cvtsi32_si128(g->spread == 2 ? 5 : 6); /* differences from lo are codes times spread */
@@ -250,7 +256,7 @@ static int32_t encode(const uint8_t *src, int32_t lo, const geometry *g, uint16_
         }
         step += steps;
     }
-    return _mm512_reduce_add_epi32(sum) + g->c * lo;
+    return (uint32_t)_mm512_reduce_add_epi32(sum) + (uint32_t)g->c * (uint32_t)lo;
 }
 
 /* Positions first..last - 1 of a window along one axis lie inside the source. */
@@ -267,6 +273,32 @@ static range inside(size_t o, int32_t stride, int32_t pad, int32_t kernel, int32
     return r;
 }
 
+/* What windows of result row oy lack, into windows (ow): the sums of their values times rest, and the constant of their positions. */
+static void sum_windows(const lbrt_site *site, const geometry *g, const constants *k, const strip *s, size_t oy, int64_t first,
+                        uint32_t *restrict windows) {
+    const lbrt_layer *l = site->layer;
+    const size_t ow = (size_t)site->dst->w, sw = (size_t)l->sw, left = (size_t)l->pl < g->columns ? (size_t)l->pl : g->columns;
+    const size_t w = (size_t)g->w < g->columns - left ? (size_t)g->w : g->columns - left;
+    const range ry = inside(oy, l->sh, l->pt, l->kh, g->h);
+    uint32_t *restrict column = s->column + left;
+    memset(s->column, 0, g->columns * sizeof *column);
+    for (int64_t ky = ry.first; ky < ry.last; ky++) {
+        const uint32_t *restrict sums = s->sums + ((int64_t)oy * l->sh - l->pt + ky - first) * g->w;
+        for (size_t x = 0; x < w; x++)
+            column[x] += (k->rest != 0 ? sums[x] * (uint32_t)k->rest : 0u) + (uint32_t)k->position * (uint32_t)k->mul;
+    }
+    memset(windows, 0, ow * sizeof *windows);
+    for (size_t kx = 0; kx < (size_t)l->kw; kx++) {
+        const uint32_t *restrict from = s->column + kx;
+        if (sw == 1)
+            for (size_t x = 0; x < ow; x++)
+                windows[x] += from[x];
+        else
+            for (size_t x = 0; x < ow; x++)
+                windows[x] += from[x * sw];
+    }
+}
+
 /* Codes and sums for `rows` result rows from oy; returns the source row of the strip's first. */
 static size_t fill(const lbrt_call *call, const geometry *g, const parameters *p, const strip *s, size_t image, size_t oy,
                    size_t rows) {
@@ -277,22 +309,11 @@ static size_t fill(const lbrt_call *call, const geometry *g, const parameters *p
     first = first < 0 ? 0 : first > g->h ? g->h : first;
     last = last > g->h ? g->h : last;
     const uint8_t *src = (const uint8_t *)call->src + (image * (size_t)g->h + (size_t)first) * w * (size_t)g->c;
-    for (size_t i = 0; (int64_t)(i / w) < last - first; i++, src += g->c)
+    const size_t count = last > first ? (size_t)(last - first) * w : 0;
+    for (size_t i = 0; i < count; i++, src += g->c)
         s->sums[i] = encode(src, site->src->lo, g, s->codes + i * g->steps);
-    for (size_t y = 0; y < rows; y++) {
-        const range ry = inside(oy + y, l->sh, l->pt, l->kh, g->h);
-        for (size_t x = 0; x < ow; x++) {
-            const range rx = inside(x, l->sw, l->pl, l->kw, g->w);
-            uint32_t sum = 0;
-            for (int64_t ky = p->constants->rest != 0 ? ry.first : ry.last; ky < ry.last; ky++)
-                for (int64_t kx = rx.first; kx < rx.last; kx++)
-                    sum += (uint32_t)
-                               s->sums[((int64_t)(oy + y) * l->sh - l->pt + ky - first) * g->w + (int64_t)x * l->sw - l->pl + kx];
-            const uint32_t positions = (uint32_t)((ry.last - ry.first) * (rx.last - rx.first));
-            s->windows[y * ow + x] = (int32_t)(sum * (uint32_t)p->constants->rest +
-                                               positions * (uint32_t)p->constants->position * (uint32_t)p->constants->mul);
-        }
-    }
+    for (size_t y = 0; y < rows; y++)
+        sum_windows(site, g, p->constants, s, oy + y, first, s->windows + y * ow);
     return (size_t)first;
 }
 
@@ -303,16 +324,18 @@ typedef struct tile {
     const uint8_t *weights; /* of the first position inside */
     size_t kh, steps, run; /* kernel rows, lookups per row and lookups per byte */
     size_t stride, weights_stride; /* from one kernel row to the next */
+    size_t block; /* from one block's weights to the next */
     const uint16_t *src[MAX_PIXELS];
 } tile;
 
-/* Sums of the lookups: out (pixels, 2) words of channels 0 to 31 and 32 to 63. Inlined with a constant, so that the accumulators are
- * registers. */
-static inline __attribute__((always_inline)) void look_up(const tile *t, const size_t pixels, __m512i *out) {
+/* Sums of the lookups: out (pixels, blocks, 2) words of channels 0 to 31 and 32 to 63 of each block. Inlined with constants, so that the
+ * accumulators are registers. */
+static inline __attribute__((always_inline)) void look_up(const tile *t, const size_t pixels, const size_t blocks, __m512i *out) {
+    const size_t sums = pixels * blocks;
     __m512i even[MAX_PIXELS], odd[MAX_PIXELS];
 #pragma GCC unroll 8
-    for (size_t p = 0; p < pixels; p++)
-        even[p] = odd[p] = _mm512_setzero_si512();
+    for (size_t k = 0; k < sums; k++)
+        even[k] = odd[k] = _mm512_setzero_si512();
     const uint16_t *src[MAX_PIXELS];
 #pragma GCC unroll 8
     for (size_t p = 0; p < pixels; p++)
@@ -323,38 +346,48 @@ static inline __attribute__((always_inline)) void look_up(const tile *t, const s
             const size_t end = last - i < t->run ? last : i + t->run;
             __m512i sum[MAX_PIXELS];
 #pragma GCC unroll 8
-            for (size_t p = 0; p < pixels; p++)
-                sum[p] = _mm512_setzero_si512();
+            for (size_t k = 0; k < sums; k++)
+                sum[k] = _mm512_setzero_si512();
             for (; i < end; i++, w += CHANNELS) {
-                const __m512i index = _mm512_load_si512(w);
-                /* One counter for all pixels' pointers. */
+                __m512i index[MAX_BLOCKS];
+#pragma GCC unroll 2
+                for (size_t b = 0; b < blocks; b++)
+                    index[b] = _mm512_load_si512(w + b * t->block);
+                    /* One counter for all pixels' pointers. */
 #pragma GCC unroll 8
                 for (size_t p = 0; p < pixels; p++)
                     __asm__("" : "+r"(src[p]));
 #pragma GCC unroll 8
-                for (size_t p = 0; p < pixels; p++)
-                    sum[p] = _mm512_add_epi8(sum[p], _mm512_permutexvar_epi8(index, _mm512_load_si512(t->tables + src[p][i])));
+                for (size_t p = 0; p < pixels; p++) {
+                    const __m512i table = _mm512_load_si512(t->tables + src[p][i]);
+#pragma GCC unroll 2
+                    for (size_t b = 0; b < blocks; b++)
+                        sum[p * blocks + b] = _mm512_add_epi8(sum[p * blocks + b], _mm512_permutexvar_epi8(index[b], table));
+                }
             }
             /* The even words still hold the odd bytes times 256, which come off at the end. */
 #pragma GCC unroll 8
-            for (size_t p = 0; p < pixels; p++) {
-                even[p] = _mm512_add_epi16(even[p], sum[p]);
-                odd[p] = _mm512_add_epi16(odd[p], _mm512_srli_epi16(sum[p], 8));
+            for (size_t k = 0; k < sums; k++) {
+                even[k] = _mm512_add_epi16(even[k], sum[k]);
+                odd[k] = _mm512_add_epi16(odd[k], _mm512_srli_epi16(sum[k], 8));
             }
         }
     }
 #pragma GCC unroll 8
-    for (size_t p = 0; p < pixels; p++) {
-        out[2 * p] = _mm512_sub_epi16(even[p], _mm512_slli_epi16(odd[p], 8));
-        out[2 * p + 1] = odd[p];
+    for (size_t k = 0; k < sums; k++) {
+        out[2 * k] = _mm512_sub_epi16(even[k], _mm512_slli_epi16(odd[k], 8));
+        out[2 * k + 1] = odd[k];
     }
 }
 
-#define CASE(pixels)                                                                                                               \
-    case pixels: look_up(t, pixels, out); break;
+#define CASE(pixels, blocks)                                                                                                       \
+    case pixels: look_up(t, pixels, blocks, out); break;
 
-static void look_up_tile(const tile *t, size_t pixels, __m512i *out) {
-    switch (pixels) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) }
+static void look_up_1(const tile *t, size_t pixels, __m512i *out) {
+    switch (pixels) { CASE(1, 1) CASE(2, 1) CASE(3, 1) CASE(4, 1) CASE(5, 1) CASE(6, 1) CASE(7, 1) CASE(8, 1) }
+}
+static void look_up_2(const tile *t, size_t pixels, __m512i *out) {
+    switch (pixels) { CASE(1, 2) CASE(2, 2) CASE(3, 2) CASE(4, 2) }
 }
 
 /* ---- Running ----------------------------------------------------------------------------------------------------------- */
@@ -368,9 +401,10 @@ typedef struct job {
     size_t source; /* its first source row */
 } job;
 
-/* The thresholds that words (pixels, 2) reach, window[] added; n thresholds, copied so that they stay in registers. */
+/* The thresholds that words (pixels, `step` apart) reach, window[] added; n thresholds, copied so that they stay in registers. */
 static inline __attribute__((always_inline)) void count_words(const job *j, size_t block, const size_t *at, size_t pixels,
-                                                              const __m512i *words, const int32_t *window, const size_t n) {
+                                                              const __m512i *words, size_t step, const int32_t *window,
+                                                              const size_t n) {
     const lbrt_site *site = &j->call->site;
     const lbrt_epilogue *e = &site->layer->epilogue;
     const int sign = (e->flags & LBRT_SIGN) != 0;
@@ -385,7 +419,7 @@ static inline __attribute__((always_inline)) void count_words(const job *j, size
             t[i] = _mm512_load_si512(j->p.thresholds + c * n + 32 * i);
         for (size_t k = 0; k < pixels; k++) {
             const __m512i sum =
-                _mm512_add_epi16(_mm512_mullo_epi16(words[2 * k + half], mul), _mm512_set1_epi16((int16_t)window[k]));
+                _mm512_add_epi16(_mm512_mullo_epi16(words[k * step + half], mul), _mm512_set1_epi16((int16_t)window[k]));
             const __m512i x = _mm512_xor_si512(sum, flip);
             __m256i code = base;
             for (size_t i = 0; i < n; i++)
@@ -399,24 +433,42 @@ static inline __attribute__((always_inline)) void count_words(const job *j, size
     }
 }
 
-static void count_thresholds(const job *j, size_t block, const size_t *at, size_t pixels, const __m512i *words,
+static void count_thresholds(const job *j, size_t block, const size_t *at, size_t pixels, const __m512i *words, size_t step,
                              const int32_t *window) {
     const size_t n = (size_t)j->call->site.layer->epilogue.nthresholds;
     switch (n) {
-    case 1: count_words(j, block, at, pixels, words, window, 1); break;
-    case 3: count_words(j, block, at, pixels, words, window, 3); break;
-    default: count_words(j, block, at, pixels, words, window, n);
+    case 1: count_words(j, block, at, pixels, words, step, window, 1); break;
+    case 3: count_words(j, block, at, pixels, words, step, window, 3); break;
+    default: count_words(j, block, at, pixels, words, step, window, n);
     }
 }
 
-/* Result pixels of rows y0..y1-1 of the strip and columns x0..x1-1, whose windows all have the same positions inside. */
-static void run_patch(const job *j, size_t block, size_t y0, size_t y1, size_t x0, size_t x1, range ry, range rx) {
+/* Words (pixels, `step` apart) of a block to results. */
+static void finish_words(const job *j, size_t block, const size_t *at, size_t pixels, const __m512i *words, size_t step,
+                         const int32_t *window) {
+    if (j->p.constants->narrow) {
+        count_thresholds(j, block, at, pixels, words, step, window);
+        return;
+    }
+    const size_t channels = (size_t)j->call->site.dst->c - block * CHANNELS;
+    const size_t parts = channels >= CHANNELS ? PARTS : (channels + LANES - 1) / LANES;
+    const __m512i mul = _mm512_set1_epi32(j->p.constants->mul);
+    for (size_t i = 0; i < parts; i++) {
+        __m512i acc[MAX_PIXELS];
+        for (size_t k = 0; k < pixels; k++) {
+            const __m512i pair = words[k * step + i / 2];
+            const __m512i v = _mm512_cvtepu16_epi32(i % 2 ? _mm512_extracti64x4_epi64(pair, 1) : _mm512_castsi512_si256(pair));
+            acc[k] = _mm512_add_epi32(_mm512_mullo_epi32(v, mul), _mm512_set1_epi32(window[k]));
+        }
+        finish_block(j->call, &j->p.finish, block * PARTS + i, at, pixels, acc, 1);
+    }
+}
+
+/* Result pixels of rows y0..y1-1 of the strip and columns x0..x1-1, whose windows all have the same positions inside; 1 or 2 blocks. */
+static void run_patch(const job *j, size_t block, size_t blocks, size_t y0, size_t y1, size_t x0, size_t x1, range ry, range rx) {
     const lbrt_site *site = &j->call->site;
     const lbrt_layer *l = site->layer;
-    const size_t steps = j->g.steps, columns = x1 - x0, count = (y1 - y0) * columns, tiles = (count + MAX_PIXELS - 1) / MAX_PIXELS;
-    const size_t channels = (size_t)site->dst->c - block * CHANNELS;
-    const size_t blocks = channels >= CHANNELS ? BLOCKS : (channels + LANES - 1) / LANES;
-    const __m512i mul = _mm512_set1_epi32(j->p.constants->mul);
+    const size_t steps = j->g.steps, count = (y1 - y0) * (x1 - x0), most = MAX_PIXELS / blocks, tiles = (count + most - 1) / most;
     tile t;
     t.tables = j->p.tables;
     t.kh = (size_t)(ry.last - ry.first);
@@ -424,7 +476,8 @@ static void run_patch(const job *j, size_t block, size_t y0, size_t y1, size_t x
     t.run = (size_t)j->p.constants->run;
     t.stride = j->g.stride;
     t.weights_stride = (size_t)l->kw * steps * CHANNELS;
-    t.weights = j->p.weights + block * (size_t)l->kh * t.weights_stride;
+    t.block = (size_t)l->kh * t.weights_stride;
+    t.weights = j->p.weights + block * t.block;
     if (t.kh > 0 && t.steps > 0)
         t.weights += (size_t)ry.first * t.weights_stride + (size_t)rx.first * steps * CHANNELS;
     else
@@ -434,7 +487,7 @@ static void run_patch(const job *j, size_t block, size_t y0, size_t y1, size_t x
         pixels = left / (tiles - i);
         size_t at[MAX_PIXELS];
         int32_t window[MAX_PIXELS];
-        __m512i words[2 * MAX_PIXELS], acc[BLOCKS * MAX_PIXELS];
+        __m512i words[2 * MAX_PIXELS];
         for (size_t k = 0; k < pixels; k++, x++) {
             if (x == x1) {
                 x = x0;
@@ -444,28 +497,21 @@ static void run_patch(const job *j, size_t block, size_t y0, size_t y1, size_t x
             const int64_t sx = (int64_t)x * l->sw - l->pl + rx.first;
             t.src[k] = j->s.codes + (t.kh > 0 ? (size_t)sy * j->g.stride + (size_t)sx * steps : 0);
             at[k] = (j->image * (size_t)site->dst->h + j->oy + y) * (size_t)site->dst->w + x;
-            window[k] = j->s.windows[y * (size_t)site->dst->w + x];
+            window[k] = (int32_t)j->s.windows[y * (size_t)site->dst->w + x];
         }
-        look_up_tile(&t, pixels, words);
-        if (j->p.constants->narrow) {
-            count_thresholds(j, block, at, pixels, words, window);
-            continue;
-        }
-        for (size_t k = 0; k < pixels; k++)
-            for (size_t b = 0; b < blocks; b++) {
-                const __m512i pair = words[2 * k + b / 2];
-                const __m512i v = _mm512_cvtepu16_epi32(b % 2 ? _mm512_extracti64x4_epi64(pair, 1) : _mm512_castsi512_si256(pair));
-                acc[k * BLOCKS + b] = _mm512_add_epi32(_mm512_mullo_epi32(v, mul), _mm512_set1_epi32(window[k]));
-            }
+        if (blocks == 2)
+            look_up_2(&t, pixels, words);
+        else
+            look_up_1(&t, pixels, words);
         for (size_t b = 0; b < blocks; b++)
-            finish_block(j->call, &j->p.finish, block * BLOCKS + b, at, pixels, acc + b, BLOCKS);
+            finish_words(j, block + b, at, pixels, words + 2 * b, 2 * blocks, window);
     }
 }
 
 static int same(range a, range b) { return a.first == b.first && a.last == b.last; }
 
-/* The strip's `rows` result rows, one block of channels: patches between which the windows' positions inside change. */
-static void run_block(const job *j, size_t block, size_t rows) {
+/* The strip's `rows` result rows, some blocks of channels: patches between which the windows' positions inside change. */
+static void run_blocks(const job *j, size_t block, size_t blocks, size_t rows) {
     const lbrt_site *site = &j->call->site;
     const lbrt_layer *l = site->layer;
     const size_t ow = (size_t)site->dst->w;
@@ -477,7 +523,7 @@ static void run_block(const job *j, size_t block, size_t rows) {
             const range rx = inside(x0, l->sw, l->pl, l->kw, j->g.w);
             for (x1 = x0 + 1; x1 < ow && same(rx, inside(x1, l->sw, l->pl, l->kw, j->g.w));)
                 x1++;
-            run_patch(j, block, y0, y1, x0, x1, ry, rx);
+            run_patch(j, block, blocks, y0, y1, x0, x1, ry, rx);
         }
     }
 }
@@ -491,14 +537,18 @@ static void run(const lbrt_call *call) {
     j.g = geometry_of(site);
     j.p = carve(site, &prepared);
     j.s = strip_carve(site, &j.g, &scratch);
+    /* Two blocks share the tables, but read twice the weights per pixel. */
+    const int together = (size_t)site->layer->kh * (size_t)site->layer->kw * j.g.steps * CHANNELS * MAX_BLOCKS <= TOGETHER_LIMIT;
     for (size_t row = call->row0, rows; row < call->row1; row += rows) {
         j.image = row / oh;
         j.oy = row % oh;
         rows = call->row1 - row < oh - j.oy ? call->row1 - row : oh - j.oy;
         rows = rows < j.g.rows ? rows : j.g.rows;
         j.source = fill(call, &j.g, &j.p, &j.s, j.image, j.oy, rows);
-        for (size_t block = 0; block < j.g.blocks; block++)
-            run_block(&j, block, rows);
+        for (size_t block = 0, blocks; block < j.g.blocks; block += blocks) {
+            blocks = j.g.blocks - block >= MAX_BLOCKS && together ? MAX_BLOCKS : 1;
+            run_blocks(&j, block, blocks, rows);
+        }
     }
 }
 
