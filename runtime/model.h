@@ -120,9 +120,9 @@ const lbrt_graph *lbrt_model_graph(const lbrt_model *model);
 /* Name of the kernel that runs a layer. */
 const char *lbrt_layer_kernel(const lbrt_model *model, int layer);
 
-/* As lbrt_run, layers first..last-1 only; the arena holds what those before left there. For measuring. */
+/* As lbrt_run_threads (threads NULL: one), layers first..last-1 only; the arena holds what those before left there. For measuring. */
 lbrt_status lbrt_run_layers(const lbrt_model *model, int first, int last, const uint8_t *images, int mb, void *arena,
-                            size_t arena_size, int32_t *scores);
+                            size_t arena_size, int32_t *scores, const lbrt_threads *threads);
 
 /* What layer `index` of the graph can give, from its sources' lo, hi and its own weights and epilogue: the least interval that
  * this interval arithmetic proves; [0, 0] for f32. False if the accumulator could leave 32 bits. Uses the layer's fields, the

@@ -28,7 +28,7 @@ static lb_status measure(lb_packed *m, int batch, int runs, lb_pool *pool, lb_la
     for (int r = -WARM_UP; r < runs; r++) {
         for (int i = 0; i < profile->nlayers; i++) {
             const double start = now_ms();
-            const lbrt_status status = lbrt_run_layers(m->model, i, i + 1, pixels, batch, arena, arena_size, scores);
+            const lbrt_status status = lbrt_run_layers(m->model, i, i + 1, pixels, batch, arena, arena_size, scores, NULL);
             const double ms = now_ms() - start;
             if (status != LBRT_OK)
                 return lb_fail(m->ctx, LB_ERR_BACKEND, "%s: %s", m->name, lbrt_status_text(status));
