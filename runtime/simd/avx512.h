@@ -19,6 +19,7 @@ typedef struct shortcuts {
     int32_t residual[FEW]; /* scaled, by value - lo */
     int32_t codes[FEW]; /* the least fixed-point values of the codes from qlo + 1 to qlo + ncodes */
     int32_t ncodes; /* -1: compute them */
+    int32_t within; /* neither an accumulator's multiply-shift nor its sum with the residual leaves 32 bits */
 } shortcuts;
 
 /* The epilogue's parameters in blocks of 16 output channels; channels beyond oc are zeros. */
@@ -55,6 +56,31 @@ static inline void find_codes(const lbrt_epilogue *e, shortcuts *s) {
     }
 }
 
+/* Whether saturation in the epilogue of a convolution changes nothing. */
+static inline int stays_within(const lbrt_site *site) {
+    const lbrt_epilogue *e = &site->layer->epilogue;
+    int64_t least = 0, most = 0; /* of the residual */
+    if (e->flags & LBRT_RESIDUAL) {
+        const int scaled = e->res.shift >= 0;
+        const int32_t a = scaled ? lbrt_apply(&e->res, site->res->lo) : site->res->lo;
+        const int32_t b = scaled ? lbrt_apply(&e->res, site->res->hi) : site->res->hi;
+        least = a < b ? a : b;
+        most = a < b ? b : a;
+    }
+    for (int32_t c = 0; c < site->dst->c; c++) {
+        const lbrt_requant *q = &e->requant[c];
+        int32_t range[2];
+        if (!lbrt_source_range(site->layer, site->src, c, &range[0], &range[1]))
+            return 0;
+        for (int i = 0; i < 2; i++) {
+            const int64_t v = lbrt_shift_right((int64_t)range[i] * q->mul + q->add, q->shift);
+            if (v < INT32_MIN || v > INT32_MAX || v + least < INT32_MIN || v + most > INT32_MAX)
+                return 0;
+        }
+    }
+    return 1;
+}
+
 static inline finish finish_carve(const lbrt_site *site, lbrt_carve *at) {
     const lbrt_epilogue *e = &site->layer->epilogue;
     const size_t blocks = ((size_t)site->dst->c + LANES - 1) / LANES;
@@ -75,6 +101,7 @@ static inline void finish_prepare(const lbrt_site *site, const finish *p) {
             p->shortcuts->residual[i] = lbrt_apply(&e->res, site->res->lo + i);
     if ((e->flags & (LBRT_CODE | LBRT_SIGN)) == LBRT_CODE)
         find_codes(e, p->shortcuts);
+    p->shortcuts->within = e->flags & LBRT_AFFINE && stays_within(site);
     for (size_t o = 0; o < (size_t)site->dst->c; o++) {
         const size_t block = o / LANES, lane = o % LANES;
         const int32_t flip = e->flip != NULL && e->flip[o] ? -1 : 0;
@@ -98,15 +125,17 @@ static inline scale broadcast(const lbrt_requant *q) {
     return s;
 }
 
-/* (v * mul + add) >> shift, saturated, in 64 bits: even lanes, then odd ones. */
-static inline __m512i apply(const scale *s, __m512i v) {
+/* (v * mul + add) >> shift in 64 bits, even lanes, then odd ones; saturated unless that is known to change nothing. */
+static inline __attribute__((always_inline)) __m512i apply(const scale *s, __m512i v, const int saturate) {
     const __m512i most = _mm512_set1_epi64(INT32_MAX), least = _mm512_set1_epi64(INT32_MIN);
     __m512i even = _mm512_mul_epi32(v, s->mul);
     __m512i odd = _mm512_mul_epi32(_mm512_srli_epi64(v, 32), _mm512_srli_epi64(s->mul, 32));
     even = _mm512_srav_epi64(_mm512_add_epi64(even, s->add[0]), s->shift[0]);
     odd = _mm512_srav_epi64(_mm512_add_epi64(odd, s->add[1]), s->shift[1]);
-    even = _mm512_max_epi64(_mm512_min_epi64(even, most), least);
-    odd = _mm512_max_epi64(_mm512_min_epi64(odd, most), least);
+    if (saturate) {
+        even = _mm512_max_epi64(_mm512_min_epi64(even, most), least);
+        odd = _mm512_max_epi64(_mm512_min_epi64(odd, most), least);
+    }
     return _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));
 }
 
@@ -202,14 +231,14 @@ static inline void finish_block(const lbrt_call *call, const finish *p, size_t b
         const size_t at = pixel[i] * oc + block * LANES;
         __m512i x = v[i * step];
         if (e->flags & LBRT_AFFINE)
-            x = apply(&p->requant[block], x);
+            x = s->within ? apply(&p->requant[block], x, 0) : apply(&p->requant[block], x, 1);
         if (e->flags & LBRT_RESIDUAL) {
             __m512i r = load(call->res, site->res->type, at, mask);
             if (few)
                 r = _mm512_permutexvar_epi32(_mm512_sub_epi32(r, least), residuals);
             else if (e->res.shift >= 0)
-                r = apply(&res, r);
-            x = add_saturated(x, r);
+                r = apply(&res, r, 1);
+            x = s->within ? _mm512_add_epi32(x, r) : add_saturated(x, r);
         }
         if (e->flags & LBRT_CLAMP)
             x = _mm512_max_epi32(_mm512_min_epi32(x, hi), lo);
@@ -222,7 +251,7 @@ static inline void finish_block(const lbrt_call *call, const finish *p, size_t b
                                        : count_reached(x, codes, (size_t)s->ncodes, base, each));
             continue;
         } else if (e->flags & LBRT_CODE)
-            x = _mm512_max_epi32(_mm512_min_epi32(apply(&q, x), qhi), qlo);
+            x = _mm512_max_epi32(_mm512_min_epi32(apply(&q, x, 1), qhi), qlo);
         store(call->dst, type, at, mask, x);
     }
 }
