@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Latency of one image on one thread, W2A2 networks with random weights: ref, the best kernels of this machine and, if its files are
-# there, ONNX Runtime int8. make bench-infer. Arguments: the program, the tool that packs random networks.
-# The peer is onnxruntime-node with ort_models.py's *_int8_b1.onnx in ../shared/peers (or $LOWBIT_PEERS). The three take turns, the
-# least time counts. PIN may hold a command that pins a program, e.g. "taskset -c 1 chrt -f 10".
+# Latency on one thread, networks with random weights: ref, the kernels of each instruction set and, if its files are there, ONNX
+# Runtime int8. make bench-infer. Arguments: the program, the tool that packs random networks.
+# The peer is onnxruntime-node with ort_models.py's *_int8_bN.onnx in ../shared/peers (or $LOWBIT_PEERS). The programs take turns, the
+# least time counts. PIN may hold a command that pins a program, e.g. "taskset -c 1"; ROUNDS the number of turns; BATCH the batch.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 lowbit=$1
@@ -10,16 +10,17 @@ random_model=$2
 peers=${LOWBIT_PEERS:-../shared/peers}
 rounds=${ROUNDS:-5}
 pin=${PIN:-}
+batch=${BATCH:-1}
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
 cat >"$dir/ort.js" <<'JS'
-const [modules, file, side, runs] = process.argv.slice(2);
+const [modules, file, side, runs, batch] = process.argv.slice(2);
 const ort = require(modules + '/onnxruntime-node');
 (async () => {
     const options = {intraOpNumThreads: 1, interOpNumThreads: 1, graphOptimizationLevel: 'all'};
     const session = await ort.InferenceSession.create(file, options);
-    const x = new ort.Tensor('float32', Float32Array.from({length: 3 * side * side}, Math.random), [1, 3, +side, +side]);
+    const x = new ort.Tensor('float32', Float32Array.from({length: batch * 3 * side * side}, Math.random), [+batch, 3, +side, +side]);
     let least = Infinity;
     for (let i = 0; i < runs; i++) {
         const start = process.hrtime.bigint();
@@ -30,22 +31,37 @@ const ort = require(modules + '/onnxruntime-node');
 })();
 JS
 
-ours() { $pin "$lowbit" bench "$1" --threads 1 --runs "$2" --json "${@:3}" | sed -n 's/.*"min": *\([0-9.e-]*\).*/\1/p'; }
-theirs() { $pin node "$dir/ort.js" "$(realpath "$peers")/node_modules" "$1" "$2" "$3" 2>/dev/null || true; }
+ours() { $pin "$lowbit" bench "$1" --threads 1 --batch "$batch" --runs "$2" --isa "$3" --json | sed -n 's/.*"min": *\([0-9.e-]*\).*/\1/p'; }
+theirs() { $pin node "$dir/ort.js" "$(realpath "$peers")/node_modules" "$1" "$2" "$3" "$batch" 2>/dev/null || true; }
 least() { sort -g "$1" 2>/dev/null | head -n 1; }
 
-printf '%-12s %10s %10s %10s %10s %10s\n' 'ms, W2A2' ref best 'ORT int8' ref/best ORT/best
-for row in "resnet20 32 10 r20 200" "vgg-small 32 10 vgg 40" "resnet18 224 1000 r18 15"; do
-    read -r name side classes peer runs <<<"$row"
-    "$random_model" "$name" "$side" "$classes" dorefa 2 dorefa 2 "$dir/$name.lbm" >/dev/null
-    onnx=$peers/${peer}_int8_b1.onnx
-    for ((i = 0; i < rounds; i++)); do
-        ours "$dir/$name.lbm" "$((runs / 5))" --isa ref >>"$dir/$name.ref"
-        ours "$dir/$name.lbm" "$runs" >>"$dir/$name.best"
-        if [ -e "$onnx" ] && [ -d "$peers/node_modules/onnxruntime-node" ]; then theirs "$onnx" "$side" "$runs" >>"$dir/$name.ort"; fi
-    done
-    awk -v n="$name" -v r="$(least "$dir/$name.ref")" -v b="$(least "$dir/$name.best")" -v o="$(least "$dir/$name.ort" || true)" 'BEGIN {
-        printf "%-12s %10.3f %10.3f %10s %10.2f %10s\n", n, r, b, o == "" ? "-" : sprintf("%.3f", o), r / b,
-               o == "" ? "-" : sprintf("%.2f", o / b) }'
+"$random_model" lenet5 28 10 sign 1 sign 1 "$dir/any.lbm" >/dev/null
+isas=()
+for isa in ref avx2 avx512 avx512vbmi; do
+    if "$lowbit" bench "$dir/any.lbm" --isa $isa --runs 1 >/dev/null 2>&1; then isas+=("$isa"); fi
 done
-echo "best: $("$lowbit" bench "$dir/resnet20.lbm" --runs 1 --json | sed -n 's/.*"isa": *"\([a-z0-9]*\)".*/\1/p')"
+
+printf '%-12s %-6s' "ms, batch $batch" bits
+printf ' %10s' "${isas[@]}" 'ORT int8' 'ORT/best'
+echo
+for row in "resnet20 32 10 r20 200" "vgg-small 32 10 vgg 40" "resnet18 224 1000 r18 40"; do
+    read -r name side classes peer runs <<<"$row"
+    runs=$((runs / batch + 3))
+    onnx=$peers/${peer}_int8_b$batch.onnx
+    for format in "w2a2 dorefa 2 dorefa 2" "wta2 twn 2 dorefa 2" "w1a1 sign 1 sign 1"; do
+        read -r bits method <<<"$format"
+        model=$dir/$name-$bits
+        # shellcheck disable=SC2086
+        "$random_model" "$name" "$side" "$classes" $method "$model.lbm" >/dev/null
+        for ((i = 0; i < rounds; i++)); do
+            for isa in "${isas[@]}"; do # the slow ones less often
+                case $isa in ref | avx2) ours "$model.lbm" "$((runs / 5 + 1))" "$isa" ;; *) ours "$model.lbm" "$runs" "$isa" ;; esac >>"$model.$isa"
+            done
+            if [ -e "$onnx" ] && [ -d "$peers/node_modules/onnxruntime-node" ]; then theirs "$onnx" "$side" "$runs" >>"$model.ort"; fi
+        done
+        printf '%-12s %-6s' "$name" "$bits"
+        for isa in "${isas[@]}"; do printf ' %10.3f' "$(least "$model.$isa")"; done
+        awk -v b="$(least "$model.$isa")" -v o="$(least "$model.ort" || true)" 'BEGIN {
+            printf " %10s %10s\n", o == "" ? "-" : sprintf("%.3f", o), o == "" ? "-" : sprintf("%.2f", o / b) }'
+    done
+done

@@ -36,6 +36,11 @@ static int bench_model(lb_ctx *ctx, const cli_args *args) {
     lb_status status = lb_packed_load(ctx, args->operands[0], &model);
     if (status == LB_OK && args->isa)
         status = lb_packed_use(model, args->isa);
+    if (status == LB_OK && args->profile) {
+        const int result = cli_profile_model(ctx, model, args);
+        lb_packed_destroy(model);
+        return result;
+    }
     if (status == LB_OK)
         status = lb_packed_bench(model, args->batch ? args->batch : 1, args->runs ? args->runs : 100, &l);
     int result = CLI_DONE;
@@ -59,9 +64,9 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     if (cli_is_dir(path))
         return cli_fail("%s: a directory; bench wants its recipe.yaml (training) or its model.lbm (inference)", path);
     if (cli_is_recipe(path)) {
-        if (args->batch || args->runs || args->isa)
+        if (args->batch || args->runs || args->isa || args->profile)
             return cli_usage(args->verb,
-                             "bench: --batch, --runs and --isa are for a packed model (a recipe: --set train.batch=N, --steps N)");
+                             "bench: --batch, --runs, --profile and --isa are for a packed model (a recipe: --set train.batch=N, --steps N)");
         return bench_recipe(ctx, args);
     }
     if (args->steps || args->nsets)
@@ -69,7 +74,7 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     return bench_model(ctx, args);
 }
 
-static const cli_option options[] = {CLI_BATCH, CLI_RUNS,    CLI_ISA,   CLI_STEPS, CLI_SET,        CLI_SEED,
+static const cli_option options[] = {CLI_BATCH, CLI_RUNS,    CLI_ISA,   CLI_PROFILE, CLI_STEPS, CLI_SET,        CLI_SEED,
                                      CLI_JSON,  CLI_THREADS, CLI_QUIET, CLI_OPTIONS_END};
 
 const cli_verb cli_verb_bench = {
@@ -83,6 +88,11 @@ const cli_verb cli_verb_bench = {
         "Of a packed model: how long one batch takes (least and median) and images per second. Of a recipe (.yaml):\n"
         "training images per second on its real data, the median step after a warm-up, peak memory, and the precision\n"
         "computed in. Nothing is written.\n"
+        "\n"
+        "Of a model, --profile prints the time of each layer instead (the least, one thread), the kernel that ran it, its\n"
+        "operations per second (two per multiply-accumulate), and their share of the machine's peak in 8-bit\n"
+        "multiply-adds, which is measured too; with --json {\"layers\": [{\"name\", \"op\", \"kernel\", \"ms\", \"gops\"}], \"ms\",\n"
+        "\"gops\", \"peak_gops\"}.\n"
         "\n"
         "--json prints {\"latency_ms\": {\"min\", \"median\"}, \"images_per_s\", \"threads\", \"batch\", \"isa\"} of a model, and\n"
         "{\"images_per_s\", \"step_ms\", \"peak_rss_mb\", \"precision\"} of a recipe.",

@@ -8,6 +8,28 @@
 
 #define LBRT_ALIGN 64
 
+/* Some sources are compiled again for the vectors of LBRT_VARIANT, avx2 or avx512 (simd/plain_*.c): then their names are
+ * lbrt_avx2_conv for lbrt_ref_conv and so on. */
+#ifdef LBRT_VARIANT
+#define LBRT_JOIN_(a, b, c) a##b##_##c
+#define LBRT_JOIN(a, b, c) LBRT_JOIN_(a, b, c)
+#define LBRT_NAME(name) LBRT_JOIN(lbrt_, LBRT_VARIANT, name)
+#define lbrt_ref_input LBRT_NAME(input)
+#define lbrt_ref_conv LBRT_NAME(conv)
+#define lbrt_ref_depthwise LBRT_NAME(depthwise)
+#define lbrt_ref_point LBRT_NAME(point)
+#define lbrt_ref_maxpool LBRT_NAME(maxpool)
+#define lbrt_ref_sumpool LBRT_NAME(sumpool)
+#define lbrt_accepts_all LBRT_NAME(accepts_all)
+#define lbrt_epilogue_row LBRT_NAME(epilogue_row)
+#define lbrt_widen32 LBRT_NAME(widen32)
+#define lbrt_widen16 LBRT_NAME(widen16)
+#define lbrt_narrow LBRT_NAME(narrow)
+#define LBRT_PLAIN "plain"
+#else
+#define LBRT_PLAIN "ref"
+#endif
+
 /* A layer with the tensors it touches. */
 typedef struct lbrt_site {
     const lbrt_layer *layer;
@@ -25,10 +47,9 @@ typedef struct lbrt_call {
     size_t row0, row1;
 } lbrt_call;
 
-/* One implementation of one operator. The kernels of kernels.c are tried in order, those of the chosen instruction set before ref;
- * the first that accepts a layer runs it. The ref
- * kernels accept everything and are the specification: every other kernel gives the same bits. Functions see only shapes, ranges
- * and scalars of the layer until prepare(). NULL functions: nothing to do. */
+/* One implementation of one operator. Of the chosen instruction set's kernels that accept a layer, the one with the least cost runs
+ * it, if there is none ref. The ref kernels accept everything and are the specification: every other kernel gives the same bits.
+ * Functions see only shapes, ranges and scalars of the layer until prepare(). NULL functions: nothing to do. */
 typedef struct lbrt_kernel {
     const char *name;
     lbrt_op op;
@@ -37,17 +58,25 @@ typedef struct lbrt_kernel {
     void (*prepare)(const lbrt_site *site, void *prepared);
     size_t (*scratch_size)(const lbrt_site *site); /* bytes of arena for one call, any batch size */
     void (*run)(const lbrt_call *call);
+    size_t (*cost)(const lbrt_site *site); /* cycles per result pixel, from measurements; NULL: more than any */
 } lbrt_kernel;
 
 const lbrt_kernel *lbrt_select(const lbrt_site *site, lbrt_isa isa);
+
+/* Kernel i of those that are not ref, and the first instruction set that has it; NULL after the last. */
+const lbrt_kernel *lbrt_fast_kernel(size_t i, lbrt_isa *isa);
 
 /* Ref kernels. */
 int lbrt_accepts_all(const lbrt_site *site);
 extern const lbrt_kernel lbrt_ref_input, lbrt_ref_input_float, lbrt_ref_conv, lbrt_ref_depthwise, lbrt_ref_conv_float,
     lbrt_ref_point, lbrt_ref_point_float, lbrt_ref_maxpool, lbrt_ref_maxpool_float, lbrt_ref_sumpool, lbrt_ref_sumpool_float;
 
-/* Kernels of AVX-512 with VNNI (x86-64 only). */
-extern const lbrt_kernel lbrt_avx512_conv;
+/* Kernels of x86-64. */
+extern const lbrt_kernel lbrt_avx2_input, lbrt_avx2_conv, lbrt_avx2_depthwise, lbrt_avx2_point, lbrt_avx2_maxpool, lbrt_avx2_sumpool,
+    lbrt_avx2_bytes_input, lbrt_avx2_bytes_maxpool, lbrt_avx2_bytes_sumpool;
+extern const lbrt_kernel lbrt_avx512_input, lbrt_avx512_conv, lbrt_avx512_depthwise, lbrt_avx512_point, lbrt_avx512_maxpool,
+    lbrt_avx512_sumpool, lbrt_avx512_bytes_input, lbrt_avx512_bytes_maxpool, lbrt_avx512_bytes_sumpool;
+extern const lbrt_kernel lbrt_avx512_vnni, lbrt_avx512_winograd, lbrt_avx512_lookup;
 
 typedef struct lbrt_step {
     const lbrt_kernel *kernel;

@@ -1,4 +1,4 @@
-/* The kernel tables: those of the chosen instruction set first, ref last. */
+/* The kernel tables. */
 #include "internal.h"
 
 static const lbrt_kernel *const ref[] = {
@@ -7,24 +7,60 @@ static const lbrt_kernel *const ref[] = {
     &lbrt_ref_maxpool_float, &lbrt_ref_sumpool,     &lbrt_ref_sumpool_float,
 };
 
+/* Kernels with the first instruction set that has them; of those without a cost the first counts. */
+static const struct {
+    lbrt_isa isa;
+    const lbrt_kernel *kernel;
+} fast[] = {
 #if defined(__x86_64__)
-static const lbrt_kernel *const avx512[] = {&lbrt_avx512_conv};
+    {LBRT_ISA_AVX512VBMI, &lbrt_avx512_lookup},
+    {LBRT_ISA_AVX512, &lbrt_avx512_vnni},
+    {LBRT_ISA_AVX512, &lbrt_avx512_winograd},
+    {LBRT_ISA_AVX512, &lbrt_avx512_bytes_input},
+    {LBRT_ISA_AVX512, &lbrt_avx512_bytes_maxpool},
+    {LBRT_ISA_AVX512, &lbrt_avx512_bytes_sumpool},
+    {LBRT_ISA_AVX512, &lbrt_avx512_input},
+    {LBRT_ISA_AVX512, &lbrt_avx512_depthwise},
+    {LBRT_ISA_AVX512, &lbrt_avx512_conv},
+    {LBRT_ISA_AVX512, &lbrt_avx512_point},
+    {LBRT_ISA_AVX512, &lbrt_avx512_maxpool},
+    {LBRT_ISA_AVX512, &lbrt_avx512_sumpool},
+    {LBRT_ISA_AVX2, &lbrt_avx2_bytes_input},
+    {LBRT_ISA_AVX2, &lbrt_avx2_bytes_maxpool},
+    {LBRT_ISA_AVX2, &lbrt_avx2_bytes_sumpool},
+    {LBRT_ISA_AVX2, &lbrt_avx2_input},
+    {LBRT_ISA_AVX2, &lbrt_avx2_depthwise},
+    {LBRT_ISA_AVX2, &lbrt_avx2_conv},
+    {LBRT_ISA_AVX2, &lbrt_avx2_point},
+    {LBRT_ISA_AVX2, &lbrt_avx2_maxpool},
+    {LBRT_ISA_AVX2, &lbrt_avx2_sumpool},
 #endif
+    {LBRT_ISA_REF, NULL},
+};
 
-static const lbrt_kernel *find(const lbrt_kernel *const *kernels, size_t count, const lbrt_site *site) {
-    for (size_t i = 0; i < count; i++)
-        if ((int32_t)kernels[i]->op == site->layer->op && kernels[i]->accepts(site))
-            return kernels[i];
-    return NULL;
+const lbrt_kernel *lbrt_fast_kernel(size_t i, lbrt_isa *isa) {
+    *isa = fast[i].isa;
+    return fast[i].kernel;
+}
+
+static int suits(const lbrt_kernel *kernel, const lbrt_site *site) {
+    return (int32_t)kernel->op == site->layer->op && kernel->accepts(site);
 }
 
 const lbrt_kernel *lbrt_select(const lbrt_site *site, lbrt_isa isa) {
-    const lbrt_kernel *found = NULL;
-#if defined(__x86_64__)
-    if (isa == LBRT_ISA_AVX512)
-        found = find(avx512, sizeof avx512 / sizeof *avx512, site);
-#endif
-    (void)isa;
+    const lbrt_kernel *best = NULL;
+    size_t least = SIZE_MAX;
+    for (size_t i = 0; fast[i].kernel != NULL; i++)
+        if (fast[i].isa <= isa && suits(fast[i].kernel, site)) {
+            const size_t cost = fast[i].kernel->cost != NULL ? fast[i].kernel->cost(site) : SIZE_MAX - 1;
+            if (cost < least) {
+                best = fast[i].kernel;
+                least = cost;
+            }
+        }
     /* The ref kernels cover every operator in both domains. */
-    return found != NULL ? found : find(ref, sizeof ref / sizeof *ref, site);
+    for (size_t i = 0; best == NULL && i < sizeof ref / sizeof *ref; i++)
+        if (suits(ref[i], site))
+            best = ref[i];
+    return best;
 }

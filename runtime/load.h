@@ -24,6 +24,7 @@ typedef struct lbrt_loader {
     size_t scratch;
     lbrt_isa isa; /* whose kernels to choose */
     int layer; /* being read, -1: none */
+    uint8_t signs[LBRT_MAX_LAYERS / 8 + 1]; /* a bit per tensor: holds only -1 and 1 */
 } lbrt_loader;
 
 /* Tensor `index`, read from the file again: probing has no memory to keep tensors in. */

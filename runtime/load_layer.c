@@ -358,6 +358,9 @@ void lbrt_load_layer(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt_step
         read_pool(l, layer, &site);
     if (r->what != NULL)
         return;
+    layer->src_signs = l->signs[layer->src / 8] >> layer->src % 8 & 1;
+    if (layer->epilogue.flags & LBRT_SIGN || (layer->op == LBRT_OP_MAXPOOL && layer->src_signs))
+        l->signs[layer->dst / 8] |= (uint8_t)(1u << layer->dst % 8);
     step->kernel = lbrt_select(&site, l->isa);
     if (step->kernel->prepared_size != NULL)
         step->prepared = lbrt_take(&l->carve, step->kernel->prepared_size(&site), 1);

@@ -84,6 +84,7 @@ typedef struct lbrt_layer {
     int32_t src, dst;            /* tensor indices */
     int32_t kh, kw, sh, sw, pt, pl, pb, pr, groups;
     int32_t flat;                /* conv: view src as 1 x 1 x (h w c) */
+    int32_t src_signs;           /* src holds only -1 and 1: found when a file is loaded, for kernels */
     /* Float domain: integer source elements are first multiplied by src_step (one f32 multiplication), packed weights' integer
      * values are used as they are (their step is in the epilogue's scale). A convolution's products are added in the order kh,
      * kw, ic, starting from +0, each product and each sum rounded to f32; positions in the padding are left out. */
@@ -116,6 +117,13 @@ typedef struct lbrt_graph {
 /* The graph inside an opened model, borrowed. */
 const lbrt_graph *lbrt_model_graph(const lbrt_model *model);
 
+/* Name of the kernel that runs a layer. */
+const char *lbrt_layer_kernel(const lbrt_model *model, int layer);
+
+/* As lbrt_run_threads (threads NULL: one), layers first..last-1 only; the arena holds what those before left there. For measuring. */
+lbrt_status lbrt_run_layers(const lbrt_model *model, int first, int last, const uint8_t *images, int mb, void *arena,
+                            size_t arena_size, int32_t *scores, const lbrt_threads *threads);
+
 /* What layer `index` of the graph can give, from its sources' lo, hi and its own weights and epilogue: the least interval that
  * this interval arithmetic proves; [0, 0] for f32. False if the accumulator could leave 32 bits. Uses the layer's fields, the
  * sources' shapes, types and ranges, and dst's shape and type; not dst's lo, hi. */
@@ -143,12 +151,18 @@ static inline int32_t lbrt_stored_weight(const uint8_t *row, size_t i, int32_t b
 
 /* Instruction sets with kernels of their own, each including those before it. lbrt_probe and lbrt_open take the best that the
  * machine has. */
-typedef enum lbrt_isa { LBRT_ISA_REF, LBRT_ISA_AVX512 } lbrt_isa;
+typedef enum lbrt_isa {
+    LBRT_ISA_REF,
+    LBRT_ISA_AVX2,
+    LBRT_ISA_AVX512, /* F, BW, VL, DQ, VNNI */
+    LBRT_ISA_AVX512VBMI /* and VBMI */
+} lbrt_isa;
 
 lbrt_isa lbrt_best_isa(void);
-const char *lbrt_isa_name(lbrt_isa isa); /* "ref", "avx512" */
+const char *lbrt_isa_name(lbrt_isa isa); /* "ref", "avx2", "avx512", "avx512vbmi" */
 
-/* As lbrt_probe, for the given instruction set (info->model_size depends on it), and says on LBRT_ERR_FIELD what is wrong (static text; NULL: nothing to say) and in which layer (-1: in none). */
+/* As lbrt_probe, for the given instruction set (info->model_size depends on it), and says on LBRT_ERR_FIELD what is wrong (static
+ * text; NULL: nothing to say) and in which layer (-1: in none). */
 lbrt_status lbrt_probe_why(const void *file, size_t size, lbrt_isa isa, lbrt_info *info, const char **what, int *layer);
 
 /* As lbrt_open; `isa` must be one that the machine has and the one that was probed for. */

@@ -88,7 +88,7 @@ static void input_run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel lbrt_ref_input_float = {"ref", LBRT_OP_INPUT, is_float, NULL, NULL, row_scratch_size, input_run};
+const lbrt_kernel lbrt_ref_input_float = {"ref", LBRT_OP_INPUT, is_float, NULL, NULL, row_scratch_size, input_run, NULL};
 
 static void point_run(const lbrt_call *call) {
     const lbrt_tensor *src = call->site.src;
@@ -99,7 +99,7 @@ static void point_run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel lbrt_ref_point_float = {"ref", LBRT_OP_POINT, is_float, NULL, NULL, row_scratch_size, point_run};
+const lbrt_kernel lbrt_ref_point_float = {"ref", LBRT_OP_POINT, is_float, NULL, NULL, row_scratch_size, point_run, NULL};
 
 /* ---- Convolution ------------------------------------------------------------------------------------------------------ */
 
@@ -158,7 +158,7 @@ static void conv_run(const lbrt_call *call) {
 }
 
 const lbrt_kernel lbrt_ref_conv_float = {"ref",        LBRT_OP_CONV,      is_float, conv_prepared_size,
-                                         conv_prepare, conv_scratch_size, conv_run};
+                                         conv_prepare, conv_scratch_size, conv_run, NULL};
 
 /* ---- Pools ------------------------------------------------------------------------------------------------------------ */
 
@@ -186,5 +186,5 @@ static void pool_run(const lbrt_call *call) {
         }
 }
 
-const lbrt_kernel lbrt_ref_maxpool_float = {"ref", LBRT_OP_MAXPOOL, is_float, NULL, NULL, NULL, pool_run};
-const lbrt_kernel lbrt_ref_sumpool_float = {"ref", LBRT_OP_SUMPOOL, is_float, NULL, NULL, NULL, pool_run};
+const lbrt_kernel lbrt_ref_maxpool_float = {"ref", LBRT_OP_MAXPOOL, is_float, NULL, NULL, NULL, pool_run, NULL};
+const lbrt_kernel lbrt_ref_sumpool_float = {"ref", LBRT_OP_SUMPOOL, is_float, NULL, NULL, NULL, pool_run, NULL};

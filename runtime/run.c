@@ -17,6 +17,8 @@ const char *lbrt_status_text(lbrt_status status) {
 
 const lbrt_graph *lbrt_model_graph(const lbrt_model *model) { return &model->graph; }
 
+const char *lbrt_layer_kernel(const lbrt_model *model, int layer) { return model->steps[layer].kernel->name; }
+
 void lbrt_model_info(const lbrt_model *model, lbrt_info *info) { *info = model->info; }
 
 const char *lbrt_class_name(const lbrt_model *model, int i) {
@@ -54,11 +56,18 @@ const char *lbrt_metadata(const lbrt_model *model, const char *key) {
     return NULL;
 }
 
-size_t lbrt_arena_size(const lbrt_model *model, int mb) {
-    if (model == NULL || mb <= 0)
+/* Scratch of one piece of a layer, so that the next one's is aligned too. */
+static size_t scratch_size(const lbrt_model *model) {
+    return lbrt_size_add(model->scratch, LBRT_ALIGN - 1) & ~(size_t)(LBRT_ALIGN - 1);
+}
+
+size_t lbrt_arena_size(const lbrt_model *model, int mb) { return lbrt_arena_size_threads(model, mb, 1); }
+
+size_t lbrt_arena_size_threads(const lbrt_model *model, int mb, int count) {
+    if (model == NULL || mb <= 0 || count <= 0)
         return 0;
     size_t size = lbrt_size_mul(model->peak, (size_t)mb);
-    size = lbrt_size_add(size, lbrt_size_add(model->scratch, 2 * LBRT_ALIGN));
+    size = lbrt_size_add(size, lbrt_size_add(lbrt_size_mul(scratch_size(model), (size_t)count), 2 * LBRT_ALIGN));
     /* Indices over the batch must fit too: images and scores are the caller's, but counted the same way. */
     for (int32_t t = 0; t < model->graph.ntensors; t++)
         if (lbrt_size_mul(lbrt_tensor_bytes(&model->graph.tensors[t]), (size_t)mb) > PTRDIFF_MAX)
@@ -66,34 +75,85 @@ size_t lbrt_arena_size(const lbrt_model *model, int mb) {
     return size > PTRDIFF_MAX ? 0 : size;
 }
 
-lbrt_status lbrt_run(const lbrt_model *model, const uint8_t *images, int mb, void *arena, size_t arena_size, int32_t *scores) {
-    const size_t need = lbrt_arena_size(model, mb);
-    if (need == 0 || images == NULL || scores == NULL || arena == NULL)
+/* A layer in pieces of rows. */
+typedef struct pieces {
+    lbrt_call call; /* rows and scratch of the whole */
+    void (*run)(const lbrt_call *call);
+    size_t scratch; /* bytes of each */
+    int count;
+} pieces;
+
+static void run_piece(void *arg, int i) {
+    const pieces *p = arg;
+    const size_t rows = p->call.row1;
+    lbrt_call call = p->call;
+    /* Pairs of rows stay together: Winograd's tiles are two high. */
+    call.row0 = rows * (size_t)i / (size_t)p->count & ~(size_t)1;
+    call.row1 = i + 1 == p->count ? rows : rows * ((size_t)i + 1) / (size_t)p->count & ~(size_t)1;
+    call.scratch = (uint8_t *)p->call.scratch + (size_t)i * p->scratch;
+    if (call.row0 < call.row1)
+        p->run(&call);
+}
+
+#define PIECE_PRODUCTS 1000000 /* fewer take less time than waking a thread */
+
+static int count_pieces(const lbrt_site *site, int mb, int count) {
+    const size_t rows = (size_t)mb * (size_t)site->dst->h;
+    const size_t each = site->layer->op == LBRT_OP_CONV ? (size_t)lbrt_weights_per_channel(site->layer, site->src) : 4;
+    const size_t products = lbrt_size_mul(lbrt_size_mul(rows, (size_t)site->dst->w * (size_t)site->dst->c), each);
+    if (products / PIECE_PRODUCTS < (size_t)count)
+        count = (int)(products / PIECE_PRODUCTS);
+    if (rows / 2 < (size_t)count)
+        count = (int)(rows / 2);
+    return count;
+}
+
+lbrt_status lbrt_run_layers(const lbrt_model *model, int first, int last, const uint8_t *images, int mb, void *arena,
+                            size_t arena_size, int32_t *scores, const lbrt_threads *threads) {
+    const int count = threads != NULL ? threads->count : 1;
+    const size_t need = lbrt_arena_size_threads(model, mb, count);
+    if (need == 0 || images == NULL || scores == NULL || arena == NULL || (count > 1 && threads->parallel_for == NULL))
         return LBRT_ERR_ARGUMENT;
     if (arena_size < need)
         return LBRT_ERR_MEMORY;
     const lbrt_graph *g = &model->graph;
     uint8_t *base = lbrt_align_up(arena);
-    for (int32_t i = 0; i < g->nlayers; i++) {
+    for (int32_t i = first; i < last; i++) {
         const lbrt_layer *l = &g->layers[i];
         const int has_res = (l->epilogue.flags & LBRT_RESIDUAL) != 0;
-        lbrt_call call;
-        call.site.layer = l;
-        call.site.src = &g->tensors[l->src];
-        call.site.dst = &g->tensors[i + 1];
-        call.site.res = has_res ? &g->tensors[l->epilogue.residual] : NULL;
-        call.prepared = model->steps[i].prepared;
-        call.src = l->src == 0 ? images : base + model->slots[l->src].offset * (size_t)mb;
-        call.res = NULL;
+        pieces p;
+        lbrt_call *call = &p.call;
+        call->site.layer = l;
+        call->site.src = &g->tensors[l->src];
+        call->site.dst = &g->tensors[i + 1];
+        call->site.res = has_res ? &g->tensors[l->epilogue.residual] : NULL;
+        call->prepared = model->steps[i].prepared;
+        call->src = l->src == 0 ? images : base + model->slots[l->src].offset * (size_t)mb;
+        call->res = NULL;
         if (has_res)
-            call.res = l->epilogue.residual == 0 ? images : base + model->slots[l->epilogue.residual].offset * (size_t)mb;
-        call.dst = i + 1 == g->nlayers ? (void *)scores : base + model->slots[i + 1].offset * (size_t)mb;
-        call.scratch = base + model->peak * (size_t)mb;
-        call.row0 = 0;
-        call.row1 = (size_t)mb * (size_t)call.site.dst->h;
-        model->steps[i].kernel->run(&call);
+            call->res = l->epilogue.residual == 0 ? images : base + model->slots[l->epilogue.residual].offset * (size_t)mb;
+        call->dst = i + 1 == g->nlayers ? (void *)scores : base + model->slots[i + 1].offset * (size_t)mb;
+        call->scratch = base + model->peak * (size_t)mb;
+        call->row0 = 0;
+        call->row1 = (size_t)mb * (size_t)call->site.dst->h;
+        p.run = model->steps[i].kernel->run;
+        p.scratch = scratch_size(model);
+        p.count = count > 1 ? count_pieces(&call->site, mb, count) : 1;
+        if (p.count > 1)
+            threads->parallel_for(threads->user, p.count, run_piece, &p);
+        else
+            p.run(call);
     }
     return LBRT_OK;
+}
+
+lbrt_status lbrt_run_threads(const lbrt_model *model, const uint8_t *images, int mb, void *arena, size_t arena_size,
+                             int32_t *scores, const lbrt_threads *threads) {
+    return lbrt_run_layers(model, 0, model != NULL ? model->graph.nlayers : 0, images, mb, arena, arena_size, scores, threads);
+}
+
+lbrt_status lbrt_run(const lbrt_model *model, const uint8_t *images, int mb, void *arena, size_t arena_size, int32_t *scores) {
+    return lbrt_run_threads(model, images, mb, arena, arena_size, scores, NULL);
 }
 
 int lbrt_argmax(const int32_t *scores, int count) {

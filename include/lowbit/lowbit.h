@@ -185,7 +185,7 @@ typedef struct lb_packed lb_packed;
 lb_status lb_packed_load(lb_ctx *ctx, const char *path, lb_packed **model);
 void lb_packed_destroy(lb_packed *model);
 
-/* A model uses the best kernels the machine has; this chooses others: "avx512", "ref". The scores are the same. */
+/* A model uses the best kernels the machine has; this chooses others: "avx512vbmi", "avx512", "avx2", "ref". The scores are the same. */
 lb_status lb_packed_use(lb_packed *model, const char *isa);
 
 /* What the runtime itself sees. */
@@ -207,6 +207,27 @@ typedef struct lb_latency {
     const char *isa;            /* whose kernels ran */
 } lb_latency;
 lb_status lb_packed_bench(lb_packed *model, int batch, int runs, lb_latency *latency);
+
+/* A layer's part of the time. */
+typedef struct lb_layer_time {
+    const char *name, *kernel;  /* the kernel that ran it, "ref": the scalar one; borrowed from the model */
+    char op[16];
+    double ms;                  /* least of all runs, per batch */
+    double gops;                /* 2 operations per multiply-accumulate; 0: a layer without */
+} lb_layer_time;
+
+typedef struct lb_layer_times {
+    int nlayers;
+    lb_layer_time *layers;      /* (nlayers) owned; free with lb_layer_times_free */
+    double ms;                  /* sum of the layers' times */
+    double gops;                /* of the whole network */
+    double peak_gops;           /* 8-bit multiply-adds of this machine, one thread, measured; 0: no vector instructions known */
+    lb_ctx *ctx;
+} lb_layer_times;
+
+/* Times each layer on one thread. */
+lb_status lb_packed_profile(lb_packed *model, int batch, int runs, lb_layer_times *profile);
+void lb_layer_times_free(lb_layer_times *profile);
 
 /* ---- ONNX ------------------------------------------------------------------------------------------------------------ */
 

@@ -70,6 +70,19 @@ size_t lbrt_arena_size(const lbrt_model *model, int mb);
  * lbrt_open: several threads may run it at the same time, each with its own arena. */
 lbrt_status lbrt_run(const lbrt_model *model, const uint8_t *images, int mb, void *arena, size_t arena_size, int32_t *scores);
 
+/* Threads of the caller's choosing, to share the layers of one run: the same scores. */
+typedef struct lbrt_threads {
+    int count; /* pieces that may run at the same time, at least 1 */
+    /* Calls task(arg, i) for every i of 0..count-1, in any order, on any threads, and returns when all have returned. */
+    void (*parallel_for)(void *user, int count, void (*task)(void *arg, int i), void *arg);
+    void *user; /* handed to parallel_for */
+} lbrt_threads;
+
+/* As lbrt_arena_size and lbrt_run. A layer too small to gain runs in the calling thread. */
+size_t lbrt_arena_size_threads(const lbrt_model *model, int mb, int count);
+lbrt_status lbrt_run_threads(const lbrt_model *model, const uint8_t *images, int mb, void *arena, size_t arena_size, int32_t *scores,
+                             const lbrt_threads *threads);
+
 /* Index of the largest score (the first of equals). */
 int lbrt_argmax(const int32_t *scores, int count);
 

@@ -4,13 +4,8 @@
  * and accumulators start at -offset * sum(weights); the loader has proven that the result fits. Weights are laid out in blocks of
  * 16 output channels, each step holding 4 inputs per channel. Source rows are copied, padding included, into a strip in which the
  * inputs under one kernel row are one segment of kw * c bytes. */
-#include <immintrin.h>
+#include "vnni.h"
 
-#include "../internal.h"
-
-#define LANES 16
-#define MAX_PIXELS 12 /* of a tile */
-#define MAX_BLOCKS 4
 #define STRIP_BUDGET ((size_t)96 << 10) /* a strip takes as many output rows as fit: weights are read once per strip */
 #define STRIP_LIMIT ((size_t)64 << 20) /* a hostile padding is ref's work */
 
@@ -57,16 +52,10 @@ static int accepts(const lbrt_site *site) {
 
 /* ---- What is prepared: arrays of whole blocks, so that channels beyond oc are zeros ----------------------------------- */
 
-typedef struct scale { /* a requant of 8 even and 8 odd channels */
-    __m512i mul, add[2], shift[2];
-} scale;
-
 typedef struct parameters {
     int8_t *weights; /* (blocks, kh, steps, 16, 4) */
     __m512i *start; /* (blocks) accumulators */
-    __m512i *flip; /* (blocks) all ones where thresholds count downwards */
-    __m512i *thresholds; /* (blocks, nthresholds), complemented where flipped: ~v >= ~t is v <= t */
-    scale *requant; /* (blocks) */
+    finish finish;
     int16_t *unpacked; /* one channel, while preparing */
 } parameters;
 
@@ -77,9 +66,7 @@ static parameters carve(const lbrt_site *site, lbrt_carve *at) {
     parameters p;
     p.weights = lbrt_take(at, g.blocks, block);
     p.start = lbrt_take(at, g.blocks, sizeof *p.start);
-    p.flip = lbrt_take(at, g.blocks, sizeof *p.flip);
-    p.thresholds = lbrt_take(at, lbrt_size_mul(g.blocks, (size_t)l->epilogue.nthresholds), sizeof *p.thresholds);
-    p.requant = lbrt_take(at, l->epilogue.flags & LBRT_AFFINE ? g.blocks : 0, sizeof *p.requant);
+    p.finish = finish_carve(site, at);
     p.unpacked = lbrt_take(at, (size_t)lbrt_weights_per_channel(l, site->src), sizeof *p.unpacked);
     return p;
 }
@@ -92,9 +79,8 @@ static size_t prepared_size(const lbrt_site *site) {
 
 static void prepare(const lbrt_site *site, void *prepared) {
     const lbrt_layer *l = site->layer;
-    const lbrt_epilogue *e = &l->epilogue;
     const geometry g = geometry_of(site);
-    const size_t kh = (size_t)l->kh, segment = (size_t)l->kw * g.c, n = (size_t)e->nthresholds;
+    const size_t kh = (size_t)l->kh, segment = (size_t)l->kw * g.c;
     lbrt_carve at = {prepared, 0};
     const parameters p = carve(site, &at);
     memset(prepared, 0, at.used);
@@ -111,174 +97,8 @@ static void prepare(const lbrt_site *site, void *prepared) {
             }
         /* Modulo 2^32, like the sums that start from it. */
         ((uint32_t *)&p.start[block])[lane] = site->src->type == LBRT_I8 ? 0u - 128u * (uint32_t)sum : 0u;
-        const int32_t flip = e->flip != NULL && e->flip[o] ? -1 : 0;
-        ((int32_t *)&p.flip[block])[lane] = flip;
-        for (size_t k = 0; k < n; k++)
-            ((int32_t *)&p.thresholds[block * n + k])[lane] = e->thresholds[o * n + k] ^ flip;
-        if (e->flags & LBRT_AFFINE) {
-            scale *s = &p.requant[block];
-            ((int32_t *)&s->mul)[lane] = e->requant[o].mul;
-            ((int64_t *)&s->add[lane % 2])[lane / 2] = e->requant[o].add;
-            ((int64_t *)&s->shift[lane % 2])[lane / 2] = e->requant[o].shift;
-        }
     }
-}
-
-/* ---- Epilogue --------------------------------------------------------------------------------------------------------- */
-
-static scale broadcast(const lbrt_requant *q) {
-    scale s;
-    s.mul = _mm512_set1_epi32(q->mul);
-    s.add[0] = s.add[1] = _mm512_set1_epi64(q->add);
-    s.shift[0] = s.shift[1] = _mm512_set1_epi64(q->shift);
-    return s;
-}
-
-/* (v * mul + add) >> shift, saturated, in 64 bits: even lanes, then odd ones. */
-static inline __m512i apply(const scale *s, __m512i v) {
-    const __m512i most = _mm512_set1_epi64(INT32_MAX), least = _mm512_set1_epi64(INT32_MIN);
-    __m512i even = _mm512_mul_epi32(v, s->mul);
-    __m512i odd = _mm512_mul_epi32(_mm512_srli_epi64(v, 32), _mm512_srli_epi64(s->mul, 32));
-    even = _mm512_srav_epi64(_mm512_add_epi64(even, s->add[0]), s->shift[0]);
-    odd = _mm512_srav_epi64(_mm512_add_epi64(odd, s->add[1]), s->shift[1]);
-    even = _mm512_max_epi64(_mm512_min_epi64(even, most), least);
-    odd = _mm512_max_epi64(_mm512_min_epi64(odd, most), least);
-    return _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));
-}
-
-static inline __m512i add_saturated(__m512i a, __m512i b) {
-    const __m512i sum = _mm512_add_epi32(a, b);
-    const __mmask16 over = _mm512_movepi32_mask(_mm512_and_si512(_mm512_xor_si512(a, sum), _mm512_xor_si512(b, sum)));
-    return _mm512_mask_xor_epi32(sum, over, _mm512_srai_epi32(a, 31), _mm512_set1_epi32(INT32_MAX));
-}
-
-/* Elements at..at + 15 of an integer tensor, those of the mask. */
-static inline __m512i load(const void *from, int32_t type, size_t at, __mmask16 mask) {
-    if (type == LBRT_U8)
-        return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, (const uint8_t *)from + at));
-    if (type == LBRT_I8)
-        return _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, (const int8_t *)from + at));
-    return _mm512_maskz_loadu_epi32(mask, (const int32_t *)from + at);
-}
-
-static inline void store(void *to, int32_t type, size_t at, __mmask16 mask, __m512i v) {
-    if (type == LBRT_I32)
-        _mm512_mask_storeu_epi32((int32_t *)to + at, mask, v);
-    else if (mask == 0xffff)
-        _mm_storeu_si128((__m128i *)((uint8_t *)to + at), _mm512_cvtepi32_epi8(v));
-    else
-        _mm_mask_storeu_epi8((uint8_t *)to + at, mask, _mm512_cvtepi32_epi8(v));
-}
-
-/* Accumulators v[0], v[step], ... of `pixels` pixels and channels 16 * block and on. */
-static void finish(const lbrt_call *call, const parameters *p, size_t block, size_t first, size_t pixels, const __m512i *v, size_t step) {
-    const lbrt_site *site = &call->site;
-    const lbrt_epilogue *e = &site->layer->epilogue;
-    const size_t oc = (size_t)site->dst->c, left = oc - block * LANES, n = (size_t)e->nthresholds;
-    const __mmask16 mask = (__mmask16)(left >= LANES ? 0xffff : (1u << left) - 1);
-    const int32_t type = site->dst->type;
-    size_t at = first * oc + block * LANES;
-    if (e->flags & LBRT_THRESHOLDS) {
-        const __m512i flip = p->flip[block], *t = p->thresholds + block * n;
-        const int sign = (e->flags & LBRT_SIGN) != 0;
-        const __m512i each = _mm512_set1_epi32(sign ? 2 : 1), base = _mm512_set1_epi32(sign ? -1 : e->qlo);
-        for (size_t i = 0; i < pixels; i++, at += oc) {
-            const __m512i x = _mm512_xor_si512(v[i * step], flip);
-            __m512i code = base;
-            for (size_t k = 0; k < n; k++)
-                code = _mm512_mask_add_epi32(code, _mm512_cmpge_epi32_mask(x, t[k]), code, each);
-            store(call->dst, type, at, mask, code);
-        }
-        return;
-    }
-    const scale res = broadcast(&e->res), q = broadcast(&e->q);
-    const __m512i lo = _mm512_set1_epi32(e->lo), hi = _mm512_set1_epi32(e->hi);
-    const __m512i qlo = _mm512_set1_epi32(e->qlo), qhi = _mm512_set1_epi32(e->qhi);
-    for (size_t i = 0; i < pixels; i++, at += oc) {
-        __m512i x = v[i * step];
-        if (e->flags & LBRT_AFFINE)
-            x = apply(&p->requant[block], x);
-        if (e->flags & LBRT_RESIDUAL) {
-            __m512i r = load(call->res, site->res->type, at, mask);
-            if (e->res.shift >= 0)
-                r = apply(&res, r);
-            x = add_saturated(x, r);
-        }
-        if (e->flags & LBRT_CLAMP)
-            x = _mm512_max_epi32(_mm512_min_epi32(x, hi), lo);
-        if (e->flags & LBRT_SIGN)
-            x = _mm512_or_si512(_mm512_srai_epi32(x, 31), _mm512_set1_epi32(1));
-        else if (e->flags & LBRT_CODE)
-            x = _mm512_max_epi32(_mm512_min_epi32(apply(&q, x), qhi), qlo);
-        store(call->dst, type, at, mask, x);
-    }
-}
-
-/* ---- Tiles ------------------------------------------------------------------------------------------------------------- */
-
-typedef struct tile {
-    const uint8_t *src; /* first pixel's first kernel row in the strip */
-    size_t pixel, row; /* bytes from one pixel's segment to the next, from one strip row to the next */
-    size_t kh, steps;
-    const int8_t *weights; /* first block's */
-    const __m512i *start;
-} tile;
-
-static inline __m512i four(const uint8_t *src) {
-    int32_t v;
-    __builtin_memcpy(&v, src, sizeof v); /* -ffreestanding makes a call of plain memcpy */
-    return _mm512_set1_epi32(v);
-}
-
-/* out: (pixels, blocks). Inlined with constants, so that the accumulators are registers. */
-static inline __attribute__((always_inline)) void multiply(const tile *t, const size_t pixels, const size_t blocks, __m512i *out) {
-    const size_t block = t->kh * t->steps * LANES * 4;
-    __m512i acc[MAX_PIXELS][MAX_BLOCKS];
-#pragma GCC unroll 12
-    for (size_t i = 0; i < pixels; i++)
-#pragma GCC unroll 4
-        for (size_t b = 0; b < blocks; b++)
-            acc[i][b] = t->start[b];
-    const int8_t *w = t->weights;
-    for (size_t y = 0; y < t->kh; y++) {
-        const uint8_t *src = t->src + y * t->row;
-        for (size_t k = 0; k < t->steps; k++, src += 4, w += LANES * 4) {
-            __m512i weights[MAX_BLOCKS];
-#pragma GCC unroll 4
-            for (size_t b = 0; b < blocks; b++)
-                weights[b] = _mm512_load_si512(w + b * block);
-#pragma GCC unroll 12
-            for (size_t i = 0; i < pixels; i++) {
-                const __m512i x = four(src + i * t->pixel);
-#pragma GCC unroll 4
-                for (size_t b = 0; b < blocks; b++)
-                    acc[i][b] = _mm512_dpbusd_epi32(acc[i][b], x, weights[b]);
-            }
-        }
-    }
-#pragma GCC unroll 12
-    for (size_t i = 0; i < pixels; i++)
-#pragma GCC unroll 4
-        for (size_t b = 0; b < blocks; b++)
-            out[i * blocks + b] = acc[i][b];
-}
-
-#define CASE(pixels, blocks)              \
-    case pixels:                          \
-        multiply(t, pixels, blocks, out); \
-        break;
-#define CASES_6(blocks) CASE(1, blocks) CASE(2, blocks) CASE(3, blocks) CASE(4, blocks) CASE(5, blocks) CASE(6, blocks)
-#define CASES_12(blocks) \
-    CASES_6(blocks) CASE(7, blocks) CASE(8, blocks) CASE(9, blocks) CASE(10, blocks) CASE(11, blocks) CASE(12, blocks)
-
-static void multiply_1(const tile *t, size_t pixels, __m512i *out) {
-    switch (pixels) { CASES_12(1) }
-}
-static void multiply_2(const tile *t, size_t pixels, __m512i *out) {
-    switch (pixels) { CASES_12(2) }
-}
-static void multiply_4(const tile *t, size_t pixels, __m512i *out) {
-    switch (pixels) { CASES_6(4) }
+    finish_prepare(site, &p.finish);
 }
 
 /* ---- Running ----------------------------------------------------------------------------------------------------------- */
@@ -318,6 +138,7 @@ static void run(const lbrt_call *call) {
     const size_t oh = (size_t)site->dst->h, ow = (size_t)site->dst->w;
     uint8_t *strip = call->scratch;
     __m512i acc[MAX_PIXELS * 2];
+    size_t at_pixel[MAX_PIXELS];
     tile t;
     t.pixel = (size_t)l->sw * g.c;
     t.row = g.stride;
@@ -339,17 +160,19 @@ static void run(const lbrt_call *call) {
                 for (size_t i = 0; i < tiles; i++) {
                     const size_t x = ow * i / tiles, pixels = ow * (i + 1) / tiles - x;
                     t.src = strip + y * (size_t)l->sh * g.stride + x * t.pixel;
-                    if (blocks == 4)
-                        multiply_4(&t, pixels, acc);
-                    else if (blocks == 2)
-                        multiply_2(&t, pixels, acc);
-                    else
-                        multiply_1(&t, pixels, acc);
+                    multiply_tile(&t, pixels, blocks, acc);
+                    for (size_t k = 0; k < pixels; k++)
+                        at_pixel[k] = (row + y) * ow + x + k;
                     for (size_t b = 0; b < blocks; b++)
-                        finish(call, &p, block + b, (row + y) * ow + x, pixels, acc + b, blocks);
+                        finish_block(call, &p.finish, block + b, at_pixel, pixels, acc + b, blocks);
                 }
         }
     }
+}
+
+static size_t cost(const lbrt_site *site) {
+    const geometry g = geometry_of(site);
+    return g.blocks * ((size_t)site->layer->kh * g.steps + 11);
 }
 
 static size_t scratch_size(const lbrt_site *site) {
@@ -357,4 +180,4 @@ static size_t scratch_size(const lbrt_site *site) {
     return strip_size(site, &g);
 }
 
-const lbrt_kernel lbrt_avx512_conv = {"avx512", LBRT_OP_CONV, accepts, prepared_size, prepare, scratch_size, run};
+const lbrt_kernel lbrt_avx512_vnni = {"vnni", LBRT_OP_CONV, accepts, prepared_size, prepare, scratch_size, run, cost};

@@ -57,6 +57,11 @@ static void describe(const lbrt_graph *g, int i, int64_t bytes, lb_layer_info *i
         *float_bytes += 8 * (int64_t)dst->c;
 }
 
+void lb_describe_layer(const lbrt_graph *graph, int i, lb_layer_info *info) {
+    int64_t float_bytes = 0;
+    describe(graph, i, 0, info, &float_bytes);
+}
+
 static lb_status describe_graph(lb_ctx *ctx, const lbrt_graph *g, lb_inspection *in) {
     int64_t *bytes = lb_alloc(ctx, (size_t)g->nlayers, sizeof *bytes);
     in->layers = lb_alloc(ctx, (size_t)g->nlayers, sizeof *in->layers);

@@ -106,7 +106,7 @@ static lb_status open_runtime(lb_packed *m, lbrt_isa isa) {
     m->chunk = CHUNK;
     while (m->chunk > 1 && (lbrt_arena_size(m->model, m->chunk) == 0 || lbrt_arena_size(m->model, m->chunk) > ARENA_LIMIT))
         m->chunk /= 2;
-    m->arena_size = lbrt_arena_size(m->model, m->chunk);
+    m->arena_size = LB_MAX(lbrt_arena_size(m->model, m->chunk), lbrt_arena_size_threads(m->model, 1, m->threads));
     m->arenas = lb_alloc(m->ctx, (size_t)m->threads, sizeof *m->arenas);
     if (!m->arenas)
         return LB_ERR_MEMORY;
@@ -189,7 +189,20 @@ const struct lbrt_model *lb_packed_model(const lb_packed *model) { return model-
 
 /* ---- Running --------------------------------------------------------------------------------------------------------- */
 
+static void parallel_for(void *user, int count, void (*task)(void *arg, int i), void *arg) {
+    (void)user;
+#pragma omp parallel for num_threads(count) schedule(static, 1)
+    for (int i = 0; i < count; i++)
+        task(arg, i);
+}
+
+/* Images are shared out among the threads; the layers of a single one are. */
 lb_status lb_packed_scores(lb_packed *m, const uint8_t *pixels, int mb, int32_t *scores) {
+    if (mb == 1) {
+        const lbrt_threads threads = {m->threads, parallel_for, NULL};
+        const lbrt_status status = lbrt_run_threads(m->model, pixels, 1, m->arenas[0], m->arena_size, scores, &threads);
+        return status == LBRT_OK ? LB_OK : lb_fail(m->ctx, LB_ERR_BACKEND, "%s: %s", m->name, lbrt_status_text(status));
+    }
     const size_t image = (size_t)m->info.ih * (size_t)m->info.iw * (size_t)m->info.ic;
     const int share = LB_MAX(LB_MIN(m->chunk, (mb + m->threads - 1) / m->threads), 1), chunks = (mb + share - 1) / share;
     int failed = LBRT_OK;
@@ -345,7 +358,7 @@ lb_status lb_packed_bench(lb_packed *m, int batch, int runs, lb_latency *latency
         qsort(times, (size_t)runs, sizeof *times, by_value);
         const double median = runs % 2 ? times[runs / 2] : (times[runs / 2 - 1] + times[runs / 2]) / 2;
         *latency = (lb_latency){.min_ms = times[0], .median_ms = median, .images_per_s = batch * 1e3 / LB_MAX(median, 1e-9),
-                                .threads = LB_MIN(m->threads, batch), .batch = batch,
+                                .threads = batch > 1 ? LB_MIN(m->threads, batch) : m->threads, .batch = batch,
                                 .isa = lbrt_isa_name(m->isa)};
     }
     lb_pool_free(&pool);

@@ -39,6 +39,13 @@ lb_status lb_packed_set_isa(lb_packed *model, lbrt_isa isa);
 /* True if the file begins like a packed model. */
 bool lb_is_packed(const char *path);
 
+/* Name, operator, shape and counts of layer i; bytes are left 0, the error unknown. */
+void lb_describe_layer(const lbrt_graph *graph, int i, lb_layer_info *info);
+
+/* 8-bit multiply-adds of this machine on one thread, in 10^9 operations per second (two per multiply-add), measured for some
+ * milliseconds; 0 where no vector instructions are known. */
+double lb_peak_gops(void);
+
 /* pixels (mb, h, w, c) to scores (mb, classes), on all threads. */
 lb_status lb_packed_scores(lb_packed *model, const uint8_t *pixels, int mb, int32_t *scores);
 

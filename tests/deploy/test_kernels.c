@@ -7,21 +7,24 @@ static void *aligned(size_t size) {
     return ptr;
 }
 
-/* Result rows row0..row1-1; false if the kernel of `isa` is ref's own. */
-static bool run(const lbrt_site *site, lbrt_isa isa, const void *src, const void *res, void *dst, size_t row0, size_t row1) {
-    const lbrt_kernel *kernel = lbrt_select(site, isa);
-    void *prepared = aligned(kernel->prepared_size(site)), *scratch = aligned(kernel->scratch_size(site));
-    memset(scratch, 0xa5, kernel->scratch_size(site));
-    kernel->prepare(site, prepared);
+/* Result rows row0..row1-1. */
+static void run(const lbrt_site *site, const lbrt_kernel *kernel, const void *src, const void *res, void *dst, size_t row0,
+                size_t row1) {
+    const size_t scratch_size = kernel->scratch_size ? kernel->scratch_size(site) : 0;
+    void *prepared = aligned(kernel->prepared_size ? kernel->prepared_size(site) : 0), *scratch = aligned(scratch_size);
+    memset(scratch, 0xa5, scratch_size);
+    if (kernel->prepare)
+        kernel->prepare(site, prepared);
     const lbrt_call call = {*site, prepared, src, res, dst, scratch, row0, row1};
     kernel->run(&call);
     free(prepared), free(scratch);
-    return kernel != lbrt_select(site, LBRT_ISA_REF);
 }
 
-static void fill(test_graph *t, const lbrt_tensor *tensor, size_t count, void *values) {
+/* signs: the two ends of the range only. */
+static void fill(test_graph *t, const lbrt_tensor *tensor, bool signs, size_t count, void *values) {
     for (size_t i = 0; i < count; i++) {
-        const int32_t v = tensor->lo + (int32_t)(test_bits(t) % ((uint32_t)tensor->hi - (uint32_t)tensor->lo + 1u));
+        const uint32_t range = (uint32_t)tensor->hi - (uint32_t)tensor->lo;
+        const int32_t v = tensor->lo + (int32_t)(signs ? test_bits(t) % 2 * range : test_bits(t) % (range + 1u));
         if (lbrt_type_size(tensor->type) == 1)
             ((uint8_t *)values)[i] = (uint8_t)v;
         else
@@ -29,9 +32,13 @@ static void fill(test_graph *t, const lbrt_tensor *tensor, size_t count, void *v
     }
 }
 
-static const lbrt_tensor sources[] = {{0, 0, 0, LBRT_U8, 0, 3},      {0, 0, 0, LBRT_U8, 0, 255}, {0, 0, 0, LBRT_I8, -128, 127},
-                                      {0, 0, 0, LBRT_I8, -1, 1},     {0, 0, 0, LBRT_U8, 1, 15},  {0, 0, 0, LBRT_I8, -8, 7}};
-static const lbrt_tensor residuals[] = {{0, 0, 0, LBRT_U8, 0, 3}, {0, 0, 0, LBRT_U8, 0, 200}, {0, 0, 0, LBRT_I8, -100, 127},
+static const lbrt_tensor sources[] = {
+    {0, 0, 0, LBRT_U8, 0, 3},  {0, 0, 0, LBRT_U8, 0, 255},   {0, 0, 0, LBRT_I8, -128, 127},     {0, 0, 0, LBRT_I8, -1, 1},
+    {0, 0, 0, LBRT_U8, 0, 1},  {0, 0, 0, LBRT_I8, -2, 1},    {0, 0, 0, LBRT_U8, 3, 6},          {0, 0, 0, LBRT_U8, 1, 15},
+    {0, 0, 0, LBRT_I8, -8, 7}, {0, 0, 0, LBRT_I32, 0, 9000}, {0, 0, 0, LBRT_I32, -40000, 40000}};
+static const lbrt_tensor residuals[] = {{0, 0, 0, LBRT_U8, 0, 3},
+                                        {0, 0, 0, LBRT_U8, 0, 200},
+                                        {0, 0, 0, LBRT_I8, -100, 127},
                                         {0, 0, 0, LBRT_I32, INT32_MIN / 2, INT32_MAX / 2}};
 
 /* Kernel, stride, padding and shapes of a convolution whose result is not empty. */
@@ -40,6 +47,8 @@ static void random_geometry(test_graph *t, lbrt_layer *l, lbrt_tensor *src, lbrt
     do {
         l->kh = test_in(t, 1, 4), l->kw = test_in(t, 1, 4), l->sh = test_in(t, 1, 3), l->sw = test_in(t, 1, 3);
         l->pt = test_in(t, 0, 5), l->pl = test_in(t, 0, 5), l->pb = test_in(t, 0, 3), l->pr = test_in(t, 0, 3);
+        if (test_in(t, 0, 2) == 0)
+            l->kh = l->kw = 3, l->sh = l->sw = 1;
         if (test_in(t, 0, 2) == 0)
             l->pt = l->pl = l->pb = l->pr = 0;
         src->h = test_in(t, 1, 8), src->w = test_in(t, 1, large ? 60 : 16), src->c = test_in(t, 1, large ? 70 : 20);
@@ -53,54 +62,128 @@ static void random_geometry(test_graph *t, lbrt_layer *l, lbrt_tensor *src, lbrt
     dst->c = test_in(t, 1, large ? 150 : 40);
 }
 
+/* Runs that each fast kernel made. */
+static int runs[32];
+
+/* Every kernel of this machine that accepts the layer, on two random images. */
+static void check(test_graph *t, const lbrt_site *site, int round) {
+    const int mb = 2;
+    const lbrt_layer *l = site->layer;
+    const lbrt_tensor *src = site->src, *dst = site->dst;
+    const size_t nsrc = lbrt_elements(src) * mb, ndst = lbrt_elements(dst) * mb, size = ndst * lbrt_type_size(dst->type);
+    const size_t row0 = (size_t)test_in(t, 0, dst->h - 1), row1 = (size_t)(mb * dst->h) - (size_t)test_in(t, 0, dst->h - 1);
+    /* Exactly as large as needed: reading or writing beyond is the sanitizer's to see. */
+    uint8_t *x = malloc(nsrc * lbrt_type_size(src->type)), *r = malloc(ndst * sizeof(int32_t)), *want = malloc(size),
+            *got = malloc(size);
+    assert_true(x && r && want && got);
+    fill(t, src, l->src_signs != 0, nsrc, x);
+    if (site->res)
+        fill(t, site->res, false, ndst, r);
+    memset(want, 0x5a, size);
+    run(site, lbrt_select(site, LBRT_ISA_REF), x, r, want, row0, row1);
+    const lbrt_kernel *kernel;
+    lbrt_isa isa;
+    for (size_t i = 0; (kernel = lbrt_fast_kernel(i, &isa)) != NULL; i++) {
+        if (isa > lbrt_best_isa() || (int)kernel->op != l->op || !kernel->accepts(site))
+            continue;
+        memset(got, 0x5a, size);
+        run(site, kernel, x, r, got, row0, row1);
+        runs[i]++;
+        if (memcmp(want, got, size) != 0)
+            fail_msg("round %d, kernel %zu (%s, %s): %dx%dx%d to %dx%dx%d, window %dx%d, groups %d, flags %u", round, i,
+                     kernel->name, lbrt_isa_name(isa), src->h, src->w, src->c, dst->h, dst->w, dst->c, l->kh, l->kw, l->groups,
+                     l->epilogue.flags);
+    }
+    free(x), free(r), free(want), free(got);
+}
+
+static void add_residual(test_graph *t, lbrt_layer *l, const lbrt_tensor *dst, lbrt_tensor *res, lbrt_site *site) {
+    l->epilogue.flags &= ~(uint32_t)LBRT_RESIDUAL;
+    if (l->epilogue.flags & LBRT_THRESHOLDS || test_in(t, 0, 1))
+        return;
+    *res = residuals[test_in(t, 0, (int)LB_COUNT(residuals) - 1)];
+    res->h = dst->h, res->w = dst->w, res->c = dst->c;
+    site->res = res;
+    l->epilogue.flags |= LBRT_RESIDUAL;
+    l->epilogue.res.shift = -1;
+    if (test_in(t, 0, 2))
+        l->epilogue.res = test_requant(t, test_float(t, 1000.0f), test_float(t, 3.0f));
+}
+
 static void convolutions(void **state) {
     (void)state;
-    int fast = 0;
     for (int round = 0; round < 1500; round++) {
         test_graph t = {.state = 77777 + (uint64_t)round * 1234567};
-        const int mb = 2;
         lbrt_layer l = {.op = LBRT_OP_CONV, .groups = 1};
         lbrt_tensor src = sources[test_in(&t, 0, (int)LB_COUNT(sources) - 1)], dst = {0}, res;
         lbrt_site site = {&l, &src, &dst, NULL};
         random_geometry(&t, &l, &src, &dst);
+        const int kind = l.flat ? 0 : test_in(&t, 0, 7);
+        if (kind == 1) {
+            l.groups = dst.c = src.c;
+        } else if (kind == 2) {
+            l.groups = src.c % 2 == 0 ? 2 : src.c % 3 == 0 ? 3 : 1;
+            dst.c = l.groups * test_in(&t, 1, 9);
+        }
+        l.src_signs = src.lo == -1 && src.hi == 1 && test_in(&t, 0, 1);
         test_random_weights(&t, &l, &src, dst.c, &weight_formats[test_in(&t, 0, (int)LB_COUNT(weight_formats) - 2)]);
         test_random_epilogue(&t, &l, &dst, test_in(&t, 0, 4) == 0);
-        l.epilogue.flags &= ~(uint32_t)LBRT_RESIDUAL;
-        if (!(l.epilogue.flags & LBRT_THRESHOLDS) && test_in(&t, 0, 1)) {
-            res = residuals[test_in(&t, 0, (int)LB_COUNT(residuals) - 1)];
-            res.h = dst.h, res.w = dst.w, res.c = dst.c;
-            site.res = &res;
-            l.epilogue.flags |= LBRT_RESIDUAL;
-            l.epilogue.res.shift = -1;
-            if (test_in(&t, 0, 2))
-                l.epilogue.res = test_requant(&t, test_float(&t, 1000.0f), test_float(&t, 3.0f));
+        add_residual(&t, &l, &dst, &res, &site);
+        int fits = 1;
+        for (int32_t c = 0; c < dst.c; c++) {
+            int32_t lo, hi;
+            fits &= lbrt_source_range(&l, &src, c, &lo, &hi);
         }
-        const size_t nsrc = lbrt_elements(&src) * mb, ndst = lbrt_elements(&dst) * mb;
-        const size_t row0 = (size_t)test_in(&t, 0, dst.h - 1), row1 = (size_t)(mb * dst.h) - (size_t)test_in(&t, 0, dst.h - 1);
-        /* Exactly as large as needed: reading or writing beyond is the sanitizer's to see. */
-        uint8_t *x = malloc(nsrc), *r = malloc(ndst * sizeof(int32_t)), *want = malloc(ndst * lbrt_type_size(dst.type)),
-                *got = malloc(ndst * lbrt_type_size(dst.type));
-        assert_true(x && r && want && got);
-        fill(&t, &src, nsrc, x);
-        if (site.res)
-            fill(&t, &res, ndst, r);
-        memset(want, 0x5a, ndst * lbrt_type_size(dst.type));
-        memset(got, 0x5a, ndst * lbrt_type_size(dst.type));
-        run(&site, LBRT_ISA_REF, x, r, want, row0, row1);
-        for (int isa = LBRT_ISA_REF + 1; isa <= (int)lbrt_best_isa(); isa++) {
-            fast += run(&site, (lbrt_isa)isa, x, r, got, row0, row1);
-            if (memcmp(want, got, ndst * lbrt_type_size(dst.type)) != 0)
-                fail_msg("round %d, %s: %dx%dx%d to %dx%dx%d, kernel %dx%d, flags %u", round, lbrt_isa_name((lbrt_isa)isa), src.h,
-                         src.w, src.c, dst.h, dst.w, dst.c, l.kh, l.kw, l.epilogue.flags);
-        }
-        free(x), free(r), free(want), free(got);
+        if (fits)
+            check(&t, &site, round);
         test_graph_free(&t);
     }
-    if (lbrt_best_isa() != LBRT_ISA_REF)
-        assert_true(fast > 1000); /* ref is left what does not fit a byte */
+}
+
+static void other_layers(void **state) {
+    (void)state;
+    static const lbrt_op ops[] = {LBRT_OP_INPUT, LBRT_OP_POINT, LBRT_OP_MAXPOOL, LBRT_OP_SUMPOOL};
+    for (int round = 0; round < 800; round++) {
+        test_graph t = {.state = 4711 + (uint64_t)round * 7654321};
+        lbrt_layer l = {.op = ops[round % (int)LB_COUNT(ops)], .groups = 1};
+        lbrt_tensor src = sources[test_in(&t, 0, (int)LB_COUNT(sources) - 1)], dst, res;
+        lbrt_site site = {&l, &src, &dst, NULL};
+        src.h = test_in(&t, 1, 9), src.w = test_in(&t, 1, 40), src.c = test_in(&t, 1, test_in(&t, 0, 1) ? 4 : 100);
+        if (l.op == LBRT_OP_INPUT)
+            src.type = LBRT_U8, src.lo = 0, src.hi = 255;
+        dst = src;
+        if (l.op == LBRT_OP_POINT) {
+            test_random_epilogue(&t, &l, &dst, test_in(&t, 0, 4) == 0);
+            add_residual(&t, &l, &dst, &res, &site);
+        } else if (l.op == LBRT_OP_INPUT) {
+            test_codes(&t, &l.epilogue, &dst, test_in(&t, 1, 8));
+            l.epilogue.requant = test_requants(&t, dst.c, 1.0, 4.0);
+        } else {
+            l.kh = test_in(&t, 1, src.h), l.kw = test_in(&t, 1, src.w < 5 ? src.w : 5), l.sh = test_in(&t, 1, 3),
+            l.sw = test_in(&t, 1, 3);
+            l.pt = test_in(&t, 0, l.kh - 1), l.pb = test_in(&t, 0, l.kh - 1), l.pl = test_in(&t, 0, l.kw - 1),
+            l.pr = test_in(&t, 0, l.kw - 1);
+            dst.h = test_out(src.h, l.pt, l.pb, l.kh, l.sh), dst.w = test_out(src.w, l.pl, l.pr, l.kw, l.sw);
+            if (l.op == LBRT_OP_SUMPOOL)
+                dst.type = LBRT_I32;
+        }
+        check(&t, &site, round);
+        test_graph_free(&t);
+    }
+}
+
+static void all_ran(void **state) {
+    (void)state;
+    const lbrt_kernel *kernel;
+    lbrt_isa isa;
+    for (size_t i = 0; (kernel = lbrt_fast_kernel(i, &isa)) != NULL; i++) {
+        assert_true(i < LB_COUNT(runs));
+        if (isa <= lbrt_best_isa() && runs[i] < 50)
+            fail_msg("kernel %zu (%s, %s) ran %d times only", i, kernel->name, lbrt_isa_name(isa), runs[i]);
+    }
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(convolutions)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(convolutions), cmocka_unit_test(other_layers), cmocka_unit_test(all_ran)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,118 @@
+/* Layers shared among threads give the scores of one thread, whatever the order of the pieces. */
+#include "graphs.h"
+
+enum { MB = 2, CLASSES = 5 };
+
+/* How a caller may run the pieces; `most` notes how many a layer had. */
+typedef struct caller {
+    bool backwards;
+    int most;
+} caller;
+
+static void parallel_for(void *user, int count, void (*task)(void *arg, int i), void *arg) {
+    caller *c = user;
+    c->most = LB_MAX(c->most, count);
+    if (c->backwards) {
+        for (int i = count - 1; i >= 0; i--)
+            task(arg, i);
+        return;
+    }
+#pragma omp parallel for num_threads(count)
+    for (int i = 0; i < count; i++)
+        task(arg, i);
+}
+
+static void random_graph(test_graph *t, uint64_t seed) {
+    memset(t, 0, sizeof *t);
+    t->state = seed * 0x9e3779b97f4a7c15ull + 1;
+    t->g = (lbrt_graph){.name = "random", .classes = CLASSES, .tensors = t->tensors, .layers = t->layers, .ntensors = 1};
+    t->tensors[0] = (lbrt_tensor){.h = test_in(t, 60, 100), .w = test_in(t, 60, 100), .c = 3, .type = LBRT_U8, .hi = 255};
+    test_input_layer(t, false);
+    for (int i = 0; i < 4; i++)
+        test_random_layer(t, &weight_formats[test_in(t, 0, 6)], 0);
+    test_random_layer(t, &weight_formats[2], CLASSES);
+}
+
+static void same_scores(void **state) {
+    (void)state;
+    lb_ctx *ctx;
+    assert_int_equal(lb_ctx_create(NULL, &ctx), LB_OK);
+    int most = 0;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        test_graph t;
+        unsigned char *bytes;
+        size_t size;
+        lbrt_info info;
+        lbrt_model *model;
+        random_graph(&t, seed);
+        assert_ok(ctx, lb_pack_graph(ctx, &t.g, NULL, 0, &bytes, &size));
+        assert_int_equal(lbrt_probe(bytes, size, &info), LBRT_OK);
+        void *memory = malloc(info.model_size);
+        assert_int_equal(lbrt_open(bytes, size, memory, info.model_size, &model), LBRT_OK);
+        const size_t pixels = MB * lbrt_elements(&t.tensors[0]);
+        uint8_t *images = malloc(pixels);
+        int32_t want[MB * CLASSES], got[MB * CLASSES];
+        for (size_t i = 0; i < pixels; i++)
+            images[i] = (uint8_t)test_bits(&t);
+        void *arena = malloc(lbrt_arena_size(model, MB));
+        assert_int_equal(lbrt_run(model, images, MB, arena, lbrt_arena_size(model, MB), want), LBRT_OK);
+        free(arena);
+        for (int count = 1; count <= 7; count += 3)
+            for (int backwards = 0; backwards < 2; backwards++) {
+                caller user = {.backwards = backwards};
+                const lbrt_threads threads = {count, parallel_for, &user};
+                const size_t need = lbrt_arena_size_threads(model, MB, count);
+                arena = malloc(need);
+                memset(arena, 0x5a, need);
+                memset(got, 0, sizeof got);
+                assert_int_equal(lbrt_run_threads(model, images, MB, arena, need - 1, got, &threads), LBRT_ERR_MEMORY);
+                assert_int_equal(lbrt_run_threads(model, images, MB, arena, need, got, &threads), LBRT_OK);
+                assert_memory_equal(want, got, sizeof want);
+                assert_true(user.most <= count);
+                most = LB_MAX(most, user.most);
+                free(arena);
+            }
+        free(images);
+        free(memory);
+        lb_free(ctx, bytes);
+        test_graph_free(&t);
+    }
+    assert_true(most > 4);
+    lb_ctx_destroy(ctx);
+}
+
+static void wrong_arguments(void **state) {
+    (void)state;
+    lb_ctx *ctx;
+    test_graph t;
+    unsigned char *bytes;
+    size_t size;
+    lbrt_info info;
+    lbrt_model *model;
+    assert_int_equal(lb_ctx_create(NULL, &ctx), LB_OK);
+    random_graph(&t, 1);
+    assert_ok(ctx, lb_pack_graph(ctx, &t.g, NULL, 0, &bytes, &size));
+    assert_int_equal(lbrt_probe(bytes, size, &info), LBRT_OK);
+    void *memory = malloc(info.model_size);
+    assert_int_equal(lbrt_open(bytes, size, memory, info.model_size, &model), LBRT_OK);
+    assert_int_equal(lbrt_arena_size_threads(model, 1, 0), 0);
+    assert_int_equal(lbrt_arena_size_threads(model, 1, -1), 0);
+    const size_t need = lbrt_arena_size_threads(model, 1, 2);
+    void *arena = malloc(need);
+    uint8_t *image = calloc(lbrt_elements(&t.tensors[0]), 1);
+    int32_t scores[CLASSES];
+    const lbrt_threads none = {0, parallel_for, NULL}, nothing = {2, NULL, NULL};
+    assert_int_equal(lbrt_run_threads(model, image, 1, arena, need, scores, &none), LBRT_ERR_ARGUMENT);
+    assert_int_equal(lbrt_run_threads(model, image, 1, arena, need, scores, &nothing), LBRT_ERR_ARGUMENT);
+    free(image);
+    free(arena);
+    free(memory);
+    lb_free(ctx, bytes);
+    test_graph_free(&t);
+    lb_ctx_destroy(ctx);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(same_scores), cmocka_unit_test(wrong_arguments)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
