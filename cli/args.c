@@ -28,6 +28,7 @@ static const option_row rows[] = {
     [CLI_FORMAT] = {0, "format", "NAME", "qdq (the default), qcdq, qonnx or float"},
     [CLI_OPSET] = {0, "opset", "N", "version of ONNX's operators, 13 to 25 (default: 21 for qdq, else 13)"},
     [CLI_ISA] = {0, "isa", "NAME", "whose kernels to use: avx512, ref (default: the best of this machine)"},
+    [CLI_PROFILE] = {0, "profile", NULL, "also print the time of each operator, beside what the machine could do"},
     [CLI_EXACT] = {0, "exact", NULL, "compute in the packed model's fixed point between the convolutions"},
     [CLI_JSON] = {0, "json", NULL, "print one JSON object instead of text"},
     [CLI_THREADS] = {0, "threads", "N", "compute threads (default: one per processor)"},
@@ -146,6 +147,7 @@ static int take_option(const cli_verb *verb, cli_option option, const char *valu
     case CLI_RESUME: args->resume = true; break;
     case CLI_DRAW: args->draw = true; break;
     case CLI_JSON: args->json = true; break;
+    case CLI_PROFILE: args->profile = true; break;
     case CLI_EXACT: args->exact = true; break;
     case CLI_QUIET: args->quiet = true; break;
     case CLI_HELP: args->help = true; break;

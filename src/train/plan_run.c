@@ -74,6 +74,7 @@ static lb_status conv_forward(lb_plan *plan, lb_step *step) {
     const float *weights = node->quant ? plan->weights : net->values;
     lb_value *src = value_of(plan, step->src);
     LB_TRY(lb_conv_set_weights(step->prims, weights + w->offset));
+    lb_lap(plan->laps, LB_LAP_WEIGHTS, LB_PASS_FORWARD);
     LB_TRY(lb_conv_forward(step->prims, lb_plan_buffer(plan, src->buffer), lb_plan_buffer(plan, step->acc)));
     for (int k = 0; k < node->dst.c; k++)
         step->scale[k] = src->step * plan->filter_steps[w->offset + (size_t)k];
@@ -91,6 +92,7 @@ static lb_status conv_backward(lb_plan *plan, lb_step *step) {
         diff = narrow;
     }
     LB_TRY(lb_conv_backward_weights(step->prims, lb_plan_buffer(plan, src->buffer), diff, plan->diff_weights + w->offset));
+    lb_lap(plan->laps, LB_LAP_STEPS + (int)(step - plan->steps), LB_PASS_BACKWARD_WEIGHTS);
     return step->dx >= 0 ? lb_conv_backward_data(step->prims, diff, lb_plan_buffer(plan, step->dx)) : LB_OK;
 }
 
@@ -450,6 +452,7 @@ static lb_status plain_backward(lb_plan *plan, lb_step *step) {
 lb_status lb_plan_forward(lb_plan *plan, const uint8_t *pixels, const lb_quant_when *when) {
     plan->when = *when;
     quantize_weights(plan);
+    lb_lap(plan->laps, LB_LAP_WEIGHTS, LB_PASS_FORWARD);
     for (int i = 0; i < plan->nsteps; i++) {
         lb_step *step = &plan->steps[i];
         if (step->kind == LB_STEP_INPUT)
@@ -460,6 +463,7 @@ lb_status lb_plan_forward(lb_plan *plan, const uint8_t *pixels, const lb_quant_w
             LB_TRY(norm_forward(plan, step));
         else
             LB_TRY(plain_forward(plan, step));
+        lb_lap(plan->laps, LB_LAP_STEPS + i, LB_PASS_FORWARD);
     }
     const lb_value *output = value_of(plan, plan->net->nnodes - 1);
     size_t count = output->rows * (size_t)output->c;
@@ -482,8 +486,10 @@ lb_status lb_plan_backward(lb_plan *plan, float *diff) {
             norm_backward(plan, step, diff);
         else if (step->kind != LB_STEP_INPUT && step->kind != LB_STEP_NORM && step->grad >= 0)
             LB_TRY(plain_backward(plan, step));
+        lb_lap(plan->laps, LB_LAP_STEPS + i, LB_PASS_BACKWARD_DATA);
     }
     weights_backward(plan, diff);
+    lb_lap(plan->laps, LB_LAP_WEIGHTS, LB_PASS_BACKWARD_WEIGHTS);
     return LB_OK;
 }
 
