@@ -111,8 +111,8 @@ static int bench_recipe(lb_ctx *ctx, const cli_args *args) {
     if (status != LB_OK) {
         result = cli_library_error(ctx);
     } else if (args->json) {
-        json_t *object = json_pack("{s:o, s:o, s:o, s:s, s:o, s:o}", "images_per_s", cli_json_real(s.images_per_s), "step_ms",
-                                   cli_json_real(s.step_ms), "peak_rss_mb", cli_json_real(s.peak_rss_mb), "precision", s.precision,
+        json_t *object = json_pack("{s:o, s:o, s:o, s:o, s:s, s:o, s:o}", "images_per_s", cli_json_real(s.images_per_s), "step_ms",
+                                   cli_json_real(s.step_ms), "cpu_ms", cli_json_real(s.cpu_ms), "peak_rss_mb", cli_json_real(s.peak_rss_mb), "precision", s.precision,
                                    "eval_images_per_s", cli_json_real(s.eval_images_per_s), "start_s", cli_json_real(s.start_s));
         if (args->profile)
             json_object_set_new(object, "profile", profile_json(&profile));
@@ -195,8 +195,8 @@ const cli_verb cli_verb_bench = {
         "gradients back.\n"
         "\n"
         "--json prints {\"latency_ms\": {\"min\", \"median\"}, \"images_per_s\", \"threads\", \"batch\", \"isa\"} of a model, and\n"
-        "{\"images_per_s\", \"step_ms\", \"peak_rss_mb\", \"precision\", \"eval_images_per_s\", \"start_s\"} of a recipe; with\n"
-        "--profile also \"profile\": {\"peak_gflops\", \"copy_gb_per_s\", \"operators\": [{\"name\", \"op\", \"output\", \"forward\",\n"
+        "{\"images_per_s\", \"step_ms\", \"cpu_ms\", \"peak_rss_mb\", \"precision\", \"eval_images_per_s\", \"start_s\"} of a recipe\n"
+        "(cpu_ms: processor time of a step, all threads, for busy machines); with --profile also \"profile\": {\"peak_gflops\", \"copy_gb_per_s\", \"operators\": [{\"name\", \"op\", \"output\", \"forward\",\n"
         "\"backward_data\", \"backward_weights\"}]}, each pass that there is {\"ms\", \"bytes\", \"flops\", \"bound_ms\"}.",
     .examples = "lowbit bench runs/quickstart/model.lbm --batch 8\nlowbit bench recipes/cifar10/resnet20-dorefa-w2a2.yaml "
                 "--threads 1 --json\nlowbit bench recipes/cifar10/resnet20-dorefa-w2a2.yaml --profile",

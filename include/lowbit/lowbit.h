@@ -168,6 +168,7 @@ lb_status lb_trainer_eval(lb_trainer *trainer, lb_metrics *metrics);
 /* Training speed: `steps` timed steps (after a warm-up) on the recipe's data, then some test images. */
 typedef struct lb_speed {
     double images_per_s, step_ms;  /* median step */
+    double cpu_ms;                 /* median processor time of a step, all threads: what to compare on a busy machine */
     double start_s;                /* from lb_trainer_create to the end of the first step */
     double eval_images_per_s;      /* NaN: the data has no test images */
     double peak_rss_mb;            /* of training, before the evaluation */

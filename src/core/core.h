@@ -76,6 +76,9 @@ void lb_pool_free(lb_pool *pool); /* everything; the pool can be used again */
 /* Seconds on a clock that only goes forward. */
 double lb_now(void);
 
+/* Processor seconds of this process, all threads. */
+double lb_cpu_time(void);
+
 /* Median of `count` > 0 values, which are sorted by it. */
 double lb_median(double *values, size_t count);
 

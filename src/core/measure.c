@@ -4,11 +4,14 @@
 
 #include "core/core.h"
 
-double lb_now(void) {
+static double read_clock(clockid_t clock) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
+
+double lb_now(void) { return read_clock(CLOCK_MONOTONIC); }
+double lb_cpu_time(void) { return read_clock(CLOCK_PROCESS_CPUTIME_ID); }
 
 static int by_value(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;

@@ -18,12 +18,12 @@ static lb_status one_step(lb_trainer *t, int64_t step) {
     return lb_trainer_step(t, batch, 0);
 }
 
-/* times: (steps) seconds. laps: NULL, or (steps, cells) seconds. */
-static lb_status timed_steps(lb_trainer *t, int steps, double *times, double *laps, size_t cells, double *start) {
+/* times, cpu: (steps) seconds. laps: NULL, or (steps, cells) seconds. */
+static lb_status timed_steps(lb_trainer *t, int steps, double *times, double *cpu, double *laps, size_t cells, double *start) {
     lb_laps watch = {0};
     lb_status status = lb_loader_start(t->loader, 0, 0);
     for (int i = 0; i < WARM_UP + steps && !status; i++) {
-        const double begin = lb_now();
+        const double begin = lb_now(), cpu_begin = lb_cpu_time();
         if (laps && i >= WARM_UP) {
             watch = (lb_laps){.last = begin, .seconds = laps + (size_t)(i - WARM_UP) * cells};
             t->plan->laps = &watch;
@@ -31,8 +31,10 @@ static lb_status timed_steps(lb_trainer *t, int steps, double *times, double *la
         status = one_step(t, i);
         if (i == 0)
             *start = lb_now() - t->created;
-        if (i >= WARM_UP)
+        if (i >= WARM_UP) {
             times[i - WARM_UP] = lb_now() - begin;
+            cpu[i - WARM_UP] = lb_cpu_time() - cpu_begin;
+        }
         lb_progress(t->ctx, "training steps", i + 1, WARM_UP + steps);
         if (!status && lb_interrupted(t->ctx))
             status = lb_fail(t->ctx, LB_ERR_INTERRUPTED, "interrupted");
@@ -117,23 +119,26 @@ double lb_profile_bound(const lb_profile *profile, const lb_cost *cost) {
     return 1e3 * LB_MAX(multiply, copy);
 }
 
-/* Bytes read and written per second by copying. */
+/* Bytes read and written per second by copying. Piece after piece of something that no cache holds: a piece is short enough to be copied
+ * undisturbed now and then on a busy machine. */
 static lb_status measure_copy(lb_ctx *ctx, double *bytes_per_s) {
-    const size_t size = (size_t)64 << 20;
+    enum { PIECES = 16, ROUNDS = 4 };
+    const size_t piece = (size_t)4 << 20, size = PIECES * piece;
     const int threads = lb_threads(ctx);
     unsigned char *from = lb_alloc(ctx, size, 1), *to = from ? lb_alloc(ctx, size, 1) : NULL;
     double least = INFINITY;
-    for (int i = 0; to && i < 5; i++) {
+    for (size_t i = 0; to && i < PIECES * ROUNDS; i++) {
+        const size_t at = i % PIECES * piece;
         const double begin = lb_now();
 #pragma omp parallel for num_threads(threads)
         for (int k = 0; k < threads; k++) {
-            const size_t first = size * (size_t)k / (size_t)threads, last = size * ((size_t)k + 1) / (size_t)threads;
-            memcpy(to + first, from + first, last - first);
+            const size_t first = piece * (size_t)k / (size_t)threads, last = piece * ((size_t)k + 1) / (size_t)threads;
+            memcpy(to + at + first, from + at + first, last - first);
         }
         const double time = lb_now() - begin;
         least = LB_MIN(least, time);
     }
-    *bytes_per_s = 2 * (double)size / LB_MAX(least, 1e-9);
+    *bytes_per_s = 2 * (double)piece / LB_MAX(least, 1e-9);
     const lb_status status = to ? LB_OK : LB_ERR_MEMORY;
     lb_free(ctx, from);
     lb_free(ctx, to);
@@ -199,15 +204,17 @@ static lb_status eval_speed(lb_trainer *t, double *images_per_s) {
 static lb_status run(lb_trainer *t, int steps, lb_speed *speed, lb_profile *profile, lb_pool *pool) {
     const size_t rows = (size_t)(LB_LAP_STEPS + t->plan->nsteps), cells = rows * LB_PASSES;
     double *times = lb_pool_alloc(pool, (size_t)steps, sizeof *times);
+    double *cpu = lb_pool_alloc(pool, (size_t)steps, sizeof *cpu);
     double *laps = profile ? lb_pool_alloc(pool, (size_t)steps * cells, sizeof *laps) : NULL;
-    if (!times || (profile && !laps))
+    if (!times || !cpu || (profile && !laps))
         return LB_ERR_MEMORY;
     double start = 0;
-    LB_TRY(timed_steps(t, steps, times, laps, cells, &start));
+    LB_TRY(timed_steps(t, steps, times, cpu, laps, cells, &start));
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     const double step = lb_median(times, (size_t)steps);
-    *speed = (lb_speed){.images_per_s = t->config->train.batch / step, .step_ms = 1e3 * step, .start_s = start,
+    *speed = (lb_speed){.images_per_s = t->config->train.batch / step, .step_ms = 1e3 * step,
+                        .cpu_ms = 1e3 * lb_median(cpu, (size_t)steps), .start_s = start,
                         .threads = lb_threads(t->ctx), .peak_rss_mb = (double)usage.ru_maxrss / 1024,
                         .precision = t->bf16 ? "bf16" : "f32", .batch = t->config->train.batch};
     LB_TRY(eval_speed(t, &speed->eval_images_per_s));

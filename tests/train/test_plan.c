@@ -328,7 +328,7 @@ static void compare_norm(const lb_kernels *ref, const lb_kernels *fast, lb_dtype
 static void test_kernels(void **state) {
     (void)state;
     const lb_kernels *ref = lb_kernels_find("scalar");
-    static const char *const names[] = {"avx2", "avx512"};
+    static const char *const names[] = {"avx2", "avx512", "avx512bf16"};
     for (size_t i = 0; i < LB_COUNT(names); i++) {
         const lb_kernels *fast = lb_kernels_find(names[i]);
         if (!fast) {

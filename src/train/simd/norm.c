@@ -102,9 +102,8 @@ LB_INLINE void forward(const lb_norm_args *args, lb_dtype type, lb_mode mode, bo
     }
 }
 
-LB_INLINE vec one_inside(vec z, float lo, float hi) {
-    return v_select(v_and(v_gt(z, v_set(lo)), v_gt(v_set(hi), z)), v_set(1), v_set(0));
-}
+LB_INLINE lb_mask inside(vec z, float lo, float hi) { return v_and(v_gt(z, v_set(lo)), v_gt(v_set(hi), z)); }
+LB_INLINE vec if_inside(vec z, float lo, float hi, vec value) { return v_select(inside(z, lo, hi), value, v_set(0)); }
 
 LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, bool residual, size_t first, size_t last, double *sum_dz,
                         double *sum_dz_x, double *learn) {
@@ -127,22 +126,21 @@ LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, b
                 if (mode != MODE_NONE) {
                     vec z = z_of(args, type, residual, at, n, x, a, b);
                     if (mode == MODE_CLIP) {
-                        dz = v_mul(g, one_inside(z, f->sur_lo, f->sur_hi));
+                        dz = if_inside(z, f->sur_lo, f->sur_hi, g);
                     } else if (mode == MODE_MASK) {
                         lb_mask quantized = mask_of(args, &mask_row, c0, n);
-                        dz = v_mul(g, v_select(quantized, one_inside(z, f->pass_lo, f->pass_hi), one_inside(z, f->sur_lo, f->sur_hi)));
+                        dz = v_select(quantized, if_inside(z, f->pass_lo, f->pass_hi, g), if_inside(z, f->sur_lo, f->sur_hi, g));
                         g = v_select(quantized, g, v_set(0)); /* what is learned learns from the quantized part */
+                    } else if (mode == MODE_MIX) {
+                        dz = v_mul(g, v_add(if_inside(z, f->pass_lo, f->pass_hi, v_set(f->m)),
+                                            if_inside(z, f->sur_lo, f->sur_hi, v_set(1 - f->m))));
                     } else {
-                        vec slope = v_mul(v_set(f->m), one_inside(z, f->pass_lo, f->pass_hi));
-                        if (mode == MODE_MIX)
-                            slope = v_add(slope, v_mul(v_set(1 - f->m), one_inside(z, f->sur_lo, f->sur_hi)));
-                        dz = v_mul(g, slope);
+                        dz = if_inside(z, f->pass_lo, f->pass_hi, g);
                     }
                     if (mode != MODE_CLIP) {
                         if (learns == 2) { /* LSQ: code - z / step inside, the code at the ends */
                             vec u = v_mul(z, inv_step), code = v_rint(v_clip(u, v_set(f->lo), v_set(f->hi)));
-                            lb_mask inside = v_and(v_gt(u, v_set(f->lo)), v_gt(v_set(f->hi), u));
-                            vec d = v_select(inside, v_sub(code, u), code);
+                            vec d = v_select(inside(u, f->lo, f->hi), v_sub(code, u), code);
                             if (f->sign)
                                 d = code_of(f, true, z, inv_step);
                             tile_learn = v_add(tile_learn, v_mul(g, d));

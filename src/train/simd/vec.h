@@ -22,16 +22,18 @@ LB_INLINE float lb_bf16_get(uint16_t h) {
     return f;
 }
 
-/* Round to nearest even; NaN stays NaN. */
+/* Round to nearest even; NaN stays NaN; what is too small for a normal number becomes zero. As vcvtneps2bf16 does it. */
 LB_INLINE uint16_t lb_bf16_put(float f) {
     uint32_t bits;
     memcpy(&bits, &f, 4);
+    if (!(bits & 0x7f800000u))
+        return (uint16_t)(bits >> 16 & 0x8000);
     if ((bits & 0x7fffffffu) > 0x7f800000u)
         return (uint16_t)(bits >> 16 | 0x40);
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-#if defined(LB_ISA_avx512)
+#if defined(LB_ISA_avx512) || defined(LB_ISA_avx512bf16)
 #include <immintrin.h>
 #define LANES 16
 typedef __m512 vec;
@@ -54,13 +56,22 @@ LB_INLINE vec v_load_bf16(const uint16_t *p, int n) {
     __m256i h = n >= 16 ? _mm256_loadu_si256((const __m256i *)(const void *)p) : _mm256_maskz_loadu_epi16(v_tail(n), p);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
 }
-LB_INLINE void v_store_bf16(uint16_t *p, int n, vec a) {
+#if defined(LB_ISA_avx512bf16)
+LB_INLINE __m256i v_to_bf16(vec a) { return (__m256i)_mm512_cvtneps_pbh(a); }
+#else
+LB_INLINE __m256i v_to_bf16(vec a) {
     __m512i bits = _mm512_castps_si512(a);
     __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
     __mmask16 nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
     rounded = _mm512_mask_or_epi32(rounded, nan, _mm512_srli_epi32(bits, 16), _mm512_set1_epi32(0x40));
-    __m256i h = _mm512_cvtepi32_epi16(rounded);
+    __mmask16 tiny = _mm512_testn_epi32_mask(bits, _mm512_set1_epi32(0x7f800000));
+    rounded = _mm512_mask_and_epi32(rounded, tiny, _mm512_srli_epi32(bits, 16), _mm512_set1_epi32(0x8000));
+    return _mm512_cvtepi32_epi16(rounded);
+}
+#endif
+LB_INLINE void v_store_bf16(uint16_t *p, int n, vec a) {
+    __m256i h = v_to_bf16(a);
     if (n >= 16)
         _mm256_storeu_si256((__m256i *)(void *)p, h);
     else
@@ -114,6 +125,8 @@ LB_INLINE void v_store_bf16(uint16_t *p, int n, vec a) {
     __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
     __m256i quiet = _mm256_or_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(0x40));
     rounded = _mm256_blendv_epi8(rounded, quiet, nan);
+    __m256i tiny = _mm256_cmpeq_epi32(_mm256_and_si256(bits, _mm256_set1_epi32(0x7f800000)), _mm256_setzero_si256());
+    rounded = _mm256_blendv_epi8(rounded, _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(0x8000)), tiny);
     __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(rounded, rounded), 0xd8);
     uint16_t buffer[LANES];
     _mm_storeu_si128((__m128i *)(void *)(n >= LANES ? p : buffer), _mm256_castsi256_si128(packed));
