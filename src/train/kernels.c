@@ -26,9 +26,9 @@ static const struct variant {
     {&lb_kernels_scalar, always},
 };
 
-const lb_kernels *lb_kernels_select(void) {
+const lb_kernels *lb_kernels_select(lb_dtype type) {
     for (size_t i = 0;; i++)
-        if (variants[i].usable())
+        if (variants[i].usable() && !(variants[i].kernels->bf16_only && type != LB_BF16))
             return variants[i].kernels;
 }
 

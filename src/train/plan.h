@@ -71,7 +71,7 @@ typedef struct lb_plan {
     lb_pool pool;
     lb_net *net;               /* borrowed */
     lb_backend *backend;
-    const lb_kernels *kernels;
+    const lb_kernels *kernels[2]; /* by lb_dtype */
     lb_plan_options options;
     lb_quant_when when;        /* the step that is being done; its seed is made for each tensor */
     float mean[4], std[4];
