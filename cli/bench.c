@@ -195,9 +195,10 @@ const cli_verb cli_verb_bench = {
         "gradients back.\n"
         "\n"
         "--json prints {\"latency_ms\": {\"min\", \"median\"}, \"images_per_s\", \"threads\", \"batch\", \"isa\"} of a model, and\n"
-        "{\"images_per_s\", \"step_ms\", \"cpu_ms\", \"peak_rss_mb\", \"precision\", \"eval_images_per_s\", \"start_s\"} of a recipe\n"
-        "(cpu_ms: processor time of a step, all threads, for busy machines); with --profile also \"profile\": {\"peak_gflops\", \"copy_gb_per_s\", \"operators\": [{\"name\", \"op\", \"output\", \"forward\",\n"
-        "\"backward_data\", \"backward_weights\"}]}, each pass that there is {\"ms\", \"bytes\", \"flops\", \"bound_ms\"}.",
+        "{\"images_per_s\", \"step_ms\", \"cpu_ms\", \"peak_rss_mb\", \"precision\", \"eval_images_per_s\", \"start_s\"} of a recipe;\n"
+        "cpu_ms is the processor time of a step, all threads, for busy machines. With --profile also \"profile\":\n"
+        "{\"peak_gflops\", \"copy_gb_per_s\", \"operators\": [{\"name\", \"op\", \"output\", \"forward\", \"backward_data\",\n"
+        "\"backward_weights\"}]}, each pass that there is {\"ms\", \"bytes\", \"flops\", \"bound_ms\"}.",
     .examples = "lowbit bench runs/quickstart/model.lbm --batch 8\nlowbit bench recipes/cifar10/resnet20-dorefa-w2a2.yaml "
                 "--threads 1 --json\nlowbit bench recipes/cifar10/resnet20-dorefa-w2a2.yaml --profile",
     .exit_failed = "the model, recipe or data cannot be read",
