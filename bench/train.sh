@@ -6,7 +6,7 @@
 #   ROUNDS   turns (3), STEPS: timed steps a turn (20), THREADS (one per processor)
 #   PIN      a command that pins every program alike, e.g. "taskset -c 1"
 #   CLOCK    wall, or cpu: processor time instead, for THREADS=1 on a machine that others use. The peer is bench/peer.py then
-#            throughout; the bound is always the least wall time of several runs.
+#            throughout, and there is no bound.
 # The peer is ../shared/peers/torch_train.py (ResNet-20) and bench/peer.py (the others) under Debian's python3-torch, the bound conv_bound.cpp
 # (g++ and oneDNN) from the same folder, or from $LOWBIT_PEERS. What is missing is said, and its column is empty.
 set -euo pipefail
@@ -56,6 +56,8 @@ script=$peers/torch_train.py
 bound=
 if [ ! -e "$peers/conv_bound.cpp" ]; then
     echo "NO BOUND: $peers/conv_bound.cpp is not there" >&2
+elif [ "$clock" = cpu ]; then
+    echo "NO BOUND: conv_bound.cpp measures wall time; on a busy machine lowbit bench RECIPE --profile tells what convolutions take" >&2
 elif [[ " $parts " == *" speed "* || " $parts " == *" f32 "* ]]; then
     if g++ -O2 -std=c++17 "$peers/conv_bound.cpp" -o "$dir/conv_bound" -ldnnl 2>"$dir/err"; then bound=$dir/conv_bound; else
         echo "NO BOUND: conv_bound.cpp does not compile: $(head -n 1 "$dir/err")" >&2
