@@ -137,7 +137,8 @@ def vgg9(size, bits, classes):
 
 def mobilenet_v2(bits, classes):
     layers, ic = unit(3, 32, 3, 2, 0, top=6), 32
-    for expand, oc, repeat, stride in ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)):
+    groups = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+    for expand, oc, repeat, stride in groups:
         for i in range(repeat):
             layers.append(Inverted(ic, oc, 1 if i else stride, expand, bits))
             ic = oc

@@ -7,8 +7,8 @@
 #   PIN      a command that pins every program alike, e.g. "taskset -c 1"
 #   CLOCK    wall, or cpu: processor time instead, for THREADS=1 on a machine that others use. The peer is bench/peer.py then
 #            throughout, and there is no bound.
-# The peer is ../shared/peers/torch_train.py (ResNet-20) and bench/peer.py (the others) under Debian's python3-torch, the bound conv_bound.cpp
-# (g++ and oneDNN) from the same folder, or from $LOWBIT_PEERS. What is missing is said, and its column is empty.
+# The peer is ../shared/peers/torch_train.py (ResNet-20) and bench/peer.py (the others) under Debian's python3-torch, the bound
+# conv_bound.cpp (g++ and oneDNN) from the same folder, or from $LOWBIT_PEERS. What is missing is said, and its column is empty.
 set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
@@ -57,7 +57,7 @@ bound=
 if [ ! -e "$peers/conv_bound.cpp" ]; then
     echo "NO BOUND: $peers/conv_bound.cpp is not there" >&2
 elif [ "$clock" = cpu ]; then
-    echo "NO BOUND: conv_bound.cpp measures wall time; on a busy machine lowbit bench RECIPE --profile tells what convolutions take" >&2
+    echo "NO BOUND: conv_bound.cpp measures wall time; lowbit bench RECIPE --profile tells what convolutions take" >&2
 elif [[ " $parts " == *" speed "* || " $parts " == *" f32 "* ]]; then
     if g++ -O2 -std=c++17 "$peers/conv_bound.cpp" -o "$dir/conv_bound" -ldnnl 2>"$dir/err"; then bound=$dir/conv_bound; else
         echo "NO BOUND: conv_bound.cpp does not compile: $(head -n 1 "$dir/err")" >&2
@@ -75,23 +75,34 @@ ours() {
     shift
     for s in "$@"; do sets+=(--set "$s"); done
     $pin "$lowbit" bench "$dir/$recipe.yaml" --steps "$steps" --threads "$threads" --json -q "${sets[@]}" >"$dir/ours.json"
-    if [ "$clock" = cpu ]; then awk -v ms="$(field cpu_ms)" -v b="${batch:-128}" 'BEGIN { print 1e3 * b / ms }'; else field images_per_s; fi
+    if [ "$clock" = wall ]; then
+        field images_per_s
+    else
+        awk -v ms="$(field cpu_ms)" -v b="${batch:-128}" 'BEGIN { print 1e3 * b / ms }'
+    fi
 }
-# theirs BITS NET [OPTION...]: images/s of the peer, the best of its ways.
+# theirs BITS NET [OPTION...]: images/s of the peer, the best of its ways; nothing if it is not there or fails.
 theirs() {
-    local bits=$1 net=$2 key
+    local bits=$1 net=$2 key given
     shift 2
     [ $have_peer = yes ] || return 0
+    given=(--bits "$bits" --threads "$threads" "$@")
     if [ "$net" = resnet20 ] && [ "$clock" = wall ] && [ -e "$script" ]; then
-        OMP_NUM_THREADS=$threads $pin $python "$script" speed --bits "$bits" --threads "$threads" --steps "$steps" "$@" 2>/dev/null |
-            sed -n 's/^best //p'
+        run_peer "$script" speed "${given[@]}" --steps "$steps" || return 0
+        sed -n 's/^best //p' "$dir/peer.out"
         return
     fi
     key=$dir/way-$(echo "$bits $net $* ${ONEDNN_MAX_CPU_ISA:-}" | tr -c 'a-z0-9\n' -) # the fastest way is looked for once
-    OMP_NUM_THREADS=$threads $pin $python bench/peer.py "$net" --bits "$bits" --threads "$threads" --steps "$((steps / 3 + 1))" --clock "$clock" \
-        ${way:+--config "$way"} "$@" $(sed 's/^/--config /' "$key" 2>/dev/null || true) >"$dir/peer.out" 2>/dev/null
+    [ ! -s "$key" ] || given+=(--config "$(cat "$key")")
+    run_peer bench/peer.py "$net" "${given[@]}" --steps "$((steps / 3 + 1))" --clock "$clock" || return 0
     sed -n 's/^best [^ ]* //p' "$dir/peer.out" >"$key"
     sed -n 's/^best \([^ ]*\).*/\1/p' "$dir/peer.out"
+}
+run_peer() {
+    OMP_NUM_THREADS=$threads $pin $python "$@" >"$dir/peer.out" 2>"$dir/err" && return
+    say
+    echo "the peer failed: $* ($(tail -n 1 "$dir/err"))" >&2
+    return 1
 }
 # The bound for width 16 or 64, f32 or bf16, from this round's run.
 convolutions() { sed -n "s,^w=$1 $2 .* \([0-9]*\) img/s\$,\1,p" "$dir/bound.out" 2>/dev/null || true; }
@@ -104,9 +115,10 @@ row() {
     [ $head_printed = yes ] || printf '%-30s %9s %9s %7s %6s %9s %7s %6s\n' "images/s" lowbit PyTorch ratio goal bound share goal
     head_printed=yes
     for column in ours peer peer-ratio bound bound-ratio; do values+=("$(median "$dir/$column" 2>/dev/null || true)"); done
-    awk -v n="$1" -v g="$2" -v h="$3" -v o="${values[0]}" -v p="${values[1]}" -v r="${values[2]}" -v b="${values[3]}" -v s="${values[4]}" 'BEGIN {
-        printf "%-30s %9.0f %9s %7s %6s %9s %7s %6s\n", n, o, p == "" ? "-" : sprintf("%.0f", p), r == "" ? "-" : sprintf("%.2f", r), g,
-               b == "" ? "-" : sprintf("%.0f", b), s == "" ? "-" : sprintf("%.0f%%", 100 * s), h }'
+    awk -v n="$1" -v g="$2" -v h="$3" -v o="${values[0]}" -v p="${values[1]}" -v r="${values[2]}" -v b="${values[3]}" \
+        -v s="${values[4]}" 'function number(format, x) { return x == "" ? "-" : sprintf(format, x) }
+        BEGIN { printf "%-30s %9.0f %9s %7s %6s %9s %7s %6s\n", n, o, number("%.0f", p), number("%.2f", r), g, number("%.0f", b),
+                       number("%.0f%%", s == "" ? s : 100 * s), h }'
     rm -f "$dir"/{ours,peer,bound,peer-ratio,bound-ratio}
 }
 # note WHAT NUMBER: adds to a column; ratio OURS OTHER COLUMN.
@@ -177,9 +189,10 @@ part_memory() {
     ours w2a2 data.train_limit=128 data.test_limit=128 >/dev/null
     mine=$(field peak_rss_mb)
     if [ $have_peer = yes ]; then
-        $python bench/peer.py resnet20 --threads "$threads" --steps 1 >"$dir/peer.out" 2>/dev/null
+        run_peer bench/peer.py resnet20 --threads "$threads" --steps 1
         way=$(sed -n 's/^best [^ ]* //p' "$dir/peer.out")
-        other=$($python bench/peer.py resnet20 --threads "$threads" --steps 3 --config "$way" 2>/dev/null | sed -n 's/^peak_rss_mb //p')
+        run_peer bench/peer.py resnet20 --threads "$threads" --steps 3 --config "$way"
+        other=$(sed -n 's/^peak_rss_mb //p' "$dir/peer.out")
     fi
     say
     awk -v w="$whole" -v a="$mine" -v b="$other" 'BEGIN {
@@ -261,4 +274,5 @@ END
 }
 
 for part in $parts; do "part_$part"; done
-echo "median of $rounds rounds, $threads thread$([ "$threads" = 1 ] || echo s), $clock time, batch 128 (16 at 224 x 224); the peer is the best of f32 and bf16, contiguous and channels-last"
+echo "median of $rounds rounds, $threads thread$([ "$threads" = 1 ] || echo s), $clock time, batch 128 (16 at 224 x 224)"
+echo "the peer is the best of f32 and bf16, contiguous and channels-last"

@@ -191,11 +191,11 @@ typedef struct lb_profile_row {
     lb_cost pass[LB_PASSES];
 } lb_profile_row;
 
-/* Operators in the order of the network, the activation and everything else that is fused into a norm under the name of the last one, after
- * four rows for the whole step: "data" (waiting for the batch), "weights" (quantizing all weights and laying them out for the convolutions, and
- * the gradients on the way back), "loss" and "optimizer". The bound: a machine that does nothing but multiply at `flops_per_s`, the speed of a
- * large matrix product in the same precision and threads, or copy at `bytes_per_s`, that of copying 64 MB; both measured in the same call. Tensors that are
- * still in a cache move faster than that. */
+/* First four rows for the whole step: "data" (waiting for the batch), "weights" (quantizing all weights and laying them out for the
+ * convolutions, and the gradients on the way back), "loss" and "optimizer"; then the operators in the order of the network, those that
+ * are fused into a norm under the name of the last one. The bound: a machine that does nothing but multiply at `flops_per_s`, the speed
+ * of a large matrix product in the same precision and threads, or copy at `bytes_per_s`, that of copying 64 MB; both are measured in the
+ * same call. Tensors that are still in a cache move faster than that. */
 typedef struct lb_profile {
     int nrows;
     lb_profile_row *rows; /* (nrows) owned; free with lb_profile_free */
