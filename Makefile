@@ -36,7 +36,7 @@ sanitize: ## build with address and undefined-behaviour sanitizers in build-sani
 	@cmake --build build-sanitize
 	@cd build-sanitize && $(CTEST) -LE slow
 
-bench-train: all ## training speed beside PyTorch's (python3-torch and ../shared/peers; only our own without them)
+bench-train: all ## training speed beside PyTorch's (python3-torch, ../shared/peers); PARTS="speed methods" for some of it
 	@bench/train.sh $(LOWBIT)
 
 bench-infer: all ## inference latency beside ONNX Runtime's (node and ../shared/peers; only our own without them)

@@ -165,14 +165,50 @@ typedef struct lb_metrics {
 /* Accuracy of the quantized network on the test split. */
 lb_status lb_trainer_eval(lb_trainer *trainer, lb_metrics *metrics);
 
-/* Training speed: `steps` timed steps (after a warm-up) on the recipe's data. */
+/* Training speed: `steps` timed steps (after a warm-up) on the recipe's data, then some test images. */
 typedef struct lb_speed {
     double images_per_s, step_ms;  /* median step */
-    double peak_rss_mb;
+    double cpu_ms;                 /* median processor time of a step, all threads: what to compare on a busy machine */
+    double start_s;                /* from lb_trainer_create to the end of the first step */
+    double eval_images_per_s;      /* NaN: the data has no test images */
+    double peak_rss_mb;            /* of training, before the evaluation */
     const char *precision;         /* "bf16" or "f32" */
     int threads, batch;
 } lb_speed;
 lb_status lb_trainer_bench(lb_trainer *trainer, int steps, lb_speed *speed);
+
+/* Where the time of a training step goes. */
+typedef enum lb_pass { LB_PASS_FORWARD, LB_PASS_BACKWARD_DATA, LB_PASS_BACKWARD_WEIGHTS, LB_PASSES } lb_pass;
+
+typedef struct lb_cost {
+    double ms;            /* least over the steps (waiting for data: median); 0: there is no such pass */
+    double bytes;         /* read and written, from the shapes alone: each tensor once per loop over it */
+    double flops;         /* two for each multiply-accumulate of a convolution or linear layer */
+} lb_cost;
+
+typedef struct lb_profile_row {
+    char name[64], op[16], dst[40]; /* dst: "32x32x16" of one image, or "" */
+    lb_cost pass[LB_PASSES];
+} lb_profile_row;
+
+/* First four rows for the whole step: "data" (waiting for the batch), "weights" (quantizing all weights and laying them out for the
+ * convolutions, and the gradients on the way back), "loss" and "optimizer"; then the operators in the order of the network, those that
+ * are fused into a norm under the name of the last one. The bound: a machine that does nothing but multiply at `flops_per_s`, the speed
+ * of a large matrix product in the same precision and threads, or copy at `bytes_per_s`, that of copying 64 MB; both are measured in the
+ * same call. Tensors that are still in a cache move faster than that. */
+typedef struct lb_profile {
+    int nrows;
+    lb_profile_row *rows; /* (nrows) owned; free with lb_profile_free */
+    double flops_per_s, bytes_per_s;
+    lb_ctx *ctx;
+} lb_profile;
+
+/* Milliseconds that the bound allows for a cost. */
+double lb_profile_bound(const lb_profile *profile, const lb_cost *cost);
+
+/* As lb_trainer_bench, with the steps taken apart. */
+lb_status lb_trainer_profile(lb_trainer *trainer, int steps, lb_speed *speed, lb_profile *profile);
+void lb_profile_free(lb_profile *profile);
 
 /* ---- Packed models ------------------------------------------------------------------------------------------------- */
 

@@ -71,6 +71,17 @@ char *lb_pool_strdup(lb_pool *pool, const char *text);
 char *lb_pool_printf(lb_pool *pool, const char *fmt, ...) LB_PRINTF(2, 3);
 void lb_pool_free(lb_pool *pool); /* everything; the pool can be used again */
 
+/* ---- Measuring ------------------------------------------------------------------------------------------------- */
+
+/* Seconds on a clock that only goes forward. */
+double lb_now(void);
+
+/* Processor seconds of this process, all threads. */
+double lb_cpu_time(void);
+
+/* Median of `count` > 0 values, which are sorted by it. */
+double lb_median(double *values, size_t count);
+
 /* ---- Files ----------------------------------------------------------------------------------------------------- */
 
 /* Reads a whole file (at most `limit` bytes) into memory made by lb_alloc, with a 0 byte behind it. */

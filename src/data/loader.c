@@ -6,7 +6,6 @@
  * when the loader is created. */
 #include <math.h>
 #include <pthread.h>
-#include <time.h>
 
 #include "data/image.h"
 
@@ -278,12 +277,6 @@ lb_status lb_loader_start(lb_loader *l, int64_t epoch, int64_t first_step) {
     return LB_OK;
 }
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 lb_status lb_loader_next(lb_loader *l, const lb_batch **batch) {
     *batch = NULL;
     if (!l->started)
@@ -295,14 +288,14 @@ lb_status lb_loader_next(lb_loader *l, const lb_batch **batch) {
     double since = 0;
     while (l->taken <= ticket || s->state != SLOT_READY) {
         if (since == 0)
-            since = now();
+            since = lb_now();
         if (l->nworkers == 0)
             take_and_prepare(l, &l->memory[MOST_WORKERS]);
         else
             pthread_cond_wait(&l->ready, &l->lock);
     }
     if (since != 0)
-        l->waited += now() - since;
+        l->waited += lb_now() - since;
     pthread_mutex_unlock(&l->lock);
     *batch = &s->batch;
     return LB_OK;

@@ -322,17 +322,6 @@ lb_status lb_packed_classify_test(lb_packed *model, const char *data_spec, int64
 
 /* ---- Speed ----------------------------------------------------------------------------------------------------------- */
 
-static double now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
-}
-
-static int by_value(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 lb_status lb_packed_bench(lb_packed *m, int batch, int runs, lb_latency *latency) {
     if (batch < 1 || runs < 1)
         return lb_fail(m->ctx, LB_ERR_ARGUMENT, "bench of %d runs of %d images; both must be at least 1", runs, batch);
@@ -347,16 +336,15 @@ lb_status lb_packed_bench(lb_packed *m, int batch, int runs, lb_latency *latency
         pixels[i] = (uint8_t)(i * 2654435761u >> 24);
     const int warm = LB_MIN(runs, 3);
     for (int r = -warm; r < runs && status == LB_OK; r++) {
-        const double start = now_ms();
+        const double start = lb_now();
         status = lb_packed_scores(m, pixels, batch, scores);
         if (r >= 0)
-            times[r] = now_ms() - start;
+            times[r] = 1e3 * (lb_now() - start);
         if (status == LB_OK && lb_interrupted(m->ctx))
             status = lb_fail(m->ctx, LB_ERR_INTERRUPTED, "interrupted while measuring");
     }
     if (status == LB_OK) {
-        qsort(times, (size_t)runs, sizeof *times, by_value);
-        const double median = runs % 2 ? times[runs / 2] : (times[runs / 2 - 1] + times[runs / 2]) / 2;
+        const double median = lb_median(times, (size_t)runs);
         *latency = (lb_latency){.min_ms = times[0], .median_ms = median, .images_per_s = batch * 1e3 / LB_MAX(median, 1e-9),
                                 .threads = batch > 1 ? LB_MIN(m->threads, batch) : m->threads, .batch = batch,
                                 .isa = lbrt_isa_name(m->isa)};

@@ -2,13 +2,14 @@
 
 extern const lb_kernels lb_kernels_scalar;
 #if defined(__x86_64__)
-extern const lb_kernels lb_kernels_avx2, lb_kernels_avx512;
+extern const lb_kernels lb_kernels_avx2, lb_kernels_avx512, lb_kernels_avx512bf16;
 
 static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 static bool has_avx512(void) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq");
 }
+static bool has_avx512bf16(void) { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 #endif
 static bool always(void) { return true; }
 
@@ -18,15 +19,16 @@ static const struct variant {
     bool (*usable)(void);
 } variants[] = {
 #if defined(__x86_64__)
+    {&lb_kernels_avx512bf16, has_avx512bf16},
     {&lb_kernels_avx512, has_avx512},
     {&lb_kernels_avx2, has_avx2},
 #endif
     {&lb_kernels_scalar, always},
 };
 
-const lb_kernels *lb_kernels_select(void) {
+const lb_kernels *lb_kernels_select(lb_dtype type) {
     for (size_t i = 0;; i++)
-        if (variants[i].usable())
+        if (variants[i].usable() && !(variants[i].kernels->bf16_only && type != LB_BF16))
             return variants[i].kernels;
 }
 

@@ -2,9 +2,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/resource.h>
-#include <time.h>
 
 #include "recipe/recipe.h"
 #include "train/loss.h"
@@ -13,12 +11,6 @@
 
 /* A loss this large never comes back. */
 #define EXPLODED 1e4
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 typedef struct loop {
     lb_trainer *t;
@@ -59,7 +51,7 @@ static lb_quant_when when_of(const lb_trainer *t) {
                            .stage_steps = lb_trainer_stage_steps(t, t->at.stage)};
 }
 
-static lb_status train_step(lb_trainer *t, const lb_batch *batch, double lr) {
+lb_status lb_trainer_step(lb_trainer *t, const lb_batch *batch, double lr) {
     const lb_train_config *train = &t->config->train;
     lb_plan *plan = t->plan;
     const lb_quant_when when = when_of(t);
@@ -67,10 +59,12 @@ static lb_status train_step(lb_trainer *t, const lb_batch *batch, double lr) {
     int64_t correct = 0;
     double loss = lb_loss(train->loss, train->label_smoothing, plan->logits, batch->labels, batch->mb, t->net->classes,
                           plan->diff_logits, &correct);
+    lb_lap(plan->laps, LB_LAP_LOSS, LB_PASS_FORWARD);
     if (!isfinite(loss) || loss > EXPLODED)
         return diverged(t, loss);
     LB_TRY(lb_plan_backward(plan, t->diff));
     int64_t bad = lb_optim_step(t->optim, t->net, t->diff, lr, t->at.stage_step);
+    lb_lap(plan->laps, LB_LAP_OPTIMIZER, LB_PASS_BACKWARD_WEIGHTS);
     if (bad)
         return lb_fail(t->ctx, LB_ERR_DIVERGED,
                        "step %" PRId64 ": %" PRId64 " gradients are not finite; lower train.optimizer.lr (now %g) or "
@@ -93,7 +87,7 @@ static double running_top1(const lb_trainer *t) {
 
 static void report_progress(loop *l) {
     lb_trainer *t = l->t;
-    double time = now();
+    double time = lb_now();
     if (time - l->last_report < 0.1 && t->at.stage_step < l->stage_steps)
         return;
     l->last_report = time;
@@ -189,7 +183,7 @@ static lb_status log_epoch(loop *l, const lb_metrics *test, double lr, double ra
                              lb_json_number(test->loss), "test_top1", lb_json_number(test->top1), "test_top5",
                              lb_json_number(test->top5), "lr", lb_json_number(lr), "weight_bits", lb_json_number(bits), "quantized",
                              lb_json_number(quantized), "sign_flips", lb_json_number(flips), "images_per_s", lb_json_number(rate),
-                             "seconds", lb_json_number(now() - l->started));
+                             "seconds", lb_json_number(lb_now() - l->started));
     lb_status status = lb_jsonl_write(t->log, line);
     json_decref(line);
     return status;
@@ -200,7 +194,7 @@ static lb_status log_epoch(loop *l, const lb_metrics *test, double lr, double ra
 static lb_status finish_epoch(loop *l) {
     lb_trainer *t = l->t;
     double lr = lb_schedule_lr(&t->config->train, t->at.stage_step - 1, l->epoch_steps, l->stage_steps); /* of the last step */
-    double rate = (double)((t->at.step - l->steps_before) * t->config->train.batch) / LB_MAX(now() - l->started, 1e-9);
+    double rate = (double)((t->at.step - l->steps_before) * t->config->train.batch) / LB_MAX(lb_now() - l->started, 1e-9);
     lb_metrics test;
     LB_TRY(lb_trainer_evaluate(t, &test));
     LB_TRY(log_epoch(l, &test, lr, rate));
@@ -214,7 +208,7 @@ static lb_status finish_epoch(loop *l) {
         LB_TRY(save_to(t, "best.safetensors", false));
     LB_TRY(save_to(t, "last.safetensors", true));
     l->steps_before = t->at.step;
-    l->started = now();
+    l->started = lb_now();
     return LB_OK;
 }
 
@@ -242,7 +236,7 @@ static lb_status run_stage(loop *l) {
     l->epoch_steps = lb_trainer_epoch_steps(t);
     l->stage_steps = lb_trainer_stage_steps(t, t->at.stage);
     l->eval_steps = LB_MAX((int64_t)llround((double)train->eval_every * (double)l->epoch_steps), (int64_t)1);
-    l->started = now();
+    l->started = lb_now();
     l->steps_before = t->at.step;
     if (t->at.images > 0 && is_epoch_end(l)) /* resumed after a stop while testing */
         LB_TRY(finish_epoch_or_stop(l));
@@ -257,7 +251,7 @@ static lb_status run_stage(loop *l) {
         const lb_batch *batch;
         LB_TRY(lb_loader_next(t->loader, &batch));
         double lr = lb_schedule_lr(train, t->at.stage_step, l->epoch_steps, l->stage_steps);
-        LB_TRY(train_step(t, batch, lr));
+        LB_TRY(lb_trainer_step(t, batch, lr));
         report_progress(l);
         if (is_epoch_end(l))
             LB_TRY(finish_epoch_or_stop(l));
@@ -398,50 +392,4 @@ lb_status lb_trainer_run(lb_trainer *t, const char *dir, bool resume) {
     lb_status closed = lb_tensorboard_close(t->board);
     t->board = NULL;
     return status ? status : closed;
-}
-
-/* ---- Speed ---------------------------------------------------------------------------------------------------------------------- */
-
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-lb_status lb_trainer_bench(lb_trainer *t, int steps, lb_speed *speed) {
-    enum { WARM_UP = 3 };
-    if (steps < 1)
-        return lb_fail(t->ctx, LB_ERR_ARGUMENT, "the number of steps to time must be positive");
-    LB_TRY(lb_trainer_prepare(t));
-    LB_TRY(lb_loader_start(t->loader, 0, 0));
-    double *times = lb_alloc(t->ctx, (size_t)steps, sizeof *times);
-    if (!times)
-        return LB_ERR_MEMORY;
-    lb_status status = LB_OK;
-    int64_t epoch_steps = lb_trainer_epoch_steps(t);
-    for (int i = 0; i < steps + WARM_UP && !status; i++) {
-        double begin = now();
-        const lb_batch *batch;
-        if (i && i % epoch_steps == 0)
-            status = lb_loader_start(t->loader, i / epoch_steps, 0);
-        if (!status)
-            status = lb_loader_next(t->loader, &batch);
-        if (!status)
-            status = train_step(t, batch, 0); /* a learning rate of 0: the same work, no change */
-        if (i >= WARM_UP)
-            times[i - WARM_UP] = now() - begin;
-        lb_progress(t->ctx, "training steps", i + 1, steps + WARM_UP);
-        if (!status && lb_interrupted(t->ctx))
-            status = lb_fail(t->ctx, LB_ERR_INTERRUPTED, "interrupted");
-    }
-    if (!status) {
-        struct rusage usage;
-        getrusage(RUSAGE_SELF, &usage);
-        qsort(times, (size_t)steps, sizeof *times, by_value);
-        double step = times[steps / 2];
-        *speed = (lb_speed){.images_per_s = t->config->train.batch / step, .step_ms = 1e3 * step, .threads = lb_threads(t->ctx),
-                            .peak_rss_mb = (double)usage.ru_maxrss / 1024, .precision = t->bf16 ? "bf16" : "f32",
-                            .batch = t->config->train.batch};
-    }
-    lb_free(t->ctx, times);
-    return status;
 }

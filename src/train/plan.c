@@ -443,7 +443,8 @@ lb_status lb_plan_create(lb_ctx *ctx, lb_net *net, const lb_plan_options *option
     plan->ctx = ctx;
     plan->net = net;
     plan->options = *options;
-    plan->kernels = lb_kernels_select();
+    plan->kernels[LB_F32] = lb_kernels_select(LB_F32);
+    plan->kernels[LB_BF16] = lb_kernels_select(LB_BF16);
     plan->threads = lb_threads(ctx);
     for (int i = 0; i < net->nodes[0].dst.c; i++) {
         plan->mean[i] = options->mean[i];

@@ -10,6 +10,7 @@
 
 #include "data/data.h"
 #include "net/net.h"
+#include "train/laps.h"
 #include "train/simd/kernels.h"
 
 typedef enum lb_step_kind { LB_STEP_INPUT, LB_STEP_CONV, LB_STEP_NORM, LB_STEP_POOL, LB_STEP_DROPOUT, LB_STEP_PAD } lb_step_kind;
@@ -70,7 +71,7 @@ typedef struct lb_plan {
     lb_pool pool;
     lb_net *net;               /* borrowed */
     lb_backend *backend;
-    const lb_kernels *kernels;
+    const lb_kernels *kernels[2]; /* by lb_dtype */
     lb_plan_options options;
     lb_quant_when when;        /* the step that is being done; its seed is made for each tensor */
     float mean[4], std[4];
@@ -90,6 +91,7 @@ typedef struct lb_plan {
     size_t work_stride;        /* twice the largest weight tensor */
     float *filter_steps;       /* (nvalues) step of each filter, at the weight parameter's offset */
     float *logits, *diff_logits; /* (mb, classes) */
+    lb_laps *laps;             /* borrowed; NULL unless somebody measures */
     float *calibration;        /* f32 copy of the tensor that an activation quantizer starts from */
 } lb_plan;
 

@@ -74,6 +74,7 @@ static lb_status conv_forward(lb_plan *plan, lb_step *step) {
     const float *weights = node->quant ? plan->weights : net->values;
     lb_value *src = value_of(plan, step->src);
     LB_TRY(lb_conv_set_weights(step->prims, weights + w->offset));
+    lb_lap(plan->laps, LB_LAP_WEIGHTS, LB_PASS_FORWARD);
     LB_TRY(lb_conv_forward(step->prims, lb_plan_buffer(plan, src->buffer), lb_plan_buffer(plan, step->acc)));
     for (int k = 0; k < node->dst.c; k++)
         step->scale[k] = src->step * plan->filter_steps[w->offset + (size_t)k];
@@ -87,10 +88,11 @@ static lb_status conv_backward(lb_plan *plan, lb_step *step) {
     if (step->workspace >= 0) { /* f32 accumulator, bf16 source */
         size_t count = (size_t)plan->options.mb * lb_shape_count(&plan->net->nodes[step->node].dst);
         void *narrow = lb_plan_buffer(plan, step->workspace);
-        plan->kernels->from_f32(src->type, diff, narrow, count);
+        plan->kernels[src->type]->from_f32(src->type, diff, narrow, count);
         diff = narrow;
     }
     LB_TRY(lb_conv_backward_weights(step->prims, lb_plan_buffer(plan, src->buffer), diff, plan->diff_weights + w->offset));
+    lb_lap(plan->laps, LB_LAP_STEPS + (int)(step - plan->steps), LB_PASS_BACKWARD_WEIGHTS);
     return step->dx >= 0 ? lb_conv_backward_data(step->prims, diff, lb_plan_buffer(plan, step->dx)) : LB_OK;
 }
 
@@ -154,7 +156,7 @@ static void batch_stats(lb_plan *plan, lb_step *step, size_t rows, int c, lb_dty
         int t = omp_get_thread_num();
         share(rows, t, omp_get_num_threads(), &first, &last);
         double *sums = step->sums + (size_t)t * stride;
-        plan->kernels->stats(type, x, c, first, last, sums, sums + c);
+        plan->kernels[type]->stats(type, x, c, first, last, sums, sums + c);
 #pragma omp single nowait
         threads = omp_get_num_threads();
     }
@@ -221,7 +223,7 @@ static void run_norm_forward(const lb_plan *plan, const lb_norm_args *args, size
     {
         size_t first, last;
         share(rows, omp_get_thread_num(), omp_get_num_threads(), &first, &last);
-        plan->kernels->norm_forward(args, first, last);
+        plan->kernels[args->type]->norm_forward(args, first, last);
     }
 }
 
@@ -253,7 +255,7 @@ static lb_status norm_forward(lb_plan *plan, lb_step *step) {
         bare.act = -1;
         norm_args(plan, &bare, &args);
         run_norm_forward(plan, &args, v->rows);
-        plan->kernels->to_f32(v->type, args.dst, plan->calibration, v->rows * (size_t)v->c);
+        plan->kernels[v->type]->to_f32(v->type, args.dst, plan->calibration, v->rows * (size_t)v->c);
         start_quantizer(plan, plan->net->nodes[step->act].quant, plan->calibration, v->rows * (size_t)v->c);
     }
     if (step->mask)
@@ -313,7 +315,7 @@ static void norm_backward(lb_plan *plan, lb_step *step, float *diff) {
         int t = omp_get_thread_num();
         share(v->rows, t, omp_get_num_threads(), &first, &last);
         double *sums = step->sums + (size_t)t * stride;
-        plan->kernels->norm_backward(&args, first, last, sums, sums + v->c, sums + 2 * v->c);
+        plan->kernels[args.type]->norm_backward(&args, first, last, sums, sums + v->c, sums + 2 * v->c);
 #pragma omp single nowait
         threads = omp_get_num_threads();
     }
@@ -326,7 +328,7 @@ static void norm_backward(lb_plan *plan, lb_step *step, float *diff) {
     {
         size_t first, last;
         share(v->rows, omp_get_thread_num(), omp_get_num_threads(), &first, &last);
-        plan->kernels->norm_backward_x(&args, first, last);
+        plan->kernels[args.type]->norm_backward_x(&args, first, last);
     }
 }
 
@@ -357,7 +359,7 @@ static void input_forward(lb_plan *plan, lb_step *step, const uint8_t *pixels) {
         v->step = form.step;
     }
     uint16_t narrow[4 * 256];
-    plan->kernels->from_f32(LB_BF16, table, narrow, (size_t)c * 256);
+    plan->kernels[LB_BF16]->from_f32(LB_BF16, table, narrow, (size_t)c * 256);
     uint32_t *wide_dst = lb_plan_buffer(plan, v->buffer);
     uint16_t *narrow_dst = lb_plan_buffer(plan, v->buffer);
     float *dst = (float *)wide_dst;
@@ -381,14 +383,14 @@ static void dropout(const lb_plan *plan, const lb_step *step, const lb_value *v,
     for (size_t block = 0; block < (count + 63) / 64; block++) {
         float values[64];
         size_t at = block * 64, n = LB_MIN((size_t)64, count - at), bytes = lb_dtype_size(v->type);
-        plan->kernels->to_f32(v->type, (const unsigned char *)src + at * bytes, values, n);
+        plan->kernels[v->type]->to_f32(v->type, (const unsigned char *)src + at * bytes, values, n);
         for (size_t i = 0; i < n; i += 4) {
             uint32_t bits[4];
             lb_rng4(seed, LB_RNG_DROPOUT, plan->when.step, at + i, bits);
             for (size_t k = i; k < LB_MIN(i + 4, n); k++)
                 values[k] *= lb_uniform(bits[k - i]) < ratio ? 0 : keep;
         }
-        plan->kernels->from_f32(v->type, values, (unsigned char *)dst + at * bytes, n);
+        plan->kernels[v->type]->from_f32(v->type, values, (unsigned char *)dst + at * bytes, n);
     }
 }
 
@@ -434,7 +436,7 @@ static lb_status plain_backward(lb_plan *plan, lb_step *step) {
     {
         size_t first, last;
         share(v->rows * (size_t)v->c, omp_get_thread_num(), omp_get_num_threads(), &first, &last);
-        plan->kernels->sum(v->type, v->ngrads, grad, factor, sum, first, last);
+        plan->kernels[v->type]->sum(v->type, v->ngrads, grad, factor, sum, first, last);
     }
     if (step->kind == LB_STEP_POOL)
         return lb_pool_backward(step->pool, sum, dx, step->workspace >= 0 ? lb_plan_buffer(plan, step->workspace) : NULL);
@@ -450,6 +452,7 @@ static lb_status plain_backward(lb_plan *plan, lb_step *step) {
 lb_status lb_plan_forward(lb_plan *plan, const uint8_t *pixels, const lb_quant_when *when) {
     plan->when = *when;
     quantize_weights(plan);
+    lb_lap(plan->laps, LB_LAP_WEIGHTS, LB_PASS_FORWARD);
     for (int i = 0; i < plan->nsteps; i++) {
         lb_step *step = &plan->steps[i];
         if (step->kind == LB_STEP_INPUT)
@@ -460,10 +463,11 @@ lb_status lb_plan_forward(lb_plan *plan, const uint8_t *pixels, const lb_quant_w
             LB_TRY(norm_forward(plan, step));
         else
             LB_TRY(plain_forward(plan, step));
+        lb_lap(plan->laps, LB_LAP_STEPS + i, LB_PASS_FORWARD);
     }
     const lb_value *output = value_of(plan, plan->net->nnodes - 1);
     size_t count = output->rows * (size_t)output->c;
-    plan->kernels->to_f32(output->type, lb_plan_buffer(plan, output->buffer), plan->logits, count);
+    plan->kernels[output->type]->to_f32(output->type, lb_plan_buffer(plan, output->buffer), plan->logits, count);
     for (size_t i = 0; output->step != 1 && i < count; i++)
         plan->logits[i] *= output->step;
     return LB_OK;
@@ -472,7 +476,7 @@ lb_status lb_plan_forward(lb_plan *plan, const uint8_t *pixels, const lb_quant_w
 lb_status lb_plan_backward(lb_plan *plan, float *diff) {
     const lb_value *output = value_of(plan, plan->net->nnodes - 1);
     memset(diff, 0, plan->net->nvalues * sizeof *diff);
-    plan->kernels->from_f32(output->type, plan->diff_logits, lb_plan_buffer(plan, plan->diff_output),
+    plan->kernels[output->type]->from_f32(output->type, plan->diff_logits, lb_plan_buffer(plan, plan->diff_output),
                             output->rows * (size_t)output->c);
     for (int i = plan->nsteps - 1; i >= 0; i--) {
         lb_step *step = &plan->steps[i];
@@ -482,8 +486,10 @@ lb_status lb_plan_backward(lb_plan *plan, float *diff) {
             norm_backward(plan, step, diff);
         else if (step->kind != LB_STEP_INPUT && step->kind != LB_STEP_NORM && step->grad >= 0)
             LB_TRY(plain_backward(plan, step));
+        lb_lap(plan->laps, LB_LAP_STEPS + i, LB_PASS_BACKWARD_DATA);
     }
     weights_backward(plan, diff);
+    lb_lap(plan->laps, LB_LAP_WEIGHTS, LB_PASS_BACKWARD_WEIGHTS);
     return LB_OK;
 }
 
@@ -500,7 +506,7 @@ static bool finite_acc(const lb_plan *plan, const lb_step *step, size_t count) {
     const unsigned char *acc = lb_plan_buffer(plan, step->acc);
     for (size_t i = 0; i < count; i += LB_COUNT(block)) {
         size_t n = LB_MIN(LB_COUNT(block), count - i);
-        plan->kernels->to_f32(step->acc_type, acc + i * lb_dtype_size(step->acc_type), block, n);
+        plan->kernels[step->acc_type]->to_f32(step->acc_type, acc + i * lb_dtype_size(step->acc_type), block, n);
         if (!finite_all(block, (int)n))
             return false;
     }

@@ -139,6 +139,7 @@ static lb_status create_with(lb_ctx *ctx, const lb_recipe *recipe, lb_recipe *ow
         return LB_ERR_MEMORY;
     }
     t->ctx = ctx;
+    t->created = lb_now();
     t->recipe = recipe;
     t->owned_recipe = owned;
     t->net = net;
@@ -214,9 +215,9 @@ void lb_trainer_destroy(lb_trainer *t) {
 
 /* ---- Evaluation ----------------------------------------------------------------------------------------------------------- */
 
-static lb_status evaluate_batches(lb_trainer *t, uint8_t *pixels, int32_t *labels, int32_t *scores, lb_metrics *metrics) {
+static lb_status evaluate_batches(lb_trainer *t, int64_t count, uint8_t *pixels, int32_t *labels, int32_t *scores,
+                                  lb_metrics *metrics) {
     const lb_shape *input = &t->net->nodes[0].dst;
-    int64_t count = t->data->split[LB_TEST].count;
     int mb = t->config->train.eval_batch;
     lb_score_sums sums = {0};
     for (int64_t first = 0; first < count; first += mb) {
@@ -233,6 +234,10 @@ static lb_status evaluate_batches(lb_trainer *t, uint8_t *pixels, int32_t *label
 }
 
 lb_status lb_trainer_evaluate(lb_trainer *t, lb_metrics *metrics) {
+    return lb_trainer_evaluate_first(t, t->data->split[LB_TEST].count, metrics);
+}
+
+lb_status lb_trainer_evaluate_first(lb_trainer *t, int64_t count, lb_metrics *metrics) {
     const lb_shape *input = &t->net->nodes[0].dst;
     size_t mb = (size_t)t->config->train.eval_batch;
     LB_TRY(lb_trainer_need_images(t));
@@ -246,7 +251,7 @@ lb_status lb_trainer_evaluate(lb_trainer *t, lb_metrics *metrics) {
     uint8_t *pixels = lb_pool_alloc(&pool, mb, lb_shape_count(input));
     int32_t *labels = lb_pool_alloc(&pool, mb, sizeof *labels);
     int32_t *scores = lb_pool_alloc(&pool, mb * (size_t)t->net->classes, sizeof *scores);
-    lb_status status = pixels && labels && scores ? evaluate_batches(t, pixels, labels, scores, metrics) : LB_ERR_MEMORY;
+    lb_status status = pixels && labels && scores ? evaluate_batches(t, count, pixels, labels, scores, metrics) : LB_ERR_MEMORY;
     lb_pool_free(&pool);
     return status;
 }

@@ -39,6 +39,7 @@ struct lb_trainer {
     lb_tensorboard *board;
     lb_progress_state at;
     bool bf16;
+    double created;              /* lb_now() when lb_trainer_create was called */
 };
 
 /* Stage `stage`'s quantizers, and what training it needs besides the plan. */
@@ -49,6 +50,9 @@ lb_status lb_trainer_need_images(lb_trainer *trainer);
 
 /* Plan, loader and optimizer of the current stage. */
 lb_status lb_trainer_prepare(lb_trainer *trainer);
+
+/* One training step on a batch: forward, loss, backward, optimizer. */
+lb_status lb_trainer_step(lb_trainer *trainer, const lb_batch *batch, double lr);
 
 int64_t lb_trainer_epoch_steps(const lb_trainer *trainer);
 int64_t lb_trainer_stage_steps(const lb_trainer *trainer, int stage);
@@ -67,7 +71,8 @@ lb_status lb_checkpoint_data(lb_ctx *ctx, const lb_data_config *config, const ch
 /* Weights and biases from another run (directory or .safetensors file), for train.init. */
 lb_status lb_trainer_init_from(lb_trainer *trainer, const char *path);
 
-/* Accuracy on the first `limit` test images (0: all). */
+/* Accuracy on all test images, and on the first `count` of them. */
 lb_status lb_trainer_evaluate(lb_trainer *trainer, lb_metrics *metrics);
+lb_status lb_trainer_evaluate_first(lb_trainer *trainer, int64_t count, lb_metrics *metrics);
 
 #endif

@@ -123,7 +123,12 @@ check "the batch" "$(value batch)" -eq 3
 succeed bench small.yaml --steps 5
 says '^training: [0-9,]+ images/s'
 succeed bench small.yaml --steps 5 --threads 1 --json
-json images_per_s step_ms peak_rss_mb precision
+json images_per_s step_ms peak_rss_mb precision eval_images_per_s start_s
+succeed bench small.yaml --steps 5 --profile
+says '^convolutions +[0-9.]+'
+says '^evaluation: [0-9,]+ images/s; first step done after [0-9.]+ s'
+succeed bench small.yaml --steps 5 --profile --json
+json profile.peak_gflops profile.copy_gb_per_s profile.operators.0.name profile.operators.5.forward.bound_ms
 
 succeed train small.yaml --out seed2 --seed 2 --set train.epochs=1 -q
 succeed train small.yaml --out seed3 --seed 3 --set train.epochs=1 -q

@@ -328,7 +328,7 @@ static void compare_norm(const lb_kernels *ref, const lb_kernels *fast, lb_dtype
 static void test_kernels(void **state) {
     (void)state;
     const lb_kernels *ref = lb_kernels_find("scalar");
-    static const char *const names[] = {"avx2", "avx512"};
+    static const char *const names[] = {"avx2", "avx512", "avx512bf16"};
     for (size_t i = 0; i < LB_COUNT(names); i++) {
         const lb_kernels *fast = lb_kernels_find(names[i]);
         if (!fast) {
@@ -338,7 +338,7 @@ static void test_kernels(void **state) {
         for (int c = 1; c <= MAX_C; c += c < 18 ? 1 : 13)
             for (int form = 0; form < FORMS; form++)
                 for (int residual = 0; residual < 2; residual++)
-                    for (int type = 0; type < 2; type++)
+                    for (int type = fast->bf16_only ? LB_BF16 : LB_F32; type <= LB_BF16; type++)
                         compare_norm(ref, fast, (lb_dtype)type, c, form, residual);
     }
 }
@@ -483,7 +483,7 @@ static void test_masked_network(void **state) {
                     for (size_t i = 0; i < MB * each; i++) {
                         float value;
                         const unsigned char *buffer = lb_plan_buffer(plan, v->buffer);
-                        plan->kernels->to_f32(v->type, buffer + i * lb_dtype_size(v->type), &value, 1);
+                        plan->kernels[v->type]->to_f32(v->type, buffer + i * lb_dtype_size(v->type), &value, 1);
                         if (plan->buffers[v->buffer].last <= s)
                             continue; /* its room was given to another */
                         if (st->mask[i % each] == 1)

@@ -53,11 +53,10 @@ static void draw(const lb_quant_spec *spec, const lb_quant_when *when, int64_t t
         }
         if (!all)
             lb_rng4(when->seed, LB_RNG_MIXER, stream - 1, (uint64_t)i / 4, before);
-        for (int k = 0; k < LB_MIN(4, (int)(count - i)); k++) {
-            if (at[k] <= now)
-                mask[i + k] = present[k] >> 16 < share[refresh + at[k]] ? 1.f : 0.f;
-            else
-                mask[i + k] = before[k] >> 16 < share[(before[k] & 0xffff) * refresh >> 16] ? 1.f : 0.f;
+        for (int k = 0; k < LB_MIN(4, (int)(count - i)); k++) { /* no branches: which block decides is random */
+            const bool here = present[k] >> 16 < share[refresh + at[k]];
+            const bool there = before[k] >> 16 < share[(before[k] & 0xffff) * refresh >> 16];
+            mask[i + k] = (float)(((at[k] <= now) & here) | ((at[k] > now) & there));
         }
     }
 }

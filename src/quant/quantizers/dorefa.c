@@ -15,6 +15,8 @@
 #include "quant/helpers.h"
 #include "quant/tanh.h"
 
+enum { BLOCK = 256 };
+
 /* M of a group; 1 where all is zero, so that the gradient stays finite. */
 static float max_tanh(const float *u, int64_t count) {
     const float max = lb_tanh(lb_max_abs(u, count)); /* tanh grows with |u| */
@@ -65,12 +67,18 @@ static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const
         const float inv = 1.f / max_tanh(src, groups.size);
         double slope_of_max = 0;
         int64_t largest = 0;
-        for (int64_t i = 0; i < groups.size; i++) {
-            const float t = lb_tanh(src[i]);
-            dst[i] += d[i] * ((1.f - t * t) * inv);
-            slope_of_max -= (double)(d[i] * t);
-            largest = fabsf(src[i]) > fabsf(src[largest]) ? i : largest;
+        for (int64_t first = 0; first < groups.size; first += BLOCK) { /* one kind of work per loop, or gcc does not vectorise */
+            const int64_t n = LB_MIN((int64_t)BLOCK, groups.size - first);
+            float product[BLOCK];
+            for (int64_t i = 0; i < n; i++) {
+                const float t = lb_tanh(src[first + i]);
+                dst[first + i] += d[first + i] * ((1.f - t * t) * inv);
+                product[i] = d[first + i] * t;
+            }
+            slope_of_max -= lb_sum(product, n);
         }
+        for (int64_t i = 1; i < groups.size; i++)
+            largest = fabsf(src[i]) > fabsf(src[largest]) ? i : largest;
         const float t = lb_tanh(src[largest]), slope = (float)slope_of_max * inv * inv;
         dst[largest] += slope * (t < 0 ? -1.f : 1.f) * (1.f - t * t);
     }

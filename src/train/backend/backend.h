@@ -13,6 +13,9 @@ static inline size_t lb_dtype_size(lb_dtype type) { return type == LB_F32 ? 4 : 
 /* True if this CPU (and ONEDNN_MAX_CPU_ISA) multiplies bf16 in hardware. */
 bool lb_backend_has_bf16(void);
 
+/* Floating-point operations per second of a large matrix product, the fastest of several. */
+lb_status lb_backend_peak(lb_ctx *ctx, lb_dtype type, double *flops_per_s);
+
 typedef struct lb_backend lb_backend;
 lb_status lb_backend_create(lb_ctx *ctx, lb_backend **backend);
 void lb_backend_destroy(lb_backend *backend);

@@ -16,8 +16,6 @@ typedef union lb_op_desc_any {
     dnnl_inner_product_desc_t linear;
 } lb_op_desc_any;
 
-typedef enum lb_pass { LB_FORWARD, LB_BACKWARD_DATA, LB_BACKWARD_WEIGHTS } lb_pass;
-
 static lb_status nhwc(lb_backend *backend, int mb, int h, int w, int c, lb_dtype type, bool flat, dnnl_memory_desc_t *md) {
     dnnl_dims_t dims = {mb, c, h, w};
     LB_DNNL(backend, dnnl_memory_desc_init_by_tag(md, flat ? 2 : 4, dims, lb_dnnl_type(type), flat ? dnnl_nc : dnnl_nhwc));
@@ -52,20 +50,20 @@ static lb_status describe(lb_backend *backend, const lb_conv_dims *d, lb_pass pa
     dnnl_memory_desc_t src, dst, weights;
     dnnl_dims_t dims, stride = {d->sh, d->sw}, left = {d->pt, d->pl}, right = {d->pb, d->pr};
     LB_TRY(nhwc(backend, d->mb, d->ih, d->iw, d->ic, d->src_type, d->linear, &src));
-    LB_TRY(nhwc(backend, d->mb, d->oh, d->ow, d->oc, pass == LB_FORWARD ? d->dst_type : d->src_type, d->linear, &dst));
+    LB_TRY(nhwc(backend, d->mb, d->oh, d->ow, d->oc, pass == LB_PASS_FORWARD ? d->dst_type : d->src_type, d->linear, &dst));
     int n = weight_dims(d, dims);
-    dnnl_data_type_t type = pass == LB_BACKWARD_WEIGHTS ? dnnl_f32 : lb_dnnl_type(d->src_type);
+    dnnl_data_type_t type = pass == LB_PASS_BACKWARD_WEIGHTS ? dnnl_f32 : lb_dnnl_type(d->src_type);
     LB_DNNL(backend, dnnl_memory_desc_init_by_tag(&weights, n, dims, type, dnnl_format_tag_any));
     dnnl_status_t status;
     if (d->linear)
-        status = pass == LB_FORWARD ? dnnl_inner_product_forward_desc_init(&op->linear, dnnl_forward_training, &src, &weights, NULL, &dst)
-                 : pass == LB_BACKWARD_DATA ? dnnl_inner_product_backward_data_desc_init(&op->linear, &src, &weights, &dst)
+        status = pass == LB_PASS_FORWARD ? dnnl_inner_product_forward_desc_init(&op->linear, dnnl_forward_training, &src, &weights, NULL, &dst)
+                 : pass == LB_PASS_BACKWARD_DATA ? dnnl_inner_product_backward_data_desc_init(&op->linear, &src, &weights, &dst)
                                             : dnnl_inner_product_backward_weights_desc_init(&op->linear, &src, &weights, NULL, &dst);
     else
-        status = pass == LB_FORWARD
+        status = pass == LB_PASS_FORWARD
                      ? dnnl_convolution_forward_desc_init(&op->conv, dnnl_forward_training, dnnl_convolution_direct, &src, &weights, NULL,
                                                           &dst, stride, left, right)
-                 : pass == LB_BACKWARD_DATA
+                 : pass == LB_PASS_BACKWARD_DATA
                      ? dnnl_convolution_backward_data_desc_init(&op->conv, dnnl_convolution_direct, &src, &weights, &dst, stride, left, right)
                      : dnnl_convolution_backward_weights_desc_init(&op->conv, dnnl_convolution_direct, &src, &weights, NULL, &dst, stride,
                                                                    left, right);
@@ -75,7 +73,7 @@ static lb_status describe(lb_backend *backend, const lb_conv_dims *d, lb_pass pa
 static lb_status create_pass(lb_conv_prims *p, lb_pass pass, lb_prim *prim) {
     lb_op_desc_any op;
     LB_TRY(describe(p->backend, &p->dims, pass, &op));
-    LB_TRY(lb_prim_create(p->backend, &op, pass == LB_FORWARD ? NULL : p->forward.desc, prim));
+    LB_TRY(lb_prim_create(p->backend, &op, pass == LB_PASS_FORWARD ? NULL : p->forward.desc, prim));
     static const int args[3][3] = {{DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST},
                                    {DNNL_ARG_DIFF_DST, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_SRC},
                                    {DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS}};
@@ -95,13 +93,13 @@ static lb_status reordered(lb_conv_prims *p, const dnnl_memory_desc_t *plain, co
 static lb_status create(lb_conv_prims *p) {
     dnnl_memory_desc_t plain;
     LB_TRY(plain_weights(p->backend, &p->dims, &plain));
-    LB_TRY(create_pass(p, LB_FORWARD, &p->forward));
+    LB_TRY(create_pass(p, LB_PASS_FORWARD, &p->forward));
     LB_TRY(reordered(p, &plain, lb_prim_md(&p->forward, DNNL_ARG_WEIGHTS), &p->to_forward, &p->weights));
     if (p->dims.backward_data) {
-        LB_TRY(create_pass(p, LB_BACKWARD_DATA, &p->backward_data));
+        LB_TRY(create_pass(p, LB_PASS_BACKWARD_DATA, &p->backward_data));
         LB_TRY(reordered(p, &plain, lb_prim_md(&p->backward_data, DNNL_ARG_WEIGHTS), &p->to_backward, &p->weights_backward));
     }
-    LB_TRY(create_pass(p, LB_BACKWARD_WEIGHTS, &p->backward_weights));
+    LB_TRY(create_pass(p, LB_PASS_BACKWARD_WEIGHTS, &p->backward_weights));
     const dnnl_memory_desc_t *diff = lb_prim_md(&p->backward_weights, DNNL_ARG_DIFF_WEIGHTS);
     p->plain_diff = dnnl_memory_desc_equal(diff, &plain);
     if (p->plain_diff)

@@ -42,6 +42,7 @@ typedef struct lb_norm_args {
 /* Rows [first, last). Sums are added to, one array per thread: (c) each. */
 typedef struct lb_kernels {
     const char *isa;
+    bool bf16_only;            /* `type` must be LB_BF16 */
     void (*stats)(lb_dtype type, const void *x, int c, size_t first, size_t last, double *sum, double *sum_sq);
     void (*norm_forward)(const lb_norm_args *args, size_t first, size_t last);
     void (*norm_backward)(const lb_norm_args *args, size_t first, size_t last, double *sum_dz, double *sum_dz_x, double *learn);
@@ -52,7 +53,8 @@ typedef struct lb_kernels {
     void (*from_f32)(lb_dtype type, const float *src, void *dst, size_t count);
 } lb_kernels;
 
-const lb_kernels *lb_kernels_select(void);
+/* The best variant for tensors of a type. */
+const lb_kernels *lb_kernels_select(lb_dtype type);
 
 /* Variant `name` if it was built and this CPU can run it, else NULL; for tests. */
 const lb_kernels *lb_kernels_find(const char *name);

@@ -14,6 +14,62 @@ LB_INLINE size_t tile_rows(lb_dtype type, int c) {
 #define FOR_TILES(type, c, first, last)                                                                                    \
     for (size_t t0 = (first), step_ = tile_rows(type, c), t1; t0 < (last) && (t1 = LB_MIN(t0 + step_, (last)), 1); t0 = t1)
 
+#define HAS_F32 (LANES <= 16)
+
+/* ---- Few channels in wide vectors ----------------------------------------------------------------------------------------------
+ * Where `times` rows make just a vector, they are treated as one row of LANES channels, with the numbers per channel repeated. The rows
+ * before and after the last whole one are done singly. Only in the variant for bf16: its vectors are wider than common channel counts,
+ * and in the others sums would change with the instruction set. */
+typedef struct folding {
+    int times;
+    size_t first, last;    /* folded rows */
+    size_t edge[2][2];     /* [from, to) of rows left over */
+} folding;
+
+LB_INLINE folding fold_rows(int c, size_t first, size_t last) {
+    folding f = {.times = 1, .edge = {{first, last}, {last, last}}};
+    if (LANES <= 16 || c >= LANES || LANES % c)
+        return f;
+    const size_t times = (size_t)(LANES / c), from = (first + times - 1) / times, to = last / times;
+    if (from < to)
+        f = (folding){(int)times, from, to, {{first, from * times}, {to * times, last}}};
+    return f;
+}
+
+/* Adds what LANES channels stand for to c channels. */
+LB_INLINE void unfold(const double *wide, int c, double *sum) {
+    for (int i = 0; i < LANES; i++)
+        sum[i % c] += wide[i];
+}
+
+typedef struct folded_args {
+    lb_norm_args args;
+    float channels[6][LANES];
+} folded_args;
+
+static void fold_args(const lb_norm_args *args, int times, folded_args *f) {
+    const float **arrays[] = {&f->args.a, &f->args.b, &f->args.center, &f->args.p, &f->args.q, &f->args.s};
+    f->args = *args;
+    f->args.c = LANES;
+    f->args.mask_rows /= (size_t)times;
+    for (size_t k = 0; k < LB_COUNT(arrays); k++) {
+        const float *narrow = *arrays[k];
+        for (int i = 0; narrow && i < LANES; i++)
+            f->channels[k][i] = narrow[i % args->c];
+        *arrays[k] = f->channels[k];
+    }
+}
+
+/* A mask repeats after mask_rows rows, which must be whole folded ones. */
+LB_INLINE folding fold_norm(const lb_norm_args *args, size_t first, size_t last) {
+    const folding f = fold_rows(args->c, first, last);
+    if (args->mask && args->mask_rows % (size_t)f.times)
+        return (folding){.times = 1, .edge = {{first, last}, {last, last}}};
+    return f;
+}
+
+/* ---- The passes ------------------------------------------------------------------------------------------------------------------ */
+
 LB_INLINE void stats(lb_dtype type, const void *x, int c, size_t first, size_t last, double *sum, double *sum_sq) {
     FOR_TILES(type, c, first, last) {
         for (int c0 = 0; c0 < c; c0 += LANES) {
@@ -31,10 +87,19 @@ LB_INLINE void stats(lb_dtype type, const void *x, int c, size_t first, size_t l
 }
 
 static void LB_NAME(lb_stats)(lb_dtype type, const void *x, int c, size_t first, size_t last, double *sum, double *sum_sq) {
-    if (type == LB_F32)
-        stats(LB_F32, x, c, first, last, sum, sum_sq);
-    else
-        stats(LB_BF16, x, c, first, last, sum, sum_sq);
+    const folding f = fold_rows(c, first, last);
+    if (f.times > 1) {
+        double wide[2][LANES] = {0};
+        stats(LB_BF16, x, LANES, f.first, f.last, wide[0], wide[1]);
+        unfold(wide[0], c, sum);
+        unfold(wide[1], c, sum_sq);
+    }
+    for (int i = 0; i < 2; i++) {
+        if (HAS_F32 && type == LB_F32)
+            stats(LB_F32, x, c, f.edge[i][0], f.edge[i][1], sum, sum_sq);
+        else
+            stats(LB_BF16, x, c, f.edge[i][0], f.edge[i][1], sum, sum_sq);
+    }
 }
 
 /* The variants worth their own code; MIX holds every mixer value and rare combinations, and its generality costs a little. */
@@ -102,9 +167,8 @@ LB_INLINE void forward(const lb_norm_args *args, lb_dtype type, lb_mode mode, bo
     }
 }
 
-LB_INLINE vec one_inside(vec z, float lo, float hi) {
-    return v_select(v_and(v_gt(z, v_set(lo)), v_gt(v_set(hi), z)), v_set(1), v_set(0));
-}
+LB_INLINE lb_mask inside(vec z, float lo, float hi) { return v_and(v_gt(z, v_set(lo)), v_gt(v_set(hi), z)); }
+LB_INLINE vec if_inside(vec z, float lo, float hi, vec value) { return v_select(inside(z, lo, hi), value, v_set(0)); }
 
 LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, bool residual, size_t first, size_t last, double *sum_dz,
                         double *sum_dz_x, double *learn) {
@@ -127,22 +191,21 @@ LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, b
                 if (mode != MODE_NONE) {
                     vec z = z_of(args, type, residual, at, n, x, a, b);
                     if (mode == MODE_CLIP) {
-                        dz = v_mul(g, one_inside(z, f->sur_lo, f->sur_hi));
+                        dz = if_inside(z, f->sur_lo, f->sur_hi, g);
                     } else if (mode == MODE_MASK) {
                         lb_mask quantized = mask_of(args, &mask_row, c0, n);
-                        dz = v_mul(g, v_select(quantized, one_inside(z, f->pass_lo, f->pass_hi), one_inside(z, f->sur_lo, f->sur_hi)));
+                        dz = v_select(quantized, if_inside(z, f->pass_lo, f->pass_hi, g), if_inside(z, f->sur_lo, f->sur_hi, g));
                         g = v_select(quantized, g, v_set(0)); /* what is learned learns from the quantized part */
+                    } else if (mode == MODE_MIX) {
+                        dz = v_mul(g, v_add(if_inside(z, f->pass_lo, f->pass_hi, v_set(f->m)),
+                                            if_inside(z, f->sur_lo, f->sur_hi, v_set(1 - f->m))));
                     } else {
-                        vec slope = v_mul(v_set(f->m), one_inside(z, f->pass_lo, f->pass_hi));
-                        if (mode == MODE_MIX)
-                            slope = v_add(slope, v_mul(v_set(1 - f->m), one_inside(z, f->sur_lo, f->sur_hi)));
-                        dz = v_mul(g, slope);
+                        dz = if_inside(z, f->pass_lo, f->pass_hi, g);
                     }
                     if (mode != MODE_CLIP) {
                         if (learns == 2) { /* LSQ: code - z / step inside, the code at the ends */
                             vec u = v_mul(z, inv_step), code = v_rint(v_clip(u, v_set(f->lo), v_set(f->hi)));
-                            lb_mask inside = v_and(v_gt(u, v_set(f->lo)), v_gt(v_set(f->hi), u));
-                            vec d = v_select(inside, v_sub(code, u), code);
+                            vec d = v_select(inside(u, f->lo, f->hi), v_sub(code, u), code);
                             if (f->sign)
                                 d = code_of(f, true, z, inv_step);
                             tile_learn = v_add(tile_learn, v_mul(g, d));
@@ -201,27 +264,63 @@ LB_INLINE void backward_x(const lb_norm_args *args, lb_dtype type, size_t first,
     case MODE_MASK: WITH_RESIDUAL(body, type, MODE_MASK, __VA_ARGS__) break;           \
     }
 
-static void LB_NAME(lb_norm_forward)(const lb_norm_args *args, size_t first, size_t last) {
-    if (args->type == LB_F32) {
+static void forward_rows(const lb_norm_args *args, size_t first, size_t last) {
+    if (HAS_F32 && args->type == LB_F32) {
         WITH_MODE(forward, LB_F32, first, last)
     } else {
         WITH_MODE(forward, LB_BF16, first, last)
     }
 }
 
-static void LB_NAME(lb_norm_backward)(const lb_norm_args *args, size_t first, size_t last, double *sum_dz, double *sum_dz_x, double *learn) {
-    if (args->type == LB_F32) {
+static void LB_NAME(lb_norm_forward)(const lb_norm_args *args, size_t first, size_t last) {
+    const folding f = fold_norm(args, first, last);
+    if (f.times > 1) {
+        folded_args folded;
+        fold_args(args, f.times, &folded);
+        forward_rows(&folded.args, f.first, f.last);
+    }
+    for (int i = 0; i < 2; i++)
+        forward_rows(args, f.edge[i][0], f.edge[i][1]);
+}
+
+static void backward_rows(const lb_norm_args *args, size_t first, size_t last, double *sum_dz, double *sum_dz_x, double *learn) {
+    if (HAS_F32 && args->type == LB_F32) {
         WITH_MODE(backward, LB_F32, first, last, sum_dz, sum_dz_x, learn)
     } else {
         WITH_MODE(backward, LB_BF16, first, last, sum_dz, sum_dz_x, learn)
     }
 }
 
-static void LB_NAME(lb_norm_backward_x)(const lb_norm_args *args, size_t first, size_t last) {
-    if (args->type == LB_F32)
+static void LB_NAME(lb_norm_backward)(const lb_norm_args *args, size_t first, size_t last, double *sum_dz, double *sum_dz_x, double *learn) {
+    const folding f = fold_norm(args, first, last);
+    if (f.times > 1) {
+        folded_args folded;
+        double wide[2][LANES] = {0};
+        fold_args(args, f.times, &folded);
+        backward_rows(&folded.args, f.first, f.last, wide[0], wide[1], learn);
+        unfold(wide[0], args->c, sum_dz);
+        unfold(wide[1], args->c, sum_dz_x);
+    }
+    for (int i = 0; i < 2; i++)
+        backward_rows(args, f.edge[i][0], f.edge[i][1], sum_dz, sum_dz_x, learn);
+}
+
+static void backward_x_rows(const lb_norm_args *args, size_t first, size_t last) {
+    if (HAS_F32 && args->type == LB_F32)
         backward_x(args, LB_F32, first, last);
     else
         backward_x(args, LB_BF16, first, last);
+}
+
+static void LB_NAME(lb_norm_backward_x)(const lb_norm_args *args, size_t first, size_t last) {
+    const folding f = fold_rows(args->c, first, last);
+    if (f.times > 1) {
+        folded_args folded;
+        fold_args(args, f.times, &folded);
+        backward_x_rows(&folded.args, f.first, f.last);
+    }
+    for (int i = 0; i < 2; i++)
+        backward_x_rows(args, f.edge[i][0], f.edge[i][1]);
 }
 
 LB_INLINE void sum(lb_dtype type, int n, const void *const *grad, const float *factor, void *dst, size_t first, size_t last) {
@@ -235,7 +334,7 @@ LB_INLINE void sum(lb_dtype type, int n, const void *const *grad, const float *f
 }
 
 static void LB_NAME(lb_sum)(lb_dtype type, int n, const void *const *grad, const float *factor, void *dst, size_t first, size_t last) {
-    if (type == LB_F32)
+    if (HAS_F32 && type == LB_F32)
         sum(LB_F32, n, grad, factor, dst, first, last);
     else
         sum(LB_BF16, n, grad, factor, dst, first, last);
@@ -244,7 +343,7 @@ static void LB_NAME(lb_sum)(lb_dtype type, int n, const void *const *grad, const
 static void LB_NAME(lb_to_f32)(lb_dtype type, const void *src, float *dst, size_t count) {
     for (size_t at = 0; at < count; at += LANES) {
         int lanes = (int)LB_MIN((size_t)LANES, count - at);
-        v_store_f32(dst + at, lanes, type == LB_F32 ? v_load(LB_F32, src, at, lanes) : v_load(LB_BF16, src, at, lanes));
+        v_store_f32(dst + at, lanes, HAS_F32 && type == LB_F32 ? v_load(LB_F32, src, at, lanes) : v_load(LB_BF16, src, at, lanes));
     }
 }
 
@@ -252,7 +351,7 @@ static void LB_NAME(lb_from_f32)(lb_dtype type, const float *src, void *dst, siz
     for (size_t at = 0; at < count; at += LANES) {
         int lanes = (int)LB_MIN((size_t)LANES, count - at);
         vec v = v_load_f32(src + at, lanes);
-        if (type == LB_F32)
+        if (HAS_F32 && type == LB_F32)
             v_store(LB_F32, dst, at, lanes, v);
         else
             v_store(LB_BF16, dst, at, lanes, v);
@@ -261,6 +360,7 @@ static void LB_NAME(lb_from_f32)(lb_dtype type, const float *src, void *dst, siz
 
 const lb_kernels LB_NAME(lb_kernels) = {
     .isa = LB_STRING(LB_ISA),
+    .bf16_only = !HAS_F32,
     .stats = LB_NAME(lb_stats),
     .norm_forward = LB_NAME(lb_norm_forward),
     .norm_backward = LB_NAME(lb_norm_backward),

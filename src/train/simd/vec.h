@@ -22,16 +22,79 @@ LB_INLINE float lb_bf16_get(uint16_t h) {
     return f;
 }
 
-/* Round to nearest even; NaN stays NaN. */
+/* Round to nearest even; NaN stays NaN; what is too small for a normal number becomes zero. As vcvtneps2bf16 does it. */
 LB_INLINE uint16_t lb_bf16_put(float f) {
     uint32_t bits;
     memcpy(&bits, &f, 4);
+    if (!(bits & 0x7f800000u))
+        return (uint16_t)(bits >> 16 & 0x8000);
     if ((bits & 0x7fffffffu) > 0x7f800000u)
         return (uint16_t)(bits >> 16 | 0x40);
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-#if defined(LB_ISA_avx512)
+#if defined(LB_ISA_avx512bf16)
+#include <immintrin.h>
+/* For bf16 tensors alone: 32 numbers, those with even and those with odd index apart, so that a load is a shift and a mask instead of
+ * widening, and a store two roundings and one permutation. Floats (numbers per channel, masks) are put into the same order. */
+#define LANES 32
+typedef struct vec {
+    __m512 even, odd;
+} vec;
+typedef struct lb_mask {
+    __mmask16 even, odd;
+} lb_mask;
+#define V_BOTH(op) ((vec){op(a.even, b.even), op(a.odd, b.odd)})
+#define V_COMPARE(how) ((lb_mask){_mm512_cmp_ps_mask(a.even, b.even, how), _mm512_cmp_ps_mask(a.odd, b.odd, how)})
+LB_INLINE vec v_set(float f) { return (vec){_mm512_set1_ps(f), _mm512_set1_ps(f)}; }
+LB_INLINE vec v_add(vec a, vec b) { return V_BOTH(_mm512_add_ps); }
+LB_INLINE vec v_sub(vec a, vec b) { return V_BOTH(_mm512_sub_ps); }
+LB_INLINE vec v_mul(vec a, vec b) { return V_BOTH(_mm512_mul_ps); }
+LB_INLINE vec v_min(vec a, vec b) { return V_BOTH(_mm512_min_ps); }
+LB_INLINE vec v_max(vec a, vec b) { return V_BOTH(_mm512_max_ps); }
+LB_INLINE vec v_rint(vec a) {
+    return (vec){_mm512_roundscale_ps(a.even, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
+                 _mm512_roundscale_ps(a.odd, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+LB_INLINE lb_mask v_gt(vec a, vec b) { return V_COMPARE(_CMP_GT_OQ); }
+LB_INLINE lb_mask v_ge(vec a, vec b) { return V_COMPARE(_CMP_GE_OQ); }
+LB_INLINE lb_mask v_and(lb_mask a, lb_mask b) { return (lb_mask){a.even & b.even, a.odd & b.odd}; }
+LB_INLINE vec v_select(lb_mask m, vec yes, vec no) {
+    return (vec){_mm512_mask_blend_ps(m.even, no.even, yes.even), _mm512_mask_blend_ps(m.odd, no.odd, yes.odd)};
+}
+LB_INLINE __mmask32 v_tail(int n) { return n >= LANES ? 0xffffffffu : (1u << n) - 1; }
+LB_INLINE __m512i v_index(int first, int step) {
+    return _mm512_add_epi32(_mm512_set1_epi32(first), _mm512_mullo_epi32(_mm512_set1_epi32(step),
+                            _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)));
+}
+LB_INLINE vec v_load_f32(const float *p, int n) {
+    const __m512 first = _mm512_maskz_loadu_ps((__mmask16)v_tail(n), p);
+    const __m512 second = _mm512_maskz_loadu_ps((__mmask16)(v_tail(n) >> 16), p + 16);
+    return (vec){_mm512_permutex2var_ps(first, v_index(0, 2), second), _mm512_permutex2var_ps(first, v_index(1, 2), second)};
+}
+LB_INLINE void v_store_f32(float *p, int n, vec a) { /* lanes 16.. of a permutation are those of the second source */
+    const __m512i turn = _mm512_mask_add_epi32(_mm512_srli_epi32(v_index(0, 1), 1), 0xaaaa, _mm512_srli_epi32(v_index(0, 1), 1),
+                                               _mm512_set1_epi32(16)); /* 0 16 1 17 ... */
+    const __m512 first = _mm512_permutex2var_ps(a.even, turn, a.odd);
+    const __m512 second = _mm512_permutex2var_ps(a.even, _mm512_add_epi32(turn, _mm512_set1_epi32(8)), a.odd);
+    _mm512_mask_storeu_ps(p, (__mmask16)v_tail(n), first);
+    _mm512_mask_storeu_ps(p + 16, (__mmask16)(v_tail(n) >> 16), second);
+}
+LB_INLINE vec v_load_bf16(const uint16_t *p, int n) {
+    const __m512i h = n >= LANES ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi16(v_tail(n), p);
+    return (vec){_mm512_castsi512_ps(_mm512_slli_epi32(h, 16)),
+                 _mm512_castsi512_ps(_mm512_and_si512(h, _mm512_set1_epi32((int)0xffff0000u)))};
+}
+LB_INLINE void v_store_bf16(uint16_t *p, int n, vec a) {
+    const __m512i halves = (__m512i)_mm512_cvtne2ps_pbh(a.odd, a.even); /* the evens, then the odds */
+    const __m512i turn = _mm512_or_si512(v_index(0, 1), _mm512_slli_epi32(v_index(16, 1), 16));
+    const __m512i h = _mm512_permutexvar_epi16(turn, halves);
+    if (n >= LANES)
+        _mm512_storeu_si512(p, h);
+    else
+        _mm512_mask_storeu_epi16(p, v_tail(n), h);
+}
+#elif defined(LB_ISA_avx512)
 #include <immintrin.h>
 #define LANES 16
 typedef __m512 vec;
@@ -60,6 +123,8 @@ LB_INLINE void v_store_bf16(uint16_t *p, int n, vec a) {
     __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
     __mmask16 nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
     rounded = _mm512_mask_or_epi32(rounded, nan, _mm512_srli_epi32(bits, 16), _mm512_set1_epi32(0x40));
+    __mmask16 tiny = _mm512_testn_epi32_mask(bits, _mm512_set1_epi32(0x7f800000));
+    rounded = _mm512_mask_and_epi32(rounded, tiny, _mm512_srli_epi32(bits, 16), _mm512_set1_epi32(0x8000));
     __m256i h = _mm512_cvtepi32_epi16(rounded);
     if (n >= 16)
         _mm256_storeu_si256((__m256i *)(void *)p, h);
@@ -114,6 +179,8 @@ LB_INLINE void v_store_bf16(uint16_t *p, int n, vec a) {
     __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
     __m256i quiet = _mm256_or_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(0x40));
     rounded = _mm256_blendv_epi8(rounded, quiet, nan);
+    __m256i tiny = _mm256_cmpeq_epi32(_mm256_and_si256(bits, _mm256_set1_epi32(0x7f800000)), _mm256_setzero_si256());
+    rounded = _mm256_blendv_epi8(rounded, _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(0x8000)), tiny);
     __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(rounded, rounded), 0xd8);
     uint16_t buffer[LANES];
     _mm_storeu_si128((__m128i *)(void *)(n >= LANES ? p : buffer), _mm256_castsi256_si128(packed));
