@@ -1,9 +1,12 @@
-/* Integer convolution (groups == 1, linear layers included) for AVX-512 with VNNI: 8-bit sources, weights that fit a signed byte.
+/* Integer convolution (groups == 1, linear layers included) for AVX-512 with VNNI: 8-bit sources.
  *
  * vpdpbusd multiplies unsigned by signed bytes and wraps in 32 bits, so sources are stored as value + offset (offset 128 for i8)
  * and accumulators start at -offset * sum(weights); the loader has proven that the result fits. Weights are laid out in blocks of
  * 16 output channels, each step holding 4 inputs per channel. Source rows are copied, padding included, into a strip in which the
- * inputs under one kernel row are one segment of kw * c bytes. */
+ * inputs under one kernel row are one segment of kw * c bytes.
+ *
+ * Weights that do not fit a signed byte are mul * s + add of stored ones s: then s - zero is multiplied, and rest = add + mul * zero
+ * times the sum of the window's values added. */
 #include "vnni.h"
 
 #define STRIP_BUDGET ((size_t)96 << 10) /* a strip takes as many output rows as fit: weights are read once per strip */
@@ -42,9 +45,24 @@ static int fits_byte(const lbrt_weights *w) {
     return w->add >= INT8_MIN && w->add <= INT8_MAX && last >= INT8_MIN && last <= INT8_MAX;
 }
 
+/* A sum of products of bytes to an accumulator: sum * mul + (the window's sum) * rest. */
+typedef struct split {
+    int32_t mul, zero, rest;
+} split;
+
+static split split_of(const lbrt_weights *w) {
+    split s = {1, 0, 0};
+    if (!fits_byte(w)) {
+        s.mul = w->mul;
+        s.zero = 1 << (w->bits - 1);
+        s.rest = w->add + w->mul * s.zero;
+    }
+    return s;
+}
+
 static int accepts(const lbrt_site *site) {
     const lbrt_layer *l = site->layer;
-    if (l->is_float || l->groups != 1 || (site->src->type != LBRT_U8 && site->src->type != LBRT_I8) || !fits_byte(&l->weights))
+    if (l->is_float || l->groups != 1 || (site->src->type != LBRT_U8 && site->src->type != LBRT_I8))
         return 0;
     const geometry g = geometry_of(site);
     return strip_size(site, &g) <= STRIP_LIMIT;
@@ -81,6 +99,9 @@ static void prepare(const lbrt_site *site, void *prepared) {
     const lbrt_layer *l = site->layer;
     const geometry g = geometry_of(site);
     const size_t kh = (size_t)l->kh, segment = (size_t)l->kw * g.c;
+    const size_t row = lbrt_packed_bytes((int32_t)(kh * segment), l->weights.bits);
+    const int byte = fits_byte(&l->weights);
+    const split s = split_of(&l->weights);
     lbrt_carve at = {prepared, 0};
     const parameters p = carve(site, &at);
     memset(prepared, 0, at.used);
@@ -91,7 +112,9 @@ static void prepare(const lbrt_site *site, void *prepared) {
         lbrt_unpack(l, site->src, (int32_t)o, p.unpacked);
         for (size_t y = 0; y < kh; y++)
             for (size_t i = 0; i < segment; i++) {
-                const int16_t v = p.unpacked[y * segment + i];
+                const uint8_t *packed = l->weights.packed + o * row;
+                const int32_t v =
+                    byte ? p.unpacked[y * segment + i] : lbrt_stored_weight(packed, y * segment + i, l->weights.bits) - s.zero;
                 w[(y * g.steps + i / 4) * LANES * 4 + i % 4] = (int8_t)v;
                 sum += v;
             }
@@ -129,6 +152,29 @@ static void fill(const lbrt_call *call, const geometry *g, size_t image, int32_t
     }
 }
 
+/* Sum of the values under a window of the strip, modulo 2^32: kh segments, `row` bytes apart. */
+static uint32_t sum_window(const uint8_t *src, size_t row, size_t kh, size_t segment, uint32_t offset) {
+    const __m512i ones = _mm512_set1_epi8(1);
+    __m512i sum = _mm512_setzero_si512();
+    for (size_t y = 0; y < kh; y++, src += row)
+        for (size_t i = 0; i < segment; i += 64) {
+            const __mmask64 mask = segment - i < 64 ? ((__mmask64)1 << (segment - i)) - 1 : ~(__mmask64)0;
+            sum = _mm512_dpbusd_epi32(sum, _mm512_maskz_loadu_epi8(mask, src + i), ones);
+        }
+    return (uint32_t)_mm512_reduce_add_epi32(sum) - offset * (uint32_t)(kh * segment);
+}
+
+/* Sums of products (pixels, blocks) of a tile to accumulators. */
+static void complete(const split *s, const tile *t, size_t segment, uint32_t offset, size_t pixels, size_t blocks, __m512i *acc) {
+    const __m512i mul = _mm512_set1_epi32(s->mul);
+    for (size_t i = 0; i < pixels; i++) {
+        const uint32_t sum = sum_window(t->src + i * t->pixel, t->row, t->kh, segment, offset);
+        const __m512i add = _mm512_set1_epi32((int32_t)(sum * (uint32_t)s->rest));
+        for (size_t b = 0; b < blocks; b++)
+            acc[i * blocks + b] = _mm512_add_epi32(_mm512_mullo_epi32(acc[i * blocks + b], mul), add);
+    }
+}
+
 static void run(const lbrt_call *call) {
     const lbrt_site *site = &call->site;
     const lbrt_layer *l = site->layer;
@@ -136,6 +182,8 @@ static void run(const lbrt_call *call) {
     lbrt_carve at = {(uint8_t *)call->prepared, 0};
     const parameters p = carve(site, &at);
     const size_t oh = (size_t)site->dst->h, ow = (size_t)site->dst->w;
+    const int byte = fits_byte(&l->weights);
+    const split s = split_of(&l->weights);
     uint8_t *strip = call->scratch;
     __m512i acc[MAX_PIXELS * 2];
     size_t at_pixel[MAX_PIXELS];
@@ -161,6 +209,8 @@ static void run(const lbrt_call *call) {
                     const size_t x = ow * i / tiles, pixels = ow * (i + 1) / tiles - x;
                     t.src = strip + y * (size_t)l->sh * g.stride + x * t.pixel;
                     multiply_tile(&t, pixels, blocks, acc);
+                    if (!byte)
+                        complete(&s, &t, (size_t)l->kw * g.c, site->src->type == LBRT_I8 ? 128 : 0, pixels, blocks, acc);
                     for (size_t k = 0; k < pixels; k++)
                         at_pixel[k] = (row + y) * ow + x + k;
                     for (size_t b = 0; b < blocks; b++)

@@ -120,6 +120,11 @@ says '^inference: median [0-9.]+ ms'
 succeed bench model.lbm --runs 5 --batch 3 --json
 json latency_ms.min latency_ms.median images_per_s threads batch
 check "the batch" "$(value batch)" -eq 3
+succeed bench model.lbm --profile --runs 3 --isa ref
+says '^layer +op +kernel +ms'
+says ' conv +ref '
+succeed bench model.lbm --profile --runs 3 --json
+json ms gops peak_gops layers.0.name layers.0.op layers.0.kernel layers.0.ms layers.0.gops
 succeed bench small.yaml --steps 5
 says '^training: [0-9,]+ images/s'
 succeed bench small.yaml --steps 5 --threads 1 --json

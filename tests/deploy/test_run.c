@@ -202,6 +202,18 @@ static void packed_model(void **state) {
     assert_ok(ctx, lb_packed_use(model, "ref"));
     assert_ok(ctx, lb_packed_bench(model, 1, 1, &latency));
     assert_string_equal(latency.isa, "ref");
+    lb_layer_times times;
+    assert_ok(ctx, lb_packed_profile(model, 2, 3, &times));
+    assert_int_equal(times.nlayers, info.layers);
+    double sum = 0;
+    for (int i = 0; i < times.nlayers; i++) {
+        assert_string_equal(times.layers[i].kernel, "ref");
+        assert_true(times.layers[i].ms >= 0 && (strcmp(times.layers[i].op, "conv") != 0 || times.layers[i].gops > 0));
+        sum += times.layers[i].ms;
+    }
+    assert_true(sum == times.ms && times.gops > 0);
+    lb_layer_times_free(&times);
+    assert_int_equal(lb_packed_profile(model, 1, 0, &times), LB_ERR_ARGUMENT);
     assert_int_equal(lb_packed_use(model, "pentium"), LB_ERR_ARGUMENT);
     assert_int_equal(lb_packed_bench(model, 0, 1, &latency), LB_ERR_ARGUMENT);
     assert_true(lb_packed_data(model, "nowhere") != LB_OK);
