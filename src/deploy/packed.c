@@ -106,12 +106,13 @@ static lb_status open_runtime(lb_packed *m, lbrt_isa isa) {
     m->chunk = CHUNK;
     while (m->chunk > 1 && (lbrt_arena_size(m->model, m->chunk) == 0 || lbrt_arena_size(m->model, m->chunk) > ARENA_LIMIT))
         m->chunk /= 2;
-    m->arena_size = LB_MAX(lbrt_arena_size(m->model, m->chunk), lbrt_arena_size_threads(m->model, 1, m->threads));
+    m->arena_size = lbrt_arena_size(m->model, m->chunk);
+    m->shared_size = lbrt_arena_size_threads(m->model, 1, m->threads);
     m->arenas = lb_alloc(m->ctx, (size_t)m->threads, sizeof *m->arenas);
     if (!m->arenas)
         return LB_ERR_MEMORY;
     for (int t = 0; t < m->threads; t++)
-        if (!(m->arenas[t] = lb_alloc(m->ctx, m->arena_size, 1)))
+        if (!(m->arenas[t] = lb_alloc(m->ctx, t == 0 ? LB_MAX(m->arena_size, m->shared_size) : m->arena_size, 1)))
             return LB_ERR_MEMORY;
     return LB_OK;
 }
@@ -198,9 +199,9 @@ static void parallel_for(void *user, int count, void (*task)(void *arg, int i), 
 
 /* Images are shared out among the threads; the layers of a single one are. */
 lb_status lb_packed_scores(lb_packed *m, const uint8_t *pixels, int mb, int32_t *scores) {
-    if (mb == 1) {
+    if (mb == 1 && m->shared_size > 0) {
         const lbrt_threads threads = {m->threads, parallel_for, NULL};
-        const lbrt_status status = lbrt_run_threads(m->model, pixels, 1, m->arenas[0], m->arena_size, scores, &threads);
+        const lbrt_status status = lbrt_run_threads(m->model, pixels, 1, m->arenas[0], m->shared_size, scores, &threads);
         return status == LBRT_OK ? LB_OK : lb_fail(m->ctx, LB_ERR_BACKEND, "%s: %s", m->name, lbrt_status_text(status));
     }
     const size_t image = (size_t)m->info.ih * (size_t)m->info.iw * (size_t)m->info.ic;

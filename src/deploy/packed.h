@@ -16,7 +16,7 @@ struct lb_packed {
     lbrt_info info;
     lbrt_isa isa;           /* whose kernels it uses */
     int threads, chunk;     /* images a thread takes at a time */
-    size_t arena_size;
+    size_t arena_size, shared_size; /* for `chunk` images on one thread, for one image on all */
     void **arenas;          /* (threads) */
     lb_data_config config;  /* what the file says about its data */
     lb_data *data;          /* loaded when first wanted */

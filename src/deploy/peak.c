@@ -1,6 +1,5 @@
 /* The machine's peak in 8-bit multiply-adds, to compare layers with: the best instruction in a loop of independent sums. */
 #include <math.h>
-#include <time.h>
 
 #include "deploy/packed.h"
 
@@ -44,12 +43,6 @@ __attribute__((target("avx2"))) static int avx2(void) {
     return 32;
 }
 
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 double lb_peak_gops(void) {
     int (*loop)(void) = lbrt_best_isa() >= LBRT_ISA_AVX512 ? vnni : __builtin_cpu_supports("avx2") ? avx2 : NULL;
     if (!loop)
@@ -57,9 +50,9 @@ double lb_peak_gops(void) {
     double least = INFINITY;
     int products = 0;
     for (int i = 0; i < TRIES; i++) {
-        const double start = seconds();
+        const double start = lb_now();
         products = loop();
-        least = fmin(least, seconds() - start);
+        least = fmin(least, lb_now() - start);
     }
     return 2e-9 * products * SUMS * LOOPS / least;
 }

@@ -1,17 +1,10 @@
 /* Time of each layer of a packed model. */
 #include <math.h>
 #include <string.h>
-#include <time.h>
 
 #include "deploy/packed.h"
 
 #define WARM_UP 3
-
-static double now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
-}
 
 static lb_status measure(lb_packed *m, int batch, int runs, lb_pool *pool, lb_layer_times *profile) {
     const size_t image = (size_t)m->info.ih * (size_t)m->info.iw * (size_t)m->info.ic,
@@ -27,9 +20,9 @@ static lb_status measure(lb_packed *m, int batch, int runs, lb_pool *pool, lb_la
         pixels[i] = (uint8_t)(i * 2654435761u >> 24);
     for (int r = -WARM_UP; r < runs; r++) {
         for (int i = 0; i < profile->nlayers; i++) {
-            const double start = now_ms();
+            const double start = lb_now();
             const lbrt_status status = lbrt_run_layers(m->model, i, i + 1, pixels, batch, arena, arena_size, scores, NULL);
-            const double ms = now_ms() - start;
+            const double ms = (lb_now() - start) * 1e3;
             if (status != LBRT_OK)
                 return lb_fail(m->ctx, LB_ERR_BACKEND, "%s: %s", m->name, lbrt_status_text(status));
             if (r >= 0)
