@@ -234,6 +234,7 @@ static lb_status evaluate_batches(lb_trainer *t, int64_t count, uint8_t *pixels,
 }
 
 lb_status lb_trainer_evaluate(lb_trainer *t, lb_metrics *metrics) {
+    LB_TRY(lb_trainer_need_images(t)); /* they may not be loaded yet, and then their count is 0 */
     return lb_trainer_evaluate_first(t, t->data->split[LB_TEST].count, metrics);
 }
 
