@@ -76,7 +76,11 @@ static lb_status verify(lb_trainer *t, lb_packed *model, lb_verify_result *resul
     result->paths[PATH_TRAINER].name = "trainer";
     for (int i = PATH_ISAS; i < result->npaths; i++)
         result->paths[i].name = lbrt_isa_name((lbrt_isa)(i - PATH_ISAS));
+#if defined(__x86_64__)
     static const char *const flags[] = {"-O3", "-march=native", NULL};
+#else /* not every compiler knows -march=native there */
+    static const char *const flags[] = {"-O3", NULL};
+#endif
     lb_evaluator *evaluator = NULL;
     lb_compiled *compiled = NULL;
     lb_pool pool;
