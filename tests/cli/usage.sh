@@ -65,7 +65,6 @@ refuse 2 "--test: 'none' is not" run model.lbm --test none
 refuse 2 "'model' is none of methods, models, data; did you mean 'models'" list model
 refuse 2 "is none of methods, models, data" list 1
 refuse 2 "for a recipe" bench model.lbm --steps 3
-refuse 2 "for a recipe" bench model.lbm --profile
 refuse 2 "for a packed model" bench r.yaml --batch 3
 
 for kind in methods models data; do
