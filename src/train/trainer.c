@@ -242,7 +242,8 @@ lb_status lb_trainer_evaluate_first(lb_trainer *t, int64_t count, lb_metrics *me
     const lb_shape *input = &t->net->nodes[0].dst;
     size_t mb = (size_t)t->config->train.eval_batch;
     LB_TRY(lb_trainer_need_images(t));
-    if (t->data->split[LB_TEST].count == 0)
+    count = LB_MIN(count, t->data->split[LB_TEST].count);
+    if (count == 0)
         return lb_fail(t->ctx, LB_ERR_UNSUPPORTED, "%s has no test images", t->data->source);
     if (!t->evaluator)
         LB_TRY(lb_evaluator_create(t->ctx, t->net, t->data->mean, t->data->std, (int)mb, &t->evaluator));

@@ -71,7 +71,7 @@ lb_status lb_checkpoint_data(lb_ctx *ctx, const lb_data_config *config, const ch
 /* Weights and biases from another run (directory or .safetensors file), for train.init. */
 lb_status lb_trainer_init_from(lb_trainer *trainer, const char *path);
 
-/* Accuracy on all test images, and on the first `count` of them. */
+/* Accuracy on all test images, and on the first `count` of them at most; reads the data set if that has not been done. */
 lb_status lb_trainer_evaluate(lb_trainer *trainer, lb_metrics *metrics);
 lb_status lb_trainer_evaluate_first(lb_trainer *trainer, int64_t count, lb_metrics *metrics);
 
