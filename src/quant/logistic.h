@@ -12,7 +12,7 @@
 
 #include "quant/helpers.h"
 
-enum { LB_SOFT_BLOCK = 64, LB_SOFT_MAX_CODES = 256 };
+enum { LB_SOFT_BLOCK = LB_ACT_BLOCK, LB_SOFT_MAX_CODES = 256 };
 
 /* One group at one step. */
 typedef struct lb_logistic {
@@ -42,15 +42,22 @@ int lb_dropbits(const lb_quant_spec *spec, const lb_quant_when *when);
 lb_logistic lb_logistic_of(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, int groups, int g,
                            float reach);
 
-/* f = sum of z_k k. noise NULL: z = pi, f is the mean. Else noise[i * l->codes + k],
- * and z = softmax((log pi + noise) / temperature). */
-void lb_soft_mean(const lb_logistic *l, const float *u, int n, const float *noise, float temperature, lb_soft *soft);
+/* f = sum of z_k k. race NULL: z = pi, f is the mean. Else z = softmax((log pi + nu) / temperature) with Gumbel noise nu = -log race,
+ * race[k * LB_SOFT_BLOCK + i] exponentially distributed: proportional to (pi / race)^(1 / temperature). */
+void lb_soft_mean(const lb_logistic *l, const float *u, int n, const float *race, float temperature, lb_soft *soft);
 
 /* f = pi_c c at the fixed code c nearest to u, with `value` c: CPQ's multi-class straight-through estimator. */
 void lb_soft_mode(const lb_logistic *l, const float *u, int n, lb_soft *soft);
 
-/* code = argmax of log pi + noise. */
-void lb_soft_sample(const lb_logistic *l, const float *u, int n, const float *noise, float *code);
+/* code = argmax of log pi + nu. */
+void lb_soft_sample(const lb_logistic *l, const float *u, int n, const float *race, float *code);
+
+/* Activations, for the rows: step, codes in play and pass range; soft and draw are left to the row. The second gives an element's
+ * slope and derivatives by log step and log sigma from `soft`, or the slope of the spec's estimator where that is not own. */
+void lb_logistic_form(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, float reach, lb_act_form *form);
+lb_logistic lb_logistic_of_form(const lb_act_form *form);
+void lb_logistic_slopes(const lb_act_form *form, const float *z, int n, const lb_soft *soft, float *slope, float *by_step,
+                        float *by_sigma);
 
 /* For the rows: log_step by least squares, log_sigma a third of it; and backward, own through `soft`. */
 void lb_logistic_init(const lb_quant_spec *spec, const float *u, int oc, int64_t fan_in, float *param);

@@ -40,7 +40,7 @@ lb_status lb_quant_resolve(lb_ctx *ctx, const char *what, lb_quant_spec *spec, l
     const char *target = weights ? "weights" : "activations";
     if (weights ? !q->weights : !q->activations)
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s does not quantize %s%s (see lowbit list methods)", what, q->name, target,
-                       weights ? "" : "; lsq, pact, dorefa and uniform do");
+                       weights ? "" : "; lsq, cpq, pact, dorefa and uniform do");
     if (spec->bits < q->min_bits || spec->bits > q->max_bits) {
         if (q->min_bits == q->max_bits)
             return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s has %d bit%s, not %d", what, q->name, q->min_bits,
@@ -164,7 +164,7 @@ void lb_quant_weights_backward(const lb_quant *q, const lb_quant_when *when, con
 
 void lb_quant_act_form(const lb_quant *q, const lb_quant_when *when, const float *param, lb_act_form *form) {
     const lb_quant_spec *spec = &q->spec;
-    *form = (lb_act_form){.learn_scale = 1.f, .m = 1.f};
+    *form = (lb_act_form){.learn_scale = 1.f, .m = 1.f, .spec = spec, .when = *when};
     surrogate_range(spec->surrogate, &form->sur_lo, &form->sur_hi);
     spec->quantizer->form(spec, when, param, form);
     if (spec->estimator == LB_EST_STE)
@@ -192,14 +192,17 @@ float lb_act_forward_ref(const lb_act_form *form, float z) {
 
 float lb_act_backward_ref(const lb_act_form *form, float z, float diff, float *diff_param) {
     const float code = act_code(form, z), v = z * (1.f / form->step);
-    float d = 0.f;
+    float d = 0.f, slope = z > form->pass_lo && z < form->pass_hi ? 1.f : 0.f, other = 0.f;
+    if (form->soft)
+        form->soft(form, &z, 0, 1, &slope, &d, &other);
     if (form->learn == 1)
         d = z >= form->step * form->hi ? 1.f : 0.f;
     else if (form->learn == 2)
         d = form->sign ? code : !(v > form->lo) ? form->lo : v < form->hi ? code - v : form->hi;
     if (diff_param)
-        *diff_param += diff * form->m * d * form->learn_scale;
+        diff_param[0] += diff * form->m * d * form->learn_scale;
+    if (diff_param && form->learn == 3)
+        diff_param[1] += diff * form->m * other * form->learn_scale;
     const float real = z > form->sur_lo && z < form->sur_hi ? 1.f - form->m : 0.f;
-    const float quantized = z > form->pass_lo && z < form->pass_hi ? form->m : 0.f;
-    return (real + quantized) * diff;
+    return (real + form->m * slope) * diff;
 }

@@ -102,6 +102,7 @@ extern const lb_quant_when lb_quant_evaluation;
  *
  * With m < 1 the output is (1 - m) * clip(z, sur_lo, sur_hi) + m * step * code, and the gradient
  * (1 - m) * 1[sur_lo < z < sur_hi] + m * E(z). lb_act_forward_ref and lb_act_backward_ref are the exact statement. */
+enum { LB_ACT_BLOCK = 64 };
 typedef struct lb_act_form {
     float step;
     float lo, hi;          /* codes */
@@ -109,10 +110,20 @@ typedef struct lb_act_form {
     float pass_lo, pass_hi;/* in units of z; infinite: STE everywhere; equal: none */
     int learn;             /* 0: nothing learned; 1: PACT: d clip = m * sum of dz~ where z >= clip, clip = step * hi;
                             * 2: LSQ: d step = m * sum of dz~ * (z / step <= lo: lo; >= hi: hi; else code - z / step);
-                            * sign: dz~ * code */
+                            * sign: dz~ * code; 3: two parameters, d = m * sum of dz~ * what `soft` says */
     float learn_scale;     /* factor on that sum: LSQ's g = 1 / sqrt(features * max(hi, 1)); PACT 1 */
     float m;               /* mixer value, 1 = quantized */
     float sur_lo, sur_hi;  /* surrogate s(z) = clip(z, sur_lo, sur_hi); infinite for identity and ReLU's upper side */
+
+    /* For what is not elementwise in this sense; both NULL: as above. They answer for a block z[0 .. n), n <= LB_ACT_BLOCK, whose
+     * first element has index `first` in the whole batch's tensor. `soft` gives E and the two parameters' derivatives in place of
+     * the pass range and `learn`, `draw` the codes in place of rounding. */
+    void (*soft)(const struct lb_act_form *form, const float *z, int64_t first, int n, float *slope, float *learn0, float *learn1);
+    void (*draw)(const struct lb_act_form *form, const float *z, int64_t first, int n, float *code);
+    float ratio;           /* cpq, rq: sigma / step, and how many codes are looked at (logistic.h) */
+    int codes;
+    const lb_quant_spec *spec; /* borrowed */
+    lb_quant_when when;
 } lb_act_form;
 
 /* One row of the table. A new quantizer is one file in src/quant/quantizers/, one line in LB_QUANTIZERS, and a reference
@@ -244,7 +255,8 @@ void lb_quant_act_form(const lb_quant *q, const lb_quant_when *when, const float
  * follows the form with m = mask[element]. Never at evaluation. */
 bool lb_quant_act_mask(const lb_quant *q, const lb_quant_when *when, int64_t count, float *mask);
 
-/* Plain reference of the form on one value (the fused kernels are tested against these). */
+/* Plain reference of the form on one value (the fused kernels are tested against these). Where the form draws, forward takes the
+ * nearest code and backward element 0. */
 float lb_act_forward_ref(const lb_act_form *form, float z);                   /* z~ / step */
 float lb_act_backward_ref(const lb_act_form *form, float z, float diff, float *diff_param); /* diff is dL/dz~; adds d param */
 

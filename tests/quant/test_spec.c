@@ -92,7 +92,6 @@ static const struct {
     {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_stochastic, .mix_scope = LB_SCOPE_FILTER}, "layer or block"},
     {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_stochastic, .mix_from = 2.f}, "mix_from"},
     {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_stochastic, .mix_start = 0.9f, .mix_end = 0.8f}, "mix_start"},
-    {{.quantizer = &lb_quantizer_cpq, .bits = 4, .target = LB_ACTIVATIONS}, "lsq, pact, dorefa and uniform do"},
     {{.quantizer = &lb_quantizer_cpq, .bits = 1}, "2 to 8 bits"},
     {{.quantizer = &lb_quantizer_cpq, .bits = 2, .drop_top = 1.f}, "drop_top"},
     {{.quantizer = &lb_quantizer_cpq, .bits = 2, .drop_lower = NAN}, "drop_lower"},

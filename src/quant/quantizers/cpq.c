@@ -5,6 +5,7 @@
  *   backward  expect: that of sum over k of pi_k alpha k
  *             mode: that of y alpha k at the chosen code k, where dy := dpi_k (the paper's multi-class straight-through estimator);
  *             u of elements with code 0 gets none then
+ *   ReLU      activations that are never negative: lo = 0, hi = 2^b - 1
  *   bits      DropBits: levels are dropped at random, for the whole tensor and one step (logistic.h)
  *
  * pi: logistic.h. alpha = e^log_step and sigma = e^log_sigma are learned; sigma stays in alpha / 16 .. 64 alpha. */
@@ -38,11 +39,24 @@ static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const
     lb_logistic_backward(spec, when, param, u, oc, fan_in, diff, diff_u, diff_param, reach, soft);
 }
 
+static void act_soft(const lb_act_form *form, const float *z, int64_t first, int n, float *slope, float *by_step, float *by_sigma) {
+    const lb_logistic l = lb_logistic_of_form(form);
+    lb_soft s;
+    soft(form->spec, &form->when, &l, z, first, n, &s);
+    lb_logistic_slopes(form, z, n, &s, slope, by_step, by_sigma);
+}
+
+static void form(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, lb_act_form *f) {
+    lb_logistic_form(spec, when, param, reach, f);
+    f->soft = act_soft;
+}
+
 const lb_quantizer lb_quantizer_cpq = {
     .name = "cpq",
     .help = "nearest level forward, logistic probabilities of the levels backward; DropBits",
     .paper = "Lee et al. 2021, arXiv 2109.02100",
     .weights = true,
+    .activations = true,
     .min_bits = 2,
     .max_bits = 8,
     .nparams = 2,
@@ -50,9 +64,11 @@ const lb_quantizer lb_quantizer_cpq = {
     .weight_params = true,
     .log_params = true,
     .estimator = LB_EST_OWN,
+    .estimator_activations = LB_EST_OWN,
     .surrogate_weights = LB_SUR_IDENTITY,
     .grid = lb_grid_of_even,
     .init = lb_logistic_init,
     .forward = forward,
     .backward = backward,
+    .form = form,
 };
