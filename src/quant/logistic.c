@@ -18,16 +18,34 @@ static const float min_ratio = 1.f / 16.f, max_ratio = 64.f, tail = 12.f;
 
 /* ---- One group at one step ------------------------------------------------------------------------------------- */
 
-int lb_dropbits(const lb_quant_spec *spec, const lb_quant_when *when) {
+int lb_dropbits(const lb_quant_spec *spec, const lb_quant_when *when, int bits) {
     uint32_t draw[8];
     if (when->evaluation || (spec->drop_top <= 0.f && spec->drop_lower <= 0.f))
-        return spec->bits;
+        return bits;
     lb_rng4(when->seed, LB_RNG_DROPBITS, when->step, 0, draw);
     lb_rng4(when->seed, LB_RNG_DROPBITS, when->step, 1, draw + 4);
-    for (int level = 2; level <= spec->bits; level++)
-        if (lb_uniform(draw[level - 2]) < (level == spec->bits ? spec->drop_top : spec->drop_lower))
+    for (int level = 2; level <= bits; level++)
+        if (lb_uniform(draw[level - 2]) < (level == bits ? spec->drop_top : spec->drop_lower))
             return level - 1;
-    return spec->bits;
+    return bits;
+}
+
+bool lb_logistic_gates(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, lb_gates *gates) {
+    if (spec->bit_lengths != LB_BITS_LEARNED || when->evaluation)
+        return false;
+    lb_gates_draw(spec, when, param + spec->quantizer->nparams, gates);
+    return !gates->open;
+}
+
+/* gate: NULL where there are none. */
+static int bits_in_play(const lb_quant_spec *spec, const lb_quant_when *when, const float *gate) {
+    lb_gates gates;
+    if (!gate)
+        return lb_dropbits(spec, when, spec->bits);
+    if (when->evaluation || spec->bit_lengths == LB_BITS_KEPT)
+        return lb_dropbits(spec, when, lb_gates_bits(spec, gate));
+    lb_gates_draw(spec, when, gate, &gates);
+    return gates.bits;
 }
 
 static void codes_in_play(const lb_quant_spec *spec, int bits, float *lo, float *hi) {
@@ -41,7 +59,7 @@ lb_logistic lb_logistic_of(const lb_quant_spec *spec, const lb_quant_when *when,
                            float reach) {
     const double step = exp((double)param[g]), ratio = exp((double)param[groups + g] - (double)param[g]);
     lb_logistic l = {.step = lb_learned_bound(lb_step_bound(step))};
-    codes_in_play(spec, lb_dropbits(spec, when), &l.lo, &l.hi);
+    codes_in_play(spec, bits_in_play(spec, when, lb_has_gates(spec) ? param + spec->quantizer->nparams : NULL), &l.lo, &l.hi);
     l.ratio = ratio > (double)min_ratio ? (float)LB_MIN(ratio, (double)max_ratio) : min_ratio;
     l.codes = (int)LB_MIN(l.hi - l.lo + 1.f, 2.f * ceilf(reach * l.ratio - 1e-3f) + 1.f); /* sigma = alpha / 3, rounded: one code */
     return l;
@@ -162,6 +180,53 @@ CLONES void lb_soft_mean(const lb_logistic *l, const float *u, int n, const floa
     }
 }
 
+/* level[n - lo] of codes n: the bits of the smallest grid that has them. */
+static void levels_of(const lb_logistic *l, int *level) {
+    for (int n = (int)l->lo; n <= (int)l->hi; n++) {
+        int k = 1;
+        while (n < -(1 << (k - 1)) || n >= 1 << (k - 1))
+            k++;
+        level[n - (int)l->lo] = k;
+    }
+}
+
+void lb_soft_gated(const lb_logistic *l, const lb_gates *gates, const float *u, int n, lb_soft *soft, float *code,
+                   float by_level[LB_GATE_LEVELS][LB_SOFT_BLOCK]) {
+    const float per = 1.f / l->ratio, decay = lb_exp(-per);
+    float mass[LB_SOFT_BLOCK], h[LB_SOFT_BLOCK], g[LB_SOFT_BLOCK], best[LB_SOFT_BLOCK] = {0};
+    float w0[LB_SOFT_BLOCK] = {0}, w1[LB_SOFT_BLOCK] = {0}, h0[LB_SOFT_BLOCK] = {0}, h1[LB_SOFT_BLOCK] = {0};
+    float g0[LB_SOFT_BLOCK] = {0}, g1[LB_SOFT_BLOCK] = {0}, level0[LB_GATE_LEVELS][LB_SOFT_BLOCK] = {{0}};
+    int level[LB_SOFT_MAX_CODES];
+    start from;
+    edges e;
+    levels_of(l, level);
+    memset(by_level, 0, LB_GATE_LEVELS * sizeof *by_level);
+    begin(l, u, n, &from);
+    first_edge(&from, n, &e);
+    for (int k = 0; k < l->codes; k++) {
+        next_bin(&e, n, per, decay, mass, h, g);
+        for (int i = 0; i < n; i++) {
+            const int lev = level[(int)(from.code[i] - l->lo) + k];
+            const float at = (float)k, w = gates->zbar[lev] * mass[i], wh = w * h[i], wg = w * g[i];
+            w0[i] += w, w1[i] += at * w;
+            h0[i] += wh, h1[i] += at * wh;
+            g0[i] += wg, g1[i] += at * wg;
+            level0[lev][i] += mass[i], by_level[lev][i] += at * mass[i];
+            if (w > best[i])
+                best[i] = w, code[i] = from.code[i] + at;
+        }
+    }
+    for (int i = 0; i < n; i++) {
+        const float inv = 1.f / w0[i], mean = w1[i] * inv;
+        soft->v[i] = from.v[i];
+        soft->value[i] = from.code[i] + mean;
+        soft->slope[i] = (h1[i] - mean * h0[i]) * inv * per;
+        soft->spread[i] = (g1[i] - mean * g0[i]) * inv;
+        for (int k = 1; k < LB_GATE_LEVELS; k++)
+            by_level[k][i] = (by_level[k][i] - mean * level0[k][i]) * inv;
+    }
+}
+
 CLONES void lb_soft_sample(const lb_logistic *l, const float *u, int n, const float *race, float *code) {
     float score[LB_SOFT_MAX_CODES * LB_SOFT_BLOCK];
     start from;
@@ -217,6 +282,8 @@ void lb_logistic_init(const lb_quant_spec *spec, const float *u, int oc, int64_t
         param[g] = (float)log(step);
         param[groups.count + g] = (float)log(step / 3.0);
     }
+    for (int p = spec->quantizer->nparams; p < lb_quant_nparams(spec); p++) /* gates: one group */
+        param[p] = 0.f;
 }
 
 void lb_logistic_form(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, float reach, lb_act_form *form) {
@@ -248,6 +315,9 @@ void lb_logistic_slopes(const lb_act_form *form, const float *z, int n, const lb
 void lb_logistic_backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
                           int64_t fan_in, const float *diff, float *diff_u, float *diff_param, float reach, lb_soft_fn fn) {
     const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
+    lb_gates gates;
+    const bool gated = lb_logistic_gates(spec, when, param, &gates);
+    double by_zbar[LB_GATE_LEVELS] = {0};
     for (int g = 0; g < groups.count; g++) {
         const lb_logistic l = lb_logistic_of(spec, when, param, groups.count, g, reach);
         double step_sum = 0.0, sigma_sum = 0.0;
@@ -257,7 +327,15 @@ void lb_logistic_backward(const lb_quant_spec *spec, const lb_quant_when *when, 
             const float *d = diff + first;
             float of_step[LB_SOFT_BLOCK], of_sigma[LB_SOFT_BLOCK];
             lb_soft soft;
-            fn(spec, when, &l, u + first, first, n, &soft);
+            if (gated) {
+                float code[LB_SOFT_BLOCK], by_level[LB_GATE_LEVELS][LB_SOFT_BLOCK];
+                lb_soft_gated(&l, &gates, u + first, n, &soft, code, by_level);
+                for (int k = LB_GATE_FIRST; k <= gates.bits; k++)
+                    for (int i = 0; i < n; i++)
+                        by_zbar[k] += (double)(d[i] * by_level[k][i]) * (double)l.step;
+            } else {
+                fn(spec, when, &l, u + first, first, n, &soft);
+            }
             for (int i = 0; i < n; i++) {
                 of_step[i] = d[i] * (soft.value[i] - soft.v[i] * soft.slope[i] - soft.spread[i]);
                 of_sigma[i] = d[i] * soft.spread[i];
@@ -277,4 +355,6 @@ void lb_logistic_backward(const lb_quant_spec *spec, const lb_quant_when *when, 
             diff_param[groups.count + g] += (float)(sigma_sum * (double)l.step);
         }
     }
+    if (gated && diff_param)
+        lb_gates_backward(spec, &gates, by_zbar, diff_param + spec->quantizer->nparams);
 }

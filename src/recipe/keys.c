@@ -26,6 +26,7 @@ static const char *const mix_partitions[] = {"stochastic", "deterministic", "fix
 static const char *const mix_probabilities[] = {"constant", "linear", "softmax", "sigmoid", NULL};
 static const char *const mix_rules[] = {"paper", "code", NULL};
 static const char *const cpq_backwards[] = {"expect", "mode", NULL};
+static const char *const bit_lengths[] = {"fixed", "learned", "kept", NULL};
 static const char *const orders[] = {"forward", "reverse", "global", NULL};
 static const char *const ramps[] = {"cubic", "linear", "quadratic", "cosine", NULL};
 static const char *const edges[] = {"float", "same", NULL};
@@ -179,6 +180,8 @@ static const lb_key keys[] = {
     FLOAT("train.optimizer.decay_quant", train.optimizer.decay_quant, 0, 100, "0", NULL,
           "factor on weight_decay for learned steps and clips"),
     FLOAT("train.optimizer.lr_quant", train.optimizer.lr_quant, 0, 100, "1", NULL, "factor on lr for learned steps and clips"),
+    FLOAT("train.optimizer.lr_gates", train.optimizer.lr_gates, 0, 1e4, "10", NULL,
+          "factor on lr for the gates of learned bit-lengths"),
     FLOAT("train.optimizer.clip_weights", train.optimizer.clip_weights, 0, 1e3, "0", NULL,
           "after each update, clamp the float weights behind quantized layers to [-x, x]; 0: no"),
 
@@ -212,6 +215,10 @@ static const lb_key keys[] = {
          "quant.weights.mix_partition=stochastic", "how the chance of being drawn depends on the error"),
     NAME("quant.weights.mix_rule", quant.weights.mix_rule, mix_rules, "paper", "quant.weights.mix_partition=stochastic",
          "draw the quantized ones by small error, or the others by large error"),
+    NAME("quant.weights.bit_lengths", quant.weights.bit_lengths, bit_lengths, "fixed", "quant.weights.method=cpq",
+         "bits of each layer: `bits`; learned, from 2 to `bits`; or kept as the stage before (or train.init) learned them"),
+    FLOAT("quant.weights.bits_penalty", quant.weights.bits_penalty, 0, 1e3, "0.01", "quant.weights.bit_lengths=learned",
+          "weight in the loss of the expected number of levels above 2 bits, summed over layers"),
     SECTION("quant.activations", "What goes from layer to layer."),
     TENSOR("quant.activations", quant.activations),
     SECTION("quant.edges", "Layers that are often treated apart: `float`, `same` as the others, or a number of bits."),

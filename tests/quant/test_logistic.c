@@ -234,7 +234,7 @@ static void unsigned_codes(void **state) {
     fill_normal(u, LB_ACT_BLOCK, 55, 1.5f);
     for (uint64_t s = 0; s < 40; s++) {
         const lb_quant_when when = {.seed = 3, .step = s};
-        const int hi = (1 << lb_dropbits(&q.spec, &when)) - 1;
+        const int hi = (1 << lb_dropbits(&q.spec, &when, 3)) - 1;
         float code[LB_ACT_BLOCK];
         lb_act_form f;
         lb_quant_act_form(&q, &when, param, &f);
@@ -266,10 +266,10 @@ static void dropped_bits(void **state) {
     (void)state;
     for (uint64_t step = 0; step < STEPS; step++) {
         const lb_quant_when when = {.seed = 5, .step = step};
-        const int bits = lb_dropbits(&spec, &when);
+        const int bits = lb_dropbits(&spec, &when, spec.bits);
         assert_in_range(bits, 1, 4);
-        assert_int_equal(bits, lb_dropbits(&spec, &when));
-        assert_int_equal(lb_dropbits(&spec, &(lb_quant_when){.seed = 5, .step = step, .evaluation = true}), 4);
+        assert_int_equal(bits, lb_dropbits(&spec, &when, spec.bits));
+        assert_int_equal(lb_dropbits(&spec, &(lb_quant_when){.seed = 5, .step = step, .evaluation = true}, 4), 4);
         count[bits]++;
     }
     for (int b = 1; b <= 4; b++)
@@ -278,10 +278,10 @@ static void dropped_bits(void **state) {
         fail_msg("chi squared %g", chi);
     spec = (lb_quant_spec){.bits = 3, .drop_top = 0.1f}; /* only the highest level */
     for (uint64_t step = 0; step < 1000; step++)
-        assert_in_range(lb_dropbits(&spec, &(lb_quant_when){.seed = 5, .step = step}), 2, 3);
+        assert_in_range(lb_dropbits(&spec, &(lb_quant_when){.seed = 5, .step = step}, 3), 2, 3);
     spec.drop_top = 0.f;
     for (uint64_t step = 0; step < 1000; step++)
-        assert_int_equal(lb_dropbits(&spec, &(lb_quant_when){.seed = 5, .step = step}), 3);
+        assert_int_equal(lb_dropbits(&spec, &(lb_quant_when){.seed = 5, .step = step}, 3), 3);
 }
 
 /* The codes of a step are those of the smaller grid, gradients too; the step size stays. */
@@ -297,7 +297,7 @@ static void dropped_codes(void **state) {
     q.spec.drop_top = 0.5f;
     for (uint64_t s = 0; s < 20; s++) {
         const lb_quant_when when = {.seed = 3, .step = s};
-        if (lb_dropbits(&q.spec, &when) == 3)
+        if (lb_dropbits(&q.spec, &when, 3) == 3)
             continue;
         float dp[2][2] = {{0}};
         memset(du, 0, sizeof du);

@@ -96,6 +96,13 @@ static const struct {
     {{.quantizer = &lb_quantizer_cpq, .bits = 2, .drop_top = 1.f}, "drop_top"},
     {{.quantizer = &lb_quantizer_cpq, .bits = 2, .drop_lower = NAN}, "drop_lower"},
     {{.quantizer = &lb_quantizer_rq, .bits = 2, .temperature = -1.f}, "temperature"},
+    {{.quantizer = &lb_quantizer_lsq, .bits = 4, .bit_lengths = LB_BITS_LEARNED}, "only cpq"},
+    {{.quantizer = &lb_quantizer_cpq, .bits = 4, .target = LB_ACTIVATIONS, .bit_lengths = LB_BITS_LEARNED}, "only weights"},
+    {{.quantizer = &lb_quantizer_cpq, .bits = 4, .granularity = LB_PER_FILTER, .bit_lengths = LB_BITS_KEPT}, "per: tensor"},
+    {{.quantizer = &lb_quantizer_cpq, .bits = 2, .bit_lengths = LB_BITS_LEARNED}, "3 or more"},
+    {{.quantizer = &lb_quantizer_cpq, .bits = 4, .cpq_backward = LB_CPQ_MODE, .bit_lengths = LB_BITS_LEARNED}, "expect"},
+    {{.quantizer = &lb_quantizer_cpq, .bits = 4, .drop_top = 0.1f, .bit_lengths = LB_BITS_LEARNED}, "drop_top"},
+    {{.quantizer = &lb_quantizer_cpq, .bits = 4, .bits_penalty = NAN, .bit_lengths = LB_BITS_LEARNED}, "bits_penalty"},
     {{.quantizer = NULL, .bits = 2}, "no quantizer"},
     {{.quantizer = &lb_quantizer_lsq, .bits = 2, .features = -1}, "features"},
 };
