@@ -3,13 +3,6 @@
 
 #include "quant/exp.h"
 
-/* The loops over blocks are compiled for several instruction sets, with the same bits (-ffp-contract=off). A sanitizer is not ready
- * yet when the loader chooses among them. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
-#define CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define CLONES
-#endif
 #define INLINE static inline __attribute__((always_inline))
 
 /* The ratio's bounds, and how many sigmas outside the grid v stops. Exponents stay below 87: five codes (reach 14, ratio just above
@@ -144,7 +137,7 @@ static void relax(int codes, int n, float temperature, float *score) {
 
 /* With weights z: df / dt = sum of z_k (k - f) d log z_k / dt, where what all codes share drops out. k counts from the local grid's
  * first code, so that the difference of sums stays accurate. */
-CLONES void lb_soft_mean(const lb_logistic *l, const float *u, int n, const float *race, float temperature, lb_soft *soft) {
+LB_CLONES void lb_soft_mean(const lb_logistic *l, const float *u, int n, const float *race, float temperature, lb_soft *soft) {
     const float per = 1.f / l->ratio, decay = lb_exp(-per);
     float score[LB_SOFT_MAX_CODES * LB_SOFT_BLOCK], mass[LB_SOFT_BLOCK], h[LB_SOFT_BLOCK], g[LB_SOFT_BLOCK];
     float w0[LB_SOFT_BLOCK] = {0}, w1[LB_SOFT_BLOCK] = {0}, h0[LB_SOFT_BLOCK] = {0}, h1[LB_SOFT_BLOCK] = {0};
@@ -227,7 +220,19 @@ void lb_soft_gated(const lb_logistic *l, const lb_gates *gates, const float *u, 
     }
 }
 
-CLONES void lb_soft_sample(const lb_logistic *l, const float *u, int n, const float *race, float *code) {
+LB_CLONES void lb_logistic_race(const lb_quant_when *when, const lb_logistic *l, int64_t first, int n, float *race) {
+    const int blocks = (l->codes + 3) / 4;
+    uint32_t bits[4 * LB_SOFT_BLOCK];
+    for (int k = 0; k < l->codes; k++) {
+        if (k % 4 == 0)
+            lb_rng4_many(when->seed, LB_RNG_GUMBEL, when->step, (uint64_t)first * (uint64_t)blocks + (uint64_t)(k / 4),
+                         (uint64_t)blocks, n, bits);
+        for (int i = 0; i < n; i++) /* the uniform is inside (0, 1) */
+            race[k * LB_SOFT_BLOCK + i] = -lb_log(((float)(bits[k % 4 * n + i] >> 9) + 0.5f) * 0x1p-23f);
+    }
+}
+
+LB_CLONES void lb_soft_sample(const lb_logistic *l, const float *u, int n, const float *race, float *code) {
     float score[LB_SOFT_MAX_CODES * LB_SOFT_BLOCK];
     start from;
     begin(l, u, n, &from);
@@ -254,7 +259,7 @@ static inline float shrink(float y) { return y < 80.f ? (float)((double)y / expm
 
 /* log pi_c = log S(b) S(-a) - log S(end) S(-begin) + log (1 - e^(-1/ratio)) - log (1 - e^(-codes/ratio)), with the whole grid's
  * edges begin and end. */
-CLONES void lb_soft_mode(const lb_logistic *l, const float *u, int n, lb_soft *soft) {
+LB_CLONES void lb_soft_mode(const lb_logistic *l, const float *u, int n, lb_soft *soft) {
     const float per = 1.f / l->ratio, inv = 1.f / l->step, margin = 0.5f + tail * l->ratio, width = l->hi - l->lo + 1.f;
     const float factor = (1.f - lb_exp(-per)) / (1.f - lb_exp(-LB_MIN(width * per, 80.f)));
     const float shared = shrink(width * per) - shrink(per);

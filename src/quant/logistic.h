@@ -57,6 +57,9 @@ void lb_soft_gated(const lb_logistic *l, const lb_gates *gates, const float *u, 
 /* The gates of a step whose bit-lengths are learned; false: none, or all open, so that the plain functions do. */
 bool lb_logistic_gates(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, lb_gates *gates);
 
+/* race = -log U of elements first .. first + n. */
+void lb_logistic_race(const lb_quant_when *when, const lb_logistic *l, int64_t first, int n, float *race);
+
 /* code = argmax of log pi + nu. */
 void lb_soft_sample(const lb_logistic *l, const float *u, int n, const float *race, float *code);
 

@@ -6,25 +6,9 @@
  *
  * pi: logistic.h, on the local grid of the paper: codes within 3 sigma. RQ itself gives the relaxed value to the network, off the
  * grid; RQ-ST keeps codes whole in training, as everything else here. */
-#include "quant/exp.h"
 #include "quant/logistic.h"
 
 static const float reach = 3.f;
-
-/* race = -log U = e^-nu of elements first .. first + n, race[k * LB_SOFT_BLOCK + i]. */
-static void draw_race(const lb_quant_when *when, const lb_logistic *l, int64_t first, int n, float *race) {
-    const int blocks = (l->codes + 3) / 4;
-    for (int i = 0; i < n; i++)
-        for (int b = 0; b < blocks; b++) {
-            uint32_t bits[4];
-            lb_rng4(when->seed, LB_RNG_GUMBEL, when->step, (uint64_t)(first + i) * (uint64_t)blocks + (uint64_t)b, bits);
-            for (int k = 4 * b; k < LB_MIN(4 * b + 4, l->codes); k++)
-                race[k * LB_SOFT_BLOCK + i] = ((float)(bits[k - 4 * b] >> 9) + 0.5f) * 0x1p-23f; /* inside (0, 1) */
-        }
-    for (int k = 0; k < l->codes; k++)
-        for (int i = 0; i < n; i++)
-            race[k * LB_SOFT_BLOCK + i] = -lb_log(race[k * LB_SOFT_BLOCK + i]);
-}
 
 static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
                     int64_t fan_in, float *step, float *code) {
@@ -40,7 +24,7 @@ static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const 
         else
             for (int64_t at = 0; at < groups.size; at += LB_SOFT_BLOCK) {
                 const int n = (int)LB_MIN(LB_SOFT_BLOCK, groups.size - at);
-                draw_race(when, &l, g * groups.size + at, n, race);
+                lb_logistic_race(when, &l, g * groups.size + at, n, race);
                 lb_soft_sample(&l, src + at, n, race, dst + at);
             }
     }
@@ -49,7 +33,7 @@ static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const 
 static void soft(const lb_quant_spec *spec, const lb_quant_when *when, const lb_logistic *l, const float *u, int64_t first, int n,
                  lb_soft *s) {
     float race[LB_SOFT_MAX_CODES * LB_SOFT_BLOCK];
-    draw_race(when, l, first, n, race);
+    lb_logistic_race(when, l, first, n, race);
     lb_soft_mean(l, u, n, race, spec->temperature, s);
 }
 
@@ -62,7 +46,7 @@ static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const
 static void act_draw(const lb_act_form *form, const float *z, int64_t first, int n, float *code) {
     const lb_logistic l = lb_logistic_of_form(form);
     float race[LB_SOFT_MAX_CODES * LB_SOFT_BLOCK];
-    draw_race(&form->when, &l, first, n, race);
+    lb_logistic_race(&form->when, &l, first, n, race);
     lb_soft_sample(&l, z, n, race, code);
 }
 
