@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Trains, packs and compares every run of one table of accuracies: make results-NAME. Arguments: the program, the table.
-# A table is bench/results/NAME.txt: a line "run recipe [key=value]..." each; "@run" in a value is that run's directory of the same seed.
+# A table is bench/results/NAME.txt: a line "run recipe [key=value]..." each; "@run" in a value is that run's directory of the same seed, and
+# "lengths=@run" gives the layers the bits that run has learned.
 # Runs lie in runs/results/NAME/RUN-seedN. Finished ones are skipped, interrupted ones resumed, so that a table can be continued at any time.
 # SEEDS="1 2" chooses the seeds, RUNS="a b" some of the rows.
 set -euo pipefail
@@ -16,11 +17,19 @@ fi
 
 directories=()
 one_run() {
-    local run=$1 recipe=$2 seed=$3 setting dir options=()
+    local run=$1 recipe=$2 seed=$3 setting dir file=recipes/$2.yaml options=()
     shift 3
     dir=$root/$run-seed$seed
     directories+=("$dir")
     for setting in "$@"; do
+        case $setting in
+        lengths=@*) # the recipe ends with its quant section
+            mkdir -p "$root"
+            { cat "recipes/$recipe.yaml" && "$lowbit" inspect --rules "$root/${setting#*=@}-seed$seed"; } >"$dir.yaml"
+            file=$dir.yaml
+            continue
+            ;;
+        esac
         case $setting in *=@*) setting=${setting%%=@*}=$root/${setting#*=@}-seed$seed ;; esac
         options+=(--set "$setting")
     done
@@ -28,7 +37,7 @@ one_run() {
     if ! grep -qs '"event": "done"' "$dir/metrics.jsonl"; then
         [ -e "$dir/last.safetensors" ] || rm -f "$dir/recipe.yaml" "$dir/metrics.jsonl" # stopped before its first checkpoint
         echo "== $dir"
-        "$lowbit" train "recipes/$recipe.yaml" --seed "$seed" --out "$dir" "${options[@]}"
+        "$lowbit" train "$file" --seed "$seed" --out "$dir" "${options[@]}"
     fi
     [ -e "$dir/model.lbm" ] || "$lowbit" pack "$dir" -o "$dir/model.lbm" --quiet
 }

@@ -29,6 +29,7 @@ static const option_row rows[] = {
     [CLI_OPSET] = {0, "opset", "N", "version of ONNX's operators, 13 to 25 (default: 21 for qdq, else 13)"},
     [CLI_ISA] = {0, "isa", "NAME", "whose kernels to use: avx512vbmi, avx512, avx2, ref (default: the best of this machine)"},
     [CLI_PROFILE] = {0, "profile", NULL, "also print the time of each operator, beside what the machine could do"},
+    [CLI_RULES] = {0, "rules", NULL, "print learned bit-lengths as rules of a recipe, nothing else"},
     [CLI_EXACT] = {0, "exact", NULL, "compute in the packed model's fixed point between the convolutions"},
     [CLI_JSON] = {0, "json", NULL, "print one JSON object instead of text"},
     [CLI_THREADS] = {0, "threads", "N", "compute threads (default: one per processor)"},
@@ -148,6 +149,7 @@ static int take_option(const cli_verb *verb, cli_option option, const char *valu
     case CLI_DRAW: args->draw = true; break;
     case CLI_JSON: args->json = true; break;
     case CLI_PROFILE: args->profile = true; break;
+    case CLI_RULES: args->rules = true; break;
     case CLI_EXACT: args->exact = true; break;
     case CLI_QUIET: args->quiet = true; break;
     case CLI_HELP: args->help = true; break;

@@ -19,7 +19,8 @@ enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 typedef enum cli_option {
     CLI_OPTIONS_END,
     CLI_SET, CLI_OUT, CLI_RESUME, CLI_SEED, CLI_DATA, CLI_OUTPUT, CLI_DRAW, CLI_TEST,
-    CLI_STEPS, CLI_BATCH, CLI_RUNS, CLI_FORMAT, CLI_OPSET, CLI_EXACT, CLI_ISA, CLI_PROFILE, CLI_JSON, CLI_THREADS, CLI_QUIET, CLI_HELP
+    CLI_STEPS, CLI_BATCH, CLI_RUNS, CLI_FORMAT, CLI_OPSET, CLI_EXACT, CLI_RULES, CLI_ISA, CLI_PROFILE,
+    CLI_JSON, CLI_THREADS, CLI_QUIET, CLI_HELP
 } cli_option;
 
 typedef struct cli_args {
@@ -33,7 +34,7 @@ typedef struct cli_args {
     const char *data;        /* --data */
     const char *format;      /* --format */
     const char *isa;         /* --isa */
-    bool resume, draw, exact, profile, json, quiet, help;
+    bool resume, draw, exact, profile, rules, json, quiet, help;
     int threads;             /* 0: not given; so are the next */
     int test, steps, batch, runs, opset;
     char seed_set[64];       /* storage of --seed as a set */

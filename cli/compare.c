@@ -30,14 +30,14 @@ static bool covers(const cli_run *a, const cli_run *b) {
     return true;
 }
 
-/* "W2A2", "W1A32" where something is float, "float". */
+/* "W2A2", "W1A32" where something is float, "W2-4A4" where bit-lengths were learned, "float". */
 static const char *bits_text(char text[64], const cli_run *run) {
     const char *w = get(run, "quant.weights.method", "none"), *a = get(run, "quant.activations.method", "none");
     bool fw = !strcmp(w, "none"), fa = !strcmp(a, "none");
     if (fw && fa)
         snprintf(text, 64, "float");
     else
-        snprintf(text, 64, "W%.8sA%.8s", fw ? "32" : get(run, "quant.weights.bits", "?"),
+        snprintf(text, 64, "W%s%.8sA%.8s", strcmp(get(run, "quant.weights.bit_lengths", "fixed"), "fixed") ? "2-" : "", fw ? "32" : get(run, "quant.weights.bits", "?"),
                  fa ? "32" : get(run, "quant.activations.bits", "?"));
     return text;
 }

@@ -44,19 +44,37 @@ static void print_table(const lb_inspection *in) {
            cli_commas(weights, in->float_bytes), in->bytes > 0 ? (double)in->float_bytes / (double)in->bytes : 0);
 }
 
+/* Learned bit-lengths as the last lines of a recipe's quant section. */
+static int print_rules(const lb_inspection *in, const char *path) {
+    bool any = false;
+    for (int i = 0; i < in->nlayers; i++) {
+        const lb_layer_info *l = &in->layers[i];
+        if (!l->bits_learned || !l->weight_bits)
+            continue;
+        if (!any)
+            puts("  layers:");
+        printf("    - {match: %s, weights: {bits: %d, bit_lengths: fixed}}\n", l->name, l->weight_bits);
+        any = true;
+    }
+    return any ? CLI_DONE : cli_fail("%s: no layer has learned its bit-length (quant.weights.bit_lengths)", path);
+}
+
 static int run(lb_ctx *ctx, const cli_args *args) {
     lb_inspection inspection = {0};
     if (lb_inspect(ctx, args->operands[0], &inspection) != LB_OK)
         return cli_library_error(ctx);
-    if (args->json)
+    int status = CLI_DONE;
+    if (args->rules)
+        status = print_rules(&inspection, args->operands[0]);
+    else if (args->json)
         print_json(&inspection);
     else
         print_table(&inspection);
     lb_inspection_free(&inspection);
-    return CLI_DONE;
+    return status;
 }
 
-static const cli_option options[] = {CLI_JSON, CLI_THREADS, CLI_QUIET, CLI_OPTIONS_END};
+static const cli_option options[] = {CLI_RULES, CLI_JSON, CLI_THREADS, CLI_QUIET, CLI_OPTIONS_END};
 
 const cli_verb cli_verb_inspect = {
     .name = "inspect",
@@ -70,9 +88,13 @@ const cli_verb cli_verb_inspect = {
         "accumulates per image, bytes in the packed model, and the relative L1 error of quantizing its weights; then the\n"
         "totals, and the size of the same network in 32-bit float. Of a recipe it tells the same before any training.\n"
         "\n"
+        "Where bit-lengths were learned (quant.weights.bit_lengths), the bits are those that were chosen. --rules prints them\n"
+        "as quant.layers, to be appended to a recipe that ends with its quant section: the same bits from the start.\n"
+        "\n"
         "--json prints {\"layers\": [{\"name\", \"op\", \"weight_bits\", \"activation_bits\", \"weights\", \"macs\", \"bytes\"}],\n"
         "\"bytes\", \"float_bytes\"}; bits are 32 for float and 0 where there is nothing to quantize.",
-    .examples = "lowbit inspect recipes/fashion-mnist/quickstart.yaml\nlowbit inspect runs/quickstart/model.lbm --json",
+    .examples = "lowbit inspect recipes/fashion-mnist/quickstart.yaml\nlowbit inspect runs/quickstart/model.lbm --json\n"
+                "lowbit inspect runs/lenet5-cpq-learned --rules >>fixed.yaml",
     .exit_failed = "the run, model or recipe cannot be read",
     .run = run,
 };

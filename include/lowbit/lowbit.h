@@ -326,6 +326,7 @@ lb_status lb_verify(lb_ctx *ctx, const char *path, const char *data_spec, lb_ver
 typedef struct lb_layer_info {
     char name[64], op[16], dst[32]; /* dst: "32x32x16" */
     int weight_bits, activation_bits; /* of the weights, of the layer's input; 32: float; 0: none */
+    bool bits_learned;              /* weight_bits were (quant.weights.bit_lengths) */
     int64_t weights, macs, bytes;   /* bytes: packed, everything the layer needs */
     double weight_error;            /* relative L1 quantization error after the best common factor, NaN if float or unknown */
 } lb_layer_info;

@@ -179,6 +179,13 @@ void lb_net_initialise(lb_net *net, uint64_t seed, float weights_std);
 struct lb_config;
 lb_status lb_net_quantize(lb_net *net, const struct lb_config *config);
 
+/* Learned bit-lengths: sets every quantizer's grid to what its gates say now. To be called after parameters have changed and before
+ * grids are read. */
+void lb_net_update_grids(lb_net *net);
+
+/* "conv1 4, conv2 2": bits of the layers whose bit-lengths are or were learned; false if there are none. */
+bool lb_net_describe_lengths(const lb_net *net, char *text, size_t size);
+
 /* What is attached, in one line: "weights: dorefa 2 bits in 20 layers; activations: ...". */
 void lb_net_describe_quant(const lb_net *net, char *text, size_t size);
 

@@ -17,7 +17,7 @@ typedef struct kept {
     const char *node;
     lb_quant quant;
     float *values; /* (count) */
-    size_t count;
+    size_t count, each; /* each: of one parameter */
 } kept;
 
 typedef struct work {
@@ -94,7 +94,8 @@ static lb_status strip(work *w) {
             continue;
         size_t count = net->params[quant->param].count * (size_t)lb_quant_nparams(&quant->spec);
         kept *k = &w->kept[w->nkept];
-        *k = (kept){net->nodes[i].name, *quant, lb_alloc(net->ctx, count, sizeof(float)), count};
+        *k = (kept){net->nodes[i].name, *quant, lb_alloc(net->ctx, count, sizeof(float)), count,
+                    net->params[quant->param].count};
         if (!k->values)
             return LB_ERR_MEMORY;
         memcpy(k->values, lb_param_values(net, quant->param), count * sizeof(float));
@@ -113,15 +114,15 @@ static lb_status strip(work *w) {
 /* Gives a quantizer back what the one at its place had learned, if it is the same one. A step keeps the range when bits change. */
 static void restore(const work *w, const char *name, lb_quant *quant) {
     const lb_quantizer *quantizer = quant->spec.quantizer;
-    const int nparams = lb_quant_nparams(&quant->spec);
+    const int nparams = quantizer->nparams;
     const size_t each = w->net->params[quant->param].count;
     for (int i = 0; i < w->nkept; i++) {
         const kept *k = &w->kept[i];
         if (strcmp(k->node, name) || k->quant.spec.quantizer != quantizer || k->quant.spec.is_signed != quant->spec.is_signed ||
-            k->count != each * (size_t)nparams)
+            k->each != each)
             continue;
-        float *values = lb_param_values(w->net, quant->param);
-        memcpy(values, k->values, k->count * sizeof *values);
+        float *values = lb_param_values(w->net, quant->param); /* gates of learned bits come last: those that both have */
+        memcpy(values, k->values, LB_MIN(k->count, each * (size_t)lb_quant_nparams(&quant->spec)) * sizeof *values);
         quant->initialised = k->quant.initialised;
         if (k->quant.spec.bits == quant->spec.bits)
             return;
@@ -140,7 +141,6 @@ static void restore(const work *w, const char *name, lb_quant *quant) {
 static lb_status attach(work *w, int index, const lb_quant_spec *spec, const lb_grid *grid) {
     lb_net *net = w->net;
     lb_node *node = &net->nodes[index];
-    const lb_quantizer *quantizer = spec->quantizer;
     lb_quant *quant = lb_pool_alloc(&net->pool, 1, sizeof *quant);
     if (!quant)
         return LB_ERR_MEMORY;
@@ -149,7 +149,7 @@ static lb_status attach(work *w, int index, const lb_quant_spec *spec, const lb_
     for (int p = 0; p < lb_quant_nparams(spec); p++) {
         char suffix[64];
         int param;
-        snprintf(suffix, sizeof suffix, "%s_%s", spec->target == LB_WEIGHTS ? "weight" : "act", quantizer->param_names[p]);
+        snprintf(suffix, sizeof suffix, "%s_%s", spec->target == LB_WEIGHTS ? "weight" : "act", lb_quant_param_name(spec, p));
         LB_TRY(lb_net_add_param(net, node, suffix, LB_PARAM_QUANT, 1, dims, &param));
         if (p == 0)
             quant->param = param;
@@ -352,7 +352,28 @@ static lb_status quantize(work *w) {
                 LB_TRY(quantize_input(w, l, edge));
         }
     number_masks(w);
+    lb_net_update_grids(w->net);
     return LB_OK;
+}
+
+void lb_net_update_grids(lb_net *net) {
+    for (int i = 0; i < net->nnodes; i++) {
+        lb_quant *q = net->nodes[i].quant;
+        if (q && q->param >= 0)
+            lb_quant_update_grid(q, lb_param_values(net, q->param));
+    }
+}
+
+bool lb_net_describe_lengths(const lb_net *net, char *text, size_t size) {
+    size_t used = 0;
+    for (int i = 0; i < net->nnodes; i++) {
+        const lb_quant *q = net->nodes[i].quant;
+        if (!q || q->spec.bit_lengths == LB_BITS_FIXED || used >= size)
+            continue;
+        const int n = snprintf(text + used, size - used, "%s%s %d", used ? ", " : "", net->nodes[i].name, q->grid.bits);
+        used += n > 0 ? (size_t)n : 0;
+    }
+    return used > 0;
 }
 
 lb_status lb_net_quantize(lb_net *net, const lb_config *config) {

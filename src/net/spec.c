@@ -47,6 +47,7 @@ static lb_status choose_mixer(lb_ctx *ctx, const char *where, const char *word, 
 
 void lb_spec_set_quantizer(lb_quant_spec *spec, const lb_quantizer *quantizer) {
     spec->quantizer = quantizer;
+    spec->bit_lengths = LB_BITS_FIXED;
     spec->granularity = LB_PER_DEFAULT;
     if (!(spec->mixer && spec->mixer->ste_free && spec->estimator == LB_EST_STE)) /* asked for: the default has none at all */
         spec->estimator = LB_EST_DEFAULT;
@@ -56,6 +57,7 @@ void lb_spec_set_quantizer(lb_quant_spec *spec, const lb_quantizer *quantizer) {
 
 void lb_spec_set_bits(lb_quant_spec *spec, int bits) {
     spec->bits = bits;
+    spec->bit_lengths = LB_BITS_FIXED;
     bool fits = bits >= spec->quantizer->min_bits && bits <= spec->quantizer->max_bits;
     if (fits && !(spec->target == LB_WEIGHTS && spec->quantizer->unit_range))
         return;
@@ -76,6 +78,7 @@ lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_co
     static const char *const probabilities[] = {"constant", "linear", "softmax", "sigmoid"};
     static const char *const rules[] = {"paper", "code"};
     static const char *const backwards[] = {"expect", "mode"};
+    static const char *const lengths[] = {"fixed", "learned", "kept"};
     static const char *const orders[] = {"forward", "reverse", "global"};
     static const char *const ramps[] = {"cubic", "linear", "quadratic", "cosine"};
     int index = 0;
@@ -84,6 +87,7 @@ lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_co
                             .threshold = config->threshold,
                             .is_signed = target == LB_WEIGHTS,
                             .temperature = config->temperature,
+                            .bits_penalty = config->bits_penalty,
                             .drop_top = config->drop_top,
                             .drop_lower = config->drop_lower,
                             .mixer_value = config->mix,
@@ -143,6 +147,10 @@ lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_co
         LB_TRY(choose(ctx, where, "cpq_backward", config->cpq_backward, backwards, LB_COUNT(backwards), &index));
         spec->cpq_backward = (lb_cpq_backward)index;
     }
+    if (given(config->bit_lengths)) {
+        LB_TRY(choose(ctx, where, "bit_lengths", config->bit_lengths, lengths, LB_COUNT(lengths), &index));
+        spec->bit_lengths = (lb_bit_lengths)index;
+    }
     if (given(config->mix_order)) {
         LB_TRY(choose(ctx, where, "mix_order", config->mix_order, orders, LB_COUNT(orders), &index));
         spec->mix_order = (lb_mix_order)index;
@@ -156,7 +164,8 @@ lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_co
 
 char *lb_spec_text(const lb_quant_spec *spec, char text[LB_SPEC_TEXT]) {
     if (spec && spec->quantizer)
-        snprintf(text, LB_SPEC_TEXT, "%s %d bit%s", spec->quantizer->name, spec->bits, spec->bits == 1 ? "" : "s");
+        snprintf(text, LB_SPEC_TEXT, "%s %s%d bit%s", spec->quantizer->name,
+                 spec->bit_lengths == LB_BITS_FIXED ? "" : "up to ", spec->bits, spec->bits == 1 ? "" : "s");
     else
         snprintf(text, LB_SPEC_TEXT, "float");
     return text;
@@ -167,7 +176,7 @@ bool lb_spec_equal(const lb_quant_spec *a, const lb_quant_spec *b) {
            a->granularity == b->granularity && a->estimator == b->estimator && a->surrogate == b->surrogate &&
            a->scale == b->scale && a->threshold == b->threshold && a->is_signed == b->is_signed &&
            a->cpq_backward == b->cpq_backward && a->temperature == b->temperature && a->drop_top == b->drop_top &&
-           a->drop_lower == b->drop_lower &&
+           a->drop_lower == b->drop_lower && a->bit_lengths == b->bit_lengths && a->bits_penalty == b->bits_penalty &&
            a->mixer_value == b->mixer_value && a->features == b->features && a->mix_start == b->mix_start &&
            a->mix_end == b->mix_end && a->mix_exponent == b->mix_exponent && a->mix_every == b->mix_every &&
            a->mix_scope == b->mix_scope && a->mix_from == b->mix_from && a->mix_schedule == b->mix_schedule &&

@@ -10,9 +10,10 @@
 #ifndef LB_LOGISTIC_H
 #define LB_LOGISTIC_H
 
+#include "quant/gates.h"
 #include "quant/helpers.h"
 
-enum { LB_SOFT_BLOCK = 64, LB_SOFT_MAX_CODES = 256 };
+enum { LB_SOFT_BLOCK = LB_ACT_BLOCK, LB_SOFT_MAX_CODES = 256 };
 
 /* One group at one step. */
 typedef struct lb_logistic {
@@ -33,24 +34,41 @@ typedef struct lb_soft {
 typedef void (*lb_soft_fn)(const lb_quant_spec *spec, const lb_quant_when *when, const lb_logistic *l, const float *u,
                            int64_t first, int n, lb_soft *soft);
 
-/* Bits of this step: spec->bits, or fewer where DropBits dropped the outer levels (arXiv 2109.02100). Level k is what the
+/* Bits of this step: `bits`, or fewer where DropBits dropped the outer levels (arXiv 2109.02100). Level k is what the
  * k-bit grid has more than the (k-1)-bit one; masks are nested, so the lowest level dropped decides. Nothing at evaluation. */
-int lb_dropbits(const lb_quant_spec *spec, const lb_quant_when *when);
+int lb_dropbits(const lb_quant_spec *spec, const lb_quant_when *when, int bits);
 
-/* Group g of `groups`, whose parameters are the logarithms param[g] of alpha and param[groups + g] of sigma. Codes farther than
- * `reach` <= 14 sigmas are left out. */
+/* Group g of `groups` (one, where there are gates), whose parameters are the logarithms param[g] of alpha and param[groups + g] of
+ * sigma. Codes farther than `reach` <= 14 sigmas are left out. */
 lb_logistic lb_logistic_of(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, int groups, int g,
                            float reach);
 
-/* f = sum of z_k k. noise NULL: z = pi, f is the mean. Else noise[i * l->codes + k],
- * and z = softmax((log pi + noise) / temperature). */
-void lb_soft_mean(const lb_logistic *l, const float *u, int n, const float *noise, float temperature, lb_soft *soft);
+/* f = sum of z_k k. race NULL: z = pi, f is the mean. Else z = softmax((log pi + nu) / temperature), Gumbel noise nu = -log race,
+ * race[k * LB_SOFT_BLOCK + i] exponentially distributed: proportional to (pi / race)^(1 / temperature). */
+void lb_soft_mean(const lb_logistic *l, const float *u, int n, const float *race, float temperature, lb_soft *soft);
 
 /* f = pi_c c at the fixed code c nearest to u, with `value` c: CPQ's multi-class straight-through estimator. */
 void lb_soft_mode(const lb_logistic *l, const float *u, int n, lb_soft *soft);
 
-/* code = argmax of log pi + noise. */
-void lb_soft_sample(const lb_logistic *l, const float *u, int n, const float *noise, float *code);
+/* The same of the probabilities that gates leave: f, code = argmax of them, and by_level[k] = df / dZbar_k. */
+void lb_soft_gated(const lb_logistic *l, const lb_gates *gates, const float *u, int n, lb_soft *soft, float *code,
+                   float by_level[LB_GATE_LEVELS][LB_SOFT_BLOCK]);
+
+/* The gates of a step whose bit-lengths are learned; false: none, or all open, so that the plain functions do. */
+bool lb_logistic_gates(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, lb_gates *gates);
+
+/* race = -log U of elements first .. first + n. */
+void lb_logistic_race(const lb_quant_when *when, const lb_logistic *l, int64_t first, int n, float *race);
+
+/* code = argmax of log pi + nu. */
+void lb_soft_sample(const lb_logistic *l, const float *u, int n, const float *race, float *code);
+
+/* Activations, for the rows: step, codes in play and pass range; soft and draw are left to the row. The second gives an element's
+ * slope and derivatives by log step and log sigma from `soft`, or the slope of the spec's estimator where that is not own. */
+void lb_logistic_form(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, float reach, lb_act_form *form);
+lb_logistic lb_logistic_of_form(const lb_act_form *form);
+void lb_logistic_slopes(const lb_act_form *form, const float *z, int n, const lb_soft *soft, float *slope, float *by_step,
+                        float *by_sigma);
 
 /* For the rows: log_step by least squares, log_sigma a third of it; and backward, own through `soft`. */
 void lb_logistic_init(const lb_quant_spec *spec, const float *u, int oc, int64_t fan_in, float *param);

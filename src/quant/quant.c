@@ -1,4 +1,5 @@
 /* The equation (quant.h), and what a spec may be. */
+#include "quant/gates.h"
 #include "quant/helpers.h"
 
 const lb_quant_when lb_quant_evaluation = {.evaluation = true};
@@ -6,7 +7,22 @@ const lb_quant_when lb_quant_evaluation = {.evaluation = true};
 /* ---- Specs ----------------------------------------------------------------------------------------------------- */
 
 int lb_quant_nparams(const lb_quant_spec *spec) {
-    return spec->target == LB_ACTIVATIONS || spec->quantizer->weight_params ? spec->quantizer->nparams : 0;
+    if (spec->target == LB_WEIGHTS && !spec->quantizer->weight_params)
+        return 0;
+    return spec->quantizer->nparams + (lb_has_gates(spec) ? spec->bits - (LB_GATE_FIRST - 1) : 0);
+}
+
+const char *lb_quant_param_name(const lb_quant_spec *spec, int i) {
+    static const char *const gates[] = {"gate3", "gate4", "gate5", "gate6", "gate7", "gate8"};
+    return i < spec->quantizer->nparams ? spec->quantizer->param_names[i] : gates[i - spec->quantizer->nparams];
+}
+
+void lb_quant_update_grid(lb_quant *q, const float *param) {
+    if (!lb_has_gates(&q->spec))
+        return;
+    lb_quant_spec spec = q->spec;
+    spec.bits = lb_gates_bits(&q->spec, param + q->spec.quantizer->nparams);
+    spec.quantizer->grid(&spec, &q->grid);
 }
 
 static void fill_defaults(lb_quant_spec *spec) {
@@ -32,6 +48,22 @@ static void fill_defaults(lb_quant_spec *spec) {
         spec->mix_refresh = 100;
 }
 
+static lb_status check_bit_lengths(lb_ctx *ctx, const char *what, const lb_quant_spec *spec) {
+    const bool learned = spec->bit_lengths == LB_BITS_LEARNED;
+    if (spec->bit_lengths == LB_BITS_FIXED)
+        return LB_OK;
+    const bool drops = spec->drop_top > 0 || spec->drop_lower > 0, penalty = spec->bits_penalty >= 0 && spec->bits_penalty < INFINITY;
+    const char *why = spec->target == LB_ACTIVATIONS                 ? "activations have none; only weights"
+                      : !spec->quantizer->learns_bits                ? "only cpq learns them"
+                      : spec->granularity == LB_PER_FILTER           ? "they are of whole layers, so per: tensor is needed"
+                      : learned && spec->bits < LB_GATE_FIRST        ? "2 is the least, so bits must be 3 or more"
+                      : learned && spec->cpq_backward == LB_CPQ_MODE ? "gates need cpq_backward: expect"
+                      : learned && drops                             ? "gates drop levels, so drop_top and drop_lower must be 0"
+                      : !penalty                                     ? "bits_penalty must be 0 or more"
+                                                                     : NULL;
+    return why ? lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: learned bit-lengths: %s", what, why) : LB_OK;
+}
+
 lb_status lb_quant_resolve(lb_ctx *ctx, const char *what, lb_quant_spec *spec, lb_grid *grid) {
     const lb_quantizer *q = spec->quantizer;
     if (!q)
@@ -40,7 +72,7 @@ lb_status lb_quant_resolve(lb_ctx *ctx, const char *what, lb_quant_spec *spec, l
     const char *target = weights ? "weights" : "activations";
     if (weights ? !q->weights : !q->activations)
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s does not quantize %s%s (see lowbit list methods)", what, q->name, target,
-                       weights ? "" : "; lsq, pact, dorefa and uniform do");
+                       weights ? "" : "; lsq, cpq, pact, dorefa and uniform do");
     if (spec->bits < q->min_bits || spec->bits > q->max_bits) {
         if (q->min_bits == q->max_bits)
             return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s has %d bit%s, not %d", what, q->name, q->min_bits,
@@ -65,6 +97,7 @@ lb_status lb_quant_resolve(lb_ctx *ctx, const char *what, lb_quant_spec *spec, l
     if (!(spec->drop_top >= 0.f && spec->drop_top < 1.f && spec->drop_lower >= 0.f && spec->drop_lower < 1.f))
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: drop_top and drop_lower must be from 0 to below 1, not %g and %g", what,
                        (double)spec->drop_top, (double)spec->drop_lower);
+    LB_TRY(check_bit_lengths(ctx, what, spec));
     if (spec->mix_refresh < 1 || spec->mix_refresh > LB_MAX_REFRESH)
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: mix_refresh must be from 1 to %d steps, not %d", what, LB_MAX_REFRESH,
                        spec->mix_refresh);
@@ -146,6 +179,8 @@ void lb_quant_weights_backward(const lb_quant *q, const lb_quant_when *when, con
         code = work;
         spec->quantizer->forward(spec, when, param, u, oc, fan_in, m, code); /* m has room for the steps: they are `step` again */
     }
+    if (spec->bit_lengths == LB_BITS_LEARNED && diff_param)
+        lb_gates_penalty(spec, param + spec->quantizer->nparams, diff_param + spec->quantizer->nparams);
     const bool same = spec->mixer->weights(spec, when, u, step, code, oc, fan_in, &scalar, m);
     if (same && scalar == 1.f) {
         backward_quantized(spec, when, param, u, oc, fan_in, step, code, diff, diff_u, diff_param);
@@ -164,7 +199,7 @@ void lb_quant_weights_backward(const lb_quant *q, const lb_quant_when *when, con
 
 void lb_quant_act_form(const lb_quant *q, const lb_quant_when *when, const float *param, lb_act_form *form) {
     const lb_quant_spec *spec = &q->spec;
-    *form = (lb_act_form){.learn_scale = 1.f, .m = 1.f};
+    *form = (lb_act_form){.learn_scale = 1.f, .m = 1.f, .spec = spec, .when = *when};
     surrogate_range(spec->surrogate, &form->sur_lo, &form->sur_hi);
     spec->quantizer->form(spec, when, param, form);
     if (spec->estimator == LB_EST_STE)
@@ -192,14 +227,17 @@ float lb_act_forward_ref(const lb_act_form *form, float z) {
 
 float lb_act_backward_ref(const lb_act_form *form, float z, float diff, float *diff_param) {
     const float code = act_code(form, z), v = z * (1.f / form->step);
-    float d = 0.f;
+    float d = 0.f, slope = z > form->pass_lo && z < form->pass_hi ? 1.f : 0.f, other = 0.f;
+    if (form->soft)
+        form->soft(form, &z, 0, 1, &slope, &d, &other);
     if (form->learn == 1)
         d = z >= form->step * form->hi ? 1.f : 0.f;
     else if (form->learn == 2)
         d = form->sign ? code : !(v > form->lo) ? form->lo : v < form->hi ? code - v : form->hi;
     if (diff_param)
-        *diff_param += diff * form->m * d * form->learn_scale;
+        diff_param[0] += diff * form->m * d * form->learn_scale;
+    if (diff_param && form->learn == 3)
+        diff_param[1] += diff * form->m * other * form->learn_scale;
     const float real = z > form->sur_lo && z < form->sur_hi ? 1.f - form->m : 0.f;
-    const float quantized = z > form->pass_lo && z < form->pass_hi ? form->m : 0.f;
-    return (real + quantized) * diff;
+    return (real + form->m * slope) * diff;
 }

@@ -38,6 +38,8 @@ typedef enum lb_mix_partition { LB_PARTITION_STOCHASTIC, LB_PARTITION_DETERMINIS
 typedef enum lb_mix_probability { LB_PROB_CONSTANT, LB_PROB_LINEAR, LB_PROB_SOFTMAX, LB_PROB_SIGMOID } lb_mix_probability;
 typedef enum lb_mix_rule { LB_RULE_PAPER, LB_RULE_CODE } lb_mix_rule;
 typedef enum lb_cpq_backward { LB_CPQ_EXPECT, LB_CPQ_MODE } lb_cpq_backward; /* cpq: what the gradient is that of */
+/* Bits of a tensor: as the recipe says; learned, at most as many as it says; as learned in a stage before (gates.h). */
+typedef enum lb_bit_lengths { LB_BITS_FIXED, LB_BITS_LEARNED, LB_BITS_KEPT } lb_bit_lengths;
 /* Mixer mask: whose turn it is to freeze, and how the share p grows over a turn, x = 0 .. 1. */
 typedef enum lb_mix_order { LB_MIX_FORWARD, LB_MIX_REVERSE, LB_MIX_GLOBAL } lb_mix_order; /* global: all layers in one turn */
 typedef enum lb_mix_ramp { LB_RAMP_CUBIC, LB_RAMP_LINEAR, LB_RAMP_QUADRATIC, LB_RAMP_COSINE } lb_mix_ramp;
@@ -64,6 +66,8 @@ typedef struct lb_quant_spec {
     float mixer_value;   /* mixer constant: m */
     lb_cpq_backward cpq_backward;
     float temperature;   /* rq: of the softmax in the backward pass; 0: 1 */
+    lb_bit_lengths bit_lengths; /* cpq, weights */
+    float bits_penalty;  /* learned: weight of the gates' expected number in the loss */
     float drop_top, drop_lower; /* cpq, rq: DropBits, probability that the highest, and each lower level, is dropped in a step */
     int64_t features;    /* activations: elements of one image, for LSQ's gradient scale; 0 counts as 1. Set by lb_net_quantize */
     float mix_start, mix_end;   /* alpha, stochastic: the ramp's ends as fractions of the stage */
@@ -102,6 +106,7 @@ extern const lb_quant_when lb_quant_evaluation;
  *
  * With m < 1 the output is (1 - m) * clip(z, sur_lo, sur_hi) + m * step * code, and the gradient
  * (1 - m) * 1[sur_lo < z < sur_hi] + m * E(z). lb_act_forward_ref and lb_act_backward_ref are the exact statement. */
+enum { LB_ACT_BLOCK = 64 };
 typedef struct lb_act_form {
     float step;
     float lo, hi;          /* codes */
@@ -109,10 +114,20 @@ typedef struct lb_act_form {
     float pass_lo, pass_hi;/* in units of z; infinite: STE everywhere; equal: none */
     int learn;             /* 0: nothing learned; 1: PACT: d clip = m * sum of dz~ where z >= clip, clip = step * hi;
                             * 2: LSQ: d step = m * sum of dz~ * (z / step <= lo: lo; >= hi: hi; else code - z / step);
-                            * sign: dz~ * code */
+                            * sign: dz~ * code; 3: two parameters, d = m * sum of dz~ * what `soft` says */
     float learn_scale;     /* factor on that sum: LSQ's g = 1 / sqrt(features * max(hi, 1)); PACT 1 */
     float m;               /* mixer value, 1 = quantized */
     float sur_lo, sur_hi;  /* surrogate s(z) = clip(z, sur_lo, sur_hi); infinite for identity and ReLU's upper side */
+
+    /* For what is not elementwise in this sense; both NULL: as above. They answer for a block z[0 .. n), n <= LB_ACT_BLOCK, whose
+     * first element has index `first` in the whole batch's tensor. `soft` gives E and the two parameters' derivatives in place of
+     * the pass range and `learn`, `draw` the codes in place of rounding. */
+    void (*soft)(const struct lb_act_form *form, const float *z, int64_t first, int n, float *slope, float *learn0, float *learn1);
+    void (*draw)(const struct lb_act_form *form, const float *z, int64_t first, int n, float *code);
+    float ratio;           /* cpq, rq: sigma / step, and how many codes are looked at (logistic.h) */
+    int codes;
+    const lb_quant_spec *spec; /* borrowed */
+    lb_quant_when when;
 } lb_act_form;
 
 /* One row of the table. A new quantizer is one file in src/quant/quantizers/, one line in LB_QUANTIZERS, and a reference
@@ -126,6 +141,7 @@ typedef struct lb_quantizer {
     int nparams;                        /* parameters per tensor or filter; lb_quant_nparams says how many for a target */
     const char *param_names[2];         /* e.g. "step", "clip" */
     bool weight_params;                 /* weights have them too, not only activations */
+    bool learns_bits;                   /* weights can have LB_BITS_LEARNED: gates follow the parameters (gates.h) */
     bool log_params;                    /* they are logarithms of lengths: any sign, no floor */
     bool fixed_params;                  /* set once by init and never trained: no gradient, no decay, no update */
     lb_granularity granularity;         /* default for weights; activations are always per tensor */
@@ -213,13 +229,20 @@ const lb_mixer *lb_mixer_find(const char *name);
 /* A quantizer attached to one tensor of a network. Owned by the net's pool. */
 typedef struct lb_quant {
     lb_quant_spec spec;
-    lb_grid grid;
+    lb_grid grid;       /* of the bits at evaluation: with learned bit-lengths lb_quant_update_grid sets it */
     int param;          /* index of its first learned parameter in net->params (others follow), -1: none */
     bool initialised;   /* learned parameters hold values (saved in checkpoints) */
 } lb_quant;
 
-/* Parameters of a spec per tensor or filter: 0, or quantizer->nparams. Each is (1), or (oc) for weights per filter. */
+/* Parameters of a spec per tensor or filter: 0, or quantizer->nparams and the gates of learned bit-lengths. Each is (1), or (oc)
+ * for weights per filter. */
 int lb_quant_nparams(const lb_quant_spec *spec);
+
+/* Name of parameter i of those: quantizer->param_names, then "gate3" .. */
+const char *lb_quant_param_name(const lb_quant_spec *spec, int i);
+
+/* Sets the grid to the bits that the gates in `param` say; nothing where bit-lengths are fixed. */
+void lb_quant_update_grid(lb_quant *q, const float *param);
 
 /* Fills defaults (estimator, surrogate, granularity, mixer, threshold; grid) and refuses what makes no sense, with a reason: bits
  * the quantizer cannot do, a quantizer for weights on activations, `own` where there is none. `what` names the tensor in the
@@ -244,7 +267,8 @@ void lb_quant_act_form(const lb_quant *q, const lb_quant_when *when, const float
  * follows the form with m = mask[element]. Never at evaluation. */
 bool lb_quant_act_mask(const lb_quant *q, const lb_quant_when *when, int64_t count, float *mask);
 
-/* Plain reference of the form on one value (the fused kernels are tested against these). */
+/* Plain reference of the form on one value (the fused kernels are tested against these). Where the form draws, forward takes the
+ * nearest code and backward element 0. */
 float lb_act_forward_ref(const lb_act_form *form, float z);                   /* z~ / step */
 float lb_act_backward_ref(const lb_act_form *form, float z, float diff, float *diff_param); /* diff is dL/dz~; adds d param */
 

@@ -63,6 +63,7 @@ typedef struct lb_optimizer_config {
     float weight_decay;          /* weights */
     float decay_bias, decay_bn, decay_quant; /* factors on weight_decay for these kinds of parameter */
     float lr_quant;              /* factor on lr for quantizer parameters */
+    float lr_gates;              /* and for the gates of learned bit-lengths */
     float clip_weights;          /* clamp latent weights of quantized layers to [-x, x] after each update; 0: no */
 } lb_optimizer_config;
 
@@ -106,6 +107,8 @@ typedef struct lb_tensor_config {
     char cpq_backward[16];       /* cpq: expect, mode */
     float temperature;           /* rq */
     float drop_top, drop_lower;  /* cpq, rq: DropBits */
+    char bit_lengths[16];        /* cpq, of weights only: fixed, learned, kept */
+    float bits_penalty;          /* learned */
     char mixer[32];              /* constant */
     float mix;                   /* constant: m */
     float mix_start, mix_end;    /* alpha, stochastic: the ramp's ends, fractions of the stage */

@@ -26,6 +26,7 @@ static const char *const mix_partitions[] = {"stochastic", "deterministic", "fix
 static const char *const mix_probabilities[] = {"constant", "linear", "softmax", "sigmoid", NULL};
 static const char *const mix_rules[] = {"paper", "code", NULL};
 static const char *const cpq_backwards[] = {"expect", "mode", NULL};
+static const char *const bit_lengths[] = {"fixed", "learned", "kept", NULL};
 static const char *const orders[] = {"forward", "reverse", "global", NULL};
 static const char *const ramps[] = {"cubic", "linear", "quadratic", "cosine", NULL};
 static const char *const edges[] = {"float", "same", NULL};
@@ -97,7 +98,15 @@ static const char *const mixers[] = {
         {path ".mix_refresh", LB_KEY_INT, AT(field.mix_refresh), 0, 0, 1, LB_MAX_REFRESH, NULL, "100", path ".mixer=mask",         \
          "steps in which each entry draws once whether it is frozen"},                                                             \
         FLOAT(path ".mix_settle", field.mix_settle, 0, 0.99, "0.1", path ".mixer=mask",                                            \
-              "last share of the stage in which everything is frozen")
+              "last share of the stage in which everything is frozen"),                                                            \
+        NAME(path ".cpq_backward", field.cpq_backward, cpq_backwards, "expect", path ".method=cpq",                                \
+             "gradient of the mean over all levels, or of the nearest level's probability"),                                       \
+        FLOAT(path ".temperature", field.temperature, 0.01, 100, "1", path ".method=rq",                                           \
+              "of the Gumbel softmax in the backward pass"),                                                                       \
+        FLOAT(path ".drop_top", field.drop_top, 0, 0.99, "0", path ".method=cpq|rq",                                               \
+              "DropBits: probability that a tensor does a step without its highest bit"),                                          \
+        FLOAT(path ".drop_lower", field.drop_lower, 0, 0.99, "0", path ".method=cpq|rq",                                           \
+              "DropBits: the same for each lower bit but the last; the bits above go with it")
 
 static const lb_key keys[] = {
     SECTION("model", "The network. May not change between stages."),
@@ -171,6 +180,8 @@ static const lb_key keys[] = {
     FLOAT("train.optimizer.decay_quant", train.optimizer.decay_quant, 0, 100, "0", NULL,
           "factor on weight_decay for learned steps and clips"),
     FLOAT("train.optimizer.lr_quant", train.optimizer.lr_quant, 0, 100, "1", NULL, "factor on lr for learned steps and clips"),
+    FLOAT("train.optimizer.lr_gates", train.optimizer.lr_gates, 0, 1e4, "10", NULL,
+          "factor on lr for the gates of learned bit-lengths"),
     FLOAT("train.optimizer.clip_weights", train.optimizer.clip_weights, 0, 1e3, "0", NULL,
           "after each update, clamp the float weights behind quantized layers to [-x, x]; 0: no"),
 
@@ -204,14 +215,10 @@ static const lb_key keys[] = {
          "quant.weights.mix_partition=stochastic", "how the chance of being drawn depends on the error"),
     NAME("quant.weights.mix_rule", quant.weights.mix_rule, mix_rules, "paper", "quant.weights.mix_partition=stochastic",
          "draw the quantized ones by small error, or the others by large error"),
-    NAME("quant.weights.cpq_backward", quant.weights.cpq_backward, cpq_backwards, "expect", "quant.weights.method=cpq",
-         "gradient of the mean over all levels, or of the nearest level's probability"),
-    FLOAT("quant.weights.temperature", quant.weights.temperature, 0.01, 100, "1", "quant.weights.method=rq",
-          "of the Gumbel softmax in the backward pass"),
-    FLOAT("quant.weights.drop_top", quant.weights.drop_top, 0, 0.99, "0", "quant.weights.method=cpq|rq",
-          "DropBits: probability that a layer does a step without its highest bit"),
-    FLOAT("quant.weights.drop_lower", quant.weights.drop_lower, 0, 0.99, "0", "quant.weights.method=cpq|rq",
-          "DropBits: the same for each lower bit but the last; the bits above go with it"),
+    NAME("quant.weights.bit_lengths", quant.weights.bit_lengths, bit_lengths, "fixed", "quant.weights.method=cpq",
+         "bits of each layer: `bits`; learned, from 2 to `bits`; or kept as the stage before (or train.init) learned them"),
+    FLOAT("quant.weights.bits_penalty", quant.weights.bits_penalty, 0, 1e3, "0.01", "quant.weights.bit_lengths=learned",
+          "weight in the loss of the expected number of levels above 2 bits, summed over layers"),
     SECTION("quant.activations", "What goes from layer to layer."),
     TENSOR("quant.activations", quant.activations),
     SECTION("quant.edges", "Layers that are often treated apart: `float`, `same` as the others, or a number of bits."),

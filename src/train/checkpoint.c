@@ -228,7 +228,9 @@ static lb_status read_params(lb_trainer *t, const lb_safetensors *file, const ch
     lb_status status = load_params(t, file);
     if (status)
         return lb_fail_in(t->ctx, status, "%s does not fit the network %s", path, t->net->name);
-    return check_finite(t, path);
+    LB_TRY(check_finite(t, path));
+    lb_net_update_grids(t->net);
+    return LB_OK;
 }
 
 static lb_status resume(lb_trainer *t, const lb_safetensors *file, const char *path) {

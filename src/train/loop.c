@@ -132,7 +132,7 @@ static void weight_bits(const lb_net *net, const lb_quant_when *when, double *bi
             continue;
         double n = (double)net->params[node->param[0]].count;
         count += n;
-        sum += n * (node->quant ? node->quant->spec.bits : 32);
+        sum += n * (node->quant ? node->quant->grid.bits : 32);
         low += node->quant ? n * (double)node->quant->spec.mixer->share(&node->quant->spec, when) : 0;
     }
     *bits = count > 0 ? sum / count : 0;
@@ -270,6 +270,12 @@ static int64_t epochs_before(const lb_trainer *t, int stage) {
     return epochs;
 }
 
+static void note_lengths(const lb_trainer *t) {
+    char text[600];
+    if (t->at.step > 0 && lb_net_describe_lengths(t->net, text, sizeof text))
+        lb_note(t->ctx, "bits of weights: %s", text);
+}
+
 static lb_status run_stages(lb_trainer *t) {
     for (int stage = t->at.stage; stage < t->recipe->nstages; stage++) {
         if (stage != t->at.stage) {
@@ -280,6 +286,7 @@ static lb_status run_stages(lb_trainer *t) {
             t->at.stage_step = 0;
             t->at.best_top1 = -1;
         }
+        note_lengths(t);
         loop l = {.t = t, .epoch_base = epochs_before(t, stage)};
         LB_TRY(run_stage(&l));
     }

@@ -48,7 +48,7 @@ typedef struct lb_step {
     lb_pool_prims *pool;
     float *scale;          /* conv: (oc) step of each filter times the source's; its norm step borrows it */
     float *a, *b, *mean, *inv, *p, *q, *s; /* norm: (c) */
-    double *sums;          /* norm: (threads, 2 c + 1) */
+    double *sums;          /* norm: (threads, 2 c + 8): of dz, of dz x, and two of what is learned */
     float *mask;           /* norm: (h, w, c) for a mixer that has one, NULL for others; the backward pass reads forward's */
     bool masked;           /* it holds at this step */
 } lb_step;

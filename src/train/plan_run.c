@@ -296,7 +296,8 @@ static void norm_params_backward(lb_plan *plan, lb_step *step, size_t rows, int 
     }
     const lb_quant *q = step->act >= 0 ? net->nodes[step->act].quant : NULL;
     if (q && q->param >= 0 && form->learn)
-        diff[net->params[q->param].offset] += (float)(step->sums[2 * c] * (double)form->learn_scale);
+        for (int p = 0; p < lb_quant_nparams(&q->spec); p++)
+            diff[net->params[q->param + p].offset] += (float)(step->sums[2 * c + p] * (double)form->learn_scale);
 }
 
 static void norm_backward(lb_plan *plan, lb_step *step, float *diff) {

@@ -247,6 +247,7 @@ lb_status lb_trainer_evaluate_first(lb_trainer *t, int64_t count, lb_metrics *me
         return lb_fail(t->ctx, LB_ERR_UNSUPPORTED, "%s has no test images", t->data->source);
     if (!t->evaluator)
         LB_TRY(lb_evaluator_create(t->ctx, t->net, t->data->mean, t->data->std, (int)mb, &t->evaluator));
+    lb_net_update_grids(t->net);
     LB_TRY(lb_evaluator_update(t->evaluator));
     lb_pool pool;
     lb_pool_init(&pool, t->ctx);

@@ -21,6 +21,14 @@ check "the resolved recipe repeats the run" "$(weights again/last.safetensors)" 
 succeed train tiny.yaml "${one_bit[@]}" --set quant.weights.estimator=ste --out ste
 check "the estimator is heeded" "$(weights ste/last.safetensors)" != "$(weights mask/last.safetensors)"
 
+blend=(--set quant.weights.mixer=alpha --set train.steps=1)
+succeed train tiny.yaml "${blend[@]}" --out adam
+complains 'warning.*alpha.*adam.*sgd'
+for other in train.optimizer.name=sgd quant.weights.estimator=ste; do
+    succeed train tiny.yaml "${blend[@]}" --set "$other" --out "${other##*.}"
+    check "$other: no warning" -z "$(grep -i warning "$work/err")"
+done
+
 refuse 1 'quant\.weights\.mix_ramp.*(cubic|quadratic)' train tiny.yaml "${one_bit[@]}" --set quant.weights.mix_ramp=cubc
 refuse 1 'quant\.weights\.mix_refresh.*1001' train tiny.yaml "${one_bit[@]}" --set quant.weights.mix_refresh=1001
 refuse 1 'quant\.weights\.mix_order.*read only with.*mask' train tiny.yaml --set quant.weights.mix_order=global

@@ -23,6 +23,22 @@ static void philox(void **state) {
     }
 }
 
+static void many(void **state) {
+    (void)state;
+    static const uint64_t firsts[] = {0, 5, 0xFFFFFFF0u, UINT64_MAX - 20};
+    for (int count = 0; count < 70; count += 1 + count / 7)
+        for (uint64_t stride = 0; stride < 4; stride++)
+            for (size_t f = 0; f < LB_COUNT(firsts); f++) {
+                uint32_t got[4 * 70], want[4];
+                lb_rng4_many(~(uint64_t)f, LB_RNG_GUMBEL, stride << 33 | 7, firsts[f], stride, count, got);
+                for (int i = 0; i < count; i++) {
+                    lb_rng4(~(uint64_t)f, LB_RNG_GUMBEL, stride << 33 | 7, firsts[f] + (uint64_t)i * stride, want);
+                    for (int w = 0; w < 4; w++)
+                        assert_int_equal(got[w * count + i], want[w]);
+                }
+            }
+}
+
 /* No two of a grid of arguments give the same numbers. */
 static void arguments_matter(void **state) {
     (void)state;
@@ -166,7 +182,7 @@ int main(void) {
         cmocka_unit_test(philox),       cmocka_unit_test(arguments_matter),
         cmocka_unit_test(uniform_ends), cmocka_unit_test(prefix_of_itself),
         cmocka_unit_test(normals),      cmocka_unit_test(uniforms),
-        cmocka_unit_test(crc),
+        cmocka_unit_test(crc),          cmocka_unit_test(many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

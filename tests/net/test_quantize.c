@@ -563,6 +563,45 @@ static void test_stages(void **state) {
 }
 
 /* A long text is cut, not overrun. */
+/* Bit-lengths: what is learned in one stage is kept in the next, edges with bits of their own stay out of it. */
+static void test_lengths(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_config config = quant_config("resnet20", "cpq", 4, "none", 4, 8, 8, LB_EDGE_SAME);
+    lb_net *net = small(ctx, &config);
+    char text[1000];
+    lb_net_initialise(net, 3, 0);
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    learned(net, "layer2.1.conv2")[0] = -1.5f;
+    learned(net, "layer2.1.conv2")[1] = -2.5f;
+    assert_false(lb_net_describe_lengths(net, text, sizeof text));
+
+    strcpy(config.quant.weights.bit_lengths, "learned");
+    config.quant.weights.bits_penalty = 0.01f;
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    float *p = learned(net, "layer2.1.conv2"); /* the step stays, gates begin open */
+    assert_true(p[0] == -1.5f && p[1] == -2.5f && p[2] == 0 && p[3] == 0);
+    assert_string_equal(net->params[node_of(net, "layer2.1.conv2")->quant->param + 3].name, "layer2.1.conv2.weight_gate4");
+    assert_int_equal(node_of(net, "conv1")->quant->spec.bit_lengths, LB_BITS_FIXED);
+    assert_int_equal(lb_quant_nparams(&node_of(net, "conv1")->quant->spec), 2);
+    p[2] = -6;
+    assert_int_equal(node_of(net, "layer2.1.conv2")->quant->grid.bits, 4);
+    lb_net_update_grids(net);
+    assert_int_equal(node_of(net, "layer2.1.conv2")->quant->grid.bits, 2);
+
+    strcpy(config.quant.weights.bit_lengths, "kept");
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    p = learned(net, "layer2.1.conv2");
+    assert_true(p[0] == -1.5f && p[2] == -6);
+    assert_int_equal(node_of(net, "layer2.1.conv2")->quant->grid.bits, 2);
+    assert_int_equal(node_of(net, "layer2.1.conv1")->quant->grid.bits, 4);
+    assert_true(lb_net_describe_lengths(net, text, sizeof text));
+    assert_non_null(strstr(text, "layer2.1.conv1 4, layer2.1.conv2 2, "));
+    assert_null(strstr(text, "conv1 8"));
+    lb_net_destroy(net);
+    lb_ctx_destroy(ctx);
+}
+
 static void test_describe_size(void **state) {
     (void)state;
     lb_ctx *ctx = test_ctx();
@@ -618,7 +657,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_zoo_edges),     cmocka_unit_test(test_resnet_places), cmocka_unit_test(test_fallback),
         cmocka_unit_test(test_mlp),           cmocka_unit_test(test_rules),         cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_options), cmocka_unit_test(test_units),       cmocka_unit_test(test_stages),        cmocka_unit_test(test_describe_size),
+        cmocka_unit_test(test_options), cmocka_unit_test(test_units),       cmocka_unit_test(test_stages),        cmocka_unit_test(test_lengths), cmocka_unit_test(test_describe_size),
         cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,7 +5,7 @@
 
 enum { N = 600 };
 static const lb_quant_when at = {.seed = 3, .step = 4, .stage_step = 4, .stage_steps = 100};
-static float z[N], param;
+static float z[N], param[2];
 static int compared, skipped;
 
 /* One row for each quantizer of activations: its value and what its usual estimator is the derivative of. */
@@ -56,9 +56,13 @@ static double even_smooth(const lb_quant *q, double s, double x) {
     return ref_clip(x, s * lo, s * hi);
 }
 
+/* s is the step, sigma a third of it: as it starts. */
+static double soft_smooth(const lb_quant *q, double s, double x) { return ref_expect(x, s, s / 3, q->grid.lo, q->grid.hi); }
+
 static const act_row act_rows[] = {
     {"sign", sign_value, sign_smooth, 0}, {"xnor", sign_value, sign_smooth, 0},    {"dorefa", dorefa_value, dorefa_smooth, 0},
     {"pact", pact_value, pact_smooth, 1}, {"uniform", even_value, even_smooth, 0}, {"lsq", even_value, even_smooth, 2},
+    {"cpq", even_value, soft_smooth, 3},  {"rq", even_value, NULL, 3}, /* NULL: of a draw, tests/quant/test_logistic.c */
 };
 
 static const act_row *row_of(const lb_quant *q) {
@@ -69,30 +73,51 @@ static const act_row *row_of(const lb_quant *q) {
     return NULL;
 }
 
-/* The parameter as it starts, made such that some z are outside the range; NULL if there is none. */
+/* The parameters as they start, made such that some z are outside the range; NULL if there are none. */
 static const float *start(const lb_quant *q) {
     if (!lb_quant_nparams(&q->spec))
         return NULL;
-    q->spec.quantizer->init(&q->spec, z, 1, N, &param);
-    param *= q->spec.quantizer == &lb_quantizer_pact ? 0.12f : 0.7f;
-    return &param;
+    const float factor = q->spec.quantizer == &lb_quantizer_pact ? 0.12f : 0.7f;
+    q->spec.quantizer->init(&q->spec, z, 1, N, param);
+    for (int p = 0; p < lb_quant_nparams(&q->spec); p++)
+        param[p] = q->spec.quantizer->log_params ? param[p] + logf(factor) : param[p] * factor;
+    return param;
 }
 
 static double smooth(const lb_quant *q, const act_row *row, double s, double x) {
-    return q->spec.estimator == LB_EST_NONE ? 0 : q->spec.estimator == LB_EST_STE ? x : row->smooth(q, s, x);
+    switch (q->spec.estimator) {
+    case LB_EST_NONE:
+        return 0;
+    case LB_EST_STE:
+        return x;
+    case LB_EST_CLIPPED:
+        return row->learn == 3 ? even_smooth(q, s, x) : row->smooth(q, s, x);
+    default:
+        return row->smooth ? row->smooth(q, s, x) : 0;
+    }
+}
+
+/* Derivatives of the value by log step and log sigma, of the whole grid's mean. */
+static void soft_params(const lb_quant *q, double s, double x, double d[2]) {
+    const double h = 1e-4;
+    d[0] = (ref_expect(x, s * exp(h), s / 3, q->grid.lo, q->grid.hi) - ref_expect(x, s * exp(-h), s / 3, q->grid.lo, q->grid.hi)) /
+           (2 * h);
+    d[1] = (ref_expect(x, s, s / 3 * exp(h), q->grid.lo, q->grid.hi) - ref_expect(x, s, s / 3 * exp(-h), q->grid.lo, q->grid.hi)) /
+           (2 * h);
 }
 
 static void check(lb_ctx *ctx, lb_quant *q) {
     static const float ms[] = {1.f, 0.3f, 0.f};
     const act_row *row = row_of(q);
     const float *p = start(q);
-    const double s = p ? (double)*p : 0;
+    const bool soft = row->learn == 3, drawn = !row->smooth;
+    const double s = !p ? 0 : soft ? exp((double)*p) : (double)*p;
     (void)ctx;
     for (lb_surrogate sur = LB_SUR_IDENTITY; sur <= LB_SUR_RELU; sur++)
         for (size_t k = 0; k < LB_COUNT(ms); k++) {
             lb_act_form f;
-            double want_param = 0, size_param = 0;
-            float diff_param = 0.f;
+            double want_param[2] = {0}, size_param = 0;
+            float diff_param[2] = {0};
             const double m = (double)ms[k];
             q->spec.mixer_value = ms[k], q->spec.surrogate = sur;
             lb_quant_act_form(q, &lb_quant_evaluation, p, &f);
@@ -118,11 +143,19 @@ static void check(lb_ctx *ctx, lb_quant *q) {
                                   m * (smooth(q, row, s, x + h) - smooth(q, row, s, x));
                 const double down = (1 - m) * (ref_surrogate(sur, x) - ref_surrogate(sur, x - h)) +
                                     m * (smooth(q, row, s, x) - smooth(q, row, s, x - h));
-                const double back = (double)lb_act_backward_ref(&f, z[i], (float)diff, &diff_param);
-                if (fabs(up - down) < 1e-3 * h && fabs(back - diff * (up + down) / (2 * h)) > 1e-6)
+                const double back = (double)lb_act_backward_ref(&f, z[i], (float)diff, diff_param);
+                if (drawn && q->spec.estimator == LB_EST_OWN)
+                    continue;
+                if (fabs(up - down) < 1e-3 * h && fabs(back - diff * (up + down) / (2 * h)) > (soft ? 2e-6 : 1e-6))
                     fail_msg("%s %d bits, %s, m %g: gradient %g at %g, should be %g", row->name, q->spec.bits,
                              lb_estimator_name(q->spec.estimator), m, back, x, diff * (up + down) / (2 * h));
-                if (f.learn) { /* PACT: of the smooth clip. LSQ: of rounding replaced by "adds what it added at s" */
+                if (soft) {
+                    double d[2];
+                    soft_params(q, s, x, d);
+                    for (int c = 0; c < 2; c++)
+                        want_param[c] += m * diff * d[c];
+                    size_param += fabs(m * diff) * (1 + fabs(d[0]));
+                } else if (f.learn) { /* PACT: of the smooth clip. LSQ: of rounding replaced by "adds what it added at s" */
                     const double e = 1e-6 * s;
                     double d;
                     if (f.learn == 1)
@@ -133,12 +166,15 @@ static void check(lb_ctx *ctx, lb_quant *q) {
                         const double added = (even_value(q, s, x, &far) - even_smooth(q, s, x)) / s;
                         d = (even_smooth(q, s + e, x) - even_smooth(q, s - e, x)) / (2 * e) + added;
                     }
-                    want_param += m * diff * d, size_param += fabs(m * diff);
+                    want_param[0] += m * diff * d, size_param += fabs(m * diff);
                 }
             }
             const double g = f.learn == 2 ? 1 / sqrt((double)q->spec.features * q->grid.hi) : 1;
             assert_true(fabs((double)f.learn_scale - g) < 1e-6 * g);
-            assert_true(fabs((double)diff_param - g * want_param) <= 2e-5 * g * size_param);
+            for (int c = 0; c < 2 && !drawn; c++)
+                if (fabs((double)diff_param[c] - g * want_param[c]) > 2e-5 * g * size_param)
+                    fail_msg("%s %d bits, %s, m %g: parameter %d has %g, should be %g (%g)", row->name, q->spec.bits,
+                             lb_estimator_name(q->spec.estimator), m, c, (double)diff_param[c], g * want_param[c], size_param);
         }
 }
 
@@ -155,20 +191,20 @@ static void formula(void **state) {
 /* Codes of any float are codes: never NaN, never out of range. */
 static void check_extreme(lb_ctx *ctx, lb_quant *q) {
     static const float xs[] = {0, -0.f, 1e-45f, -1e-45f, FLT_MIN, FLT_MAX, -FLT_MAX, INFINITY, -INFINITY, NAN, -NAN};
-    static const float params[] = {1.f, 0.f, -1.f, 1e-45f, FLT_MAX, INFINITY, NAN};
+    static const float params[] = {1.f, 0.f, -1.f, 1e-45f, FLT_MAX, INFINITY, NAN, -FLT_MAX}; /* two in a row */
     (void)ctx;
-    for (size_t k = 0; k < LB_COUNT(params); k++) {
+    for (size_t k = 0; k + 1 < LB_COUNT(params); k++) {
         lb_act_form f;
         lb_quant_act_form(q, &lb_quant_evaluation, &params[k], &f);
         assert_true(f.step > 0.f && f.step <= FLT_MAX && 1.f / f.step <= FLT_MAX);
         for (size_t i = 0; i < LB_COUNT(xs); i++) {
-            float c = lb_act_forward_ref(&f, xs[i]), d = 0.f;
+            float c = lb_act_forward_ref(&f, xs[i]), d[2] = {0};
             assert_true(c == nearbyintf(c) && c >= f.lo && c <= f.hi);
             if (isnan(xs[i]))
-                assert_true(c == f.lo && (q->spec.estimator == LB_EST_STE || lb_act_backward_ref(&f, xs[i], 1.f, &d) == 0.f));
-            lb_act_backward_ref(&f, xs[i], 1.f, &d);
+                assert_true(c == f.lo && (q->spec.estimator == LB_EST_STE || lb_act_backward_ref(&f, xs[i], 1.f, d) == 0.f));
+            lb_act_backward_ref(&f, xs[i], 1.f, d);
             lb_act_backward_ref(&f, xs[i], 1.f, NULL);
-            assert_true(fabsf(d) <= FLT_MAX);
+            assert_true(fabsf(d[0]) <= FLT_MAX && fabsf(d[1]) <= FLT_MAX);
         }
     }
 }
@@ -206,11 +242,11 @@ static void initial(void **state) {
                 q.spec.estimator = LB_EST_DEFAULT;
                 assert_ok(ctx, lb_quant_resolve(ctx, "act", &q.spec, &q.grid));
                 assert_int_equal(lb_quant_nparams(&q.spec), 1);
-                q.spec.quantizer->init(&q.spec, z, 1, N, &param);
-                assert_true(fabs((double)param - want[k]) <= 1e-6 * want[k]);
+                q.spec.quantizer->init(&q.spec, z, 1, N, param);
+                assert_true(fabs((double)*param - want[k]) <= 1e-6 * want[k]);
                 for (size_t i = 0; i < LB_COUNT(odd); i++) {
-                    q.spec.quantizer->init(&q.spec, odd[i], 1, 4, &param);
-                    assert_true(param > 0.f && param <= FLT_MAX);
+                    q.spec.quantizer->init(&q.spec, odd[i], 1, 4, param);
+                    assert_true(*param > 0.f && *param <= FLT_MAX);
                 }
             }
         }

@@ -19,6 +19,11 @@ static void exponential(void **state) {
     for (float x = -87.f; x <= 87.f; x += 0.0137f)
         assert_true(fabs((double)lb_exp(x) / exp((double)x) - 1) < 2e-7);
     assert_true(lb_exp(0.f) == 1.f);
+    for (float x = 0x1p-126f; x < 0x1p126f; x *= 1.0007f)
+        assert_true(fabs((double)lb_log(x) - log((double)x)) < 2e-7 * fabs(log((double)x)));
+    for (float x = 0.5f; x < 1.f; x += 0x1p-20f)
+        assert_true(fabs((double)lb_log(x) - log((double)x)) < 2e-7 * fabs(log((double)x)));
+    assert_true(lb_log(1.f) == 0.f);
 }
 
 /* What each gradient is the derivative of: x, log step, log sigma -> value of one element. */
@@ -158,11 +163,11 @@ static void relaxed_gradient(void **state) {
             const float x = 0.02f * (float)(i - 100);
             const double a = log(0.5), s = log(0.4), h = 1e-5, temperature = (double)temperatures[t];
             double nu[CODES];
-            float noise[CODES];
+            float race[CODES * LB_SOFT_BLOCK];
             lb_soft soft;
             for (int k = 0; k < CODES; k++)
-                noise[k] = (float)(nu[k] = (double)(float)sin(i + 2.1 * k));
-            lb_soft_mean(&l, &x, 1, noise, temperatures[t], &soft);
+                race[k * LB_SOFT_BLOCK] = (float)exp(-(nu[k] = sin(i + 2.1 * k)));
+            lb_soft_mean(&l, &x, 1, race, temperatures[t], &soft);
 #define R(dx, da, ds) relaxed((double)x + (dx), a + (da), s + (ds), -2, CODES, nu, temperature)
             const double dx = (R(h, 0, 0) - R(-h, 0, 0)) / (2 * h), da = (R(0, h, 0) - R(0, -h, 0)) / (2 * h),
                          ds = (R(0, 0, h) - R(0, 0, -h)) / (2 * h);
@@ -171,6 +176,82 @@ static void relaxed_gradient(void **state) {
             assert_true(fabs((double)(l.step * soft.spread[0]) - ds) < 1e-4);
             assert_true(fabs((double)(l.step * (soft.value[0] - soft.v[0] * soft.slope[0] - soft.spread[0])) - da) < 1e-4);
         }
+}
+
+/* ---- Activations --------------------------------------------------------------------------------------------------- */
+
+/* The form does to the elements of a signed tensor what the weights' functions do. Of the pass range there is another test. */
+static void form_is_weights(void **state) {
+    static float code[N], du[N], work[2 * N];
+    lb_ctx *ctx = test_ctx();
+    (void)state;
+    fill_normal(u, N, 54, 0.8f);
+    for (int k = 0; k < 3; k++) {
+        const lb_quantizer *row = k < 2 ? &lb_quantizer_cpq : &lb_quantizer_rq;
+        lb_quant weights = quant_of(ctx, row, 3, k == 1 ? LB_CPQ_MODE : LB_CPQ_EXPECT), acts = weights;
+        float param[2] = {logf(0.3f), logf(0.12f)}, step, dp[2] = {0};
+        double sum[2] = {0};
+        lb_act_form f;
+        weights.spec.drop_top = 0.5f;
+        acts.spec = weights.spec;
+        acts.spec.target = LB_ACTIVATIONS;
+        acts.spec.is_signed = true;
+        assert_ok(ctx, lb_quant_resolve(ctx, "act", &acts.spec, &acts.grid));
+        for (int i = 0; i < N; i++)
+            diff[i] = 1.f;
+        memset(du, 0, sizeof du);
+        lb_quant_weights_forward(&weights, &at, param, u, 1, N, &step, code, work);
+        lb_quant_weights_backward(&weights, &at, param, u, 1, N, &step, diff, du, dp, work);
+        lb_quant_act_form(&acts, &at, param, &f);
+        assert_true(f.step == step && f.learn == 3 && (f.draw != NULL) == (k == 2));
+        for (int first = 0; first < N; first += LB_ACT_BLOCK) {
+            float slope[LB_ACT_BLOCK], by[2][LB_ACT_BLOCK], drawn[LB_ACT_BLOCK];
+            const int n = LB_MIN(LB_ACT_BLOCK, N - first);
+            f.soft(&f, u + first, first, n, slope, by[0], by[1]);
+            if (f.draw)
+                f.draw(&f, u + first, first, n, drawn);
+            for (int i = 0; i < n; i++) {
+                assert_true(slope[i] == du[first + i]);
+                assert_true((f.draw ? drawn[i] : lb_act_forward_ref(&f, u[first + i])) == code[first + i]);
+                sum[0] += (double)by[0][i], sum[1] += (double)by[1][i];
+            }
+        }
+        for (int p = 0; p < 2; p++)
+            assert_true(fabs(sum[p] - (double)dp[p]) < 1e-4 * (1 + fabs(sum[p])));
+    }
+    lb_ctx_destroy(ctx);
+}
+
+/* After a ReLU codes begin at 0; dropping a level halves the range. At evaluation nothing is drawn or dropped. */
+static void unsigned_codes(void **state) {
+    lb_ctx *ctx = test_ctx();
+    lb_quant q = {.spec = {.quantizer = &lb_quantizer_rq, .target = LB_ACTIVATIONS, .bits = 3, .drop_top = 0.5f}};
+    const float param[2] = {logf(0.3f), logf(0.12f)};
+    bool seen[8] = {0};
+    (void)state;
+    assert_ok(ctx, lb_quant_resolve(ctx, "act", &q.spec, &q.grid));
+    assert_true(q.grid.lo == 0 && q.grid.hi == 7);
+    fill_normal(u, LB_ACT_BLOCK, 55, 1.5f);
+    for (uint64_t s = 0; s < 40; s++) {
+        const lb_quant_when when = {.seed = 3, .step = s};
+        const int hi = (1 << lb_dropbits(&q.spec, &when, 3)) - 1;
+        float code[LB_ACT_BLOCK];
+        lb_act_form f;
+        lb_quant_act_form(&q, &when, param, &f);
+        assert_true(f.lo == 0.f && (int)f.hi == hi);
+        f.draw(&f, u, 0, LB_ACT_BLOCK, code);
+        for (int i = 0; i < LB_ACT_BLOCK; i++) {
+            assert_true(code[i] >= 0.f && (int)code[i] <= hi && code[i] == nearbyintf(code[i]));
+            assert_true(fabsf(code[i] - lb_round_clip(u[i] / 0.3f, 0.f, f.hi)) <= 4.f); /* the local grid */
+            seen[(int)code[i]] = true;
+        }
+    }
+    for (int k = 0; k < 8; k++)
+        assert_true(seen[k]);
+    lb_act_form f;
+    lb_quant_act_form(&q, &lb_quant_evaluation, param, &f);
+    assert_true(!f.draw && (int)f.hi == 7);
+    lb_ctx_destroy(ctx);
 }
 
 /* ---- DropBits ------------------------------------------------------------------------------------------------------ */
@@ -185,10 +266,10 @@ static void dropped_bits(void **state) {
     (void)state;
     for (uint64_t step = 0; step < STEPS; step++) {
         const lb_quant_when when = {.seed = 5, .step = step};
-        const int bits = lb_dropbits(&spec, &when);
+        const int bits = lb_dropbits(&spec, &when, spec.bits);
         assert_in_range(bits, 1, 4);
-        assert_int_equal(bits, lb_dropbits(&spec, &when));
-        assert_int_equal(lb_dropbits(&spec, &(lb_quant_when){.seed = 5, .step = step, .evaluation = true}), 4);
+        assert_int_equal(bits, lb_dropbits(&spec, &when, spec.bits));
+        assert_int_equal(lb_dropbits(&spec, &(lb_quant_when){.seed = 5, .step = step, .evaluation = true}, 4), 4);
         count[bits]++;
     }
     for (int b = 1; b <= 4; b++)
@@ -197,10 +278,10 @@ static void dropped_bits(void **state) {
         fail_msg("chi squared %g", chi);
     spec = (lb_quant_spec){.bits = 3, .drop_top = 0.1f}; /* only the highest level */
     for (uint64_t step = 0; step < 1000; step++)
-        assert_in_range(lb_dropbits(&spec, &(lb_quant_when){.seed = 5, .step = step}), 2, 3);
+        assert_in_range(lb_dropbits(&spec, &(lb_quant_when){.seed = 5, .step = step}, 3), 2, 3);
     spec.drop_top = 0.f;
     for (uint64_t step = 0; step < 1000; step++)
-        assert_int_equal(lb_dropbits(&spec, &(lb_quant_when){.seed = 5, .step = step}), 3);
+        assert_int_equal(lb_dropbits(&spec, &(lb_quant_when){.seed = 5, .step = step}, 3), 3);
 }
 
 /* The codes of a step are those of the smaller grid, gradients too; the step size stays. */
@@ -216,7 +297,7 @@ static void dropped_codes(void **state) {
     q.spec.drop_top = 0.5f;
     for (uint64_t s = 0; s < 20; s++) {
         const lb_quant_when when = {.seed = 3, .step = s};
-        if (lb_dropbits(&q.spec, &when) == 3)
+        if (lb_dropbits(&q.spec, &when, 3) == 3)
             continue;
         float dp[2][2] = {{0}};
         memset(du, 0, sizeof du);
@@ -238,6 +319,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(exponential),      cmocka_unit_test(gradients),
                                        cmocka_unit_test(mode_is_nearest),  cmocka_unit_test(draws_follow_pi),
                                        cmocka_unit_test(relaxed_gradient), cmocka_unit_test(dropped_bits),
-                                       cmocka_unit_test(dropped_codes)};
+                                       cmocka_unit_test(dropped_codes),
+                                       cmocka_unit_test(form_is_weights),  cmocka_unit_test(unsigned_codes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -222,13 +222,26 @@ static void test_same_bits_twice(void **state) {
 
 /* ---- Kernels --------------------------------------------------------------------------------------------------------------- */
 
-enum { ROWS = 37, MAX_C = 70, MASK_ROWS = 8, FORMS = 9, FIRST_MASKED = 7 };
+enum { ROWS = 37, MAX_C = 70, MASK_ROWS = 8, FORMS = 13, FIRST_SOFT = 7, FIRST_MASKED = 10 };
 
 static void to_type(const lb_kernels *k, lb_dtype type, uint64_t stream, void *dst, size_t count) {
     float *values = malloc(count * sizeof *values);
     lb_rng_normal(31, LB_RNG_TEST, stream, 1, values, count);
     k->from_f32(type, values, dst, count);
     free(values);
+}
+
+/* What cpq and rq of 3 bits after a ReLU do, at a mixer's m. */
+static void soft_form(const lb_quantizer *quantizer, float m, lb_act_form *form) {
+    static const float param[2] = {-1.f, -2.f};
+    static lb_quant quants[2];
+    lb_quant *q = &quants[quantizer == &lb_quantizer_rq];
+    lb_ctx *ctx = test_ctx();
+    *q = (lb_quant){.spec = {.quantizer = quantizer, .target = LB_ACTIVATIONS, .bits = 3}};
+    assert_ok(ctx, lb_quant_resolve(ctx, "act", &q->spec, &q->grid));
+    lb_quant_act_form(q, &(lb_quant_when){.seed = 5, .step = 6}, param, form);
+    form->m = m;
+    lb_ctx_destroy(ctx);
 }
 
 static void compare_norm(const lb_kernels *ref, const lb_kernels *fast, lb_dtype type, int c, int form_index, bool residual) {
@@ -263,9 +276,16 @@ static void compare_norm(const lb_kernels *ref, const lb_kernels *fast, lb_dtype
           .sur_hi = 1,
           .learn = 2,
           .learn_scale = 1}},
+        {LB_NORM_QUANT, {.m = 1}}, /* cpq */
+        {LB_NORM_QUANT, {.m = 1}}, /* rq */
+        {LB_NORM_QUANT, {.m = .3f}}, /* rq */
         {LB_NORM_QUANT, {.step = 1, .lo = -1, .hi = 1, .sign = true, .m = 1, .sur_lo = -1, .sur_hi = 1}},
         {LB_NORM_QUANT, {.step = .3f, .lo = 0, .hi = 3, .pass_hi = .9f, .m = 1, .sur_hi = INFINITY, .learn = 2, .learn_scale = 1}},
+        {LB_NORM_QUANT, {.m = 1}}, /* rq */
     };
+    lb_act_form form = forms[form_index].form;
+    if (form.step == 0)
+        soft_form(form_index == FIRST_SOFT ? &lb_quantizer_cpq : &lb_quantizer_rq, form.m, &form);
     static float mask[MASK_ROWS * MAX_C];
     for (size_t i = 0; i < LB_COUNT(mask); i += 4) {
         uint32_t bits[4];
@@ -273,7 +293,7 @@ static void compare_norm(const lb_kernels *ref, const lb_kernels *fast, lb_dtype
         for (size_t k = 0; k < 4; k++)
             mask[i + k] = (float)(bits[k] >> 31);
     }
-    double sums[2][2 * MAX_C + 1];
+    double sums[2][2 * MAX_C + 2];
     memset(sums, 0, sizeof sums);
     memset(out, 0, sizeof out);
     for (int v = 0; v < 2; v++) {
@@ -281,7 +301,7 @@ static void compare_norm(const lb_kernels *ref, const lb_kernels *fast, lb_dtype
         lb_norm_args args = {.type = type,
                              .c = c,
                              .act = forms[form_index].act,
-                             .form = forms[form_index].form,
+                             .form = form,
                              .x = x,
                              .a = a,
                              .b = b,
@@ -388,6 +408,48 @@ static void test_scalar_form(void **state) {
             assert_float_equal(dz, lb_act_backward_ref(&forms[i], z, grad, &learned), 1e-5);
             assert_float_equal((float)learn, learned, 1e-5);
         }
+}
+
+/* Forms that answer for blocks: the kernel gives each element what the form says of it, in and out of a mask, wherever a thread's
+ * rows begin. */
+static void test_soft_form(void **state) {
+    (void)state;
+    enum { C = MAX_C, R = 2 * MASK_ROWS, COUNT = R * C };
+    static float x[COUNT], grad[COUNT], mask[MASK_ROWS * C], out[COUNT], dz[COUNT];
+    float ones[C], zeros[C] = {0};
+    const lb_kernels *k = lb_kernels_find("scalar");
+    for (int i = 0; i < C; i++)
+        ones[i] = 1;
+    for (int i = 0; i < MASK_ROWS * C; i++)
+        mask[i] = (float)(i * 7 % 11 < 5);
+    lb_rng_normal(43, LB_RNG_TEST, 0, 1, x, COUNT);
+    lb_rng_normal(43, LB_RNG_TEST, 1, 1, grad, COUNT);
+    for (int variant = 0; variant < 6; variant++) {
+        lb_norm_args args = {.type = LB_F32, .c = C, .act = LB_NORM_QUANT, .x = x, .a = ones, .b = zeros, .center = zeros,
+                             .dst = out, .ngrads = 1, .grad = {grad}, .factor = {1}, .dz = dz,
+                             .mask = variant / 2 == 2 ? mask : NULL, .mask_rows = MASK_ROWS};
+        double sum[C] = {0}, sum_x[C] = {0}, learn[2] = {0}, want[2] = {0};
+        soft_form(variant % 2 ? &lb_quantizer_rq : &lb_quantizer_cpq, variant / 2 == 1 ? .3f : 1, &args.form);
+        const lb_act_form *f = &args.form;
+        k->norm_forward(&args, 0, 5);
+        k->norm_forward(&args, 5, R);
+        k->norm_backward(&args, 0, 5, sum, sum_x, learn);
+        k->norm_backward(&args, 5, R, sum, sum_x, learn);
+        for (int i = 0; i < COUNT; i++) {
+            float code, slope, by[2], m = args.mask ? mask[i % (MASK_ROWS * C)] : f->m;
+            f->soft(f, x + i, i, 1, &slope, &by[0], &by[1]);
+            if (f->draw)
+                f->draw(f, x + i, i, 1, &code);
+            else
+                code = fminf(fmaxf(rintf(x[i] * (1 / f->step)), f->lo), f->hi);
+            assert_float_equal(out[i], (1 - m) * fmaxf(x[i], 0) / f->step + m * code, 1e-5);
+            assert_float_equal(dz[i], grad[i] * ((1 - m) * (x[i] > 0 ? 1.f : 0.f) + m * slope), 1e-6);
+            for (int p = 0; p < 2; p++)
+                want[p] += (double)(grad[i] * m * by[p]);
+        }
+        for (int p = 0; p < 2; p++)
+            assert_true(fabs(learn[p] - want[p]) < 1e-4 && fabs(want[p]) > 1e-2);
+    }
 }
 
 /* Element (row, channel) follows the form with m = mask[row % mask_rows][channel], wherever a thread's rows begin; the gradient is
@@ -512,7 +574,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gradients),    cmocka_unit_test(test_gradients_with_steps), cmocka_unit_test(test_bf16_near_f32),
         cmocka_unit_test(test_same_bits_twice), cmocka_unit_test(test_kernels),              cmocka_unit_test(test_scalar_form),
-        cmocka_unit_test(test_masked_form),  cmocka_unit_test(test_masked_network),
+        cmocka_unit_test(test_soft_form), cmocka_unit_test(test_masked_form),  cmocka_unit_test(test_masked_network),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -211,6 +211,9 @@ static void test_resume_gives_the_same_bits(void **state) {
         {"sgd", "weights: {method: sign, bits: 1, mixer: mask, mix_refresh: 4}, "
                 "activations: {method: sign, bits: 1, mixer: mask, mix_refresh: 4}"},
         {"adam", "weights: {method: rq, bits: 2, drop_top: 0.3}, activations: {method: lsq, bits: 2}"}, /* draws are repeated */
+        {"adam", "weights: {method: cpq, bits: 3}, activations: {method: rq, bits: 3, drop_top: 0.3}"},
+        {"adam", "weights: {method: cpq, bits: 4, bit_lengths: learned, bits_penalty: 0.3}}}\n" /* and a third stage */
+                 "  - {name: tune, quant: {weights: {method: cpq, bits: 4, bit_lengths: kept}"},
         {"sgd", "weights: {method: dorefa, bits: 1, mixer: alpha}, activations: {method: dorefa, bits: 2, mixer: alpha}"},
         {"sgd", "weights: {method: twn, mixer: roulette, mix_scope: element, mix_schedule: average}, activations: {method: pact}"},
         {"sgd", "weights: {method: dorefa, mixer: stochastic}, activations: {method: dorefa, mixer: stochastic}"},

@@ -5,7 +5,8 @@
  *   backward  expect: that of sum over k of pi_k alpha k
  *             mode: that of y alpha k at the chosen code k, where dy := dpi_k (the paper's multi-class straight-through estimator);
  *             u of elements with code 0 gets none then
- *   bits      DropBits: levels are dropped at random, for the whole tensor and one step (logistic.h)
+ *   ReLU      activations that are never negative: lo = 0, hi = 2^b - 1
+ *   bits      DropBits: levels are dropped at random, for the whole tensor and one step (logistic.h); or learned (gates.h)
  *
  * pi: logistic.h. alpha = e^log_step and sigma = e^log_sigma are learned; sigma stays in alpha / 16 .. 64 alpha. */
 #include "quant/logistic.h"
@@ -13,9 +14,27 @@
 /* Sigmas a code is looked for: beyond, pi < 1e-6. */
 static const float reach = 14.f;
 
+/* Where gates are half open the nearest code is not always the most likely one. */
+static void gated_forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_gates *gates,
+                          const float *u, int oc, int64_t count, float *step, float *code) {
+    const lb_logistic l = lb_logistic_of(spec, when, param, 1, 0, reach);
+    for (int o = 0; o < oc; o++)
+        step[o] = l.step;
+    for (int64_t at = 0; at < count; at += LB_SOFT_BLOCK) {
+        float by_level[LB_GATE_LEVELS][LB_SOFT_BLOCK];
+        lb_soft s;
+        lb_soft_gated(&l, gates, u + at, (int)LB_MIN(LB_SOFT_BLOCK, count - at), &s, code + at, by_level);
+    }
+}
+
 static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
                     int64_t fan_in, float *step, float *code) {
     const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
+    lb_gates gates;
+    if (lb_logistic_gates(spec, when, param, &gates)) {
+        gated_forward(spec, when, param, &gates, u, oc, oc * fan_in, step, code);
+        return;
+    }
     for (int g = 0; g < groups.count; g++) {
         const lb_logistic l = lb_logistic_of(spec, when, param, groups.count, g, reach);
         lb_step_fill(&groups, g, l.step, step);
@@ -38,21 +57,37 @@ static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const
     lb_logistic_backward(spec, when, param, u, oc, fan_in, diff, diff_u, diff_param, reach, soft);
 }
 
+static void act_soft(const lb_act_form *form, const float *z, int64_t first, int n, float *slope, float *by_step, float *by_sigma) {
+    const lb_logistic l = lb_logistic_of_form(form);
+    lb_soft s;
+    soft(form->spec, &form->when, &l, z, first, n, &s);
+    lb_logistic_slopes(form, z, n, &s, slope, by_step, by_sigma);
+}
+
+static void form(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, lb_act_form *f) {
+    lb_logistic_form(spec, when, param, reach, f);
+    f->soft = act_soft;
+}
+
 const lb_quantizer lb_quantizer_cpq = {
     .name = "cpq",
     .help = "nearest level forward, logistic probabilities of the levels backward; DropBits",
     .paper = "Lee et al. 2021, arXiv 2109.02100",
     .weights = true,
+    .activations = true,
     .min_bits = 2,
     .max_bits = 8,
     .nparams = 2,
     .param_names = {"log_step", "log_sigma"},
     .weight_params = true,
+    .learns_bits = true,
     .log_params = true,
     .estimator = LB_EST_OWN,
+    .estimator_activations = LB_EST_OWN,
     .surrogate_weights = LB_SUR_IDENTITY,
     .grid = lb_grid_of_even,
     .init = lb_logistic_init,
     .forward = forward,
     .backward = backward,
+    .form = form,
 };

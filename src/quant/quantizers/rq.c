@@ -1,6 +1,7 @@
 /* rq: Relaxed Quantization, the straight-through variant RQ-ST (Louizos et al., ICLR 2019, arXiv 1810.01875; METHODS 3.1).
  *
- *   forward   a code drawn from pi: argmax of log pi_k + nu_k, nu_k = -log(-log U) Gumbel noise; evaluation: the nearest code
+ *   forward   a code drawn from pi: argmax of log pi_k + nu_k, nu_k = -log(-log U) Gumbel noise; evaluation, and of an image that
+ *             enters the network: the nearest code
  *   backward  that of alpha * sum of z_k k, z = softmax((log pi + nu) / temperature), the same nu
  *
  * pi: logistic.h, on the local grid of the paper: codes within 3 sigma. RQ itself gives the relaxed value to the network, off the
@@ -9,24 +10,10 @@
 
 static const float reach = 3.f;
 
-/* Gumbel noise of elements first .. first + n, noise[i * codes + k]. */
-static void gumbel(const lb_quant_when *when, const lb_logistic *l, int64_t first, int n, float *noise) {
-    const int blocks = (l->codes + 3) / 4;
-    for (int i = 0; i < n; i++)
-        for (int b = 0; b < blocks; b++) {
-            uint32_t bits[4];
-            lb_rng4(when->seed, LB_RNG_GUMBEL, when->step, (uint64_t)(first + i) * (uint64_t)blocks + (uint64_t)b, bits);
-            for (int k = 4 * b; k < LB_MIN(4 * b + 4, l->codes); k++) {
-                const float uniform = ((float)(bits[k - 4 * b] >> 9) + 0.5f) * 0x1p-23f; /* inside (0, 1) */
-                noise[i * l->codes + k] = -logf(-logf(uniform));
-            }
-        }
-}
-
 static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
                     int64_t fan_in, float *step, float *code) {
     const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
-    float noise[LB_SOFT_MAX_CODES * LB_SOFT_BLOCK];
+    float race[LB_SOFT_MAX_CODES * LB_SOFT_BLOCK];
     for (int g = 0; g < groups.count; g++) {
         const lb_logistic l = lb_logistic_of(spec, when, param, groups.count, g, reach);
         const float *src = u + g * groups.size;
@@ -37,17 +24,17 @@ static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const 
         else
             for (int64_t at = 0; at < groups.size; at += LB_SOFT_BLOCK) {
                 const int n = (int)LB_MIN(LB_SOFT_BLOCK, groups.size - at);
-                gumbel(when, &l, g * groups.size + at, n, noise);
-                lb_soft_sample(&l, src + at, n, noise, dst + at);
+                lb_logistic_race(when, &l, g * groups.size + at, n, race);
+                lb_soft_sample(&l, src + at, n, race, dst + at);
             }
     }
 }
 
 static void soft(const lb_quant_spec *spec, const lb_quant_when *when, const lb_logistic *l, const float *u, int64_t first, int n,
                  lb_soft *s) {
-    float noise[LB_SOFT_MAX_CODES * LB_SOFT_BLOCK];
-    gumbel(when, l, first, n, noise);
-    lb_soft_mean(l, u, n, noise, spec->temperature, s);
+    float race[LB_SOFT_MAX_CODES * LB_SOFT_BLOCK];
+    lb_logistic_race(when, l, first, n, race);
+    lb_soft_mean(l, u, n, race, spec->temperature, s);
 }
 
 static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
@@ -56,11 +43,32 @@ static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const
     lb_logistic_backward(spec, when, param, u, oc, fan_in, diff, diff_u, diff_param, reach, soft);
 }
 
+static void act_draw(const lb_act_form *form, const float *z, int64_t first, int n, float *code) {
+    const lb_logistic l = lb_logistic_of_form(form);
+    float race[LB_SOFT_MAX_CODES * LB_SOFT_BLOCK];
+    lb_logistic_race(&form->when, &l, first, n, race);
+    lb_soft_sample(&l, z, n, race, code);
+}
+
+static void act_soft(const lb_act_form *form, const float *z, int64_t first, int n, float *slope, float *by_step, float *by_sigma) {
+    const lb_logistic l = lb_logistic_of_form(form);
+    lb_soft s;
+    soft(form->spec, &form->when, &l, z, first, n, &s);
+    lb_logistic_slopes(form, z, n, &s, slope, by_step, by_sigma);
+}
+
+static void form(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, lb_act_form *f) {
+    lb_logistic_form(spec, when, param, reach, f);
+    f->soft = act_soft;
+    f->draw = when->evaluation ? NULL : act_draw;
+}
+
 const lb_quantizer lb_quantizer_rq = {
     .name = "rq",
     .help = "levels drawn by their logistic probabilities (RQ-ST), Gumbel-softmax backward",
     .paper = "Louizos et al. 2019, arXiv 1810.01875",
     .weights = true,
+    .activations = true,
     .min_bits = 2,
     .max_bits = 8,
     .nparams = 2,
@@ -68,9 +76,11 @@ const lb_quantizer lb_quantizer_rq = {
     .weight_params = true,
     .log_params = true,
     .estimator = LB_EST_OWN,
+    .estimator_activations = LB_EST_OWN,
     .surrogate_weights = LB_SUR_IDENTITY,
     .grid = lb_grid_of_even,
     .init = lb_logistic_init,
     .forward = forward,
     .backward = backward,
+    .form = form,
 };

@@ -39,7 +39,7 @@ typedef struct lb_norm_args {
     void *dx;                  /* (rows, c) */
 } lb_norm_args;
 
-/* Rows [first, last). Sums are added to, one array per thread: (c) each. */
+/* Rows [first, last). Sums are added to, one array per thread: (c) each, and two of what is learned. */
 typedef struct lb_kernels {
     const char *isa;
     bool bf16_only;            /* `type` must be LB_BF16 */

@@ -230,6 +230,76 @@ LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, b
     }
 }
 
+/* Forms that draw their codes, and forms with `soft`: z of some channels of one row goes through memory. */
+LB_INLINE void store_z(const lb_norm_args *args, lb_dtype type, bool residual, size_t row, int c0, int n, float *z) {
+    for (int k = 0; k < n; k += LANES) {
+        int lanes = LB_MIN(LANES, n - k);
+        size_t at = row * (size_t)args->c + (size_t)(c0 + k);
+        vec a = v_load_f32(args->a + c0 + k, lanes), b = v_load_f32(args->b + c0 + k, lanes);
+        v_store_f32(z + k, lanes, z_of(args, type, residual, at, lanes, v_load(type, args->x, at, lanes), a, b));
+    }
+}
+
+/* m of channels c0 .. c0 + n of a row. */
+LB_INLINE vec share_of(const lb_norm_args *args, size_t row, int c0, int n) {
+    return args->mask ? v_load_f32(args->mask + row % args->mask_rows * (size_t)args->c + (size_t)c0, n) : v_set(args->form.m);
+}
+
+LB_INLINE void draw_forward(const lb_norm_args *args, lb_dtype type, bool residual, size_t first, size_t last) {
+    const lb_act_form *f = &args->form;
+    vec inv_step = v_set(1 / f->step);
+    for (int c0 = 0; c0 < args->c; c0 += LB_ACT_BLOCK)
+        for (size_t row = first; row < last; row++) {
+            int n = LB_MIN(LB_ACT_BLOCK, args->c - c0);
+            size_t at = row * (size_t)args->c + (size_t)c0;
+            float z[LB_ACT_BLOCK], code[LB_ACT_BLOCK];
+            store_z(args, type, residual, row, c0, n, z);
+            f->draw(f, z, (int64_t)at, n, code);
+            for (int k = 0; k < n; k += LANES) {
+                int lanes = LB_MIN(LANES, n - k);
+                vec m = share_of(args, row, c0 + k, lanes), d = v_load_f32(code + k, lanes);
+                if (args->mask || f->m != 1) {
+                    vec real = v_mul(v_clip(v_load_f32(z + k, lanes), v_set(f->sur_lo), v_set(f->sur_hi)), inv_step);
+                    d = v_select(v_ge(m, v_set(1)), d, v_add(v_mul(v_sub(v_set(1), m), real), v_mul(m, d)));
+                }
+                v_store(type, args->dst, at + (size_t)k, lanes, d);
+            }
+        }
+}
+
+LB_INLINE void soft_backward(const lb_norm_args *args, lb_dtype type, bool residual, size_t first, size_t last, double *sum_dz,
+                             double *sum_dz_x, double *learn) {
+    const lb_act_form *f = &args->form;
+    for (int c0 = 0; c0 < args->c; c0 += LB_ACT_BLOCK)
+        for (size_t row = first; row < last; row++) {
+            int n = LB_MIN(LB_ACT_BLOCK, args->c - c0);
+            size_t at = row * (size_t)args->c + (size_t)c0;
+            float z[LB_ACT_BLOCK], slope[LB_ACT_BLOCK], by[2][LB_ACT_BLOCK];
+            double lanes_of[2][LANES] = {{0}};
+            store_z(args, type, residual, row, c0, n, z);
+            f->soft(f, z, (int64_t)at, n, slope, by[0], by[1]);
+            for (int k = 0; k < n; k += LANES) {
+                int lanes = LB_MIN(LANES, n - k);
+                size_t i0 = at + (size_t)k;
+                vec g = v_mul(v_load(type, args->grad[0], i0, lanes), v_set(args->factor[0]));
+                for (int i = 1; i < args->ngrads; i++)
+                    g = v_add(g, v_mul(v_load(type, args->grad[i], i0, lanes), v_set(args->factor[i])));
+                vec m = share_of(args, row, c0 + k, lanes), gm = v_mul(g, m);
+                vec real = if_inside(v_load_f32(z + k, lanes), f->sur_lo, f->sur_hi, v_sub(v_set(1), m));
+                vec dz = v_add(v_mul(gm, v_load_f32(slope + k, lanes)), v_mul(g, real));
+                vec x = v_sub(v_load(type, args->x, i0, lanes), v_load_f32(args->center + c0 + k, lanes));
+                for (int p = 0; p < 2; p++)
+                    v_add_to(lanes_of[p], lanes, v_mul(gm, v_load_f32(by[p] + k, lanes)));
+                v_add_to(sum_dz + c0 + k, lanes, dz);
+                v_add_to(sum_dz_x + c0 + k, lanes, v_mul(dz, x));
+                v_store(type, args->dz, i0, lanes, dz);
+            }
+            for (int p = 0; p < 2; p++)
+                for (int i = 0; i < LANES; i++)
+                    learn[p] += lanes_of[p][i];
+        }
+}
+
 LB_INLINE void backward_x(const lb_norm_args *args, lb_dtype type, size_t first, size_t last) {
     int c = args->c;
     FOR_TILES(type, c, first, last) {
@@ -264,6 +334,17 @@ LB_INLINE void backward_x(const lb_norm_args *args, lb_dtype type, size_t first,
     case MODE_MASK: WITH_RESIDUAL(body, type, MODE_MASK, __VA_ARGS__) break;           \
     }
 
+/* The same without modes; the choice of f32 is left out where there is no code for it. */
+#define WITH_TYPE(body, ...)                               \
+    if (HAS_F32 && args->type == LB_F32 && args->residual) \
+        body(args, LB_F32, true, __VA_ARGS__);             \
+    else if (HAS_F32 && args->type == LB_F32)              \
+        body(args, LB_F32, false, __VA_ARGS__);            \
+    else if (args->residual)                               \
+        body(args, LB_BF16, true, __VA_ARGS__);            \
+    else                                                   \
+        body(args, LB_BF16, false, __VA_ARGS__);
+
 static void forward_rows(const lb_norm_args *args, size_t first, size_t last) {
     if (HAS_F32 && args->type == LB_F32) {
         WITH_MODE(forward, LB_F32, first, last)
@@ -273,6 +354,10 @@ static void forward_rows(const lb_norm_args *args, size_t first, size_t last) {
 }
 
 static void LB_NAME(lb_norm_forward)(const lb_norm_args *args, size_t first, size_t last) {
+    if (args->act == LB_NORM_QUANT && args->form.draw) {
+        WITH_TYPE(draw_forward, first, last)
+        return;
+    }
     const folding f = fold_norm(args, first, last);
     if (f.times > 1) {
         folded_args folded;
@@ -292,6 +377,10 @@ static void backward_rows(const lb_norm_args *args, size_t first, size_t last, d
 }
 
 static void LB_NAME(lb_norm_backward)(const lb_norm_args *args, size_t first, size_t last, double *sum_dz, double *sum_dz_x, double *learn) {
+    if (args->act == LB_NORM_QUANT && args->form.soft) {
+        WITH_TYPE(soft_backward, first, last, sum_dz, sum_dz_x, learn)
+        return;
+    }
     const folding f = fold_norm(args, first, last);
     if (f.times > 1) {
         folded_args folded;
