@@ -234,8 +234,7 @@ static lb_status evaluate_batches(lb_trainer *t, int64_t count, uint8_t *pixels,
 }
 
 lb_status lb_trainer_evaluate(lb_trainer *t, lb_metrics *metrics) {
-    LB_TRY(lb_trainer_need_images(t)); /* their number is not known before */
-    return lb_trainer_evaluate_first(t, t->data->split[LB_TEST].count, metrics);
+    return lb_trainer_evaluate_first(t, INT64_MAX, metrics);
 }
 
 lb_status lb_trainer_evaluate_first(lb_trainer *t, int64_t count, lb_metrics *metrics) {
