@@ -87,7 +87,11 @@ typedef struct lb_node {
     union {
         lb_conv conv;            /* linear uses oc and bias only */
         lb_pooling pool;
-        struct { float eps, momentum; } bn;   /* running = (1 - momentum) * running + momentum * batch */
+        struct {
+            float eps, momentum; /* running = (1 - momentum) * running + momentum * batch */
+            bool calibrate;      /* while mean is 0 and variance 1, the first training batch sets them and, against that, gamma and
+                                  * beta: the function stays as it was */
+        } bn;
         struct { lb_act_kind kind; float lo, hi; } act; /* lo, hi hold the range for every kind (relu: 0, INFINITY) */
         struct { float ratio; } dropout;
         struct { int stride, oc; } shortcutpad; /* dst[y][x][c] = c < ic ? src[y * stride][x * stride][c] : 0 */
@@ -154,6 +158,10 @@ lb_status lb_net_add_param(lb_net *net, lb_node *node, const char *suffix, lb_pa
  * "<source>.quant". Returns the new index; the consumer's is one higher than before. Moves net->nodes. */
 lb_status lb_net_insert_identity(lb_net *net, int consumer, int *index);
 
+/* Puts a batch norm behind each convolution that has none, the last layers left out; before lb_net_finish. Each is to be
+ * calibrated by the first training batch; until then it is the identity, for which gamma must be sqrt(1 + eps). */
+lb_status lb_net_add_batchnorms(lb_net *net);
+
 /* Takes out a node with one source: its consumers read that source. It must own no parameters. */
 void lb_net_remove(lb_net *net, int index);
 
@@ -204,7 +212,8 @@ typedef struct lb_zoo_entry {
     bool residual;               /* has shortcuts: model.shortcut may be pad */
 } lb_zoo_entry;
 const lb_zoo_entry *lb_zoo_list(size_t *count);
-/* Builds and finishes the net a recipe's model section names, for images of `input` and `classes`; weights are still zero. Channel
+/* Builds and finishes the net a recipe's model section names, for images of `input` and `classes`; weights are still zero. An onnx
+ * network has its own classes, and its own images unless the file leaves their size open. Channel
  * counts are multiplied by model.width and rounded to the nearest whole number, at least 1. On failure *net is NULL. */
 lb_status lb_net_from_config(lb_ctx *ctx, const struct lb_config *config, lb_shape input, int classes, lb_net **net);
 

@@ -143,6 +143,13 @@ static void add_sums(const lb_step *step, int c, int threads) {
             step->sums[i] += step->sums[(size_t)t * stride + i];
 }
 
+static bool all_equal(const float *values, int count, float wanted) {
+    int i = 0;
+    while (i < count && values[i] == wanted)
+        i++;
+    return i == count;
+}
+
 /* Batch statistics into step->mean and inv = 1 / sqrt(var), of real values; running statistics follow. */
 static void batch_stats(lb_plan *plan, lb_step *step, size_t rows, int c, lb_dtype type) {
     size_t stride = (size_t)2 * (size_t)c + 8;
@@ -163,14 +170,24 @@ static void batch_stats(lb_plan *plan, lb_step *step, size_t rows, int c, lb_dty
     add_sums(step, c, threads);
     float *running_mean = param_of(plan, bn->param[2]), *running_var = param_of(plan, bn->param[3]);
     const float *bias = step->conv >= 0 ? param_of(plan, plan->net->nodes[step->conv].param[1]) : NULL;
+    float *gamma = param_of(plan, bn->param[0]), *beta = param_of(plan, bn->param[1]);
     float momentum = bn->u.bn.momentum;
-    double n = (double)rows, unbias = rows > 1 ? n / (n - 1) : 1;
+    double n = (double)rows, unbias = rows > 1 ? n / (n - 1) : 1, eps = (double)bn->u.bn.eps;
+    const bool calibrate = bn->u.bn.calibrate && all_equal(running_mean, c, 0) && all_equal(running_var, c, 1);
     for (int k = 0; k < c; k++) {
         double mean = step->sums[k] / n, var = step->sums[c + k] / n - mean * mean, scale = (double)scale_of(plan, step, k);
         var = scale * scale * (var > 0 || isnan(var) ? var : 0);
         step->mean[k] = (float)mean; /* of x, before its scale */
-        step->inv[k] = (float)(1 / sqrt(var + (double)bn->u.bn.eps));
+        step->inv[k] = (float)(1 / sqrt(var + eps));
         double real_mean = scale * mean + (bias ? (double)bias[k] : 0);
+        if (calibrate) {
+            double slope = (double)gamma[k] / sqrt(1 + eps); /* of the function so far */
+            gamma[k] = (float)(slope * sqrt(var + eps));
+            beta[k] += (float)(slope * real_mean);
+            running_mean[k] = (float)real_mean;
+            running_var[k] = (float)(var * unbias);
+            continue;
+        }
         running_mean[k] += momentum * ((float)real_mean - running_mean[k]);
         running_var[k] += momentum * ((float)(var * unbias) - running_var[k]);
     }
