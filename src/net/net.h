@@ -78,6 +78,11 @@ typedef enum lb_act_kind {
     LB_ACT_CLIP      /* clip(x, lo, hi) */
 } lb_act_kind;
 
+/* A run of channels. */
+typedef struct lb_part {
+    int dst, src, count;
+} lb_part;
+
 typedef struct lb_node {
     lb_op op;
     const char *name;
@@ -94,10 +99,14 @@ typedef struct lb_node {
         } bn;
         struct { lb_act_kind kind; float lo, hi; } act; /* lo, hi hold the range for every kind (relu: 0, INFINITY) */
         struct { float ratio; } dropout;
-        struct { int stride, oc; } shortcutpad; /* dst[y][x][c] = c < ic ? src[y * stride][x * stride][c] : 0 */
+        struct {
+            int stride, oc, nparts;
+            const struct lb_part *parts; /* (nparts) copied. dst[y][x] has these runs of channels of src[y * stride][x * stride],
+                                          * each at most once, zeros elsewhere. NULL: all channels, from 0 on */
+        } shortcutpad;
     } u;
     bool shortcut;               /* conv of a residual shortcut: quant.edges.shortcut decides about it */
-    bool inserted;               /* identity act made by lb_net_insert_identity; lb_net_quantize takes these out again first */
+    bool inserted;               /* act made by lb_net_insert_identity; lb_net_quantize takes these out again first */
     lb_quant *quant;             /* conv, linear: of the weights; act: of the output. NULL: float */
 } lb_node;
 
@@ -179,9 +188,9 @@ void lb_net_initialise(lb_net *net, uint64_t seed, float weights_std);
  * layers (no conv or linear before them), the last layers (none behind them) and convs of shortcuts; else quant.weights.
  * Activations: a quantized layer's input is traced back through pooling, flatten, dropout and shortcutpad to the activation
  * node that made it, which gets the quantizer; if there is none, an identity activation is inserted before the layer (behind the
- * net's input, if that is reached), shared by all that read the same tensor. An act node's quantizer replaces its function. A
- * float layer asks for no quantizer. Of several wishes for one act node the first layer's wins (with a warning); shortcuts and
- * last layers take what ordinary layers chose.
+ * net's input, if that is reached), shared by all that read the same tensor; a relu where values cannot be negative. An act node's
+ * quantizer replaces its function. A float layer asks for no quantizer. Of several wishes for one act node the first layer's wins
+ * (with a warning); shortcuts and last layers take what ordinary layers chose.
  *
  * What was chosen is reported by lb_note. After a failure the net can only be destroyed or quantized again. */
 struct lb_config;

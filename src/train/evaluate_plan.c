@@ -233,6 +233,8 @@ static lb_status stage_operator(lb_eval_plan *plan, lb_infer *infer, lb_stage *s
     case LB_OP_SHORTCUTPAD:
         st->op = LB_STAGE_PAD;
         st->stride = node->u.shortcutpad.stride;
+        st->parts = node->u.shortcutpad.parts;
+        st->nparts = node->u.shortcutpad.nparts;
         st->pool = (lb_eval_pool){.iw = src->shape.w, .c = src->shape.c, .oh = x->shape.h, .ow = x->shape.w};
         return LB_OK;
     default: st->op = LB_STAGE_POINT; return LB_OK;

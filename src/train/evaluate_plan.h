@@ -80,7 +80,8 @@ typedef struct lb_stage {
     lb_ordered_conv ordered;
     int32_t *int_weights;
     float *pixel_scale, *pixel_offset; /* (period) */
-    int stride;                /* shortcutpad */
+    int stride, nparts;        /* shortcutpad */
+    const lb_part *parts;
 } lb_stage;
 
 typedef struct lb_eval_plan {

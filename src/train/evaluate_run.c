@@ -157,7 +157,7 @@ static void run_pool(const run *r, const lb_stage *st, const void *src, void *ac
     }
 }
 
-/* Every stride-th pixel, then zeros up to the result's channels. */
+/* Every stride-th pixel: runs of its channels, zeros elsewhere. */
 static void run_pad(const run *r, const lb_stage *st, const void *src, void *acc) {
     const lb_eval_pool *p = &st->pool;
     const size_t size = lb_stored_size(st->src_type), from = (size_t)p->c * size, to = (size_t)st->c * size;
@@ -166,8 +166,11 @@ static void run_pad(const run *r, const lb_stage *st, const void *src, void *acc
         char *d = at_mut(acc, st->acc_type, (size_t)i * st->acc_count);
         for (int y = 0; y < p->oh; y++)
             for (int x = 0; x < p->ow; x++, d += to) {
-                memcpy(d, s + ((size_t)y * (size_t)st->stride * (size_t)p->iw + (size_t)x * (size_t)st->stride) * from, from);
-                memset(d + from, 0, to - from);
+                const char *pixel = s + ((size_t)y * (size_t)st->stride * (size_t)p->iw + (size_t)x * (size_t)st->stride) * from;
+                memset(d, 0, to);
+                for (int k = 0; k < st->nparts; k++)
+                    memcpy(d + (size_t)st->parts[k].dst * size, pixel + (size_t)st->parts[k].src * size,
+                           (size_t)st->parts[k].count * size);
             }
     }
 }

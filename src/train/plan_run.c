@@ -411,7 +411,7 @@ static void dropout(const lb_plan *plan, const lb_step *step, const lb_value *v,
     }
 }
 
-/* dst[y][x][c] = src[y * stride][x * stride][c] for c < ic, else 0; backward the other way round. */
+/* dst[y][x] = runs of channels of src[y * stride][x * stride], 0 elsewhere; backward the other way round. */
 static void shortcut_pad(const lb_plan *plan, const lb_step *step, size_t bytes, bool backward, const void *from, void *to) {
     const lb_node *node = &plan->net->nodes[step->node];
     const lb_shape *s = lb_src_shape(plan->net, node, 0), *d = &node->dst;
@@ -425,7 +425,12 @@ static void shortcut_pad(const lb_plan *plan, const lb_step *step, size_t bytes,
             for (int x = 0; x < d->w; x++) {
                 size_t si = (((size_t)n * (size_t)s->h + (size_t)(y * stride)) * (size_t)s->w + (size_t)(x * stride)) * src_row;
                 size_t di = (((size_t)n * (size_t)d->h + (size_t)y) * (size_t)d->w + (size_t)x) * dst_row;
-                memcpy((unsigned char *)to + (backward ? si : di), (const unsigned char *)from + (backward ? di : si), src_row);
+                for (int p = 0; p < node->u.shortcutpad.nparts; p++) {
+                    const lb_part *part = &node->u.shortcutpad.parts[p];
+                    const size_t s_at = si + (size_t)part->src * bytes, d_at = di + (size_t)part->dst * bytes;
+                    memcpy((unsigned char *)to + (backward ? s_at : d_at), (const unsigned char *)from + (backward ? d_at : s_at),
+                           (size_t)part->count * bytes);
+                }
             }
 }
 

@@ -167,12 +167,14 @@ static inline void netref_run(netref *r, const uint8_t *pixels) {
             for (size_t i = 0; i < count; i++) {
                 const size_t k = i % c, x = i / c % (size_t)d.w, y = i / c / (size_t)d.w % (size_t)d.h,
                              m = i / c / (size_t)d.w / (size_t)d.h;
-                dst[i] =
-                    k >= (size_t)s.c
-                        ? 0
-                        : netref_src(
-                              r, node,
-                              0)[((m * (size_t)s.h + y * (size_t)stride) * (size_t)s.w + x * (size_t)stride) * (size_t)s.c + k];
+                dst[i] = 0;
+                for (int p = 0; p < node->u.shortcutpad.nparts; p++) {
+                    const lb_part *part = &node->u.shortcutpad.parts[p];
+                    if (k >= (size_t)part->dst && k < (size_t)part->dst + (size_t)part->count)
+                        dst[i] = netref_src(
+                            r, node, 0)[((m * (size_t)s.h + y * (size_t)stride) * (size_t)s.w + x * (size_t)stride) * (size_t)s.c +
+                                        k - (size_t)part->dst + (size_t)part->src];
+                }
             }
             break;
         }

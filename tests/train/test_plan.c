@@ -49,6 +49,12 @@ static lb_net *make_net(lb_ctx *ctx, bool smooth, bool pad) {
         node.u.shortcutpad.stride = 1;
         node.u.shortcutpad.oc = 24;
         x = lb_net_append(net, &node);
+        const lb_part parts[] = {{20, 0, 3}, {2, 7, 10}, {0, 5, 1}}; /* moved, and with zeros between */
+        node.name = "select", node.src[0] = x;
+        node.u.shortcutpad.oc = 23;
+        node.u.shortcutpad.nparts = 3;
+        node.u.shortcutpad.parts = parts;
+        x = lb_net_append(net, &node);
     }
     x = lb_net_dropout(net, x, "drop", 0.25f);
     x = lb_net_flatten(net, x, "flat");

@@ -167,7 +167,7 @@ static lb_status read_input(lb_importer *im) {
 
 static lb_import_reader find_reader(const lb_importer *im) {
     lb_import_reader (*const families[])(const lb_importer *) = {
-        lb_import_fold_reader, lb_import_move_reader, lb_import_layer_reader, lb_import_channel_reader, lb_import_point_reader};
+        lb_import_fold_reader, lb_import_move_reader, lb_import_layer_reader, lb_import_channel_reader, lb_import_select_reader, lb_import_point_reader};
     lb_import_reader reader = NULL;
     for (size_t i = 0; i < LB_COUNT(families) && !reader; i++)
         reader = families[i](im);
@@ -260,6 +260,7 @@ lb_status lb_net_import(lb_ctx *ctx, const Onnx__ModelProto *model, const char *
         lb_net_destroy(im.net);
     }
     lb_free(ctx, im.fills);
+    lb_free(ctx, im.concats);
     lb_pool_free(&im.pool);
     return status;
 }

@@ -55,6 +55,12 @@ typedef struct lb_import_values {
     float factor;
 } lb_import_values;
 
+/* Tensors that lie side by side in a node. */
+typedef struct lb_concat {
+    const int *nodes; /* (n) */
+    int n, result;
+} lb_concat;
+
 typedef struct lb_importer {
     lb_ctx *ctx;
     lb_pool pool;
@@ -71,6 +77,9 @@ typedef struct lb_importer {
     size_t table_size; /* a power of two */
     lb_import_values *fills;
     size_t nfills, fills_capacity;
+    lb_concat *concats;
+    int nconcats;
+    size_t concats_capacity;
     float scale[4], offset[4]; /* of the image: lb_imported */
     int64_t budget; /* elements that may still be computed from constants: a small file must not fill the memory */
     int64_t batch; /* images that the file's shapes are made for */
@@ -123,6 +132,10 @@ lb_status lb_import_axis(lb_importer *im, int64_t axis, int ndim, int *result);
 /* Sets output 0. */
 lb_status lb_import_set_constant(lb_importer *im, const lb_constant *constant);
 lb_status lb_import_set_view(lb_importer *im, const lb_view *view);
+/* Sets output o, which is read. */
+void lb_import_set_output(lb_importer *im, size_t o, const lb_view *view);
+/* Does a needed node read output o? */
+bool lb_import_is_read(const lb_importer *im, size_t o);
 
 /* A name for a layer from that of one of its parameters ("layer1.0.conv1.weight"; may be NULL), else from the node's own. */
 const char *lb_import_name(lb_importer *im, const char *parameter);
@@ -169,6 +182,12 @@ typedef struct lb_import_op {
  * before it, and what ceil_mode adds behind. */
 lb_status lb_import_window(lb_importer *im, const lb_view *src, int64_t kh, int64_t kw, lb_window *window);
 
+/* An image in the usual order; where only its channels are in another, a shortcutpad is appended. */
+lb_status lb_import_image(lb_importer *im, lb_view *view);
+
+/* Channels first .. first + count of an image. */
+lb_status lb_import_slice(lb_importer *im, const lb_view *src, int64_t first, int64_t count, lb_view *dst);
+
 /* A view of 1 x 1 x c: a flatten node is appended if it is not one yet. order: where element j of (batch, c) lies, NULL: at j. */
 lb_status lb_import_flat(lb_importer *im, lb_view *view, const int64_t **order);
 
@@ -178,6 +197,7 @@ lb_import_reader lb_import_fold_reader(const lb_importer *im); /* fold.c: consta
 lb_import_reader lb_import_move_reader(const lb_importer *im); /* move.c: Reshape, Transpose, Pad, ... */
 lb_import_reader lb_import_layer_reader(const lb_importer *im); /* layer.c: convolutions and linear layers */
 lb_import_reader lb_import_channel_reader(const lb_importer *im); /* channel.c: batch norm and arithmetic */
+lb_import_reader lb_import_select_reader(const lb_importer *im);  /* select.c: channels apart and side by side */
 lb_import_reader lb_import_point_reader(const lb_importer *im); /* point.c: activations and pooling */
 
 /* The row of the current node's operator. */

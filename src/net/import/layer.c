@@ -107,12 +107,13 @@ static lb_status read_bias(lb_importer *im, int i, int64_t oc, const lb_constant
 }
 
 static lb_status read_conv(lb_importer *im) {
-    lb_view *src, dst;
+    lb_view *input, image, dst;
+    const lb_view *src = &image;
     const lb_constant *weights, *bias;
-    LB_TRY(lb_import_padded_view(im, 0, &src));
+    LB_TRY(lb_import_padded_view(im, 0, &input));
     LB_TRY(lb_import_constant(im, 1, &weights));
-    if (!lb_view_is_image(im, src))
-        return lb_import_refuse(im, "its input is no image in the order batch, channels, height, width");
+    image = *input;
+    LB_TRY(lb_import_image(im, &image));
     if (weights->whole || weights->ndim != src->ndim)
         return lb_import_refuse(im, "its weights have %d dimensions, its input %d", weights->ndim, src->ndim);
     const int64_t *d = weights->dims, oc = d[0], ic = d[1], kh = src->ndim == 4 ? d[2] : 1, kw = d[src->ndim - 1];

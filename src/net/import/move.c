@@ -132,16 +132,20 @@ static lb_status move_pad(lb_importer *im) {
     dst = *src;
     if (!any)
         return lb_import_set_view(im, &dst);
-    if (value != 0 || !lb_view_is_image(im, src) || src->ndim != 4 || pads[0] || pads[4] || pads[1])
-        return lb_import_refuse(im, "only zeros around an image, or behind its channels, are read");
-    if (pads[5]) {
+    if (value != 0 || !lb_view_is_image(im, src) || src->ndim != 4 || pads[0] || pads[4])
+        return lb_import_refuse(im, "only zeros around an image or its channels are read");
+    if (pads[1] || pads[5]) {
         if (src->pt || src->pl || src->pb || src->pr || pads[2] || pads[3] || pads[6] || pads[7])
             return lb_import_refuse(im, "pads channels together with height and width");
+        const int c = im->net->nodes[src->node].dst.c;
+        const lb_part part = {(int)pads[1], 0, c};
         const lb_node node = {.op = LB_OP_SHORTCUTPAD,
                               .name = lb_import_name(im, NULL),
                               .nsrc = 1,
                               .src = {src->node},
-                              .u.shortcutpad = {1, im->net->nodes[src->node].dst.c + (int)pads[5]}};
+                              .u.shortcutpad = {.stride = 1, .oc = c + (int)pads[1] + (int)pads[5], .nparts = 1, .parts = &part}};
+        if (node.u.shortcutpad.oc > LB_MAX_EXTENT)
+            return lb_import_refuse(im, "pads too much");
         int index;
         LB_TRY(lb_import_append(im, &node, &index));
         lb_view_image(im, index, 4, &dst);
@@ -153,11 +157,11 @@ static lb_status move_pad(lb_importer *im) {
     return lb_import_set_view(im, &dst);
 }
 
-/* Every n-th row and column, as the parameter-free residual shortcut takes them. */
+/* Some channels, or every n-th row and column, as the parameter-free residual shortcut takes them. */
 static lb_status move_slice(lb_importer *im) {
     lb_view *src, dst;
     const int64_t *starts, *ends, *axes, *steps;
-    int64_t n, nends, naxes, nsteps, step[LB_IMPORT_DIMS];
+    int64_t n, nends, naxes, nsteps, step[LB_IMPORT_DIMS], first = 0, count;
     LB_TRY(lb_import_view(im, 0, &src));
     LB_TRY(lb_import_list(im, 1, "starts", &starts, &n));
     LB_TRY(lb_import_list(im, 2, "ends", &ends, &nends));
@@ -167,26 +171,37 @@ static lb_status move_slice(lb_importer *im) {
         return lb_import_damaged(im, "its starts, ends, axes and steps are not equally many");
     for (int d = 0; d < LB_IMPORT_DIMS; d++)
         step[d] = 1;
+    count = src->ndim > 1 ? src->dims[1] : 1;
     for (int64_t k = 0; k < n; k++) {
         int d;
         LB_TRY(lb_import_axis(im, naxes < 0 ? k : axes[k], src->ndim, &d));
-        if (starts[k] != 0 || ends[k] < src->dims[d])
-            return lb_import_refuse(im,
-                                    "takes elements %lld to %lld of dimension %d; only all of them, or every n-th pixel, are read",
-                                    (long long)starts[k], (long long)ends[k], d);
+        const int64_t all = src->dims[d];
+        int64_t from = starts[k] < 0 ? starts[k] + all : starts[k], to = ends[k] < 0 ? ends[k] + all : ends[k];
+        from = LB_MIN(LB_MAX(from, 0), all);
+        to = LB_MIN(LB_MAX(to, from), all);
         step[d] = nsteps < 0 ? 1 : steps[k];
+        if (d == 1 && step[d] == 1) {
+            first = from;
+            count = to - from;
+        } else if (from != 0 || to != all) {
+            return lb_import_refuse(im, "takes %lld to %lld of dimension %d; only channels, or every n-th pixel, are read",
+                                    (long long)from, (long long)to, d);
+        }
     }
     dst = *src;
-    if (step[2] == 1 && step[3] == 1 && step[0] == 1 && step[1] == 1)
+    if (step[0] == 1 && step[1] == 1 && step[2] == 1 && step[3] == 1) {
+        if (first != 0 || count != dst.dims[1])
+            LB_TRY(lb_import_slice(im, src, first, count, &dst));
         return lb_import_set_view(im, &dst);
+    }
     if (!lb_view_is_image(im, src) || src->ndim != 4 || step[0] != 1 || step[1] != 1 || step[2] != step[3] || step[2] < 1 ||
-        step[2] > LB_MAX_EXTENT)
+        step[2] > LB_MAX_EXTENT || count != dst.dims[1])
         return lb_import_refuse(im, "only the same step over height and width is read");
     const lb_node node = {.op = LB_OP_SHORTCUTPAD,
                           .name = lb_import_name(im, NULL),
                           .nsrc = 1,
                           .src = {src->node},
-                          .u.shortcutpad = {(int)step[2], im->net->nodes[src->node].dst.c}};
+                          .u.shortcutpad = {.stride = (int)step[2], .oc = im->net->nodes[src->node].dst.c}};
     int index;
     LB_TRY(lb_import_append(im, &node, &index));
     lb_view_image(im, index, 4, &dst);

@@ -76,23 +76,21 @@ static lb_status append_pool(lb_importer *im, lb_op op, const lb_view *src, cons
 
 static lb_status read_pool(lb_importer *im) {
     const bool max = !strcmp(im->node->op_type, "MaxPool");
-    lb_view *src, bare;
+    lb_view *input, image, bare;
+    const lb_view *src = &image;
     lb_window w, alone;
     size_t n;
     const int64_t *kernel = lb_import_ints(im, "kernel_shape", &n);
     if (max)
-        LB_TRY(lb_import_view(im, 0, &src));
+        LB_TRY(lb_import_view(im, 0, &input));
     else
-        LB_TRY(lb_import_padded_view(im, 0, &src));
-    if (!lb_view_is_image(im, src))
-        return lb_import_refuse(im, "its input is no image in the order batch, channels, height, width");
+        LB_TRY(lb_import_padded_view(im, 0, &input));
+    image = *input;
+    LB_TRY(lb_import_image(im, &image));
     if (n != (size_t)src->ndim - 2)
         return lb_import_damaged(im, "its kernel_shape has %zu entries for an image of %d dimensions", n, src->ndim);
-    for (size_t i = 1; i < im->node->n_output; i++) {
-        const int t = *im->node->output[i] ? lb_import_find(im, im->node->output[i]) : -1;
-        if (t >= 0 && im->tensors[t].nreaders)
-            return lb_import_refuse(im, "its second output is used");
-    }
+    if (lb_import_is_read(im, 1))
+        return lb_import_refuse(im, "its second output is used");
     LB_TRY(lb_import_window(im, src, n == 2 ? kernel[0] : 1, kernel[n - 1], &w));
     bare = *src;
     bare.pt = bare.pl = bare.pb = bare.pr = 0;
@@ -105,10 +103,10 @@ static lb_status read_pool(lb_importer *im) {
 }
 
 static lb_status pool_all(lb_importer *im, lb_op op, const lb_view *src, int ndim) {
-    const lb_shape *s = &im->net->nodes[src->node].dst;
-    if (!lb_view_is_image(im, src))
-        return lb_import_refuse(im, "its input is no image in the order batch, channels, height, width");
-    return append_pool(im, op, src, &(lb_window){.kh = s->h, .kw = s->w, .sh = 1, .sw = 1}, ndim);
+    lb_view image = *src;
+    LB_TRY(lb_import_image(im, &image));
+    const lb_shape *s = &im->net->nodes[image.node].dst;
+    return append_pool(im, op, &image, &(lb_window){.kh = s->h, .kw = s->w, .sh = 1, .sw = 1}, ndim);
 }
 
 static lb_status read_global_average(lb_importer *im) {

@@ -212,13 +212,26 @@ lb_status lb_import_axis(lb_importer *im, int64_t axis, int ndim, int *result) {
 
 /* ---- Results ---------------------------------------------------------------------------------------------------------- */
 
-static lb_tensor *output(lb_importer *im) {
-    const int t = im->node->n_output && *im->node->output[0] ? lb_import_find(im, im->node->output[0]) : -1;
+static lb_tensor *output(const lb_importer *im, size_t o) {
+    const int t = o < im->node->n_output && *im->node->output[o] ? lb_import_find(im, im->node->output[o]) : -1;
     return t < 0 ? NULL : &im->tensors[t];
 }
 
+bool lb_import_is_read(const lb_importer *im, size_t o) {
+    const lb_tensor *t = output(im, o);
+    return t && t->nreaders > 0;
+}
+
+void lb_import_set_output(lb_importer *im, size_t o, const lb_view *view) {
+    lb_tensor *t = output(im, o);
+    if (t) {
+        t->kind = LB_TENSOR_VIEW;
+        t->view = *view;
+    }
+}
+
 lb_status lb_import_set_constant(lb_importer *im, const lb_constant *constant) {
-    lb_tensor *t = output(im);
+    lb_tensor *t = output(im, 0);
     if (t) {
         t->kind = LB_TENSOR_CONSTANT;
         t->constant = *constant;
@@ -227,11 +240,7 @@ lb_status lb_import_set_constant(lb_importer *im, const lb_constant *constant) {
 }
 
 lb_status lb_import_set_view(lb_importer *im, const lb_view *view) {
-    lb_tensor *t = output(im);
-    if (t) {
-        t->kind = LB_TENSOR_VIEW;
-        t->view = *view;
-    }
+    lb_import_set_output(im, 0, view);
     return LB_OK;
 }
 
