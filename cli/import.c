@@ -62,7 +62,7 @@ const cli_verb cli_verb_import = {
     .max_operands = 1,
     .options = options,
     .description =
-        "Reads a float classification network that PyTorch (torch.onnx), Keras (tf2onnx) or lowbit export wrote, opsets 7 to\n"
+        "Reads a float classification network that PyTorch (torch.onnx), Keras (tf2onnx) or lowbit export wrote, opsets 6 to\n"
         "25, and makes a run directory of it: the graph, the weights, and a recipe. lowbit eval tests it as it is; lowbit\n"
         "train with that recipe starts from its weights and fine-tunes it with any method.\n"
         "\n"

@@ -16,6 +16,7 @@ typedef struct netref {
     bool calibrate;   /* batch norm's running statistics are set from what arrives */
     double noise;     /* added to results of batch norm, addition and pooling: up to this much either way */
     uint32_t seed;
+    const double *image; /* (mb, h, w, c) instead of pixels */
     double **values;  /* (nnodes) (mb, h, w, c) */
 } netref;
 
@@ -149,7 +150,7 @@ static inline void netref_run(netref *r, const uint8_t *pixels) {
         switch (node->op) {
         case LB_OP_INPUT:
             for (size_t i = 0; i < count; i++)
-                dst[i] = ((double)pixels[i] / 255 - (double)r->mean[i % c]) / (double)r->std[i % c];
+                dst[i] = r->image ? r->image[i] : ((double)pixels[i] / 255 - (double)r->mean[i % c]) / (double)r->std[i % c];
             break;
         case LB_OP_CONV:
         case LB_OP_LINEAR: netref_conv(r, node, dst); break;

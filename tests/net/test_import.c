@@ -208,8 +208,8 @@ static void refused(void **state) {
         const char *says;
     } rows[] = {
         {no_graph, "no graph"},
-        {no_opset, "opset 0; 7 to 25"},
-        {old_opset, "opset 3; 7 to 25"},
+        {no_opset, "opset 0; 6 to 25"},
+        {old_opset, "opset 3; 6 to 25"},
         {far_opset, "opset"},
         {no_nodes, "no nodes or no output"},
         {no_output, "no nodes or no output"},

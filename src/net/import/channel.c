@@ -181,6 +181,8 @@ static lb_status add_images(lb_importer *im) {
 }
 
 static lb_status read_arithmetic(lb_importer *im) {
+    if (im->opset < 7 && lb_import_attribute(im, "axis"))
+        return lb_import_refuse(im, "its axis attribute is of opset 6; export again with a newer one");
     for (int i = 0; i < 2; i++) {
         const lb_tensor *t = lb_import_input(im, i);
         if (t && t->kind == LB_TENSOR_CONSTANT)

@@ -9,7 +9,7 @@
 /* ---- What is needed --------------------------------------------------------------------------------------------------- */
 
 static lb_status check_model(lb_importer *im, const Onnx__ModelProto *model) {
-    enum { OLDEST = 7, NEWEST = 25 };
+    enum { OLDEST = 6, NEWEST = 25 };
     if (!model->graph)
         return lb_import_damaged(im, "the model has no graph");
     for (size_t i = 0; i < model->n_opset_import; i++) {
@@ -166,8 +166,9 @@ static lb_status read_input(lb_importer *im) {
 /* ---- The walk --------------------------------------------------------------------------------------------------------- */
 
 static lb_import_reader find_reader(const lb_importer *im) {
-    lb_import_reader (*const families[])(const lb_importer *) = {
-        lb_import_fold_reader, lb_import_move_reader, lb_import_layer_reader, lb_import_channel_reader, lb_import_select_reader, lb_import_point_reader};
+    lb_import_reader (*const families[])(const lb_importer *) = {lb_import_fold_reader,  lb_import_move_reader,
+                                                                 lb_import_layer_reader, lb_import_channel_reader,
+                                                                 lb_import_select_reader, lb_import_point_reader};
     lb_import_reader reader = NULL;
     for (size_t i = 0; i < LB_COUNT(families) && !reader; i++)
         reader = families[i](im);
