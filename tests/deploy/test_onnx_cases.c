@@ -1,7 +1,7 @@
-/* The single-operator cases of ONNX's own test data (Debian's libonnx-testdata): each whose operators import knows is read, run in real
- * arithmetic and compared with the output that comes with it. A case's first input is the image, the others become weights. Behind the
- * output come Flatten and Gemm, which make scores of any tensor: its elements themselves, or sums of them where they are many.
- * Each case that is left out is named, with import's reason. */
+/* The single-operator cases of ONNX's own test data (Debian's libonnx-testdata): each whose operators import knows is read, run in
+ * real arithmetic and compared with the output that comes with it. A case's first input is the image, the others become weights.
+ * Behind the output come Flatten and Gemm, which make scores of any tensor: its elements themselves, or sums of them where they
+ * are many. Each case that is left out is named, with import's reason. */
 #include <dirent.h>
 
 #include "families.h"
@@ -14,10 +14,44 @@ enum { MOST = 256, SUMS = 32, FLOAT_TYPE = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT 
 
 /* Those that docs/onnx.md lists, and those that are planned to be there. */
 static const char *const operators[] = {
-    "Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "BatchNormalization", "Relu", "LeakyRelu", "PRelu", "Clip",
-    "HardSigmoid", "HardSwish", "Sigmoid", "Tanh", "Softmax", "LogSoftmax", "MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean",
-    "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Concat", "Slice", "Split", "Pad", "Identity", "Dropout", "Constant", "Cast",
-    "Shape", "Gather",
+    "Conv",
+    "ConvTranspose",
+    "Gemm",
+    "MatMul",
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "BatchNormalization",
+    "Relu",
+    "LeakyRelu",
+    "PRelu",
+    "Clip",
+    "HardSigmoid",
+    "HardSwish",
+    "Sigmoid",
+    "Tanh",
+    "Softmax",
+    "LogSoftmax",
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+    "ReduceMean",
+    "Flatten",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+    "Transpose",
+    "Concat",
+    "Slice",
+    "Split",
+    "Pad",
+    "Identity",
+    "Dropout",
+    "Constant",
+    "Cast",
+    "Shape",
+    "Gather",
 };
 
 /* Why cases are left out: part of import's message. A message that fits none is an error of the test. */
@@ -233,7 +267,8 @@ static void run_case(lb_ctx *ctx, const char *dir, tally *count) {
         count->listed++;
         if (training)
             strcpy(why, "its output is that of training");
-        else if (input && want && input->data_type == FLOAT_TYPE && want->data_type == FLOAT_TYPE && want->n_dims && count_of(want)) {
+        else if (input && want && input->data_type == FLOAT_TYPE && want->data_type == FLOAT_TYPE && want->n_dims &&
+                 count_of(want)) {
             Onnx__NodeProto **nodes = g->node;
             Onnx__TensorProto **initializers = g->initializer;
             char *output = g->output[0]->name;
@@ -264,7 +299,8 @@ static void run_case(lb_ctx *ctx, const char *dir, tally *count) {
             lb_onnx_build_free(&w.b);
         }
         if (*why)
-            printf("left out: %s%s%s\n", strncmp(why, DATA, strlen(DATA)) ? dir : "", strncmp(why, DATA, strlen(DATA)) ? ": " : "", why);
+            printf("left out: %s%s%s\n", strncmp(why, DATA, strlen(DATA)) ? dir : "", strncmp(why, DATA, strlen(DATA)) ? ": " : "",
+                   why);
         if (*why && !is_known(why))
             fail_msg("%s: left out for an unknown reason: %s", dir, why);
         ProtobufCAllocator allocator = lb_onnx_allocator(ctx);
