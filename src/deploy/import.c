@@ -16,6 +16,13 @@ static const char *guess_data(const lb_net *net) {
     return net->classes == 10 ? "cifar10" : net->classes == 100 ? "cifar100" : "folder";
 }
 
+static bool says_data(const char *const *overrides, int noverrides) {
+    bool said = false;
+    for (int i = 0; i < noverrides; i++)
+        said |= !strncmp(overrides[i], "data.name=", 10) || !strncmp(overrides[i], "data.path=", 10);
+    return said;
+}
+
 static lb_status set_list(lb_recipe *recipe, const char *key, const double *values, int n) {
     char text[256] = "[";
     for (int i = 0; i < n; i++)
@@ -106,9 +113,14 @@ static lb_status write_run(lb_ctx *ctx, lb_pool *pool, Onnx__ModelProto *model, 
         status = lb_recipe_save(recipe, text);
     if (status == LB_OK)
         status = lb_checkpoint_save(&trainer, weights, false);
-    if (status == LB_OK)
-        lb_note(ctx, "%s: images of %dx%dx%d, %d classes; data: %s", dir, in->net->nodes[0].dst.h, in->net->nodes[0].dst.w,
-                in->net->nodes[0].dst.c, in->net->classes, recipe->stages[0].data.name);
+    if (status != LB_OK) { /* no half of a run */
+        remove(graph);
+        remove(text);
+        remove(weights);
+    }
+    if (status == LB_OK && !says_data(overrides, noverrides))
+        lb_note(ctx, "data set %s guessed from %d channels and %d classes; data.name or data.path say otherwise",
+                recipe->stages[0].data.name, in->net->nodes[0].dst.c, in->net->classes);
     lb_recipe_destroy(recipe);
     return status;
 }

@@ -1,5 +1,7 @@
 /* Import of ONNX models: what becomes of a small network, and that each damaged, hostile or unsupported model is one clear error.
  * What imported networks compute is tested in tests/deploy/test_import.c and tests/deploy/test_onnx_cases.c. */
+#include <math.h>
+
 #include "import.h"
 
 static Onnx__NodeProto *node_of(lb_onnx_build *b, const char *op) {
@@ -199,6 +201,30 @@ static void absolute(lb_onnx_build *b) { external(b, "/etc/passwd", "432"); }
 static void absent(lb_onnx_build *b) { external(b, "not-there.bin", "432"); }
 static void too_long(lb_onnx_build *b) { external(b, "not-there.bin", "433"); }
 static void no_number(lb_onnx_build *b) { external(b, "not-there.bin", "-1"); }
+static void huge_external(lb_onnx_build *b) {
+    external(b, "import-short.bin", "4294967220");
+    tensor_of(b, "conv.weight")->dims[0] = 39768215; /* times 27: 2^30 and a little */
+}
+static void not_finite(lb_onnx_build *b) { ((float *)(void *)tensor_of(b, "fc.weight")->raw_data.data)[7] = NAN; }
+static void vector_bound(lb_onnx_build *b) {
+    node_of(b, "Relu")->op_type = TEXT("Clip");
+    node_of(b, "Clip")->n_input = 2;
+    static char *inputs[] = {TEXT("conv_out"), TEXT("conv.bias")};
+    inputs[1] = TEXT("conv.bias");
+    node_of(b, "Clip")->input = inputs;
+}
+/* It would decide what the network looks like, and a graph alone has it not. */
+static void weight_as_bound(lb_onnx_build *b) {
+    const float zero[] = {0, 0}, one[] = {1, 1};
+    test_list(b, "from", 2, zero);
+    test_list(b, "to", 2, one);
+    TEST_NODE(b, "Slice", "bound", "fc.weight", "from", "to");
+    Onnx__NodeProto **nodes = b->graph.node, *last = nodes[b->graph.n_node - 1];
+    memmove(nodes + 1, nodes, (b->graph.n_node - 1) * sizeof *nodes);
+    nodes[0] = last;
+    vector_bound(b);
+    node_of(b, "Clip")->input[1] = TEXT("bound");
+}
 static void ends_early(lb_onnx_build *b) { external(b, "import-short.bin", "432"); }
 
 static void refused(void **state) {
@@ -274,6 +300,10 @@ static void refused(void **state) {
         {too_long, "its external data has 433"},
         {no_number, "cannot be understood"},
         {ends_early, "that file ends before"},
+        {huge_external, "that file ends before"},
+        {not_finite, "fc.weight holds values that are not finite"},
+        {weight_as_bound, "its input 1 is part of a weight"},
+        {vector_bound, "has 4 elements instead of one"},
     };
     FILE *file = fopen("import-short.bin", "w");
     assert_non_null(file);

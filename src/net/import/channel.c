@@ -1,5 +1,6 @@
 /* Arithmetic by channel: batch norm, and addition and multiplication with constants. On the image itself it becomes part of the
  * normalisation, behind a layer without bias its bias, elsewhere a batch norm. Addition of two images is here too. */
+#include <float.h>
 #include <math.h>
 
 #include "net/import/internal.h"
@@ -51,8 +52,11 @@ static lb_status read_batchnorm(lb_importer *im) {
     if (src->batch_dim != 0 || src->ndim < 2)
         return lb_import_refuse(im, "its input is no image in the order batch, channels, ...");
     LB_TRY(find_channels(im, &dst, 1, given[0]->count, &order));
+    if (!(eps >= 0) || isinf(eps))
+        return lb_import_damaged(im, "its epsilon is %g", (double)eps);
     const lb_tensor *scale = lb_import_input(im, 1);
-    LB_TRY(append_batchnorm(im, &dst, scale->name, eps, momentum > 0 && momentum <= 1 ? momentum : 0.1f, false));
+    LB_TRY(
+        append_batchnorm(im, &dst, scale->name, eps > 0 ? eps : FLT_MIN, momentum > 0 && momentum <= 1 ? momentum : 0.1f, false));
     for (int i = 0; i < 4; i++)
         LB_TRY(lb_import_fill(im, &(lb_import_values){.param = im->net->nodes[dst.node].param[i],
                                                       .src = given[i]->f,

@@ -82,10 +82,11 @@ static lb_status rearrange(lb_importer *im, const lb_constant *src, int ndim, co
     } else if (src->f) {
         LB_TRY(lb_constant_real(im, ndim, dims, dst, &real));
     } else {
-        *dst = (lb_constant){.ndim = ndim};
+        *dst = (lb_constant){.weight = true, .ndim = ndim};
         memcpy(dst->dims, dims, (size_t)ndim * sizeof *dims);
         return lb_import_count(im, "its output", ndim, dims, &dst->count);
     }
+    dst->weight = src->weight;
     for (int64_t k = 0; k < dst->count; k++) {
         if (whole)
             whole[k] = src->i[at];
@@ -219,7 +220,9 @@ static lb_status fold_cast(lb_importer *im) {
     const bool whole = to == ONNX__TENSOR_PROTO__DATA_TYPE__INT64 || to == ONNX__TENSOR_PROTO__DATA_TYPE__INT32;
     if (!whole && to != ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT && to != ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE)
         return lb_import_refuse(im, "a cast to element type %lld; float, double, int32 and int64 are read", (long long)to);
-    if (whole == src->whole || (!src->whole && !src->f))
+    if (whole && src->weight)
+        return lb_import_refuse(im, "makes whole numbers of a weight");
+    if (whole == src->whole || src->weight)
         return lb_import_set_constant(im, src);
     lb_constant dst;
     int64_t *i = NULL;
@@ -228,6 +231,7 @@ static lb_status fold_cast(lb_importer *im) {
         LB_TRY(lb_constant_whole(im, src->ndim, src->dims, &dst, &i));
     else
         LB_TRY(lb_constant_real(im, src->ndim, src->dims, &dst, &f));
+    dst.weight = src->weight;
     for (int64_t k = 0; k < src->count; k++) {
         if (f) {
             f[k] = (float)src->i[k];
@@ -286,7 +290,9 @@ static lb_status fold_arithmetic(lb_importer *im, operation op) {
     }
     for (int s = 0; s < 2; s++)
         LB_TRY(rearrange(im, src[s], ndim, dims, 0, stride[s], &wide[s]));
+    const bool weight = wide[0].weight || wide[1].weight;
     dst = wide[0];
+    dst.weight = weight;
     if (!dst.whole && (!wide[0].f || !wide[1].f)) {
         dst.f = NULL;
         return lb_import_set_constant(im, &dst);
@@ -297,6 +303,7 @@ static lb_status fold_arithmetic(lb_importer *im, operation op) {
         LB_TRY(lb_constant_whole(im, ndim, dims, &dst, &whole));
     else
         LB_TRY(lb_constant_real(im, ndim, dims, &dst, &real));
+    dst.weight = weight;
     for (int64_t k = 0; k < dst.count; k++) {
         if (real)
             real[k] = compute_real(op, wide[0].f[k], wide[1].f[k]);
@@ -320,6 +327,7 @@ static lb_status fold_floor(lb_importer *im) {
     if (src->whole || !src->f)
         return lb_import_set_constant(im, src);
     LB_TRY(lb_constant_real(im, src->ndim, src->dims, &dst, &values));
+    dst.weight = src->weight;
     for (int64_t k = 0; k < src->count; k++)
         values[k] = floorf(src->f[k]);
     return lb_import_set_constant(im, &dst);

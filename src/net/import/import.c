@@ -166,8 +166,8 @@ static lb_status read_input(lb_importer *im) {
 /* ---- The walk --------------------------------------------------------------------------------------------------------- */
 
 static lb_import_reader find_reader(const lb_importer *im) {
-    lb_import_reader (*const families[])(const lb_importer *) = {lb_import_fold_reader,  lb_import_move_reader,
-                                                                 lb_import_layer_reader, lb_import_channel_reader,
+    lb_import_reader (*const families[])(const lb_importer *) = {lb_import_fold_reader,   lb_import_move_reader,
+                                                                 lb_import_layer_reader,  lb_import_channel_reader,
                                                                  lb_import_select_reader, lb_import_point_reader};
     lb_import_reader reader = NULL;
     for (size_t i = 0; i < LB_COUNT(families) && !reader; i++)
@@ -225,6 +225,17 @@ static void apply_fills(lb_importer *im) {
     }
 }
 
+/* A network with such weights cannot be evaluated, let alone trained. */
+static lb_status check_values(lb_importer *im) {
+    for (int i = 0; i < im->net->nparams; i++) {
+        const lb_param *p = &im->net->params[i];
+        for (size_t k = 0; k < p->count; k++)
+            if (!isfinite(im->net->values[p->offset + k]))
+                return lb_import_damaged(im, "%s holds values that are not finite", p->name);
+    }
+    return LB_OK;
+}
+
 static lb_status walk(lb_importer *im, const Onnx__ModelProto *model) {
     LB_TRY(check_model(im, model));
     im->graph = model->graph;
@@ -242,7 +253,7 @@ static lb_status walk(lb_importer *im, const Onnx__ModelProto *model) {
     if (lb_net_finish(im->net) != LB_OK)
         return lb_fail_in(im->ctx, im->net->status, "%s", im->path);
     apply_fills(im);
-    return LB_OK;
+    return check_values(im);
 }
 
 lb_status lb_net_import(lb_ctx *ctx, const Onnx__ModelProto *model, const char *path, const lb_import_options *options,

@@ -11,6 +11,7 @@ enum { LB_IMPORT_DIMS = 8, LB_IMPORT_DIGITS = 24 };
 /* A tensor that does not depend on the image. Row-major. */
 typedef struct lb_constant {
     bool whole; /* whole numbers (also truth values), in i; else f */
+    bool weight; /* its values come from a weight, which a graph alone does not have: they must not decide about the network */
     int ndim;
     int64_t dims[LB_IMPORT_DIMS];
     int64_t count;
@@ -197,7 +198,7 @@ lb_import_reader lb_import_fold_reader(const lb_importer *im); /* fold.c: consta
 lb_import_reader lb_import_move_reader(const lb_importer *im); /* move.c: Reshape, Transpose, Pad, ... */
 lb_import_reader lb_import_layer_reader(const lb_importer *im); /* layer.c: convolutions and linear layers */
 lb_import_reader lb_import_channel_reader(const lb_importer *im); /* channel.c: batch norm and arithmetic */
-lb_import_reader lb_import_select_reader(const lb_importer *im);  /* select.c: channels apart and side by side */
+lb_import_reader lb_import_select_reader(const lb_importer *im); /* select.c: channels apart and side by side */
 lb_import_reader lb_import_point_reader(const lb_importer *im); /* point.c: activations and pooling */
 
 /* The row of the current node's operator. */

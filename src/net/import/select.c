@@ -80,7 +80,8 @@ lb_status lb_import_slice(lb_importer *im, const lb_view *src, int64_t first, in
     const int *channel = find_channels(im, src);
     int index;
     if (!channel || first < 0 || count < 1 || first > im->net->nodes[src->node].dst.c - count)
-        return lb_import_refuse(im, "only channels of an image are taken apart; not %lld from %lld on", (long long)count, (long long)first);
+        return lb_import_refuse(im, "only channels of an image are taken apart; not %lld from %lld on", (long long)count,
+                                (long long)first);
     LB_TRY(append_select(im, src->node, channel + first, (int)count, 0, (int)count, lb_import_name(im, NULL), &index));
     lb_view_image(im, index, src->ndim, dst);
     return LB_OK;

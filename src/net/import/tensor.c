@@ -138,14 +138,21 @@ static lb_status read_region(lb_importer *im, const char *what, const char *loca
                              const unsigned char **data) {
     const char *slash = strrchr(im->path, '/');
     const char *path = lb_pool_printf(&im->pool, "%.*s%s", slash ? (int)(slash - im->path) + 1 : 0, im->path, location);
-    unsigned char *bytes = path ? lb_pool_alloc(&im->pool, size, 1) : NULL;
-    if (!bytes)
+    if (!path)
         return LB_ERR_MEMORY;
     FILE *file = fopen(path, "rb");
     if (!file)
         return lb_fail(im->ctx, LB_ERR_IO, "%s: %s is in %s, which cannot be opened: %s", im->path, what, path, strerror(errno));
-    const bool whole = fseeko(file, (off_t)offset, SEEK_SET) == 0 && fread(bytes, 1, size, file) == size;
+    /* Before memory is asked for: the shape may lie. */
+    const int64_t all = fseeko(file, 0, SEEK_END) == 0 ? (int64_t)ftello(file) : -1;
+    bool whole =
+        all >= 0 && offset <= all && (uint64_t)size <= (uint64_t)(all - offset) && fseeko(file, (off_t)offset, SEEK_SET) == 0;
+    unsigned char *bytes = whole ? lb_pool_alloc(&im->pool, size, 1) : NULL;
+    const bool memory = whole && !bytes;
+    whole = bytes && fread(bytes, 1, size, file) == size;
     fclose(file);
+    if (memory)
+        return LB_ERR_MEMORY;
     if (!whole)
         return lb_import_damaged(im, "%s should be %zu bytes at %lld of %s, but that file ends before", what, size,
                                  (long long)offset, path);
@@ -225,6 +232,7 @@ lb_status lb_import_tensor(lb_importer *im, const char *what, const Onnx__Tensor
     if (t->n_dims)
         memcpy(c->dims, t->dims, t->n_dims * sizeof *t->dims);
     LB_TRY(lb_import_count(im, what, c->ndim, c->dims, &c->count));
+    c->weight = lb_import_is_weight(type, c->count);
     const size_t size = (size_t)c->count * bytes_of(type);
     const unsigned char *raw = t->raw_data.data;
     if (t->has_data_location && t->data_location == ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL)

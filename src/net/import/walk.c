@@ -199,6 +199,8 @@ lb_status lb_import_scalar(lb_importer *im, int i, const char *name, float missi
     LB_TRY(lb_import_constant(im, i, &c));
     if (c->count != 1)
         return lb_import_damaged(im, "its input %d has %lld elements instead of one", i, (long long)c->count);
+    if (c->weight)
+        return lb_import_refuse(im, "its input %d is part of a weight", i);
     *value = c->whole ? (float)c->i[0] : c->f[0];
     return LB_OK;
 }
