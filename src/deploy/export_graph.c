@@ -308,6 +308,34 @@ static lb_status export_shortcutpad(lb_exporting *e, const lb_node *node, lb_onn
     return LB_OK;
 }
 
+static lb_status export_func(lb_exporting *e, int i, lb_onnx_value src, lb_onnx_value *v) {
+    static const char *const names[] = {"LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid"};
+    const lb_node *node = &e->net->nodes[i];
+    const bool swish = node->u.func.kind == LB_FUNC_HARDSWISH; /* newer than the oldest opset that is written */
+    *v = src = e->exact ? lb_exact_to_float(e, i, 0, src) : src;
+    const char *output = swish ? lb_onnx_name(e->b, "%s/gate", node->name) : node->name;
+    Onnx__NodeProto *func = lb_onnx_node(e->b, names[swish ? LB_FUNC_HARDSIGMOID : node->u.func.kind], output, 1, &src.name);
+    if (swish || node->u.func.kind == LB_FUNC_HARDSIGMOID || node->u.func.kind == LB_FUNC_LEAKY)
+        lb_onnx_real(e->b, func, "alpha", swish ? 1.0f / 6 : node->u.func.alpha);
+    if (swish || node->u.func.kind == LB_FUNC_HARDSIGMOID)
+        lb_onnx_real(e->b, func, "beta", swish ? 0.5f : node->u.func.beta);
+    v->name = swish ? lb_export_op(e, "Mul", node->name, 2, (const char *[]){src.name, output}) : output;
+    return LB_OK;
+}
+
+static lb_status export_mul(lb_exporting *e, int i, lb_onnx_value a, lb_onnx_value b, lb_onnx_value *v) {
+    const lb_node *node = &e->net->nodes[i];
+    if (e->exact) {
+        a = lb_exact_to_float(e, i, 0, a);
+        b = lb_exact_to_float(e, i, 1, b);
+    }
+    a = unflatten(e, lb_onnx_name(e->b, "%s/image0", node->name), a, node->dst.c);
+    b = unflatten(e, lb_onnx_name(e->b, "%s/image1", node->name), b, node->dst.c);
+    *v = a;
+    v->name = lb_export_op(e, "Mul", node->name, 2, (const char *[]){a.name, b.name});
+    return LB_OK;
+}
+
 static lb_status export_node(lb_exporting *e, int i, lb_onnx_value *v) {
     const lb_node *node = &e->net->nodes[i];
     const lb_onnx_value *src = node->nsrc > 0 ? &e->values[node->src[0]] : NULL;
@@ -323,6 +351,8 @@ static lb_status export_node(lb_exporting *e, int i, lb_onnx_value *v) {
     case LB_OP_FLATTEN: *v = flatten(e, node->name, *src, lb_src_shape(e->net, node, 0)); return LB_OK;
     case LB_OP_DROPOUT: *v = *src; return LB_OK;
     case LB_OP_SHORTCUTPAD: return export_shortcutpad(e, node, *src, v);
+    case LB_OP_FUNC: return export_func(e, i, *src, v);
+    case LB_OP_MUL: return export_mul(e, i, *src, e->values[node->src[1]], v);
     case LB_OP_COUNT: break;
     }
     return refuse(e, node, "an operator without counterpart");

@@ -256,6 +256,11 @@ static lb_status begin_group(lb_lowering *l, int i, const residual *r, lb_lower_
         layer->is_float = x->kind == LB_NUM_F32;
         return LB_OK;
     }
+    case LB_OP_FUNC:
+    case LB_OP_MUL:
+        return lb_fail(l->out->pool.ctx, LB_ERR_UNSUPPORTED,
+                       "%s (%s): packed models do not have this operator; the run can be trained, evaluated and exported",
+                       node->name, lb_op_info(node->op)->name);
     default: break;
     }
     if (x->from_pixels)

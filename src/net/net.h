@@ -23,7 +23,9 @@
     X(AVGPOOL, avgpool)       \
     X(FLATTEN, flatten)       \
     X(DROPOUT, dropout)       \
-    X(SHORTCUTPAD, shortcutpad)
+    X(SHORTCUTPAD, shortcutpad) \
+    X(FUNC, func)             \
+    X(MUL, mul)
 
 typedef enum lb_op {
 #define LB_X(id, name) LB_OP_##id,
@@ -78,6 +80,14 @@ typedef enum lb_act_kind {
     LB_ACT_CLIP      /* clip(x, lo, hi) */
 } lb_act_kind;
 
+typedef enum lb_func_kind {
+    LB_FUNC_LEAKY,       /* x < 0 ? alpha x : x */
+    LB_FUNC_SIGMOID,
+    LB_FUNC_TANH,
+    LB_FUNC_HARDSIGMOID, /* clip(alpha x + beta, 0, 1) */
+    LB_FUNC_HARDSWISH    /* x clip(x / 6 + 1/2, 0, 1) */
+} lb_func_kind;
+
 /* A run of channels. */
 typedef struct lb_part {
     int dst, src, count;
@@ -98,6 +108,7 @@ typedef struct lb_node {
                                   * beta: the function stays as it was */
         } bn;
         struct { lb_act_kind kind; float lo, hi; } act; /* lo, hi hold the range for every kind (relu: 0, INFINITY) */
+        struct { lb_func_kind kind; float alpha, beta; } func;
         struct { float ratio; } dropout;
         struct {
             int stride, oc, nparts;
@@ -146,6 +157,10 @@ const lb_op_desc *lb_op_info(lb_op op);
 /* Appends a node of any kind: op, nsrc, src, u, shortcut and name (NULL: made up, e.g. "conv3") are taken from `node`; the
  * builder functions of lowbit.h are all this. Returns the index, or -1 after a failure, which sticks in net->status. */
 int lb_net_append(lb_net *net, const lb_node *node);
+
+/* A func node's function and its derivative. */
+float lb_func_value(const lb_node *node, float x);
+float lb_func_slope(const lb_node *node, float x);
 
 /* "16x16x32" into text; returns text. */
 #define LB_SHAPE_TEXT 40

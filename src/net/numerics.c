@@ -340,6 +340,15 @@ static lb_status node_numbers(lb_numerics *n, int index, const float *mean, cons
         return node->op == LB_OP_MAXPOOL   ? copy_numbers(n, x, src)
                : node->op == LB_OP_AVGPOOL ? avgpool_numbers(n, node, x, src)
                                            : shortcutpad_numbers(n, node, x, src);
+    case LB_OP_FUNC:
+        x->shape = src->shape;
+        x->kind = LB_NUM_F32;
+        return LB_OK;
+    case LB_OP_MUL:
+        if (flat || reads_flat(n, node, 1))
+            return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: cannot follow flatten", node->name);
+        x->kind = LB_NUM_F32;
+        return LB_OK;
     case LB_OP_FLATTEN:
     case LB_OP_DROPOUT:
         *x = (lb_numeric){.live = true, .tensor = x->tensor, .reader = -1, .folded = -1, .shape = src->shape, .kind = src->kind};

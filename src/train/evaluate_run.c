@@ -175,6 +175,29 @@ static void run_pad(const run *r, const lb_stage *st, const void *src, void *acc
     }
 }
 
+static float as_float(lb_stored type, const void *data, size_t i) {
+    switch (type) {
+    case LB_STORED_U8: return (float)((const uint8_t *)data)[i];
+    case LB_STORED_S8: return (float)((const int8_t *)data)[i];
+    case LB_STORED_I32: return (float)((const int32_t *)data)[i];
+    case LB_STORED_F32: break;
+    }
+    return ((const float *)data)[i];
+}
+
+static void run_real(const run *r, const lb_stage *st, const void *src, float *dst) {
+    const size_t c = (size_t)st->c, count = st->acc_count;
+    const void *other = st->other < 0 ? NULL : r->workspace + r->plan->tensors[st->other].offset;
+    for (int i = 0; i < r->count; i++) {
+        const void *a = at(src, st->src_type, (size_t)i * st->src_count);
+        const void *b = other ? at(other, st->other_type, (size_t)i * st->other_count) : NULL;
+        for (size_t k = 0; k < count; k++) {
+            const float x = as_float(st->src_type, a, k) * st->step[0][k % c];
+            *dst++ = b ? x * (as_float(st->other_type, b, k % st->other_count) * st->step[1][k % c]) : lb_func_value(st->real, x);
+        }
+    }
+}
+
 static bool run_stage(const run *r, const lb_stage *st, int thread, const uint8_t *image, int32_t *scores) {
     const lb_eval_plan *plan = r->plan;
     const bool last = st == &plan->stages[plan->nstages - 1];
@@ -206,6 +229,8 @@ static bool run_stage(const run *r, const lb_stage *st, int thread, const uint8_
             return false;
     } else if (st->op == LB_STAGE_PAD) {
         run_pad(r, st, src, acc);
+    } else if (st->op == LB_STAGE_REAL) {
+        run_real(r, st, src, acc);
     } else {
         run_pool(r, st, src, acc);
     }

@@ -141,6 +141,17 @@ static inline void netref_act(const netref *r, const lb_node *node, double *dst)
     }
 }
 
+static inline double netref_func(const lb_node *node, double x) {
+    const double alpha = (double)node->u.func.alpha, beta = (double)node->u.func.beta;
+    switch (node->u.func.kind) {
+    case LB_FUNC_LEAKY: return fmax(x, 0) + alpha * fmin(x, 0);
+    case LB_FUNC_SIGMOID: return 1 / (1 + exp(-x));
+    case LB_FUNC_TANH: return tanh(x);
+    case LB_FUNC_HARDSIGMOID: return fmax(0, fmin(1, alpha * x + beta));
+    default: return x * fmax(0, fmin(1, x / 6 + 0.5));
+    }
+}
+
 /* Fills r->values; the last node's are the scores. */
 static inline void netref_run(netref *r, const uint8_t *pixels) {
     for (int n = 0; n < r->net->nnodes; n++) {
@@ -177,6 +188,16 @@ static inline void netref_run(netref *r, const uint8_t *pixels) {
                                         k - (size_t)part->dst + (size_t)part->src];
                 }
             }
+            break;
+        }
+        case LB_OP_FUNC:
+            for (size_t i = 0; i < count; i++)
+                dst[i] = netref_func(node, netref_src(r, node, 0)[i]);
+            break;
+        case LB_OP_MUL: {
+            const size_t each = lb_shape_count(&node->dst), other = lb_shape_count(lb_src_shape(r->net, node, 1));
+            for (size_t i = 0; i < count; i++)
+                dst[i] = netref_src(r, node, 0)[i] * netref_src(r, node, 1)[i / each * other + i % each % other];
             break;
         }
         default: memcpy(dst, netref_src(r, node, 0), count * sizeof *dst); break;

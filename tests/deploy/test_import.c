@@ -3,9 +3,11 @@
 #include <unistd.h>
 
 #include "deploy/export.h"
+#include "deploy/lower.h"
 #include "families.h"
 #include "net/import.h"
 #include "net/import/import.h"
+#include "train/evaluate.h"
 
 static const float mean[4] = {0.49f, 0.48f, 0.45f, 0}, std_[4] = {0.25f, 0.24f, 0.26f, 1};
 
@@ -79,6 +81,60 @@ static void selected(void **state) {
     lb_net_linear(net, lb_net_flatten(net, y, "flat"), "fc", 4, true);
     assert_ok(ctx, lb_net_finish(net));
     compare(ctx, "selected", net, 7);
+    lb_ctx_destroy(ctx);
+}
+
+/* Squeeze-and-excitation and every function: written and read back; evaluated; refused where it would be packed. */
+static lb_net *make_gated(lb_ctx *ctx) {
+    lb_net *net;
+    assert_ok(ctx, lb_net_create(ctx, "gated", 9, 7, 3, &net));
+    int x = lb_net_batchnorm(net, lb_net_conv2d(net, 0, "conv1", 6, 3, 1, 1, 1, false), "bn1", 0, 0);
+    for (int k = LB_FUNC_LEAKY; k <= LB_FUNC_HARDSWISH; k++) {
+        lb_node func = {.op = LB_OP_FUNC, .nsrc = 1, .src = {x}};
+        func.u.func.kind = (lb_func_kind)k;
+        func.u.func.alpha = 0.3f, func.u.func.beta = 0.4f;
+        x = lb_net_append(net, &func);
+        x = lb_net_batchnorm(net, lb_net_conv2d(net, x, NULL, 6, 1, 1, 0, 1, false), NULL, 0, 0);
+    }
+    int gate = lb_net_conv2d(net, lb_net_globalpool(net, x, "squeeze"), "excite", 6, 1, 1, 0, 1, true);
+    lb_node sigmoid = {.op = LB_OP_FUNC, .name = "gate", .nsrc = 1, .src = {gate}};
+    sigmoid.u.func.kind = LB_FUNC_SIGMOID;
+    gate = lb_net_append(net, &sigmoid);
+    x = lb_net_append(net, &(lb_node){.op = LB_OP_MUL, .name = "gated", .nsrc = 2, .src = {lb_net_relu(net, x, "relu"), gate}});
+    lb_net_linear(net, lb_net_globalpool(net, x, "pool"), "fc", 4, true);
+    assert_ok(ctx, lb_net_finish(net));
+    return net;
+}
+
+static void gated(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    compare(ctx, "gated", make_gated(ctx), 11);
+
+    lb_net *net = make_gated(ctx);
+    uint32_t seed = 12;
+    netref_fill(net, seed);
+    uint8_t *pixels = make_pixels(net, &seed);
+    netref r;
+    netref_create(&r, net, mean, std_, MB, seed);
+    r.calibrate = true;
+    netref_run(&r, pixels);
+    r.calibrate = false;
+    netref_run(&r, pixels);
+    lb_evaluator *e;
+    int32_t scores[MB * 4];
+    assert_ok(ctx, lb_evaluator_create(ctx, net, mean, std_, MB, &e));
+    assert_ok(ctx, lb_evaluator_update(e));
+    assert_ok(ctx, lb_evaluator_run(e, pixels, MB, scores));
+    lb_evaluator_destroy(e);
+    for (int i = 0; i < MB * 4; i++)
+        assert_true(fabs((double)scores[i] / 65536 - r.values[net->nnodes - 1][i]) < 1e-4);
+    lb_lowered *lowered;
+    assert_int_equal(lb_lower(ctx, net, mean, std_, NULL, &lowered), LB_ERR_UNSUPPORTED);
+    assert_non_null(strstr(lb_error(ctx), "func1 (func): packed models do not have this operator"));
+    netref_destroy(&r);
+    free(pixels);
+    lb_net_destroy(net);
     lb_ctx_destroy(ctx);
 }
 
@@ -331,7 +387,7 @@ static void same_network(void **state) {
 }
 
 int main(void) {
-    struct CMUnitTest tests[LB_COUNT(families) + 2];
+    struct CMUnitTest tests[LB_COUNT(families) + 3];
     char names[LB_COUNT(families)][64];
     for (size_t i = 0; i < LB_COUNT(families); i++) {
         family_name(&families[i], names[i]);
@@ -339,5 +395,6 @@ int main(void) {
     }
     tests[LB_COUNT(families)] = (struct CMUnitTest)cmocka_unit_test(selected);
     tests[LB_COUNT(families) + 1] = (struct CMUnitTest)cmocka_unit_test(same_network);
+    tests[LB_COUNT(families) + 2] = (struct CMUnitTest)cmocka_unit_test(gated);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -170,15 +170,26 @@ static lb_status with_constant(lb_importer *im, int which, const lb_constant *k)
 
 /* ---- Two images ------------------------------------------------------------------------------------------------------- */
 
-static lb_status add_images(lb_importer *im) {
+/* Sums of equal shapes; products also with one number for each channel. */
+static lb_status two_images(lb_importer *im) {
     lb_view *a, *b, dst;
+    const bool mul = im->node->op_type[0] == 'M';
     LB_TRY(lb_import_view(im, 0, &a));
     LB_TRY(lb_import_view(im, 1, &b));
-    if (strcmp(im->node->op_type, "Add"))
-        return lb_import_refuse(im, "of two images; only their sum is read");
-    if (!lb_view_same(a, b))
-        return lb_import_refuse(im, "adds images of different shapes");
-    const lb_node node = {.op = LB_OP_ADD, .name = lb_import_name(im, NULL), .nsrc = 2, .src = {a->node, b->node}};
+    if (im->node->op_type[0] != 'A' && !mul)
+        return lb_import_refuse(im, "of two images; only sums and products are read");
+    const lb_shape *sa = &im->net->nodes[a->node].dst, *sb = &im->net->nodes[b->node].dst;
+    if (mul && sa->h * sa->w < sb->h * sb->w) {
+        lb_view *swapped = a;
+        a = b;
+        b = swapped;
+        sb = sa;
+    }
+    const bool gate = mul && sb->h == 1 && sb->w == 1 && a->ndim == b->ndim && lb_view_is_image(im, a) && lb_view_is_image(im, b);
+    if (!lb_view_same(a, b) && !gate)
+        return lb_import_refuse(im, "of images of different shapes");
+    const lb_node node = {
+        .op = mul ? LB_OP_MUL : LB_OP_ADD, .name = lb_import_name(im, NULL), .nsrc = 2, .src = {a->node, b->node}};
     dst = *a;
     LB_TRY(lb_import_append(im, &node, &dst.node));
     return lb_import_set_view(im, &dst);
@@ -192,7 +203,7 @@ static lb_status read_arithmetic(lb_importer *im) {
         if (t && t->kind == LB_TENSOR_CONSTANT)
             return with_constant(im, 1 - i, &t->constant);
     }
-    return add_images(im);
+    return two_images(im);
 }
 
 static const lb_import_op ops[] = {

@@ -37,6 +37,33 @@ static lb_status read_clip(lb_importer *im) {
     return append_clip(im, lo, hi);
 }
 
+static lb_status append_func(lb_importer *im, lb_func_kind kind, float alpha, float beta) {
+    lb_view *src;
+    lb_node node = {.op = LB_OP_FUNC};
+    LB_TRY(lb_import_view(im, 0, &src));
+    node.u.func.kind = kind;
+    node.u.func.alpha = alpha;
+    node.u.func.beta = beta;
+    return append_like(im, src, node);
+}
+
+static lb_status read_leaky(lb_importer *im) { return append_func(im, LB_FUNC_LEAKY, lb_import_real(im, "alpha", 0.01f), 0); }
+static lb_status read_sigmoid(lb_importer *im) { return append_func(im, LB_FUNC_SIGMOID, 0, 0); }
+static lb_status read_tanh(lb_importer *im) { return append_func(im, LB_FUNC_TANH, 0, 0); }
+static lb_status read_hard_swish(lb_importer *im) { return append_func(im, LB_FUNC_HARDSWISH, 0, 0); }
+static lb_status read_hard_sigmoid(lb_importer *im) {
+    return append_func(im, LB_FUNC_HARDSIGMOID, lb_import_real(im, "alpha", 0.2f), lb_import_real(im, "beta", 0.5f));
+}
+
+/* Only with one slope for all channels. */
+static lb_status read_prelu(lb_importer *im) {
+    const lb_constant *slope;
+    LB_TRY(lb_import_constant(im, 1, &slope));
+    if (slope->count != 1 || slope->whole || slope->weight)
+        return lb_import_refuse(im, "has %lld slopes; only a single one is read", (long long)slope->count);
+    return append_func(im, LB_FUNC_LEAKY, slope->f[0], 0);
+}
+
 static lb_status read_dropout(lb_importer *im) {
     lb_view *src;
     float ratio;
@@ -148,11 +175,17 @@ static const lb_import_op ops[] = {
     {"Dropout", read_dropout},
     {"GlobalAveragePool", read_global_average},
     {"GlobalMaxPool", read_global_max},
+    {"HardSigmoid", read_hard_sigmoid},
+    {"HardSwish", read_hard_swish},
+    {"LeakyRelu", read_leaky},
     {"LogSoftmax", read_softmax},
     {"MaxPool", read_pool},
+    {"PRelu", read_prelu},
     {"ReduceMean", read_mean},
     {"Relu", read_relu},
+    {"Sigmoid", read_sigmoid},
     {"Softmax", read_softmax},
+    {"Tanh", read_tanh},
 };
 
 lb_import_reader lb_import_point_reader(const lb_importer *im) { return lb_import_look_up(im, ops, LB_COUNT(ops)); }
