@@ -26,7 +26,7 @@ quickstart: ## train, test, pack and verify a 2-bit network on Fashion-MNIST (a 
 	@scripts/quickstart.sh $(LOWBIT) runs/quickstart
 
 test: ## build and run the tests
-	@scripts/deps.sh --emulators
+	@scripts/deps.sh --emulators libonnx-testdata
 	@$(MAKE) --no-print-directory all
 	@cd $(BUILD) && $(CTEST)
 

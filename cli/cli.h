@@ -54,7 +54,7 @@ typedef struct cli_verb {
 } cli_verb;
 
 extern const cli_verb cli_verb_train, cli_verb_eval, cli_verb_pack, cli_verb_run, cli_verb_verify, cli_verb_inspect, cli_verb_bench,
-    cli_verb_compare, cli_verb_list, cli_verb_export, cli_verb_codegen;
+    cli_verb_compare, cli_verb_list, cli_verb_import, cli_verb_export, cli_verb_codegen;
 
 /* Fills *args from argv, where argv[0] is the verb. Returns CLI_DONE, or CLI_USAGE or CLI_FAILED with the error printed. */
 int cli_parse(const cli_verb *verb, int argc, char **argv, cli_args *args);

@@ -6,7 +6,7 @@
 #include "cli.h"
 
 static const cli_verb *const verbs[] = {&cli_verb_train,   &cli_verb_eval,  &cli_verb_pack,    &cli_verb_run, &cli_verb_verify,
-                                        &cli_verb_inspect, &cli_verb_bench, &cli_verb_compare, &cli_verb_export,
+                                        &cli_verb_inspect, &cli_verb_bench, &cli_verb_compare, &cli_verb_import, &cli_verb_export,
                                         &cli_verb_codegen, &cli_verb_list};
 #define NVERBS (sizeof verbs / sizeof *verbs)
 

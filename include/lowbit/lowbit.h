@@ -143,13 +143,13 @@ void lb_net_destroy(lb_net *net);
 
 typedef struct lb_trainer lb_trainer;
 
-/* Loads the data, builds the recipe's network (or takes `net`, which the trainer then owns, even on failure; NULL: the recipe's) and
- * prepares the first stage. The recipe is borrowed and must outlive the trainer. */
+/* Loads the data, builds the recipe's network (or takes `net`, which the trainer then owns, even on failure; NULL: the recipe's)
+ * and prepares the first stage. The recipe is borrowed and must outlive the trainer. */
 lb_status lb_trainer_create(lb_ctx *ctx, const lb_recipe *recipe, lb_net *net, lb_trainer **trainer);
 
 /* Trains all stages. `dir` receives recipe.yaml, last.safetensors, best.safetensors, metrics.jsonl and TensorBoard events (NULL:
- * nothing is written, and the trainer ends with the last weights). Ends with the weights of best.safetensors, those at the best test
- * accuracy of the last stage. With resume, continues from dir/last.safetensors to the same bits as a run never stopped. */
+ * nothing is written, and the trainer ends with the last weights). Ends with the weights of best.safetensors, those at the best
+ * test accuracy of the last stage. With resume, continues from dir/last.safetensors to the same bits as a run never stopped. */
 lb_status lb_trainer_run(lb_trainer *trainer, const char *dir, bool resume);
 
 /* Opens a finished or stopped run directory for evaluation: its recipe, and the weights of best.safetensors (or last). */
@@ -227,11 +227,12 @@ lb_status lb_packed_use(lb_packed *model, const char *isa);
 /* What the runtime itself sees. */
 const struct lbrt_model *lb_packed_model(const lb_packed *model);
 
-/* Accuracy on the test split of the data `spec` names: a recipe's data.name or data.path, e.g. "fashion-mnist". NULL: the data set the
- * model was trained on, which the file names. */
+/* Accuracy on the test split of the data `spec` names: a recipe's data.name or data.path, e.g. "fashion-mnist". NULL: the data set
+ * the model was trained on, which the file names. */
 lb_status lb_packed_eval(lb_packed *model, const char *data_spec, lb_metrics *metrics);
 
-/* Reads an image file (JPEG, PNG) as the model wants it and scores it. scores: (classes), logits. `pixels` may be NULL, else (h, w, c). */
+/* Reads an image file (JPEG, PNG) as the model wants it and scores it. scores: (classes), logits. `pixels` may be NULL, else (h,
+ * w, c). */
 lb_status lb_packed_classify(lb_packed *model, const char *image, float *scores, uint8_t *pixels);
 
 /* The test image `index` of the model's own data set, scored likewise; *label receives the truth. */
@@ -287,6 +288,19 @@ const char *lb_onnx_format_name(int format);
 
 /* Writes the trainer's network as an ONNX file, which is replaced only when the new one is complete. Options may be NULL: QDQ. */
 lb_status lb_export(lb_trainer *trainer, const char *path, const lb_export_options *options);
+
+typedef struct lb_import_result {
+    int ih, iw, ic, classes;
+    int layers;          /* convolutions and linear layers */
+    int added;           /* batch norms that the file does not have, to be set by the first training batch */
+    int64_t parameters;
+} lb_import_result;
+
+/* Makes a run directory from a float network in an ONNX file: its graph, its weights as a checkpoint, and a recipe that trains on
+ * from them. `overrides` are "a.b=value" texts for that recipe, data.name and data.path above all; otherwise the data set is
+ * guessed from channels and classes. `result` may be NULL. What cannot be read is an error that names the node. */
+lb_status lb_import(lb_ctx *ctx, const char *path, const char *dir, const char *const *overrides, int noverrides,
+                    lb_import_result *result);
 
 /* ---- Generated C (docs/codegen.md) ------------------------------------------------------------------------------------- */
 

@@ -260,24 +260,80 @@ static lb_status export_pool(lb_exporting *e, int i, lb_onnx_value src, lb_onnx_
     return exact_average(e, i, src, result);
 }
 
-static lb_onnx_value export_shortcutpad(lb_exporting *e, const lb_node *node, lb_onnx_value src) {
-    const int stride = node->u.shortcutpad.stride, more = node->dst.c - lb_src_shape(e->net, node, 0)->c;
-    src = unflatten(e, lb_onnx_name(e->b, "%s/image", node->name), src, lb_src_shape(e->net, node, 0)->c);
-    if (stride > 1) {
-        const float starts[] = {0, 0}, ends[] = {0x1p30f, 0x1p30f}, axes[] = {2, 3};
-        const float steps[] = {(float)stride, (float)stride};
-        const char *inputs[] = {src.name, vector(e, lb_onnx_name(e->b, "%s/starts", node->name), INT64, 2, starts),
-                                vector(e, lb_onnx_name(e->b, "%s/ends", node->name), INT64, 2, ends),
-                                vector(e, lb_onnx_name(e->b, "%s/axes", node->name), INT64, 2, axes),
-                                vector(e, lb_onnx_name(e->b, "%s/steps", node->name), INT64, 2, steps)};
-        src.name = lb_export_op(e, "Slice", more ? lb_onnx_name(e->b, "%s/strided", node->name) : node->name, 5, inputs);
-    }
+static const char *export_stride(lb_exporting *e, const lb_node *node, const char *src, const char *output) {
+    const float starts[] = {0, 0}, ends[] = {0x1p30f, 0x1p30f}, axes[] = {2, 3};
+    const float steps[] = {(float)node->u.shortcutpad.stride, (float)node->u.shortcutpad.stride};
+    const char *inputs[] = {src, vector(e, lb_onnx_name(e->b, "%s/starts", node->name), INT64, 2, starts),
+                            vector(e, lb_onnx_name(e->b, "%s/ends", node->name), INT64, 2, ends),
+                            vector(e, lb_onnx_name(e->b, "%s/axes", node->name), INT64, 2, axes),
+                            vector(e, lb_onnx_name(e->b, "%s/steps", node->name), INT64, 2, steps)};
+    return lb_export_op(e, "Slice", output, 5, inputs);
+}
+
+/* Channels from other places, without zeros between. */
+static lb_status export_gather(lb_exporting *e, const lb_node *node, const char *src, lb_onnx_value *v) {
+    const int oc = node->u.shortcutpad.oc;
+    float *from = lb_pool_alloc(&e->b->pool, (size_t)oc, sizeof *from);
+    int filled = 0;
+    if (!from)
+        return LB_ERR_MEMORY;
+    for (int p = 0; p < node->u.shortcutpad.nparts; p++)
+        for (int c = 0; c < node->u.shortcutpad.parts[p].count; c++, filled++)
+            from[node->u.shortcutpad.parts[p].dst + c] = (float)(node->u.shortcutpad.parts[p].src + c);
+    if (filled != oc)
+        return refuse(e, node, "channels from other places with zeros between them");
+    const char *inputs[] = {src, vector(e, lb_onnx_name(e->b, "%s/channels", node->name), INT64, oc, from)};
+    Onnx__NodeProto *gather = lb_onnx_node(e->b, "Gather", node->name, 2, inputs);
+    lb_onnx_int(e->b, gather, "axis", 1);
+    v->name = node->name;
+    return LB_OK;
+}
+
+static lb_status export_shortcutpad(lb_exporting *e, const lb_node *node, lb_onnx_value src, lb_onnx_value *v) {
+    const int ic = lb_src_shape(e->net, node, 0)->c, stride = node->u.shortcutpad.stride;
+    const lb_part *part = node->u.shortcutpad.parts;
+    const bool whole = node->u.shortcutpad.nparts == 1 && part->src == 0 && part->count == ic, more = node->u.shortcutpad.oc != ic;
+    src = unflatten(e, lb_onnx_name(e->b, "%s/image", node->name), src, ic);
+    if (stride > 1)
+        src.name =
+            export_stride(e, node, src.name, more || !whole ? lb_onnx_name(e->b, "%s/strided", node->name) : node->name);
+    *v = src;
+    if (!whole)
+        return export_gather(e, node, src.name, v);
     if (more) {
-        const float pads[] = {0, 0, 0, 0, 0, (float)more, 0, 0};
+        const float pads[] = {0, (float)part->dst, 0, 0, 0, (float)(node->u.shortcutpad.oc - ic - part->dst), 0, 0};
         const char *amounts = vector(e, lb_onnx_name(e->b, "%s/pads", node->name), INT64, 8, pads);
-        src.name = lb_export_op(e, "Pad", node->name, 2, (const char *[]){src.name, amounts});
+        v->name = lb_export_op(e, "Pad", node->name, 2, (const char *[]){src.name, amounts});
     }
-    return src;
+    return LB_OK;
+}
+
+static lb_status export_func(lb_exporting *e, int i, lb_onnx_value src, lb_onnx_value *v) {
+    static const char *const names[] = {"LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid"};
+    const lb_node *node = &e->net->nodes[i];
+    const bool swish = node->u.func.kind == LB_FUNC_HARDSWISH; /* newer than the oldest opset that is written */
+    *v = src = e->exact ? lb_exact_to_float(e, i, 0, src) : src;
+    const char *output = swish ? lb_onnx_name(e->b, "%s/gate", node->name) : node->name;
+    Onnx__NodeProto *func = lb_onnx_node(e->b, names[swish ? LB_FUNC_HARDSIGMOID : node->u.func.kind], output, 1, &src.name);
+    if (swish || node->u.func.kind == LB_FUNC_HARDSIGMOID || node->u.func.kind == LB_FUNC_LEAKY)
+        lb_onnx_real(e->b, func, "alpha", swish ? 1.0f / 6 : node->u.func.alpha);
+    if (swish || node->u.func.kind == LB_FUNC_HARDSIGMOID)
+        lb_onnx_real(e->b, func, "beta", swish ? 0.5f : node->u.func.beta);
+    v->name = swish ? lb_export_op(e, "Mul", node->name, 2, (const char *[]){src.name, output}) : output;
+    return LB_OK;
+}
+
+static lb_status export_mul(lb_exporting *e, int i, lb_onnx_value a, lb_onnx_value b, lb_onnx_value *v) {
+    const lb_node *node = &e->net->nodes[i];
+    if (e->exact) {
+        a = lb_exact_to_float(e, i, 0, a);
+        b = lb_exact_to_float(e, i, 1, b);
+    }
+    a = unflatten(e, lb_onnx_name(e->b, "%s/image0", node->name), a, node->dst.c);
+    b = unflatten(e, lb_onnx_name(e->b, "%s/image1", node->name), b, node->dst.c);
+    *v = a;
+    v->name = lb_export_op(e, "Mul", node->name, 2, (const char *[]){a.name, b.name});
+    return LB_OK;
 }
 
 static lb_status export_node(lb_exporting *e, int i, lb_onnx_value *v) {
@@ -294,7 +350,9 @@ static lb_status export_node(lb_exporting *e, int i, lb_onnx_value *v) {
     case LB_OP_AVGPOOL: return export_pool(e, i, *src, v);
     case LB_OP_FLATTEN: *v = flatten(e, node->name, *src, lb_src_shape(e->net, node, 0)); return LB_OK;
     case LB_OP_DROPOUT: *v = *src; return LB_OK;
-    case LB_OP_SHORTCUTPAD: *v = export_shortcutpad(e, node, *src); return LB_OK;
+    case LB_OP_SHORTCUTPAD: return export_shortcutpad(e, node, *src, v);
+    case LB_OP_FUNC: return export_func(e, i, *src, v);
+    case LB_OP_MUL: return export_mul(e, i, *src, e->values[node->src[1]], v);
     case LB_OP_COUNT: break;
     }
     return refuse(e, node, "an operator without counterpart");

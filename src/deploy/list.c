@@ -31,8 +31,12 @@ const lb_list_row *lb_list(lb_list_kind kind, int i, lb_list_row *row) {
         return lb_data_row(i, row);
     size_t count;
     const lb_zoo_entry *zoo = lb_zoo_list(&count);
-    if (kind != LB_LIST_MODELS || i >= (int)count)
+    if (kind != LB_LIST_MODELS || i > (int)count)
         return NULL;
+    if (i == (int)count) {
+        *row = (lb_list_row){"onnx", "network", "a network from an ONNX file, made by `lowbit import`: model.path"};
+        return row;
+    }
     *row = (lb_list_row){zoo[i].name, "network", zoo[i].help};
     return row;
 }

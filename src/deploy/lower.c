@@ -149,7 +149,7 @@ static lb_status begin_avgpool(lb_lowering *l, int i) {
     return lb_lower_affine(l, x, x->shape.c);
 }
 
-/* Every stride-th pixel and zero channels: a 1x1 convolution with a unit matrix. */
+/* Every stride-th pixel, channels moved and zero ones: a 1x1 convolution whose rows have at most a single 1. */
 static lb_status begin_shortcutpad(lb_lowering *l, int i) {
     const lb_node *node = &l->net->nodes[i];
     const lb_numeric *src = source(l, node, 0);
@@ -160,8 +160,13 @@ static lb_status begin_shortcutpad(lb_lowering *l, int i) {
     uint8_t *unit = lb_pool_alloc(&l->out->pool, oc * row, 1);
     if (!unit)
         return LB_ERR_MEMORY;
-    for (size_t c = 0; c < ic; c++)
-        unit[c * row + c / 8] = (uint8_t)(1u << c % 8);
+    for (int p = 0; p < node->u.shortcutpad.nparts; p++) {
+        const lb_part *part = &node->u.shortcutpad.parts[p];
+        for (size_t k = 0; k < (size_t)part->count; k++) {
+            const size_t c = (size_t)part->src + k;
+            unit[((size_t)part->dst + k) * row + c / 8] = (uint8_t)(1u << c % 8);
+        }
+    }
     layer->weights = (lbrt_weights){.bits = 1, .mul = 1, .packed = unit};
     return LB_OK;
 }
@@ -251,6 +256,11 @@ static lb_status begin_group(lb_lowering *l, int i, const residual *r, lb_lower_
         layer->is_float = x->kind == LB_NUM_F32;
         return LB_OK;
     }
+    case LB_OP_FUNC:
+    case LB_OP_MUL:
+        return lb_fail(l->out->pool.ctx, LB_ERR_UNSUPPORTED,
+                       "%s (%s): packed models do not have this operator; the run can be trained, evaluated and exported",
+                       node->name, lb_op_info(node->op)->name);
     default: break;
     }
     if (x->from_pixels)

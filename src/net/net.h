@@ -23,7 +23,9 @@
     X(AVGPOOL, avgpool)       \
     X(FLATTEN, flatten)       \
     X(DROPOUT, dropout)       \
-    X(SHORTCUTPAD, shortcutpad)
+    X(SHORTCUTPAD, shortcutpad) \
+    X(FUNC, func)             \
+    X(MUL, mul)
 
 typedef enum lb_op {
 #define LB_X(id, name) LB_OP_##id,
@@ -78,6 +80,19 @@ typedef enum lb_act_kind {
     LB_ACT_CLIP      /* clip(x, lo, hi) */
 } lb_act_kind;
 
+typedef enum lb_func_kind {
+    LB_FUNC_LEAKY,       /* x < 0 ? alpha x : x */
+    LB_FUNC_SIGMOID,
+    LB_FUNC_TANH,
+    LB_FUNC_HARDSIGMOID, /* clip(alpha x + beta, 0, 1) */
+    LB_FUNC_HARDSWISH    /* x clip(x / 6 + 1/2, 0, 1) */
+} lb_func_kind;
+
+/* A run of channels. */
+typedef struct lb_part {
+    int dst, src, count;
+} lb_part;
+
 typedef struct lb_node {
     lb_op op;
     const char *name;
@@ -87,13 +102,22 @@ typedef struct lb_node {
     union {
         lb_conv conv;            /* linear uses oc and bias only */
         lb_pooling pool;
-        struct { float eps, momentum; } bn;   /* running = (1 - momentum) * running + momentum * batch */
+        struct {
+            float eps, momentum; /* running = (1 - momentum) * running + momentum * batch */
+            bool calibrate;      /* while mean is 0 and variance 1, the first training batch sets them and, against that, gamma and
+                                  * beta: the function stays as it was */
+        } bn;
         struct { lb_act_kind kind; float lo, hi; } act; /* lo, hi hold the range for every kind (relu: 0, INFINITY) */
+        struct { lb_func_kind kind; float alpha, beta; } func;
         struct { float ratio; } dropout;
-        struct { int stride, oc; } shortcutpad; /* dst[y][x][c] = c < ic ? src[y * stride][x * stride][c] : 0 */
+        struct {
+            int stride, oc, nparts;
+            const struct lb_part *parts; /* (nparts) copied. dst[y][x] has these runs of channels of src[y * stride][x * stride],
+                                          * each at most once, zeros elsewhere. NULL: all channels, from 0 on */
+        } shortcutpad;
     } u;
     bool shortcut;               /* conv of a residual shortcut: quant.edges.shortcut decides about it */
-    bool inserted;               /* identity act made by lb_net_insert_identity; lb_net_quantize takes these out again first */
+    bool inserted;               /* act made by lb_net_insert_identity; lb_net_quantize takes these out again first */
     lb_quant *quant;             /* conv, linear: of the weights; act: of the output. NULL: float */
 } lb_node;
 
@@ -134,6 +158,10 @@ const lb_op_desc *lb_op_info(lb_op op);
  * builder functions of lowbit.h are all this. Returns the index, or -1 after a failure, which sticks in net->status. */
 int lb_net_append(lb_net *net, const lb_node *node);
 
+/* A func node's function and its derivative. */
+float lb_func_value(const lb_node *node, float x);
+float lb_func_slope(const lb_node *node, float x);
+
 /* "16x16x32" into text; returns text. */
 #define LB_SHAPE_TEXT 40
 char *lb_shape_text(const lb_shape *shape, char text[LB_SHAPE_TEXT]);
@@ -154,6 +182,10 @@ lb_status lb_net_add_param(lb_net *net, lb_node *node, const char *suffix, lb_pa
  * "<source>.quant". Returns the new index; the consumer's is one higher than before. Moves net->nodes. */
 lb_status lb_net_insert_identity(lb_net *net, int consumer, int *index);
 
+/* Puts a batch norm behind each convolution that has none, the last layers left out; before lb_net_finish. Each is to be
+ * calibrated by the first training batch; until then it is the identity, for which gamma must be sqrt(1 + eps). */
+lb_status lb_net_add_batchnorms(lb_net *net);
+
 /* Takes out a node with one source: its consumers read that source. It must own no parameters. */
 void lb_net_remove(lb_net *net, int index);
 
@@ -171,9 +203,9 @@ void lb_net_initialise(lb_net *net, uint64_t seed, float weights_std);
  * layers (no conv or linear before them), the last layers (none behind them) and convs of shortcuts; else quant.weights.
  * Activations: a quantized layer's input is traced back through pooling, flatten, dropout and shortcutpad to the activation
  * node that made it, which gets the quantizer; if there is none, an identity activation is inserted before the layer (behind the
- * net's input, if that is reached), shared by all that read the same tensor. An act node's quantizer replaces its function. A
- * float layer asks for no quantizer. Of several wishes for one act node the first layer's wins (with a warning); shortcuts and
- * last layers take what ordinary layers chose.
+ * net's input, if that is reached), shared by all that read the same tensor; a relu where values cannot be negative. An act node's
+ * quantizer replaces its function. A float layer asks for no quantizer. Of several wishes for one act node the first layer's wins
+ * (with a warning); shortcuts and last layers take what ordinary layers chose.
  *
  * What was chosen is reported by lb_note. After a failure the net can only be destroyed or quantized again. */
 struct lb_config;
@@ -211,7 +243,8 @@ typedef struct lb_zoo_entry {
     bool residual;               /* has shortcuts: model.shortcut may be pad */
 } lb_zoo_entry;
 const lb_zoo_entry *lb_zoo_list(size_t *count);
-/* Builds and finishes the net a recipe's model section names, for images of `input` and `classes`; weights are still zero. Channel
+/* Builds and finishes the net a recipe's model section names, for images of `input` and `classes`; weights are still zero. An onnx
+ * network has its own classes, and its own images unless the file leaves their size open. Channel
  * counts are multiplied by model.width and rounded to the nearest whole number, at least 1. On failure *net is NULL. */
 lb_status lb_net_from_config(lb_ctx *ctx, const struct lb_config *config, lb_shape input, int classes, lb_net **net);
 

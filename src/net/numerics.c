@@ -286,15 +286,19 @@ static lb_status avgpool_numbers(lb_numerics *n, const lb_node *node, lb_numeric
     return make_requant(n->pool.ctx, node, 1.0 / (double)area, 0, &x->requant[0]);
 }
 
-static lb_status shortcutpad_numbers(lb_numerics *n, lb_numeric *x, const lb_numeric *src) {
+static lb_status shortcutpad_numbers(lb_numerics *n, const lb_node *node, lb_numeric *x, const lb_numeric *src) {
     x->kind = src->kind;
     x->lo = LB_MIN(src->lo, 0);
     x->hi = LB_MAX(src->hi, 0);
     if (src->kind != LB_NUM_INT)
         return LB_OK;
     LB_TRY(set_step(n, x, src->nsteps == 1 ? 1 : x->shape.c));
-    for (int c = 0; c < x->nsteps; c++) /* the new channels' zeros may have any step */
-        x->step[c] = src->step[c < src->nsteps ? c : 0];
+    for (int c = 0; c < x->nsteps; c++) /* the zeros may have any step */
+        x->step[c] = src->step[0];
+    for (int p = 0; x->nsteps > 1 && p < node->u.shortcutpad.nparts; p++) {
+        const lb_part *part = &node->u.shortcutpad.parts[p];
+        memcpy(x->step + part->dst, src->step + part->src, (size_t)part->count * sizeof *x->step);
+    }
     return LB_OK;
 }
 
@@ -335,7 +339,16 @@ static lb_status node_numbers(lb_numerics *n, int index, const float *mean, cons
             return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: cannot follow flatten", node->name);
         return node->op == LB_OP_MAXPOOL   ? copy_numbers(n, x, src)
                : node->op == LB_OP_AVGPOOL ? avgpool_numbers(n, node, x, src)
-                                           : shortcutpad_numbers(n, x, src);
+                                           : shortcutpad_numbers(n, node, x, src);
+    case LB_OP_FUNC:
+        x->shape = src->shape;
+        x->kind = LB_NUM_F32;
+        return LB_OK;
+    case LB_OP_MUL:
+        if (flat || reads_flat(n, node, 1))
+            return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: cannot follow flatten", node->name);
+        x->kind = LB_NUM_F32;
+        return LB_OK;
     case LB_OP_FLATTEN:
     case LB_OP_DROPOUT:
         *x = (lb_numeric){.live = true, .tensor = x->tensor, .reader = -1, .folded = -1, .shape = src->shape, .kind = src->kind};

@@ -22,7 +22,8 @@
  *   maxpool    keeps the kind (accumulators too: their steps are positive).
  *   avgpool    INT with one step: sums, step / (kh kw). Accumulators with many steps, and INT whose sums could leave int32: brought to FIXED
  *              first. FIXED: the exact sum, saturated, then requant by 1 / (kh kw). F32: sum, then * (float)(1 / (kh kw)).
- *   shortcutpad    keeps the kind; new channels are 0.
+ *   shortcutpad    keeps the kind; channels without source are 0.
+ *   func, mul  F32, from sources as float (value * step).
  *   flatten, dropout  nothing; the flat view has one step only if the source had.
  *   output     scores are FIXED; INT by requant with its step, F32 by rint(v * 65536), saturated.
  *

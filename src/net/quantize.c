@@ -207,6 +207,22 @@ static lb_status quantize_weights(work *w, const layer *l) {
     return attach(w, l->node, &spec, &grid);
 }
 
+/* Is everything that comes from node `index` at least 0, as far as can be seen? */
+static lb_status find_nonnegative(const lb_net *net, int index, bool *result) {
+    bool *known = lb_alloc(net->ctx, (size_t)index + 1, sizeof *known);
+    if (!known)
+        return LB_ERR_MEMORY;
+    for (int i = 1; i <= index; i++) {
+        const lb_node *node = &net->nodes[i];
+        known[i] = node->op == LB_OP_ACT ? node->u.act.lo >= 0 : node->op == LB_OP_ADD || lb_trace_through(node->op);
+        for (int s = 0; node->op != LB_OP_ACT && s < node->nsrc; s++)
+            known[i] &= known[node->src[s]];
+    }
+    *result = known[index];
+    lb_free(net->ctx, known);
+    return LB_OK;
+}
+
 /* The act node that is to carry the quantizer of a layer's input; inserts one if there is none. */
 static lb_status find_site(work *w, const layer *l, int *site) {
     lb_net *net = w->net;
@@ -221,7 +237,13 @@ static lb_status find_site(work *w, const layer *l, int *site) {
             net->nodes[consumer].src[0] = *site = i;
             return LB_OK;
         }
+    bool nonnegative;
+    LB_TRY(find_nonnegative(net, tensor, &nonnegative));
     LB_TRY(lb_net_insert_identity(net, consumer, site));
+    if (nonnegative) { /* sums and joins of activations: relu is the identity there, and lets codes begin at 0 */
+        net->nodes[*site].u.act.kind = LB_ACT_RELU;
+        net->nodes[*site].u.act.lo = 0;
+    }
     for (int i = 0; i < w->nlayers; i++)
         w->layers[i].node += w->layers[i].node >= *site;
     return LB_OK;

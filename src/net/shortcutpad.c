@@ -1,18 +1,49 @@
-/* shortcutpad: the parameter-free residual shortcut (He et al. 2016, option A): every stride-th pixel, missing channels zero. The
- * zeros are appended; a network that puts half of them in front is the same up to the order of channels. */
+/* shortcutpad: every stride-th pixel with its channels in other places and zeros in between. As the parameter-free residual
+ * shortcut (He et al. 2016, option A) missing channels are appended; a network that puts half of them in front is the same up to
+ * the order of channels. Imported networks slice and shuffle channels with it, and put tensors side by side as a sum of two. */
 #include "net/ops.h"
+
+static bool inside(int first, int count, int all) { return first >= 0 && count >= 1 && first <= all - count; }
+
+/* Takes over the parts: inside of both tensors, and no channel twice. */
+static lb_status check_parts(lb_net *net, lb_node *node, int ic) {
+    const int oc = node->u.shortcutpad.oc, n = node->u.shortcutpad.nparts;
+    const lb_part whole = {0, 0, ic}, *given = node->u.shortcutpad.parts ? node->u.shortcutpad.parts : &whole;
+    const int count = node->u.shortcutpad.parts ? n : 1;
+    lb_part *parts = lb_pool_alloc(&net->pool, (size_t)LB_MAX(count, 1), sizeof *parts);
+    unsigned char *seen = lb_alloc(net->ctx, (size_t)ic + (size_t)LB_MAX(oc, 0), 1);
+    bool good = parts && seen && count >= 1;
+    for (int p = 0; good && p < count; p++) {
+        parts[p] = given[p];
+        good = inside(given[p].src, given[p].count, ic) && inside(given[p].dst, given[p].count, oc);
+        for (int c = 0; good && c < given[p].count; c++) {
+            unsigned char *from = &seen[given[p].src + c], *to = &seen[ic + given[p].dst + c];
+            good = !*from && !*to;
+            *from = *to = 1;
+        }
+    }
+    lb_free(net->ctx, seen);
+    if (!parts || !seen)
+        return LB_ERR_MEMORY;
+    node->u.shortcutpad.parts = parts;
+    node->u.shortcutpad.nparts = count;
+    return good ? LB_OK
+                : lb_fail(net->ctx, LB_ERR_SHAPE, "%s: its parts do not lie in the %d channels of %s and its own %d, or overlap",
+                          node->name, ic, lb_src_name(net, node, 0), oc);
+}
 
 static lb_status infer(lb_net *net, lb_node *node) {
     const lb_shape *src = lb_src_shape(net, node, 0);
     int stride = node->u.shortcutpad.stride ? node->u.shortcutpad.stride : 1, oc = node->u.shortcutpad.oc;
     if (stride < 1 || stride > LB_MAX_EXTENT)
         return lb_fail(net->ctx, LB_ERR_ARGUMENT, "%s: stride %d must be at least 1", node->name, stride);
-    if (oc < src->c) {
+    if (oc < src->c && !node->u.shortcutpad.parts) {
         char shape[LB_SHAPE_TEXT];
         return lb_fail(net->ctx, LB_ERR_SHAPE, "%s: %s gives %s, which cannot be padded to %d channels", node->name,
                        lb_src_name(net, node, 0), lb_shape_text(src, shape), oc);
     }
     node->u.shortcutpad.stride = stride;
+    LB_TRY(check_parts(net, node, src->c));
     return lb_op_set_dst(net, node, (src->h - 1) / stride + 1, (src->w - 1) / stride + 1, oc);
 }
 

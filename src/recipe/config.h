@@ -24,7 +24,8 @@ typedef enum lb_shortcut_kind { LB_SHORTCUT_CONV, LB_SHORTCUT_PAD } lb_shortcut_
 #define LB_EDGE_SAME (-1)
 
 typedef struct lb_model_config {
-    char name[LB_CONFIG_TEXT];   /* a zoo name */
+    char name[LB_CONFIG_TEXT];   /* a zoo name, or onnx */
+    char path[LB_CONFIG_TEXT];   /* onnx: the file with the graph */
     float width;                 /* multiplies every channel count */
     int input_size;              /* 0: the data's */
     char act[32];                /* auto, relu, relu6, hardtanh: what activation nodes are before quantization */

@@ -111,6 +111,8 @@ static const char *const mixers[] = {
 static const lb_key keys[] = {
     SECTION("model", "The network. May not change between stages."),
     TEXT("model.name", model.name, "resnet20", "a network of `lowbit list models`"),
+    {"model.path", LB_KEY_TEXT, AT(model.path), 0, SIZE(model.path), 0, 0, NULL, "\"\"", "model.name=onnx",
+     "the graph of an imported network, which `lowbit import` writes"},
     FLOAT("model.width", model.width, 0.01, 64, "1", NULL, "multiplies every channel count"),
     INT("model.input_size", model.input_size, 0, 4096, "0", "pixels per side that the network sees; 0: the data's"),
     NAME("model.act", model.act, acts, "auto", NULL, "activation function before quantization; `auto`: the family's"),

@@ -90,10 +90,11 @@ static lb_status save(const lb_trainer *t, writer *w, const char *path, bool ful
     add_real(w, "loss_sum", t->at.loss_sum);
     add_int(w, "correct", t->at.correct);
     add_int(w, "images", t->at.images);
-    add_pair(w, "data", lb_data_describe(t->data, &w->pool));
+    if (t->data) /* an imported network has seen none yet */
+        add_pair(w, "data", lb_data_describe(t->data, &w->pool));
     if (w->failed)
         return LB_ERR_MEMORY;
-    assert(w->npairs == LB_COUNT(metadata_keys));
+    assert(w->npairs == LB_COUNT(metadata_keys) - !t->data);
     uint32_t crc = 0;
     for (size_t i = 0; i < w->npairs; i++)
         crc = checksum_pair(crc, w->pairs[i].key, w->pairs[i].value);

@@ -178,6 +178,28 @@ static int joins(const lb_net *net, const lb_numerics *n, int i) {
     return best;
 }
 
+static lb_status stage_real(lb_eval_plan *plan, lb_stage *st, const lb_node *node) {
+    const lb_numerics *n = plan->numerics;
+    st->op = LB_STAGE_REAL;
+    st->real = node;
+    st->acc_type = LB_STORED_F32;
+    st->other = -1;
+    for (int s = 0; s < node->nsrc; s++) {
+        const lb_numeric *src = lb_numeric_src(n, node, s);
+        st->step[s] = lb_pool_alloc(&plan->memory, (size_t)src->shape.c, sizeof(float));
+        if (!st->step[s])
+            return LB_ERR_MEMORY;
+        for (int c = 0; c < src->shape.c; c++)
+            st->step[s][c] = lb_numeric_step(src, c);
+        if (s == 1) {
+            st->other = (int)(src - n->nodes);
+            st->other_type = stored_type(src);
+            st->other_count = lb_shape_count(&src->shape);
+        }
+    }
+    return LB_OK;
+}
+
 /* How the operator reads its source, and what it leaves. Convolutions: evaluate_conv.c. */
 static lb_status stage_operator(lb_eval_plan *plan, lb_infer *infer, lb_stage *st, const lb_net *net) {
     const lb_numerics *n = plan->numerics;
@@ -233,8 +255,12 @@ static lb_status stage_operator(lb_eval_plan *plan, lb_infer *infer, lb_stage *s
     case LB_OP_SHORTCUTPAD:
         st->op = LB_STAGE_PAD;
         st->stride = node->u.shortcutpad.stride;
+        st->parts = node->u.shortcutpad.parts;
+        st->nparts = node->u.shortcutpad.nparts;
         st->pool = (lb_eval_pool){.iw = src->shape.w, .c = src->shape.c, .oh = x->shape.h, .ow = x->shape.w};
         return LB_OK;
+    case LB_OP_FUNC:
+    case LB_OP_MUL: return stage_real(plan, st, node);
     default: st->op = LB_STAGE_POINT; return LB_OK;
     }
 }
@@ -352,6 +378,8 @@ static lb_status build_stages(lb_eval_plan *plan, lb_infer *infer, const lb_net 
                                             .first = plan->nstages,
                                             .last = plan->nstages};
         reads(plan, st->src, plan->nstages);
+        if (st->op == LB_STAGE_REAL)
+            reads(plan, st->other, plan->nstages);
         for (int k = 0; k < st->nchain; k++)
             if (st->chain[k].kind == LB_CHAIN_ADD || st->chain[k].kind == LB_CHAIN_ADD_F32)
                 reads(plan, st->chain[k].other, plan->nstages);

@@ -46,7 +46,7 @@ typedef struct lb_chain {
 typedef enum lb_stage_op {
     LB_STAGE_PIXELS, /* image to floats */
     LB_STAGE_POINT,  /* the chain alone */
-    LB_STAGE_CONV, LB_STAGE_MAXPOOL, LB_STAGE_SUMPOOL, LB_STAGE_PAD
+    LB_STAGE_CONV, LB_STAGE_MAXPOOL, LB_STAGE_SUMPOOL, LB_STAGE_PAD, LB_STAGE_REAL /* func, mul */
 } lb_stage_op;
 
 typedef enum lb_conv_way {
@@ -80,7 +80,13 @@ typedef struct lb_stage {
     lb_ordered_conv ordered;
     int32_t *int_weights;
     float *pixel_scale, *pixel_offset; /* (period) */
-    int stride;                /* shortcutpad */
+    int stride, nparts;        /* shortcutpad */
+    const lb_part *parts;
+    const lb_node *real;       /* func, mul: its node, the factors that make floats of its sources (c), and the second source */
+    float *step[2];
+    int other;
+    lb_stored other_type;
+    size_t other_count;
 } lb_stage;
 
 typedef struct lb_eval_plan {

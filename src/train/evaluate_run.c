@@ -157,7 +157,7 @@ static void run_pool(const run *r, const lb_stage *st, const void *src, void *ac
     }
 }
 
-/* Every stride-th pixel, then zeros up to the result's channels. */
+/* Every stride-th pixel: runs of its channels, zeros elsewhere. */
 static void run_pad(const run *r, const lb_stage *st, const void *src, void *acc) {
     const lb_eval_pool *p = &st->pool;
     const size_t size = lb_stored_size(st->src_type), from = (size_t)p->c * size, to = (size_t)st->c * size;
@@ -166,9 +166,35 @@ static void run_pad(const run *r, const lb_stage *st, const void *src, void *acc
         char *d = at_mut(acc, st->acc_type, (size_t)i * st->acc_count);
         for (int y = 0; y < p->oh; y++)
             for (int x = 0; x < p->ow; x++, d += to) {
-                memcpy(d, s + ((size_t)y * (size_t)st->stride * (size_t)p->iw + (size_t)x * (size_t)st->stride) * from, from);
-                memset(d + from, 0, to - from);
+                const char *pixel = s + ((size_t)y * (size_t)st->stride * (size_t)p->iw + (size_t)x * (size_t)st->stride) * from;
+                memset(d, 0, to);
+                for (int k = 0; k < st->nparts; k++)
+                    memcpy(d + (size_t)st->parts[k].dst * size, pixel + (size_t)st->parts[k].src * size,
+                           (size_t)st->parts[k].count * size);
             }
+    }
+}
+
+static float as_float(lb_stored type, const void *data, size_t i) {
+    switch (type) {
+    case LB_STORED_U8: return (float)((const uint8_t *)data)[i];
+    case LB_STORED_S8: return (float)((const int8_t *)data)[i];
+    case LB_STORED_I32: return (float)((const int32_t *)data)[i];
+    case LB_STORED_F32: break;
+    }
+    return ((const float *)data)[i];
+}
+
+static void run_real(const run *r, const lb_stage *st, const void *src, float *dst) {
+    const size_t c = (size_t)st->c, count = st->acc_count;
+    const void *other = st->other < 0 ? NULL : r->workspace + r->plan->tensors[st->other].offset;
+    for (int i = 0; i < r->count; i++) {
+        const void *a = at(src, st->src_type, (size_t)i * st->src_count);
+        const void *b = other ? at(other, st->other_type, (size_t)i * st->other_count) : NULL;
+        for (size_t k = 0; k < count; k++) {
+            const float x = as_float(st->src_type, a, k) * st->step[0][k % c];
+            *dst++ = b ? x * (as_float(st->other_type, b, k % st->other_count) * st->step[1][k % c]) : lb_func_value(st->real, x);
+        }
     }
 }
 
@@ -203,6 +229,8 @@ static bool run_stage(const run *r, const lb_stage *st, int thread, const uint8_
             return false;
     } else if (st->op == LB_STAGE_PAD) {
         run_pad(r, st, src, acc);
+    } else if (st->op == LB_STAGE_REAL) {
+        run_real(r, st, src, acc);
     } else {
         run_pool(r, st, src, acc);
     }

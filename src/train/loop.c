@@ -377,6 +377,22 @@ static lb_status finish(lb_trainer *t) {
     return status;
 }
 
+/* A run of an imported network has its own copy of the graph, so that it can be opened wherever it is. */
+static lb_status keep_graph(const lb_trainer *t) {
+    if (strcmp(t->config->model.name, "onnx"))
+        return LB_OK;
+    char path[4096];
+    unsigned char *data;
+    size_t size;
+    snprintf(path, sizeof path, "%s/" LB_GRAPH_FILE, t->dir);
+    if (lb_exists(path))
+        return LB_OK;
+    LB_TRY(lb_read_file(t->ctx, t->config->model.path, INT32_MAX, &data, &size));
+    const lb_status status = lb_write_file(t->ctx, path, &(lb_span){data, size}, 1);
+    lb_free(t->ctx, data);
+    return status;
+}
+
 lb_status lb_trainer_run(lb_trainer *t, const char *dir, bool resume) {
     t->dir = dir;
     if (resume && !dir)
@@ -389,6 +405,7 @@ lb_status lb_trainer_run(lb_trainer *t, const char *dir, bool resume) {
         LB_TRY(lb_make_dirs(t->ctx, dir));
         snprintf(path, sizeof path, "%s/recipe.yaml", dir);
         LB_TRY(lb_recipe_save(t->recipe, path));
+        LB_TRY(keep_graph(t));
         LB_TRY(open_logs(t, resume));
     }
     lb_status status = run_stages(t);

@@ -13,7 +13,10 @@
 #include "train/laps.h"
 #include "train/simd/kernels.h"
 
-typedef enum lb_step_kind { LB_STEP_INPUT, LB_STEP_CONV, LB_STEP_NORM, LB_STEP_POOL, LB_STEP_DROPOUT, LB_STEP_PAD } lb_step_kind;
+typedef enum lb_step_kind {
+    LB_STEP_INPUT, LB_STEP_CONV, LB_STEP_NORM, LB_STEP_POOL, LB_STEP_DROPOUT, LB_STEP_PAD,
+    LB_STEP_REAL /* func, mul */
+} lb_step_kind;
 
 typedef struct lb_grad {
     int buffer;
@@ -36,13 +39,14 @@ typedef struct lb_step {
     lb_step_kind kind;
     int node;              /* whose output this step makes (a norm step: of the last node fused in) */
     int src;               /* node whose value is read */
-    int residual;          /* norm: second source, or -1 */
+    int residual;          /* norm, mul: second source, or -1 */
     int conv, bn, act;     /* norm: nodes fused in, or -1. conv: the producer of the accumulator that is read */
     int acc;               /* conv and its norm: buffer of the accumulator, which becomes its gradient. -1: norm reads src */
     lb_dtype acc_type;
     int dz;                /* norm: buffer of its first backward pass */
+    int dx2;               /* mul: buffer of the gradient handed to its second source (`residual`), or -1 */
     int dx;                /* norm without conv, conv, pool, dropout: buffer of the gradient handed to src, or -1 */
-    int grad;              /* pool, dropout: buffer of the summed gradient */
+    int grad;              /* pool, dropout, func, mul: buffer of the summed gradient */
     int workspace;         /* max pool; conv whose accumulator is f32 among bf16: its gradient as bf16 */
     lb_conv_prims *prims;
     lb_pool_prims *pool;

@@ -143,6 +143,13 @@ static void add_sums(const lb_step *step, int c, int threads) {
             step->sums[i] += step->sums[(size_t)t * stride + i];
 }
 
+static bool all_equal(const float *values, int count, float wanted) {
+    int i = 0;
+    while (i < count && values[i] == wanted)
+        i++;
+    return i == count;
+}
+
 /* Batch statistics into step->mean and inv = 1 / sqrt(var), of real values; running statistics follow. */
 static void batch_stats(lb_plan *plan, lb_step *step, size_t rows, int c, lb_dtype type) {
     size_t stride = (size_t)2 * (size_t)c + 8;
@@ -163,14 +170,24 @@ static void batch_stats(lb_plan *plan, lb_step *step, size_t rows, int c, lb_dty
     add_sums(step, c, threads);
     float *running_mean = param_of(plan, bn->param[2]), *running_var = param_of(plan, bn->param[3]);
     const float *bias = step->conv >= 0 ? param_of(plan, plan->net->nodes[step->conv].param[1]) : NULL;
+    float *gamma = param_of(plan, bn->param[0]), *beta = param_of(plan, bn->param[1]);
     float momentum = bn->u.bn.momentum;
-    double n = (double)rows, unbias = rows > 1 ? n / (n - 1) : 1;
+    double n = (double)rows, unbias = rows > 1 ? n / (n - 1) : 1, eps = (double)bn->u.bn.eps;
+    const bool calibrate = bn->u.bn.calibrate && all_equal(running_mean, c, 0) && all_equal(running_var, c, 1);
     for (int k = 0; k < c; k++) {
         double mean = step->sums[k] / n, var = step->sums[c + k] / n - mean * mean, scale = (double)scale_of(plan, step, k);
         var = scale * scale * (var > 0 || isnan(var) ? var : 0);
         step->mean[k] = (float)mean; /* of x, before its scale */
-        step->inv[k] = (float)(1 / sqrt(var + (double)bn->u.bn.eps));
+        step->inv[k] = (float)(1 / sqrt(var + eps));
         double real_mean = scale * mean + (bias ? (double)bias[k] : 0);
+        if (calibrate) {
+            double slope = (double)gamma[k] / sqrt(1 + eps); /* of the function so far */
+            gamma[k] = (float)(slope * sqrt(var + eps));
+            beta[k] += (float)(slope * real_mean);
+            running_mean[k] = (float)real_mean;
+            running_var[k] = (float)(var * unbias);
+            continue;
+        }
         running_mean[k] += momentum * ((float)real_mean - running_mean[k]);
         running_var[k] += momentum * ((float)(var * unbias) - running_var[k]);
     }
@@ -395,7 +412,7 @@ static void dropout(const lb_plan *plan, const lb_step *step, const lb_value *v,
     }
 }
 
-/* dst[y][x][c] = src[y * stride][x * stride][c] for c < ic, else 0; backward the other way round. */
+/* dst[y][x] = runs of channels of src[y * stride][x * stride], 0 elsewhere; backward the other way round. */
 static void shortcut_pad(const lb_plan *plan, const lb_step *step, size_t bytes, bool backward, const void *from, void *to) {
     const lb_node *node = &plan->net->nodes[step->node];
     const lb_shape *s = lb_src_shape(plan->net, node, 0), *d = &node->dst;
@@ -409,14 +426,101 @@ static void shortcut_pad(const lb_plan *plan, const lb_step *step, size_t bytes,
             for (int x = 0; x < d->w; x++) {
                 size_t si = (((size_t)n * (size_t)s->h + (size_t)(y * stride)) * (size_t)s->w + (size_t)(x * stride)) * src_row;
                 size_t di = (((size_t)n * (size_t)d->h + (size_t)y) * (size_t)d->w + (size_t)x) * dst_row;
-                memcpy((unsigned char *)to + (backward ? si : di), (const unsigned char *)from + (backward ? di : si), src_row);
+                for (int p = 0; p < node->u.shortcutpad.nparts; p++) {
+                    const lb_part *part = &node->u.shortcutpad.parts[p];
+                    const size_t s_at = si + (size_t)part->src * bytes, d_at = di + (size_t)part->dst * bytes;
+                    memcpy((unsigned char *)to + (backward ? s_at : d_at), (const unsigned char *)from + (backward ? d_at : s_at),
+                           (size_t)part->count * bytes);
+                }
             }
+}
+
+/* ---- Functions and products, in real numbers ----------------------------------------------------------------------------- */
+
+enum { REAL_BLOCK = 64 };
+
+/* The product's second source: one row for each pixel, or one for all of an image's. */
+static size_t other_row(const lb_plan *plan, const lb_step *step, size_t row) {
+    const lb_value *v = &plan->values[step->node], *other = value_of(plan, step->residual);
+    return other->rows == v->rows ? row : row / (v->rows / other->rows);
+}
+
+static void read_block(const lb_plan *plan, lb_dtype type, const void *data, size_t at, size_t n, float scale, float *block) {
+    plan->kernels[type]->to_f32(type, (const unsigned char *)data + at * lb_dtype_size(type), block, n);
+    for (size_t i = 0; i < n; i++)
+        block[i] *= scale;
+}
+
+static void real_forward(const lb_plan *plan, const lb_step *step) {
+    const lb_value *v = &plan->values[step->node], *src = value_of(plan, step->src);
+    const lb_node *node = &plan->net->nodes[step->node];
+    const size_t c = (size_t)v->c;
+    unsigned char *dst = lb_plan_buffer(plan, v->buffer);
+#pragma omp parallel for num_threads(plan->threads)
+    for (size_t row = 0; row < v->rows; row++)
+        for (size_t k = 0; k < c; k += REAL_BLOCK) {
+            float a[REAL_BLOCK], b[REAL_BLOCK];
+            const size_t n = LB_MIN((size_t)REAL_BLOCK, c - k);
+            read_block(plan, v->type, data_of(plan, step->src), row * c + k, n, src->step, a);
+            if (step->residual >= 0)
+                read_block(plan, v->type, data_of(plan, step->residual), other_row(plan, step, row) * c + k, n,
+                           value_of(plan, step->residual)->step, b);
+            for (size_t i = 0; i < n; i++)
+                a[i] = step->residual >= 0 ? a[i] * b[i] : lb_func_value(node, a[i]);
+            plan->kernels[v->type]->from_f32(v->type, a, dst + (row * c + k) * lb_dtype_size(v->type), n);
+        }
+}
+
+/* The gradient of the first source: dz times the derivative, or times the other factor. */
+static void real_backward_first(const lb_plan *plan, const lb_step *step, const void *dz, unsigned char *dx) {
+    const lb_value *v = &plan->values[step->node], *src = value_of(plan, step->src);
+    const lb_node *node = &plan->net->nodes[step->node];
+    const size_t c = (size_t)v->c;
+#pragma omp parallel for num_threads(plan->threads)
+    for (size_t row = 0; row < v->rows; row++)
+        for (size_t k = 0; k < c; k += REAL_BLOCK) {
+            float a[REAL_BLOCK], g[REAL_BLOCK];
+            const size_t n = LB_MIN((size_t)REAL_BLOCK, c - k);
+            read_block(plan, v->type, dz, row * c + k, n, src->step, g);
+            if (step->residual >= 0)
+                read_block(plan, v->type, data_of(plan, step->residual), other_row(plan, step, row) * c + k, n,
+                           value_of(plan, step->residual)->step, a);
+            else
+                read_block(plan, v->type, data_of(plan, step->src), row * c + k, n, src->step, a);
+            for (size_t i = 0; i < n; i++)
+                g[i] *= step->residual >= 0 ? a[i] : lb_func_slope(node, a[i]);
+            plan->kernels[v->type]->from_f32(v->type, g, dx + (row * c + k) * lb_dtype_size(v->type), n);
+        }
+}
+
+/* That of the second: summed over the pixels that it was multiplied with. */
+static void real_backward_second(const lb_plan *plan, const lb_step *step, const void *dz, unsigned char *dx) {
+    const lb_value *v = &plan->values[step->node], *src = value_of(plan, step->src), *other = value_of(plan, step->residual);
+    const size_t c = (size_t)v->c, pixels = v->rows / other->rows;
+#pragma omp parallel for num_threads(plan->threads)
+    for (size_t row = 0; row < other->rows; row++)
+        for (size_t k = 0; k < c; k += REAL_BLOCK) {
+            float a[REAL_BLOCK], g[REAL_BLOCK], sum[REAL_BLOCK] = {0};
+            const size_t n = LB_MIN((size_t)REAL_BLOCK, c - k);
+            for (size_t p = row * pixels; p < (row + 1) * pixels; p++) {
+                read_block(plan, v->type, dz, p * c + k, n, other->step, g);
+                read_block(plan, v->type, data_of(plan, step->src), p * c + k, n, src->step, a);
+                for (size_t i = 0; i < n; i++)
+                    sum[i] += a[i] * g[i];
+            }
+            plan->kernels[v->type]->from_f32(v->type, sum, dx + (row * c + k) * lb_dtype_size(v->type), n);
+        }
 }
 
 static lb_status plain_forward(lb_plan *plan, lb_step *step) {
     lb_value *v = &plan->values[step->node];
     const void *src = data_of(plan, step->src);
     void *dst = lb_plan_buffer(plan, v->buffer);
+    if (step->kind == LB_STEP_REAL) {
+        v->step = 1;
+        real_forward(plan, step);
+        return LB_OK;
+    }
     v->step = value_of(plan, step->src)->step;
     if (step->kind == LB_STEP_POOL)
         return lb_pool_forward(step->pool, src, dst, step->workspace >= 0 ? lb_plan_buffer(plan, step->workspace) : NULL);
@@ -431,13 +535,20 @@ static lb_status plain_backward(lb_plan *plan, lb_step *step) {
     lb_value *v = &plan->values[step->node];
     const void *grad[LB_MAX_GRADS];
     float factor[LB_MAX_GRADS];
-    void *sum = lb_plan_buffer(plan, step->grad), *dx = lb_plan_buffer(plan, step->dx);
+    void *sum = lb_plan_buffer(plan, step->grad), *dx = step->dx < 0 ? NULL : lb_plan_buffer(plan, step->dx);
     collect_grads(plan, v, v->step, 1, grad, factor); /* all in stored units */
 #pragma omp parallel num_threads(plan->threads)
     {
         size_t first, last;
         share(v->rows * (size_t)v->c, omp_get_thread_num(), omp_get_num_threads(), &first, &last);
         plan->kernels[v->type]->sum(v->type, v->ngrads, grad, factor, sum, first, last);
+    }
+    if (step->kind == LB_STEP_REAL) {
+        if (step->dx2 >= 0)
+            real_backward_second(plan, step, sum, lb_plan_buffer(plan, step->dx2));
+        if (dx)
+            real_backward_first(plan, step, sum, dx);
+        return LB_OK;
     }
     if (step->kind == LB_STEP_POOL)
         return lb_pool_backward(step->pool, sum, dx, step->workspace >= 0 ? lb_plan_buffer(plan, step->workspace) : NULL);

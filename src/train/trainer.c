@@ -170,7 +170,11 @@ static lb_status open_in(lb_ctx *ctx, lb_pool *pool, const char *dir, const char
     if (!lb_exists(recipe_path) || !lb_exists(file))
         return lb_fail(ctx, LB_ERR_IO, "%s: not a run directory (%s is missing)", dir, lb_exists(recipe_path) ? file : recipe_path);
     lb_recipe *recipe;
-    LB_TRY(lb_recipe_load(ctx, recipe_path, NULL, 0, &recipe));
+    const char *graph = lb_pool_printf(pool, "%s/" LB_GRAPH_FILE, dir);
+    const char *own = lb_pool_printf(pool, "model.path=%s", graph ? graph : "");
+    if (!graph || !own)
+        return LB_ERR_MEMORY;
+    LB_TRY(lb_recipe_load(ctx, recipe_path, &own, lb_exists(graph), &recipe)); /* its own copy: the run may have moved */
     lb_data *data = NULL; /* old checkpoints do not describe theirs */
     lb_status status = lb_checkpoint_data(ctx, &recipe->stages[0].data, file, &data);
     if (status) {

@@ -42,6 +42,9 @@ struct lb_trainer {
     double created;              /* lb_now() when lb_trainer_create was called */
 };
 
+/* An imported network's graph in its run directory. */
+#define LB_GRAPH_FILE "net.onnx"
+
 /* Stage `stage`'s quantizers, and what training it needs besides the plan. */
 lb_status lb_trainer_enter_stage(lb_trainer *trainer, int stage);
 

@@ -16,6 +16,7 @@ typedef struct netref {
     bool calibrate;   /* batch norm's running statistics are set from what arrives */
     double noise;     /* added to results of batch norm, addition and pooling: up to this much either way */
     uint32_t seed;
+    const double *image; /* (mb, h, w, c) instead of pixels */
     double **values;  /* (nnodes) (mb, h, w, c) */
 } netref;
 
@@ -140,6 +141,17 @@ static inline void netref_act(const netref *r, const lb_node *node, double *dst)
     }
 }
 
+static inline double netref_func(const lb_node *node, double x) {
+    const double alpha = (double)node->u.func.alpha, beta = (double)node->u.func.beta;
+    switch (node->u.func.kind) {
+    case LB_FUNC_LEAKY: return fmax(x, 0) + alpha * fmin(x, 0);
+    case LB_FUNC_SIGMOID: return 1 / (1 + exp(-x));
+    case LB_FUNC_TANH: return tanh(x);
+    case LB_FUNC_HARDSIGMOID: return fmax(0, fmin(1, alpha * x + beta));
+    default: return x * fmax(0, fmin(1, x / 6 + 0.5));
+    }
+}
+
 /* Fills r->values; the last node's are the scores. */
 static inline void netref_run(netref *r, const uint8_t *pixels) {
     for (int n = 0; n < r->net->nnodes; n++) {
@@ -149,7 +161,7 @@ static inline void netref_run(netref *r, const uint8_t *pixels) {
         switch (node->op) {
         case LB_OP_INPUT:
             for (size_t i = 0; i < count; i++)
-                dst[i] = ((double)pixels[i] / 255 - (double)r->mean[i % c]) / (double)r->std[i % c];
+                dst[i] = r->image ? r->image[i] : ((double)pixels[i] / 255 - (double)r->mean[i % c]) / (double)r->std[i % c];
             break;
         case LB_OP_CONV:
         case LB_OP_LINEAR: netref_conv(r, node, dst); break;
@@ -167,13 +179,25 @@ static inline void netref_run(netref *r, const uint8_t *pixels) {
             for (size_t i = 0; i < count; i++) {
                 const size_t k = i % c, x = i / c % (size_t)d.w, y = i / c / (size_t)d.w % (size_t)d.h,
                              m = i / c / (size_t)d.w / (size_t)d.h;
-                dst[i] =
-                    k >= (size_t)s.c
-                        ? 0
-                        : netref_src(
-                              r, node,
-                              0)[((m * (size_t)s.h + y * (size_t)stride) * (size_t)s.w + x * (size_t)stride) * (size_t)s.c + k];
+                dst[i] = 0;
+                for (int p = 0; p < node->u.shortcutpad.nparts; p++) {
+                    const lb_part *part = &node->u.shortcutpad.parts[p];
+                    if (k >= (size_t)part->dst && k < (size_t)part->dst + (size_t)part->count)
+                        dst[i] = netref_src(
+                            r, node, 0)[((m * (size_t)s.h + y * (size_t)stride) * (size_t)s.w + x * (size_t)stride) * (size_t)s.c +
+                                        k - (size_t)part->dst + (size_t)part->src];
+                }
             }
+            break;
+        }
+        case LB_OP_FUNC:
+            for (size_t i = 0; i < count; i++)
+                dst[i] = netref_func(node, netref_src(r, node, 0)[i]);
+            break;
+        case LB_OP_MUL: {
+            const size_t each = lb_shape_count(&node->dst), other = lb_shape_count(lb_src_shape(r->net, node, 1));
+            for (size_t i = 0; i < count; i++)
+                dst[i] = netref_src(r, node, 0)[i] * netref_src(r, node, 1)[i / each * other + i % each % other];
             break;
         }
         default: memcpy(dst, netref_src(r, node, 0), count * sizeof *dst); break;

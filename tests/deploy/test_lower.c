@@ -299,12 +299,31 @@ static void padded_shortcuts(lb_ctx *ctx, lb_net *net, int x) {
     lb_net_linear(net, lb_net_globalpool(net, x, "avg"), "fc", 4, true);
 }
 
+/* Channels taken apart, shuffled and put side by side. */
+static void selected_channels(lb_ctx *ctx, lb_net *net, int x) {
+    static const lb_part odd[] = {{0, 1, 1}, {1, 3, 1}, {2, 5, 1}}, front[] = {{0, 0, 3}}, back[] = {{3, 0, 6}};
+    lb_node select = {.op = LB_OP_SHORTCUTPAD, .nsrc = 1};
+    const int acc = codes_conv(ctx, net, x, "bwn1", 6);
+    select.u.shortcutpad.oc = 3, select.u.shortcutpad.nparts = 3, select.u.shortcutpad.parts = odd;
+    select.name = "odd", select.src[0] = acc;
+    const int few = lb_net_append(net, &select);
+    select.u.shortcutpad.oc = 9, select.u.shortcutpad.nparts = 1, select.u.shortcutpad.parts = front;
+    select.name = "front", select.src[0] = lb_net_relu(net, lb_net_batchnorm(net, few, "bn1", 0, 0), "relu1");
+    const int a = lb_net_append(net, &select);
+    select.u.shortcutpad.parts = back;
+    select.name = "back", select.src[0] = lb_net_relu(net, lb_net_batchnorm(net, acc, "bn2", 0, 0), "relu2");
+    const int b = lb_net_append(net, &select);
+    x = codes_conv(ctx, net, lb_net_add(net, a, b, "side by side"), "bwn2", 5);
+    lb_net_linear(net, lb_net_globalpool(net, x, "avg"), "fc", 4, true);
+}
+
 static const struct unusual {
     const char *name;
     build_fn build;
     bool sign; /* the first activation is a sign */
 } unusual[] = {
     {"accumulators pooled", accumulators_pooled, false},
+    {"selected channels", selected_channels, false},
     {"accumulators added", accumulators_added, false},
     {"accumulators and floats", accumulators_and_floats, false},
     {"batch norm of flat", batchnorm_of_flat, false},

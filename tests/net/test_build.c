@@ -252,6 +252,24 @@ static void pad_fewer(lb_net *net, int in, int stem, int wide) {
     node.u.shortcutpad.oc = 5;
     lb_net_append(net, &node);
 }
+static void pad_parts(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    const lb_part twice[] = {{0, 0, 2}, {2, 1, 2}};
+    lb_node node = {.op = LB_OP_SHORTCUTPAD, .name = "p", .nsrc = 1, .src = {wide}};
+    node.u.shortcutpad.oc = 5;
+    node.u.shortcutpad.nparts = 2;
+    node.u.shortcutpad.parts = twice;
+    lb_net_append(net, &node);
+}
+static void pad_outside(lb_net *net, int in, int stem, int wide) {
+    (void)in, (void)stem;
+    const lb_part outside = {4, 0, 2};
+    lb_node node = {.op = LB_OP_SHORTCUTPAD, .name = "p", .nsrc = 1, .src = {wide}};
+    node.u.shortcutpad.oc = 5;
+    node.u.shortcutpad.nparts = 1;
+    node.u.shortcutpad.parts = &outside;
+    lb_net_append(net, &node);
+}
 static void unknown_op(lb_net *net, int in, int stem, int wide) {
     (void)in, (void)stem, (void)wide;
     lb_net_append(net, &(lb_node){.op = LB_OP_COUNT});
@@ -302,6 +320,8 @@ static void test_mistakes(void **state) {
         {after_finish, LB_ERR_ARGUMENT, {"late: the network is finished"}},
         {finish_twice, LB_ERR_ARGUMENT, {"finished already"}},
         {pad_fewer, LB_ERR_SHAPE, {"p: wide gives 4x4x6", "5 channels"}},
+        {pad_parts, LB_ERR_SHAPE, {"p: its parts", "overlap"}},
+        {pad_outside, LB_ERR_SHAPE, {"p: its parts", "own 5"}},
         {unknown_op, LB_ERR_ARGUMENT, {"operator"}},
         {second_input, LB_ERR_ARGUMENT, {"operator"}},
     };

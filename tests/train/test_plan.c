@@ -49,6 +49,22 @@ static lb_net *make_net(lb_ctx *ctx, bool smooth, bool pad) {
         node.u.shortcutpad.stride = 1;
         node.u.shortcutpad.oc = 24;
         x = lb_net_append(net, &node);
+        const lb_part parts[] = {{20, 0, 3}, {2, 7, 10}, {0, 5, 1}}; /* moved, and with zeros between */
+        node.name = "select", node.src[0] = x;
+        node.u.shortcutpad.oc = 23;
+        node.u.shortcutpad.nparts = 3;
+        node.u.shortcutpad.parts = parts;
+        x = lb_net_append(net, &node);
+    }
+    static const lb_func_kind kinds[] = {LB_FUNC_SIGMOID, LB_FUNC_TANH, LB_FUNC_LEAKY, LB_FUNC_HARDSWISH};
+    for (size_t k = 0; pad && k < (smooth ? 2 : LB_COUNT(kinds)); k++) {
+        lb_node func = {.op = LB_OP_FUNC, .nsrc = 1, .src = {x}};
+        func.u.func.kind = kinds[k];
+        func.u.func.alpha = 0.1f;
+        const int f = lb_net_append(net, &func);
+        const int gate = k % 2 ? f : lb_net_globalpool(net, f, NULL);
+        x = lb_net_append(net, &(lb_node){.op = LB_OP_MUL, .nsrc = 2, .src = {x, gate}});
+        x = lb_net_add(net, x, f, NULL);
     }
     x = lb_net_dropout(net, x, "drop", 0.25f);
     x = lb_net_flatten(net, x, "flat");

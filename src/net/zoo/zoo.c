@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "net/import/import.h"
 #include "net/zoo/zoo.h"
 
 static const lb_zoo_entry table[] = {
@@ -122,9 +123,28 @@ static lb_status check_model(lb_ctx *ctx, const lb_model_config *model, const lb
     return LB_OK;
 }
 
+static void set_momentum(lb_net *net, float momentum) {
+    for (int i = 0; momentum > 0 && i < net->nnodes; i++)
+        if (net->nodes[i].op == LB_OP_BATCHNORM)
+            net->nodes[i].u.bn.momentum = momentum;
+}
+
+static lb_status from_onnx(lb_ctx *ctx, const lb_config *config, lb_shape input, lb_net **out) {
+    static const lb_zoo_entry entry = {.name = "onnx", .variants = "", .residual = false};
+    const lb_model_config *model = &config->model;
+    LB_TRY(check_model(ctx, model, &entry));
+    if (model->width != 1 || (*model->act && strcmp(model->act, "auto")) || model->dropout >= 0)
+        return lb_fail(ctx, LB_ERR_RECIPE, "model: width, act and dropout of an onnx network are the file's own; leave them out");
+    LB_TRY(lb_net_from_onnx(ctx, config, input, out));
+    set_momentum(*out, model->bn_momentum);
+    return LB_OK;
+}
+
 lb_status lb_net_from_config(lb_ctx *ctx, const lb_config *config, lb_shape input, int classes, lb_net **out) {
     const lb_model_config *model = &config->model;
     *out = NULL;
+    if (!strcmp(model->name, "onnx"))
+        return from_onnx(ctx, config, input, out);
     const lb_zoo_entry *entry = NULL;
     const char *names[LB_COUNT(table)];
     for (size_t i = 0; i < LB_COUNT(table); i++) {
@@ -145,9 +165,7 @@ lb_status lb_net_from_config(lb_ctx *ctx, const lb_config *config, lb_shape inpu
     LB_TRY(lb_net_create(ctx, entry->name, input.h, input.w, input.c, &net));
     net->classes = classes;
     lb_status status = entry->build(net, config, lb_net_input(net));
-    for (int i = 0; model->bn_momentum > 0 && i < net->nnodes; i++)
-        if (net->nodes[i].op == LB_OP_BATCHNORM)
-            net->nodes[i].u.bn.momentum = model->bn_momentum;
+    set_momentum(net, model->bn_momentum);
     if (status == LB_OK)
         status = lb_net_finish(net);
     if (status != LB_OK) {

@@ -1,0 +1,85 @@
+/* lowbit import */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+/* "data.name=cifar10", or for a path "data.path=photos" behind "data.name=folder". */
+static int add_data(const char *spec, const char **sets, int n) {
+    lb_list_row row;
+    const char *key = "data.path=";
+    for (int i = 0; lb_list(LB_LIST_DATA, i, &row); i++)
+        if (!strcmp(spec, row.name))
+            key = "data.name=";
+    if (!strcmp(key, "data.path="))
+        sets[n++] = cli_strdup("data.name=folder");
+    char *text = cli_alloc(strlen(key) + strlen(spec) + 1);
+    strcpy(text, key);
+    strcat(text, spec);
+    sets[n++] = text;
+    return n;
+}
+
+static int run(lb_ctx *ctx, const cli_args *args) {
+    if (!args->output)
+        return cli_usage(args->verb, "import: where to? give a run directory with -o");
+    const char **sets = cli_alloc(((size_t)args->nsets + 2) * sizeof *sets);
+    const int ndata = args->data ? add_data(args->data, sets, 0) : 0;
+    for (int i = 0; i < args->nsets; i++)
+        sets[ndata + i] = args->sets[i];
+    lb_import_result net;
+    int result = CLI_DONE;
+    if (lb_import(ctx, args->operands[0], args->output, sets, ndata + args->nsets, &net) != LB_OK) {
+        result = cli_library_error(ctx);
+    } else {
+        char count[32];
+        cli_term_clear();
+        printf("%s: %d layers, %s parameters, images of %dx%dx%d, %d classes\n", args->output, net.layers,
+               cli_commas(count, net.parameters), net.ih, net.iw, net.ic, net.classes);
+        if (net.added && !args->quiet)
+            fprintf(stderr,
+                    "%d convolutions without batch norm got one; the first training batch sets it so that nothing changes\n",
+                    net.added);
+        if (!args->quiet)
+            fprintf(stderr,
+                    "next: lowbit eval %s; lowbit train %s/recipe.yaml --out runs/NAME --set quant.weights.method=lsq "
+                    "--set quant.activations.method=lsq\n",
+                    args->output, args->output);
+    }
+    for (int i = 0; i < ndata; i++)
+        free((char *)(uintptr_t)sets[i]);
+    free(sets);
+    return result;
+}
+
+static const cli_option options[] = {CLI_OUTPUT, CLI_DATA, CLI_SET, CLI_QUIET, CLI_OPTIONS_END};
+
+const cli_verb cli_verb_import = {
+    .name = "import",
+    .summary = "make a run from a float ONNX network",
+    .operands = "NET.onnx",
+    .min_operands = 1,
+    .max_operands = 1,
+    .options = options,
+    .description =
+        "Reads a float classification network that PyTorch (torch.onnx), Keras (tf2onnx) or lowbit export wrote, opsets 6 to\n"
+        "25, and makes a run directory of it: the graph, the weights, and a recipe. lowbit eval tests it as it is; lowbit\n"
+        "train with that recipe starts from its weights and fine-tunes it with any method.\n"
+        "\n"
+        "The recipe's data set is guessed from channels and classes; --data says which it is, a known name or a folder.\n"
+        "Networks are trained on images normalised in some way: where the file does that itself, the recipe takes it over;\n"
+        "otherwise it is the data set's usual one, or what --set data.mean=[...] and --set data.std=[...] say.\n"
+        "\n"
+        "What cannot be read is an error that names the node, its operator and the reason. docs/onnx.md lists the operators,\n"
+        "and says what happens to networks whose batch norms were folded into their convolutions.",
+    .files = "RUN/net.onnx           the graph, without weights\n"
+             "RUN/last.safetensors   the weights\n"
+             "RUN/recipe.yaml        a recipe that fine-tunes them",
+    .examples = "lowbit import resnet18.onnx -o runs/float --data cifar10\n"
+                "lowbit eval runs/float\n"
+                "lowbit train runs/float/recipe.yaml --out runs/w4a4 --set quant.weights.method=lsq --set quant.weights.bits=4 \\\n"
+                "    --set quant.activations.method=lsq --set quant.activations.bits=4",
+    .exit_failed = "the file cannot be read, has something that is not supported, or a run is there already",
+    .notes = true,
+    .run = run,
+};

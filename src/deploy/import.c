@@ -1,0 +1,159 @@
+/* Import: a run directory from a float ONNX network. It holds the graph without its weights, the weights as a checkpoint, and a
+ * recipe that names both. */
+#include <math.h>
+#include <stdio.h>
+
+#include "net/import/import.h"
+#include "recipe/recipe.h"
+#include "train/trainer.h"
+
+/* ---- The recipe ------------------------------------------------------------------------------------------------------- */
+
+/* What the images probably are: a data set of as many channels and classes. */
+static const char *guess_data(const lb_net *net) {
+    if (net->nodes[0].dst.c == 1)
+        return "fashion-mnist";
+    return net->classes == 10 ? "cifar10" : net->classes == 100 ? "cifar100" : "folder";
+}
+
+static bool says_data(const char *const *overrides, int noverrides) {
+    bool said = false;
+    for (int i = 0; i < noverrides; i++)
+        said |= !strncmp(overrides[i], "data.name=", 10) || !strncmp(overrides[i], "data.path=", 10);
+    return said;
+}
+
+static lb_status set_list(lb_recipe *recipe, const char *key, const double *values, int n) {
+    char text[256] = "[";
+    for (int i = 0; i < n; i++)
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%s%.9g", i ? ", " : "", values[i]);
+    strcat(text, "]");
+    return lb_recipe_set(recipe, key, text);
+}
+
+/* The file's own normalisation as data.mean and data.std. It starts from pixels of 0..255 if its factor is that small, else from
+ * 0..1. */
+static lb_status set_normalisation(lb_recipe *recipe, const char *path, const lb_imported *in) {
+    const int c = in->net->nodes[0].dst.c;
+    double mean[4], std[4];
+    bool any = false;
+    for (int k = 0; k < c && c <= 4; k++) {
+        const double scale = (double)in->scale[k], range = scale < 0.2 ? 255 : 1;
+        if (!(scale > 0))
+            return lb_fail(recipe->ctx, LB_ERR_UNSUPPORTED, "%s: multiplies its input by %g; it must be above 0", path, scale);
+        std[k] = 1 / (scale * range);
+        mean[k] = -(double)in->offset[k] / (scale * range);
+        any |= in->scale[k] != 1 || in->offset[k] != 0;
+    }
+    if (!any)
+        return LB_OK;
+    LB_TRY(set_list(recipe, "data.mean", mean, c));
+    return set_list(recipe, "data.std", std, c);
+}
+
+static lb_status apply_override(lb_recipe *recipe, const char *text) {
+    char key[128];
+    const size_t n = strcspn(text, "=");
+    if (!text[n] || n >= sizeof key)
+        return lb_fail(recipe->ctx, LB_ERR_ARGUMENT, "'%.80s' is not KEY=VALUE", text);
+    memcpy(key, text, n);
+    key[n] = 0;
+    return lb_recipe_set(recipe, key, text + n + 1);
+}
+
+static lb_status fill_recipe(lb_recipe *recipe, const char *path, const char *dir, const char *graph, const lb_imported *in,
+                             const char *const *overrides, int noverrides) {
+    char epochs[] = "15", lr[] = "0.01"; /* fine-tuning takes less of both than training from nothing */
+    LB_TRY(lb_recipe_set(recipe, "model.name", "onnx"));
+    LB_TRY(lb_recipe_set(recipe, "model.path", graph));
+    LB_TRY(lb_recipe_set(recipe, "train.init", dir));
+    LB_TRY(lb_recipe_set(recipe, "train.epochs", epochs));
+    LB_TRY(lb_recipe_set(recipe, "train.optimizer.lr", lr));
+    LB_TRY(lb_recipe_set(recipe, "data.name", guess_data(in->net)));
+    LB_TRY(set_normalisation(recipe, path, in));
+    for (int i = 0; i < noverrides; i++)
+        LB_TRY(apply_override(recipe, overrides[i]));
+    return lb_recipe_check(recipe);
+}
+
+/* The override of model.input_size, which says how large images are where the file does not; 0: none. */
+static int given_size(lb_ctx *ctx, const char *const *overrides, int noverrides) {
+    lb_recipe *recipe;
+    int size = 0;
+    if (lb_recipe_create(ctx, &recipe) != LB_OK)
+        return 0;
+    for (int i = 0; i < noverrides; i++)
+        if (!strncmp(overrides[i], "model.input_size=", 17) && apply_override(recipe, overrides[i]) == LB_OK)
+            size = recipe->stages[0].model.input_size;
+    lb_recipe_destroy(recipe);
+    return size;
+}
+
+/* ---- The directory ---------------------------------------------------------------------------------------------------- */
+
+static lb_status write_run(lb_ctx *ctx, lb_pool *pool, Onnx__ModelProto *model, const char *path, const char *dir,
+                           const lb_imported *in, const char *const *overrides, int noverrides) {
+    const char *graph = lb_pool_printf(pool, "%s/" LB_GRAPH_FILE, dir), *weights = lb_pool_printf(pool, "%s/last.safetensors", dir);
+    const char *text = lb_pool_printf(pool, "%s/recipe.yaml", dir);
+    if (!graph || !weights || !text)
+        return LB_ERR_MEMORY;
+    if (lb_exists(weights) || lb_exists(graph) || lb_exists(text))
+        return lb_fail(ctx, LB_ERR_IO, "%s: a run is there already; choose another directory", dir);
+    lb_recipe *recipe;
+    LB_TRY(lb_recipe_create(ctx, &recipe));
+    const lb_trainer trainer = {.ctx = ctx, .recipe = recipe, .net = in->net, .at = {.best_top1 = -1}};
+    lb_status status = fill_recipe(recipe, path, dir, graph, in, overrides, noverrides);
+    if (status == LB_OK)
+        status = lb_make_dirs(ctx, dir);
+    if (status == LB_OK) {
+        lb_import_strip(ctx, model);
+        status = lb_onnx_save(ctx, graph, model);
+    }
+    if (status == LB_OK)
+        status = lb_recipe_save(recipe, text);
+    if (status == LB_OK)
+        status = lb_checkpoint_save(&trainer, weights, false);
+    if (status != LB_OK) { /* no half of a run */
+        remove(graph);
+        remove(text);
+        remove(weights);
+    }
+    if (status == LB_OK && !says_data(overrides, noverrides))
+        lb_note(ctx, "data set %s guessed from %d channels and %d classes; data.name or data.path say otherwise",
+                recipe->stages[0].data.name, in->net->nodes[0].dst.c, in->net->classes);
+    lb_recipe_destroy(recipe);
+    return status;
+}
+
+static void describe(const lb_net *net, lb_import_result *result) {
+    *result = (lb_import_result){.ih = net->nodes[0].dst.h,
+                                 .iw = net->nodes[0].dst.w,
+                                 .ic = net->nodes[0].dst.c,
+                                 .classes = net->classes,
+                                 .parameters = (int64_t)net->nvalues};
+    for (int i = 0; i < net->nnodes; i++) {
+        result->layers += net->nodes[i].op == LB_OP_CONV || net->nodes[i].op == LB_OP_LINEAR;
+        result->added += net->nodes[i].op == LB_OP_BATCHNORM && net->nodes[i].u.bn.calibrate;
+    }
+}
+
+lb_status lb_import(lb_ctx *ctx, const char *path, const char *dir, const char *const *overrides, int noverrides,
+                    lb_import_result *result) {
+    const int size = given_size(ctx, overrides, noverrides);
+    const lb_import_options options = {.input = {size, size, 0}};
+    lb_imported imported;
+    Onnx__ModelProto *model;
+    LB_TRY(lb_onnx_load(ctx, path, &model));
+    lb_status status = lb_net_import(ctx, model, path, &options, &imported);
+    if (status == LB_OK) {
+        lb_pool pool;
+        lb_pool_init(&pool, ctx);
+        status = write_run(ctx, &pool, model, path, dir, &imported, overrides, noverrides);
+        if (status == LB_OK && result)
+            describe(imported.net, result);
+        lb_pool_free(&pool);
+        lb_net_destroy(imported.net);
+    }
+    lb_onnx_free(ctx, model);
+    return status;
+}

@@ -1,0 +1,214 @@
+/* Arithmetic by channel: batch norm, and addition and multiplication with constants. On the image itself it becomes part of the
+ * normalisation, behind a layer without bias its bias, elsewhere a batch norm. Addition of two images is here too. */
+#include <float.h>
+#include <math.h>
+
+#include "net/import/internal.h"
+
+#define EPS 1e-5f
+
+/* Which element of a list of `count`, along dimension `dim` of a view, belongs to which channel of the node: order[j], NULL: j. A
+ * flat image gets its flatten node here, for its channels are all its elements. */
+static lb_status find_channels(lb_importer *im, lb_view *v, int dim, int64_t count, const int64_t **order) {
+    const int c = im->net->nodes[v->node].dst.c;
+    const lb_digit *digit = NULL;
+    int digits = 0;
+    *order = NULL;
+    for (int i = 0; i < v->ndigits; i++)
+        if (v->digit[i].dim == dim) {
+            digit = &v->digit[i];
+            digits++;
+        }
+    const bool plain = digits == 0 ? c == 1 : digits == 1 && digit->extent == c && digit->stride == 1;
+    if (!plain && v->ndim != 2)
+        return lb_import_refuse(im, "its %lld numbers are not one for each channel", (long long)count);
+    if (!plain)
+        LB_TRY(lb_import_flat(im, v, order));
+    if (count != im->net->nodes[v->node].dst.c)
+        return lb_import_damaged(im, "%lld numbers for %d channels", (long long)count, im->net->nodes[v->node].dst.c);
+    return LB_OK;
+}
+
+static lb_status append_batchnorm(lb_importer *im, lb_view *v, const char *parameter, float eps, float momentum, bool calibrate) {
+    lb_node node = {.op = LB_OP_BATCHNORM, .name = lb_import_name(im, parameter), .nsrc = 1, .src = {v->node}};
+    node.u.bn.eps = eps;
+    node.u.bn.momentum = momentum;
+    node.u.bn.calibrate = calibrate;
+    return lb_import_append(im, &node, &v->node);
+}
+
+static lb_status read_batchnorm(lb_importer *im) {
+    lb_view *src, dst;
+    const lb_constant *given[4];
+    const int64_t *order;
+    const float eps = lb_import_real(im, "epsilon", EPS), momentum = 1 - lb_import_real(im, "momentum", 0.9f);
+    LB_TRY(lb_import_view(im, 0, &src));
+    for (int i = 0; i < 4; i++) {
+        LB_TRY(lb_import_constant(im, i + 1, &given[i]));
+        if (given[i]->whole || given[i]->count != given[0]->count)
+            return lb_import_damaged(im, "its scale, bias, mean and variance are not equally many numbers");
+    }
+    dst = *src;
+    if (src->batch_dim != 0 || src->ndim < 2)
+        return lb_import_refuse(im, "its input is no image in the order batch, channels, ...");
+    LB_TRY(find_channels(im, &dst, 1, given[0]->count, &order));
+    if (!(eps >= 0) || isinf(eps))
+        return lb_import_damaged(im, "its epsilon is %g", (double)eps);
+    const lb_tensor *scale = lb_import_input(im, 1);
+    LB_TRY(
+        append_batchnorm(im, &dst, scale->name, eps > 0 ? eps : FLT_MIN, momentum > 0 && momentum <= 1 ? momentum : 0.1f, false));
+    for (int i = 0; i < 4; i++)
+        LB_TRY(lb_import_fill(im, &(lb_import_values){.param = im->net->nodes[dst.node].param[i],
+                                                      .src = given[i]->f,
+                                                      .rows = 1,
+                                                      .cols = given[i]->count,
+                                                      .col_stride = 1,
+                                                      .order = order,
+                                                      .factor = 1}));
+    return lb_import_set_view(im, &dst);
+}
+
+/* ---- With constants --------------------------------------------------------------------------------------------------- */
+
+/* y = scale * x + offset for each channel of a node, in its order. */
+typedef struct affine {
+    int c;
+    bool known; /* the numbers are there */
+    float *scale, *offset; /* (c) */
+} affine;
+
+static lb_status make_affine(lb_importer *im, const lb_constant *k, const int64_t *order, int c, bool reversed, affine *a) {
+    const char op = im->node->op_type[0]; /* Add, Sub, Mul, Div */
+    const bool sub = !strcmp(im->node->op_type, "Sub");
+    *a = (affine){c, k->f != NULL, lb_pool_alloc(&im->pool, (size_t)c, sizeof(float)),
+                  lb_pool_alloc(&im->pool, (size_t)c, sizeof(float))};
+    if (!a->scale || !a->offset)
+        return LB_ERR_MEMORY;
+    for (int j = 0; j < c; j++) {
+        const float value = k->f ? k->f[k->count == 1 ? 0 : j] : 1;
+        const int64_t at = order ? order[j] : j;
+        a->scale[at] = op == 'M' ? value : op == 'D' ? 1 / value : sub && reversed ? -1 : 1;
+        a->offset[at] = op == 'A' ? value : sub ? (reversed ? value : -value) : 0;
+        if (!isfinite(a->scale[at]) || !isfinite(a->offset[at]))
+            return lb_import_damaged(im, "its constant %g gives numbers that are not finite", (double)value);
+    }
+    return LB_OK;
+}
+
+/* Dimension along which a constant differs, aligned at the last one of the view: -1 for a single number. */
+static lb_status find_dim(lb_importer *im, const lb_view *v, const lb_constant *k, int *dim) {
+    *dim = -1;
+    if (k->ndim > v->ndim)
+        return lb_import_refuse(im, "its constant has %d dimensions, the image %d", k->ndim, v->ndim);
+    for (int d = 0; d < k->ndim && k->count != 1; d++) {
+        if (k->dims[d] == 1)
+            continue;
+        if (*dim >= 0)
+            return lb_import_refuse(im, "its constant is not one number for each channel");
+        *dim = v->ndim - k->ndim + d;
+    }
+    return LB_OK;
+}
+
+static bool is_bias(const lb_importer *im, const lb_tensor *t, const lb_view *v) {
+    const lb_node *node = &im->net->nodes[v->node];
+    const char op = im->node->op_type[0];
+    return (op == 'A' || op == 'S') && (node->op == LB_OP_CONV || node->op == LB_OP_LINEAR) && node->param[1] < 0 &&
+           t->nreaders == 1;
+}
+
+static lb_status add_bias(lb_importer *im, const lb_view *v, const affine *a) {
+    lb_node *node = &im->net->nodes[v->node];
+    node->u.conv.bias = true;
+    LB_TRY(lb_net_add_param(im->net, node, "bias", LB_PARAM_BIAS, 1, (int64_t[]){a->c}, &node->param[1]));
+    return lb_import_fill(
+        im,
+        &(lb_import_values){
+            .param = node->param[1], .src = a->known ? a->offset : NULL, .rows = 1, .cols = a->c, .col_stride = 1, .factor = 1});
+}
+
+static lb_status add_affine(lb_importer *im, lb_view *v, const affine *a) {
+    LB_TRY(append_batchnorm(im, v, NULL, EPS, 0, true));
+    const int *param = im->net->nodes[v->node].param;
+    if (!a->known)
+        return LB_OK;
+    LB_TRY(lb_import_fill(
+        im, &(lb_import_values){
+                .param = param[0], .src = a->scale, .rows = 1, .cols = a->c, .col_stride = 1, .factor = sqrtf(1 + EPS)}));
+    return lb_import_fill(
+        im, &(lb_import_values){.param = param[1], .src = a->offset, .rows = 1, .cols = a->c, .col_stride = 1, .factor = 1});
+}
+
+static lb_status with_constant(lb_importer *im, int which, const lb_constant *k) {
+    lb_view *src, dst;
+    const lb_tensor *t = lb_import_input(im, which);
+    const int64_t *order = NULL;
+    int dim;
+    affine a;
+    LB_TRY(lb_import_view(im, which, &src));
+    if (k->whole || k->count < 1)
+        return lb_import_refuse(im, "its constant holds no real numbers");
+    if (which == 1 && im->node->op_type[0] == 'D')
+        return lb_import_refuse(im, "divides by an image");
+    dst = *src;
+    LB_TRY(find_dim(im, &dst, k, &dim));
+    if (dim >= 0)
+        LB_TRY(find_channels(im, &dst, dim, k->count, &order));
+    LB_TRY(make_affine(im, k, order, im->net->nodes[dst.node].dst.c, which == 1, &a));
+    if (dst.node == 0 && t->nreaders == 1 && a.c <= 4) {
+        for (int c = 0; c < a.c; c++) {
+            im->scale[c] *= a.scale[c];
+            im->offset[c] = im->offset[c] * a.scale[c] + a.offset[c];
+        }
+    } else if (is_bias(im, t, &dst)) {
+        LB_TRY(add_bias(im, &dst, &a));
+    } else {
+        LB_TRY(add_affine(im, &dst, &a));
+    }
+    return lb_import_set_view(im, &dst);
+}
+
+/* ---- Two images ------------------------------------------------------------------------------------------------------- */
+
+/* Sums of equal shapes; products also with one number for each channel. */
+static lb_status two_images(lb_importer *im) {
+    lb_view *a, *b, dst;
+    const bool mul = im->node->op_type[0] == 'M';
+    LB_TRY(lb_import_view(im, 0, &a));
+    LB_TRY(lb_import_view(im, 1, &b));
+    if (im->node->op_type[0] != 'A' && !mul)
+        return lb_import_refuse(im, "of two images; only sums and products are read");
+    const lb_shape *sa = &im->net->nodes[a->node].dst, *sb = &im->net->nodes[b->node].dst;
+    if (mul && sa->h * sa->w < sb->h * sb->w) {
+        lb_view *swapped = a;
+        a = b;
+        b = swapped;
+        sb = sa;
+    }
+    const bool gate = mul && sb->h == 1 && sb->w == 1 && a->ndim == b->ndim && lb_view_is_image(im, a) && lb_view_is_image(im, b);
+    if (!lb_view_same(a, b) && !gate)
+        return lb_import_refuse(im, "of images of different shapes");
+    const lb_node node = {
+        .op = mul ? LB_OP_MUL : LB_OP_ADD, .name = lb_import_name(im, NULL), .nsrc = 2, .src = {a->node, b->node}};
+    dst = *a;
+    LB_TRY(lb_import_append(im, &node, &dst.node));
+    return lb_import_set_view(im, &dst);
+}
+
+static lb_status read_arithmetic(lb_importer *im) {
+    if (im->opset < 7 && lb_import_attribute(im, "axis"))
+        return lb_import_refuse(im, "its axis attribute is of opset 6; export again with a newer one");
+    for (int i = 0; i < 2; i++) {
+        const lb_tensor *t = lb_import_input(im, i);
+        if (t && t->kind == LB_TENSOR_CONSTANT)
+            return with_constant(im, 1 - i, &t->constant);
+    }
+    return two_images(im);
+}
+
+static const lb_import_op ops[] = {
+    {"Add", read_arithmetic}, {"BatchNormalization", read_batchnorm}, {"Div", read_arithmetic}, {"Mul", read_arithmetic},
+    {"Sub", read_arithmetic},
+};
+
+lb_import_reader lb_import_channel_reader(const lb_importer *im) { return lb_import_look_up(im, ops, LB_COUNT(ops)); }

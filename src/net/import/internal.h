@@ -1,0 +1,219 @@
+/* Inside src/net/import: constants, views, and the walk over the file's nodes. */
+#ifndef LB_NET_IMPORT_INTERNAL_H
+#define LB_NET_IMPORT_INTERNAL_H
+
+#include "net/import/import.h"
+#include "net/ops.h"
+
+enum { LB_IMPORT_DIMS = 8, LB_IMPORT_DIGITS = 24 };
+#define LB_IMPORT_MAX_NODES 20000
+
+/* A tensor that does not depend on the image. Row-major. */
+typedef struct lb_constant {
+    bool whole; /* whole numbers (also truth values), in i; else f */
+    bool weight; /* its values come from a weight, which a graph alone does not have: they must not decide about the network */
+    int ndim;
+    int64_t dims[LB_IMPORT_DIMS];
+    int64_t count;
+    const int64_t *i;
+    const float *f; /* NULL: a weight of a graph alone */
+} lb_constant;
+
+typedef struct lb_digit {
+    int64_t extent, stride; /* extent is at least 2; stride in elements of one image */
+    int dim;
+} lb_digit;
+
+/* How a tensor of the file looks at a node's output. A dimension without digits has one element. */
+typedef struct lb_view {
+    int node;
+    int ndim;
+    int64_t dims[LB_IMPORT_DIMS];
+    int batch_dim; /* which dimension counts the images */
+    int ndigits;
+    lb_digit digit[LB_IMPORT_DIGITS]; /* in the order of dimensions, most significant first */
+    int pt, pl, pb, pr; /* zero padding that the next convolution or average takes over */
+} lb_view;
+
+typedef enum lb_tensor_kind { LB_TENSOR_NONE, LB_TENSOR_CONSTANT, LB_TENSOR_VIEW } lb_tensor_kind;
+
+typedef struct lb_tensor {
+    const char *name; /* "" is nobody's */
+    lb_tensor_kind kind;
+    const Onnx__TensorProto *initializer; /* not read yet, if the kind is none */
+    lb_constant constant;
+    lb_view view;
+    int nreaders; /* how often needed nodes read it; the graph's output counts */
+} lb_tensor;
+
+/* Values for a parameter, put there once the net is finished: dst[r * cols + order[j]] = src[r * row_stride + j * col_stride] *
+ * factor. */
+typedef struct lb_import_values {
+    int param;
+    const float *src;
+    int64_t rows, cols, row_stride, col_stride;
+    const int64_t *order; /* (cols) or NULL */
+    float factor;
+} lb_import_values;
+
+/* Tensors that lie side by side in a node. */
+typedef struct lb_concat {
+    const int *nodes; /* (n) */
+    int n, result;
+} lb_concat;
+
+typedef struct lb_importer {
+    lb_ctx *ctx;
+    lb_pool pool;
+    const char *path;
+    const Onnx__GraphProto *graph;
+    lb_import_options options;
+    lb_net *net;
+    int opset;
+    const Onnx__NodeProto *node; /* being read; NULL before and after */
+    bool *needed; /* (n_node) the output depends on it */
+    lb_tensor *tensors;
+    int ntensors;
+    int *table; /* hash of names to tensors, -1: free */
+    size_t table_size; /* a power of two */
+    lb_import_values *fills;
+    size_t nfills, fills_capacity;
+    lb_concat *concats;
+    int nconcats;
+    size_t concats_capacity;
+    float scale[4], offset[4]; /* of the image: lb_imported */
+    int64_t budget; /* elements that may still be computed from constants: a small file must not fill the memory */
+    int64_t batch; /* images that the file's shapes are made for */
+} lb_importer;
+
+/* "FILE: node 'NAME' (Op): reason". Returns LB_ERR_UNSUPPORTED; lb_import_damaged LB_ERR_FORMAT. */
+lb_status lb_import_refuse(lb_importer *im, const char *fmt, ...) LB_PRINTF(2, 3);
+lb_status lb_import_damaged(lb_importer *im, const char *fmt, ...) LB_PRINTF(2, 3);
+
+/* ---- Tensors of the file (tensor.c) --------------------------------------------------------------------------------- */
+
+/* A constant from a message; `what` names it. */
+lb_status lb_import_tensor(lb_importer *im, const char *what, const Onnx__TensorProto *proto, lb_constant *constant);
+
+/* New constants of those dimensions: their elements are in the pool and may be written through the pointer that comes back. */
+lb_status lb_constant_whole(lb_importer *im, int ndim, const int64_t *dims, lb_constant *constant, int64_t **values);
+lb_status lb_constant_real(lb_importer *im, int ndim, const int64_t *dims, lb_constant *constant, float **values);
+
+/* Checks dims and multiplies them: at most 2^31 - 1 elements. */
+lb_status lb_import_count(lb_importer *im, const char *what, int ndim, const int64_t *dims, int64_t *count);
+
+/* ---- Nodes' inputs and attributes (walk.c) -------------------------------------------------------------------------- */
+
+/* Makes im->tensors of all initializers, inputs and nodes' outputs. */
+lb_status lb_import_list_tensors(lb_importer *im);
+int lb_import_find(const lb_importer *im, const char *name); /* -1: nobody makes it */
+
+/* Input i, NULL if the node has none there. */
+lb_tensor *lb_import_input(lb_importer *im, int i);
+
+/* Input i must be there and be of that kind. */
+lb_status lb_import_constant(lb_importer *im, int i, const lb_constant **constant);
+lb_status lb_import_view(lb_importer *im, int i, lb_view **view);
+/* The same for those that take a Pad node's padding over; lb_import_view refuses it. */
+lb_status lb_import_padded_view(lb_importer *im, int i, lb_view **view);
+
+const Onnx__AttributeProto *lb_import_attribute(const lb_importer *im, const char *name);
+int64_t lb_import_int(const lb_importer *im, const char *name, int64_t missing);
+float lb_import_real(const lb_importer *im, const char *name, float missing);
+/* An attribute of whole numbers; *count 0 if it is missing. */
+const int64_t *lb_import_ints(const lb_importer *im, const char *name, size_t *count);
+/* Whole numbers that newer opsets pass as input i and older ones as an attribute. *count -1: neither is there. */
+lb_status lb_import_list(lb_importer *im, int i, const char *name, const int64_t **values, int64_t *count);
+/* One number that newer opsets pass as input i and older ones as an attribute. */
+lb_status lb_import_scalar(lb_importer *im, int i, const char *name, float missing, float *value);
+
+/* -3 of ndim dimensions: ndim - 3. */
+lb_status lb_import_axis(lb_importer *im, int64_t axis, int ndim, int *result);
+
+/* Sets output 0. */
+lb_status lb_import_set_constant(lb_importer *im, const lb_constant *constant);
+lb_status lb_import_set_view(lb_importer *im, const lb_view *view);
+/* Sets output o, which is read. */
+void lb_import_set_output(lb_importer *im, size_t o, const lb_view *view);
+/* Does a needed node read output o? */
+bool lb_import_is_read(const lb_importer *im, size_t o);
+
+/* A name for a layer from that of one of its parameters ("layer1.0.conv1.weight"; may be NULL), else from the node's own. */
+const char *lb_import_name(lb_importer *im, const char *parameter);
+
+/* The same text, or with a number behind it if a layer has that name. */
+const char *lb_import_unique(lb_importer *im, const char *name);
+
+/* Appends a node of ours. */
+lb_status lb_import_append(lb_importer *im, const lb_node *node, int *index);
+
+/* Later: values for a parameter. Constants without values leave it as it is. */
+lb_status lb_import_fill(lb_importer *im, const lb_import_values *fill);
+
+/* ---- Views (view.c) ------------------------------------------------------------------------------------------------- */
+
+/* The view of a node as (batch, c, h, w), as (batch, c, w), which needs h = 1, or as (batch, c), which needs w = 1 too. */
+void lb_view_image(const lb_importer *im, int node, int ndim, lb_view *view);
+
+/* Is it an image in the usual order, (batch, c, h, w) or (batch, c, w)? */
+bool lb_view_is_image(const lb_importer *im, const lb_view *view);
+
+/* Where in the node's memory the elements behind the batch lie, one after the other. NULL: out of memory. (count of an image) */
+int64_t *lb_view_order(lb_importer *im, const lb_view *view, int64_t *count);
+
+/* Are the same elements at the same places? */
+bool lb_view_same(const lb_view *a, const lb_view *b);
+
+/* The shape that Reshape asks for: -1 (what is left) and 0 (as before) replaced. LB_IMPORT_DIMS at most. */
+lb_status lb_import_resolve(lb_importer *im, int from, const int64_t *before, int ndim, const int64_t *asked, int64_t *dims);
+
+/* Another shape of as many elements. The batch must stay dimension 0. */
+lb_status lb_view_reshape(lb_importer *im, lb_view *view, int ndim, const int64_t *dims);
+lb_status lb_view_transpose(lb_importer *im, lb_view *view, const int64_t *perm);
+
+/* ---- Operators ------------------------------------------------------------------------------------------------------ */
+
+/* An operator: reads im->node and sets its output. */
+typedef struct lb_import_op {
+    const char *name;
+    lb_status (*read)(lb_importer *im);
+} lb_import_op;
+
+/* The window of the current convolution or pooling of kernel kh x kw over an image: strides, padding, with that of a Pad node
+ * before it, and what ceil_mode adds behind. */
+lb_status lb_import_window(lb_importer *im, const lb_view *src, int64_t kh, int64_t kw, lb_window *window);
+
+/* An image in the usual order; where only its channels are in another, a shortcutpad is appended. */
+lb_status lb_import_image(lb_importer *im, lb_view *view);
+
+/* Channels first .. first + count of an image. */
+lb_status lb_import_slice(lb_importer *im, const lb_view *src, int64_t first, int64_t count, lb_view *dst);
+
+/* A view of 1 x 1 x c: a flatten node is appended if it is not one yet. order: where element j of (batch, c) lies, NULL: at j. */
+lb_status lb_import_flat(lb_importer *im, lb_view *view, const int64_t **order);
+
+/* The reader of the current node's operator for an image, or of constants; NULL: there is none. */
+typedef lb_status (*lb_import_reader)(lb_importer *im);
+lb_import_reader lb_import_fold_reader(const lb_importer *im); /* fold.c: constants, and shapes */
+lb_import_reader lb_import_move_reader(const lb_importer *im); /* move.c: Reshape, Transpose, Pad, ... */
+lb_import_reader lb_import_layer_reader(const lb_importer *im); /* layer.c: convolutions and linear layers */
+lb_import_reader lb_import_channel_reader(const lb_importer *im); /* channel.c: batch norm and arithmetic */
+lb_import_reader lb_import_select_reader(const lb_importer *im); /* select.c: channels apart and side by side */
+lb_import_reader lb_import_point_reader(const lb_importer *im); /* point.c: activations and pooling */
+
+/* The row of the current node's operator. */
+static inline lb_import_reader lb_import_look_up(const lb_importer *im, const lb_import_op *ops, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (im->node->op_type && !strcmp(im->node->op_type, ops[i].name))
+            return ops[i].read;
+    return NULL;
+}
+
+/* The new dimensions of Reshape, Flatten, Squeeze and Unsqueeze, from the old ones. keep: a dimension that Squeeze leaves, -1:
+ * none. */
+lb_status lb_import_new_dims(lb_importer *im, int ndim, const int64_t *dims, int keep, int *to, int64_t *to_dims);
+
+/* perm of Transpose: reversed if the node has none. */
+lb_status lb_import_perm(lb_importer *im, int ndim, int64_t *perm);
+
+#endif

@@ -1,0 +1,224 @@
+/* Convolutions and linear layers. */
+#include "net/import/internal.h"
+
+/* ---- Windows ---------------------------------------------------------------------------------------------------------- */
+
+static bool is_text(const Onnx__AttributeProto *a, const char *text) {
+    return a && a->has_s && a->s.len == strlen(text) && !memcmp(a->s.data, text, a->s.len);
+}
+
+/* `count` whole numbers of 0 to LB_MAX_EXTENT, for height and width; for a signal (one dimension) what is missing is `fallback`. */
+static lb_status read_pair(lb_importer *im, const char *name, int dims, int fallback, int *first, int *second) {
+    size_t count;
+    const int64_t *given = lb_import_ints(im, name, &count);
+    int value[2] = {fallback, fallback};
+    if (given && count != (size_t)dims)
+        return lb_import_refuse(im, "%s has %zu entries; an image needs %d", name, count, dims);
+    for (size_t i = 0; i < count; i++) {
+        if (given[i] < 1 || given[i] > LB_MAX_EXTENT)
+            return lb_import_refuse(im, "%s has the entry %lld", name, (long long)given[i]);
+        value[2 - (size_t)dims + i] = (int)given[i];
+    }
+    *first = value[0];
+    *second = value[1];
+    return LB_OK;
+}
+
+/* Padding of one dimension for SAME_UPPER and SAME_LOWER: as many windows as strides fit. */
+static void pad_same(int in, int k, int stride, bool upper, int *before, int *after) {
+    const int64_t out = ((int64_t)in + stride - 1) / stride, all = LB_MAX((out - 1) * stride + k - in, 0);
+    *before = (int)(upper ? all / 2 : all - all / 2);
+    *after = (int)(all - *before);
+}
+
+/* ceil_mode: room for one more window that begins inside the image or the padding before it. */
+static void round_up(int in, int k, int stride, int before, int *after) {
+    const int64_t rest = (int64_t)in + before + *after - k;
+    if (rest < 0 || rest % stride == 0)
+        return;
+    const int64_t begin = (rest / stride + 1) * stride; /* of the window that floor leaves out */
+    if (begin < (int64_t)in + before)
+        *after = (int)(begin + k - in - before);
+}
+
+lb_status lb_import_window(lb_importer *im, const lb_view *src, int64_t kh, int64_t kw, lb_window *w) {
+    const lb_shape *s = &im->net->nodes[src->node].dst;
+    const int dims = src->ndim - 2;
+    int dh, dw;
+    size_t count;
+    if (kh < 1 || kw < 1 || kh > LB_MAX_EXTENT || kw > LB_MAX_EXTENT)
+        return lb_import_refuse(im, "a kernel of %lld x %lld", (long long)kh, (long long)kw);
+    *w = (lb_window){.kh = (int)kh, .kw = (int)kw};
+    LB_TRY(read_pair(im, "strides", dims, 1, &w->sh, &w->sw));
+    LB_TRY(read_pair(im, "dilations", dims, 1, &dh, &dw));
+    if (dims == 1)
+        w->sh = 1;
+    if ((dh != 1 && kh > 1) || (dw != 1 && kw > 1))
+        return lb_import_refuse(im, "dilation %d x %d; only kernels without gaps are read", dh, dw);
+    const Onnx__AttributeProto *auto_pad = lb_import_attribute(im, "auto_pad");
+    const bool upper = is_text(auto_pad, "SAME_UPPER"), lower = is_text(auto_pad, "SAME_LOWER");
+    const int64_t *pads = lb_import_ints(im, "pads", &count);
+    if (upper || lower) {
+        pad_same(s->h, w->kh, w->sh, upper, &w->pt, &w->pb);
+        pad_same(s->w, w->kw, w->sw, upper, &w->pl, &w->pr);
+    } else if (pads && !is_text(auto_pad, "VALID")) {
+        if (count != 2 * (size_t)dims)
+            return lb_import_refuse(im, "pads has %zu entries; an image needs %d", count, 2 * dims);
+        for (size_t i = 0; i < count; i++)
+            if (pads[i] < 0 || pads[i] > LB_MAX_EXTENT)
+                return lb_import_refuse(im, "pads has the entry %lld", (long long)pads[i]);
+        w->pt = dims == 2 ? (int)pads[0] : 0, w->pl = (int)pads[dims - 1];
+        w->pb = dims == 2 ? (int)pads[2] : 0, w->pr = (int)pads[2 * dims - 1];
+    }
+    w->pt += src->pt, w->pl += src->pl, w->pb += src->pb, w->pr += src->pr;
+    if (lb_import_int(im, "ceil_mode", 0)) {
+        round_up(s->h, w->kh, w->sh, w->pt, &w->pb);
+        round_up(s->w, w->kw, w->sw, w->pl, &w->pr);
+    }
+    return LB_OK;
+}
+
+/* ---- Layers ----------------------------------------------------------------------------------------------------------- */
+
+static const char *parameter_name(lb_importer *im, int i) {
+    const lb_tensor *t = lb_import_input(im, i);
+    return t ? t->name : NULL;
+}
+
+/* The bias of layer `index` from a constant of oc elements, or of one that is everybody's. */
+static lb_status fill_bias(lb_importer *im, int index, const lb_constant *bias, float factor) {
+    const lb_node *node = &im->net->nodes[index];
+    return lb_import_fill(im, &(lb_import_values){.param = node->param[1],
+                                                  .src = bias->f,
+                                                  .rows = 1,
+                                                  .cols = node->dst.c,
+                                                  .col_stride = bias->count > 1,
+                                                  .factor = factor});
+}
+
+static lb_status read_bias(lb_importer *im, int i, int64_t oc, const lb_constant **bias) {
+    *bias = NULL;
+    if (!lb_import_input(im, i))
+        return LB_OK;
+    LB_TRY(lb_import_constant(im, i, bias));
+    if ((*bias)->whole || ((*bias)->count != oc && (*bias)->count != 1))
+        return lb_import_refuse(im, "its bias has %lld elements for %lld channels", (long long)(*bias)->count, (long long)oc);
+    return LB_OK;
+}
+
+static lb_status read_conv(lb_importer *im) {
+    lb_view *input, image, dst;
+    const lb_view *src = &image;
+    const lb_constant *weights, *bias;
+    LB_TRY(lb_import_padded_view(im, 0, &input));
+    LB_TRY(lb_import_constant(im, 1, &weights));
+    image = *input;
+    LB_TRY(lb_import_image(im, &image));
+    if (weights->whole || weights->ndim != src->ndim)
+        return lb_import_refuse(im, "its weights have %d dimensions, its input %d", weights->ndim, src->ndim);
+    const int64_t *d = weights->dims, oc = d[0], ic = d[1], kh = src->ndim == 4 ? d[2] : 1, kw = d[src->ndim - 1];
+    const int64_t groups = lb_import_int(im, "group", 1), channels = im->net->nodes[src->node].dst.c;
+    if (weights->count < 1 || groups < 1 || channels % groups || channels / groups != ic || oc > LB_MAX_EXTENT)
+        return lb_import_damaged(im, "weights of %lld x %lld channels in %lld groups do not fit an input of %lld", (long long)oc,
+                                 (long long)ic, (long long)groups, (long long)channels);
+    LB_TRY(read_bias(im, 2, oc, &bias));
+    lb_window w;
+    LB_TRY(lb_import_window(im, src, kh, kw, &w));
+    lb_node node = {.op = LB_OP_CONV, .name = lb_import_name(im, parameter_name(im, 1)), .nsrc = 1, .src = {src->node}};
+    node.u.conv = (lb_conv){.oc = (int)oc,
+                            .kh = w.kh,
+                            .kw = w.kw,
+                            .sh = w.sh,
+                            .sw = w.sw,
+                            .pt = w.pt,
+                            .pl = w.pl,
+                            .pb = w.pb,
+                            .pr = w.pr,
+                            .groups = (int)groups,
+                            .bias = bias != NULL};
+    int index;
+    LB_TRY(lb_import_append(im, &node, &index));
+    const int64_t area = kh * kw, fan_in = ic * area;
+    int64_t *order = lb_pool_alloc(&im->pool, (size_t)fan_in, sizeof *order);
+    if (!order)
+        return LB_ERR_MEMORY;
+    for (int64_t j = 0; j < fan_in; j++) /* (ic, kh, kw) to (kh, kw, ic) */
+        order[j] = j % area * ic + j / area;
+    LB_TRY(lb_import_fill(im, &(lb_import_values){.param = im->net->nodes[index].param[0],
+                                                  .src = weights->f,
+                                                  .rows = oc,
+                                                  .cols = fan_in,
+                                                  .row_stride = fan_in,
+                                                  .col_stride = 1,
+                                                  .order = order,
+                                                  .factor = 1}));
+    if (bias)
+        LB_TRY(fill_bias(im, index, bias, 1));
+    lb_view_image(im, index, src->ndim, &dst);
+    return lb_import_set_view(im, &dst);
+}
+
+lb_status lb_import_flat(lb_importer *im, lb_view *v, const int64_t **order) {
+    const lb_shape *s = &im->net->nodes[v->node].dst;
+    lb_view plain;
+    *order = NULL;
+    if (v->ndim != 2 || v->batch_dim != 0)
+        return lb_import_refuse(im, "its input has %d dimensions; only (batch, features) is read", v->ndim);
+    if (s->h == 1 && s->w == 1) {
+        lb_view_image(im, v->node, 2, &plain);
+        if (lb_view_same(v, &plain))
+            return LB_OK;
+    }
+    int64_t count;
+    *order = lb_view_order(im, v, &count);
+    if (!*order)
+        return LB_ERR_MEMORY;
+    if (s->h == 1 && s->w == 1)
+        return LB_OK;
+    const lb_node node = {.op = LB_OP_FLATTEN, .name = lb_import_unique(im, "flatten"), .nsrc = 1, .src = {v->node}};
+    return lb_import_append(im, &node, &v->node);
+}
+
+/* Gemm, and MatMul with weights (ic, oc). */
+static lb_status read_linear(lb_importer *im) {
+    const bool gemm = !strcmp(im->node->op_type, "Gemm");
+    const bool swapped = gemm && lb_import_int(im, "transB", 0);
+    const float alpha = gemm ? lb_import_real(im, "alpha", 1) : 1, beta = gemm ? lb_import_real(im, "beta", 1) : 1;
+    lb_view *src, flat, dst;
+    const lb_constant *weights, *bias = NULL;
+    LB_TRY(lb_import_view(im, 0, &src));
+    LB_TRY(lb_import_constant(im, 1, &weights));
+    if (gemm && lb_import_int(im, "transA", 0))
+        return lb_import_refuse(im, "transA is not read");
+    if (weights->whole || weights->ndim != 2)
+        return lb_import_refuse(im, "its weights have %d dimensions instead of 2", weights->ndim);
+    const int64_t oc = weights->dims[swapped ? 0 : 1], ic = weights->dims[swapped ? 1 : 0];
+    const int64_t *order;
+    flat = *src;
+    if (src->ndim == 2 && (src->dims[1] != ic || weights->count < 1 || oc > LB_MAX_EXTENT))
+        return lb_import_damaged(im, "weights of %lld x %lld do not fit an input of %lld", (long long)ic, (long long)oc,
+                                 (long long)src->dims[1]);
+    LB_TRY(lb_import_flat(im, &flat, &order));
+    if (gemm)
+        LB_TRY(read_bias(im, 2, oc, &bias));
+    lb_node node = {.op = LB_OP_LINEAR, .name = lb_import_name(im, parameter_name(im, 1)), .nsrc = 1, .src = {flat.node}};
+    node.u.conv = (lb_conv){.oc = (int)oc, .bias = bias != NULL};
+    int index;
+    LB_TRY(lb_import_append(im, &node, &index));
+    LB_TRY(lb_import_fill(im, &(lb_import_values){.param = im->net->nodes[index].param[0],
+                                                  .src = weights->f,
+                                                  .rows = oc,
+                                                  .cols = ic,
+                                                  .row_stride = swapped ? ic : 1,
+                                                  .col_stride = swapped ? 1 : oc,
+                                                  .order = order,
+                                                  .factor = alpha}));
+    if (bias)
+        LB_TRY(fill_bias(im, index, bias, beta));
+    lb_view_image(im, index, 2, &dst);
+    return lb_import_set_view(im, &dst);
+}
+
+static const lb_import_op ops[] = {{"Conv", read_conv}, {"Gemm", read_linear}, {"MatMul", read_linear}};
+
+lb_import_reader lb_import_layer_reader(const lb_importer *im) { return lb_import_look_up(im, ops, LB_COUNT(ops)); }

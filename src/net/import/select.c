@@ -1,0 +1,212 @@
+/* Channels in other places: Slice, Split, Concat, and channel shuffles, which are Reshape and Transpose until somebody wants an
+ * image. All are shortcutpads; side by side is the sum of tensors that are zero where the other one is not. */
+#include "net/import/internal.h"
+
+/* ---- The channels of a view ------------------------------------------------------------------------------------------- */
+
+/* An image in the usual order but for its channels: channel[c] (c) is where each is. NULL: it is something else, or memory is out.
+ * */
+static int *find_channels(lb_importer *im, const lb_view *v) {
+    const lb_shape *s = &im->net->nodes[v->node].dst;
+    lb_view image;
+    if ((v->ndim != 4 && v->ndim != 3 && v->ndim != 2) || (v->ndim == 3 && s->h != 1) || (v->ndim == 2 && (s->h != 1 || s->w != 1)))
+        return NULL;
+    lb_view_image(im, v->node, v->ndim, &image);
+    lb_view rest = *v, rest_image = image; /* without the channels' digits they must be the same */
+    int64_t channels = 1;
+    rest.ndigits = rest_image.ndigits = 0;
+    for (int i = 0; i < v->ndigits; i++) {
+        if (v->digit[i].dim != 1)
+            rest.digit[rest.ndigits++] = v->digit[i];
+        else if (v->digit[i].stride * v->digit[i].extent > s->c)
+            return NULL;
+        else
+            channels *= v->digit[i].extent;
+    }
+    for (int i = 0; i < image.ndigits; i++)
+        if (image.digit[i].dim != 1)
+            rest_image.digit[rest_image.ndigits++] = image.digit[i];
+    if (!lb_view_same(&rest, &rest_image) || channels != s->c)
+        return NULL;
+    int *channel = lb_pool_alloc(&im->pool, (size_t)s->c, sizeof *channel);
+    for (int c = 0; channel && c < s->c; c++) {
+        int64_t left = c;
+        for (int i = v->ndigits - 1; i >= 0; i--)
+            if (v->digit[i].dim == 1) {
+                channel[c] += (int)(left % v->digit[i].extent * v->digit[i].stride);
+                left /= v->digit[i].extent;
+            }
+    }
+    return channel;
+}
+
+/* Channels from[0 .. count) of a node, `at` channels behind the first of oc; the others are zero. A selection of a selection is
+ * one of what that one reads. */
+static lb_status append_select(lb_importer *im, int src, const int *from, int count, int at, int oc, const char *name, int *index) {
+    lb_part *parts = lb_pool_alloc(&im->pool, (size_t)count, sizeof *parts);
+    int n = 0;
+    if (!parts)
+        return LB_ERR_MEMORY;
+    for (int c = 0; c < count; c++) {
+        if (n && parts[n - 1].src + parts[n - 1].count == from[c])
+            parts[n - 1].count++;
+        else
+            parts[n++] = (lb_part){at + c, from[c], 1};
+    }
+    lb_node node = {.op = LB_OP_SHORTCUTPAD, .name = name, .nsrc = 1, .src = {src}};
+    node.u.shortcutpad.stride = 1;
+    node.u.shortcutpad.oc = oc;
+    node.u.shortcutpad.nparts = n;
+    node.u.shortcutpad.parts = parts;
+    return lb_import_append(im, &node, index);
+}
+
+lb_status lb_import_image(lb_importer *im, lb_view *v) {
+    if (lb_view_is_image(im, v))
+        return LB_OK;
+    const lb_view padded = *v;
+    const int *channel = v->ndim > 2 ? find_channels(im, v) : NULL;
+    const int c = im->net->nodes[v->node].dst.c;
+    int index;
+    if (!channel)
+        return lb_import_refuse(im, "its input is no image in the order batch, channels, height, width");
+    LB_TRY(append_select(im, v->node, channel, c, 0, c, lb_import_unique(im, "shuffle"), &index));
+    lb_view_image(im, index, v->ndim, v);
+    v->pt = padded.pt, v->pl = padded.pl, v->pb = padded.pb, v->pr = padded.pr;
+    return LB_OK;
+}
+
+lb_status lb_import_slice(lb_importer *im, const lb_view *src, int64_t first, int64_t count, lb_view *dst) {
+    const int *channel = find_channels(im, src);
+    int index;
+    if (!channel || first < 0 || count < 1 || first > im->net->nodes[src->node].dst.c - count)
+        return lb_import_refuse(im, "only channels of an image are taken apart; not %lld from %lld on", (long long)count,
+                                (long long)first);
+    LB_TRY(append_select(im, src->node, channel + first, (int)count, 0, (int)count, lb_import_name(im, NULL), &index));
+    lb_view_image(im, index, src->ndim, dst);
+    return LB_OK;
+}
+
+/* ---- Operators -------------------------------------------------------------------------------------------------------- */
+
+static lb_status read_split(lb_importer *im) {
+    lb_view *src, dst;
+    const int64_t *sizes;
+    int64_t n, first = 0;
+    int axis;
+    LB_TRY(lb_import_view(im, 0, &src));
+    LB_TRY(lb_import_axis(im, lb_import_int(im, "axis", 0), src->ndim, &axis));
+    LB_TRY(lb_import_list(im, 1, "split", &sizes, &n));
+    const int64_t outputs = (int64_t)im->node->n_output, all = src->dims[1], each = outputs ? (all + outputs - 1) / outputs : 0;
+    if (axis != 1 || (n >= 0 && n != outputs) || outputs < 1)
+        return lb_import_refuse(im, "only channels are split, into as many parts as there are outputs");
+    for (int64_t o = 0; o < outputs; o++) {
+        const int64_t size = n >= 0 ? sizes[o] : LB_MIN(each, all - first);
+        if (size < 1 || size > all - first)
+            return lb_import_damaged(im, "its parts are not the %lld channels", (long long)all);
+        if (lb_import_is_read(im, (size_t)o)) {
+            LB_TRY(lb_import_slice(im, src, first, size, &dst));
+            lb_import_set_output(im, (size_t)o, &dst);
+        }
+        first += size;
+    }
+    return LB_OK;
+}
+
+/* Channels by their numbers. */
+static lb_status read_gather(lb_importer *im) {
+    lb_view *src, dst;
+    const lb_constant *wanted;
+    int axis, index;
+    LB_TRY(lb_import_view(im, 0, &src));
+    LB_TRY(lb_import_constant(im, 1, &wanted));
+    LB_TRY(lb_import_axis(im, lb_import_int(im, "axis", 0), src->ndim, &axis));
+    const int *channel = find_channels(im, src);
+    const int c = im->net->nodes[src->node].dst.c;
+    if (!channel || axis != 1 || !wanted->whole || wanted->ndim != 1 || wanted->count < 1 || wanted->count > c)
+        return lb_import_refuse(im, "only channels of an image are gathered, each at most once");
+    int *from = lb_pool_alloc(&im->pool, (size_t)wanted->count, sizeof *from);
+    if (!from)
+        return LB_ERR_MEMORY;
+    for (int64_t k = 0; k < wanted->count; k++) {
+        const int64_t i = wanted->i[k] < 0 ? wanted->i[k] + c : wanted->i[k];
+        if (i < 0 || i >= c)
+            return lb_import_damaged(im, "gathers channel %lld of %d", (long long)wanted->i[k], c);
+        from[k] = channel[i];
+    }
+    LB_TRY(append_select(im, src->node, from, (int)wanted->count, 0, (int)wanted->count, lb_import_name(im, NULL), &index));
+    lb_view_image(im, index, src->ndim, &dst);
+    return lb_import_set_view(im, &dst);
+}
+
+/* The inputs' channels where they come to lie, one after the other, added up. In a dense block each Concat begins with what the
+ * one before put together: that sum is used again. */
+static lb_status put_together(lb_importer *im, const int *nodes, int n, int c, lb_concat *made) {
+    const lb_concat *before = NULL;
+    for (int i = 0; i < im->nconcats; i++) {
+        const lb_concat *k = &im->concats[i];
+        if (k->n < n && k->n > (before ? before->n : 1) && !memcmp(k->nodes, nodes, (size_t)k->n * sizeof *nodes))
+            before = k;
+    }
+    int sum = -1, at = 0;
+    for (int i = before ? before->n - 1 : 0; i < n; i++) {
+        const int src = before && sum < 0 ? before->result : nodes[i], own = im->net->nodes[src].dst.c;
+        int *from = lb_pool_alloc(&im->pool, (size_t)own, sizeof *from), index;
+        if (!from)
+            return LB_ERR_MEMORY;
+        for (int k = 0; k < own; k++)
+            from[k] = k;
+        LB_TRY(append_select(im, src, from, own, at, c, lb_import_unique(im, "beside"), &index));
+        at += own;
+        if (sum >= 0) {
+            const lb_node node = {.op = LB_OP_ADD, .name = lb_import_name(im, NULL), .nsrc = 2, .src = {sum, index}};
+            LB_TRY(lb_import_append(im, &node, &index));
+        }
+        sum = index;
+    }
+    *made = (lb_concat){nodes, n, sum};
+    return LB_OK;
+}
+
+static lb_status read_concat(lb_importer *im) {
+    const size_t n = im->node->n_input;
+    int axis, *nodes = lb_pool_alloc(&im->pool, n, sizeof *nodes);
+    lb_view *src, first = {0}, dst;
+    int64_t c = 0;
+    if (!nodes)
+        return LB_ERR_MEMORY;
+    for (size_t i = 0; i < n; i++) {
+        LB_TRY(lb_import_view(im, (int)i, &src));
+        dst = *src;
+        if (dst.ndim == 2) {
+            const int64_t *order;
+            LB_TRY(lb_import_flat(im, &dst, &order));
+            if (order)
+                return lb_import_refuse(im, "puts flattened images together; only images and vectors are read");
+        } else {
+            LB_TRY(lb_import_image(im, &dst));
+        }
+        first = i ? first : dst;
+        const lb_shape *a = &im->net->nodes[first.node].dst, *b = &im->net->nodes[dst.node].dst;
+        if (a->h != b->h || a->w != b->w || dst.ndim != first.ndim)
+            return lb_import_refuse(im, "its inputs 0 and %zu are of different sizes", i);
+        nodes[i] = dst.node;
+        c += b->c;
+    }
+    LB_TRY(lb_import_axis(im, lb_import_int(im, "axis", 1), first.ndim, &axis));
+    if (axis != 1 || c > LB_MAX_EXTENT)
+        return lb_import_refuse(im, "only channels are put side by side");
+    void *concats = im->concats;
+    lb_concat made = {nodes, 1, nodes[0]};
+    if (n > 1)
+        LB_TRY(put_together(im, nodes, (int)n, (int)c, &made));
+    LB_TRY(lb_grow(im->ctx, &concats, &im->concats_capacity, (size_t)im->nconcats + 1, sizeof *im->concats));
+    im->concats = concats;
+    im->concats[im->nconcats++] = made;
+    lb_view_image(im, made.result, first.ndim, &dst);
+    return lb_import_set_view(im, &dst);
+}
+
+static const lb_import_op ops[] = {{"Concat", read_concat}, {"Gather", read_gather}, {"Split", read_split}};
+
+lb_import_reader lb_import_select_reader(const lb_importer *im) { return lb_import_look_up(im, ops, LB_COUNT(ops)); }

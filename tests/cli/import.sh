@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Networks from ONNX files: what comes in is what went out, it trains, packs and verifies, and nothing is destroyed.
+. "$(dirname "$0")/lib.sh"
+"$HELPER" idx good 64 32
+tiny good
+succeed train tiny.yaml --out floats --set train.epochs=1 --set quant.weights.method=none --set quant.activations.method=none -q
+succeed export floats -o net.onnx --format float
+succeed import net.onnx -o in --data good
+says '^in: 22 layers, [0-9,]+ parameters, images of 12x12x1, 4 classes$'
+complains 'next: lowbit eval in'
+for file in net.onnx recipe.yaml last.safetensors; do check "in/$file" -s in/$file; done
+check "the graph has no weights" "$(stat -c %s in/net.onnx)" -lt 40000
+
+# The same accuracy; the normalisation came along.
+succeed eval floats --json
+top1=$(value top1)
+succeed eval in --json
+check "the same accuracy" "$(value top1)" = "$top1"
+expect 0 grep -q 'init: in$' in/recipe.yaml
+
+# Another method, from these weights.
+succeed train in/recipe.yaml --out low --set train.epochs=1 --set train.batch=32 --set quant.weights.method=lsq --set quant.activations.method=lsq -q
+check "its own graph" -s low/net.onnx
+succeed pack low
+succeed verify low
+says 'equal on 32 images'
+succeed train in/recipe.yaml --out low --resume --set train.epochs=2 --set train.batch=32 --set quant.weights.method=lsq --set quant.activations.method=lsq -q
+mkdir moved && mv low in moved/
+succeed eval moved/low
+succeed eval moved/in
+succeed export moved/low -o again.onnx
+succeed list models
+says '^onnx '
+
+# Nothing is overwritten, and what is wrong is said.
+before=$(fingerprint moved/in)
+refuse 1 'moved/in: a run is there already' import net.onnx -o moved/in
+check "nothing changed" "$(fingerprint moved/in)" = "$before"
+refuse 2 'give a run directory' import net.onnx
+refuse 2 'NET.onnx is missing' import -o new
+succeed import net.onnx -o guessed
+complains 'fashion-mnist guessed from 1 channels and 4 classes'
+refuse 1 'nothere.onnx' import nothere.onnx -o new
+refuse 1 'tiny.yaml: not an ONNX model' import tiny.yaml -o new
+refuse 1 'has no data' import moved/in/net.onnx -o new
+refuse 1 'data.nome' import net.onnx -o new --set data.nome=cifar10
+head -c 1000 net.onnx >cut.onnx
+refuse 1 'cut.onnx: .*(cut off|damaged)' import cut.onnx -o new
+succeed export moved/low -o low.onnx
+refuse 1 'low.onnx: node .*Linear.*not read' import low.onnx -o new
+check "no directory is left" ! -e new
+refuse 1 'model.path' train tiny.yaml --out new --set model.name=onnx --set model.width=1
+refuse 1 'nothere' train tiny.yaml --out new --set model.name=onnx --set model.width=1 --set model.path=nothere
+refuse 1 'width' train moved/in/recipe.yaml --out new --set model.path=net.onnx --set model.width=2 --set train.init=
+finish

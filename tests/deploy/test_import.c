@@ -1,0 +1,400 @@
+/* Import against export: float networks of every family, written as ONNX and read back, compute what they did. And one small
+ * network said in the ways of different exporters: the same scores each time. */
+#include <unistd.h>
+
+#include "deploy/export.h"
+#include "deploy/lower.h"
+#include "families.h"
+#include "net/import.h"
+#include "net/import/import.h"
+#include "train/evaluate.h"
+
+static const float mean[4] = {0.49f, 0.48f, 0.45f, 0}, std_[4] = {0.25f, 0.24f, 0.26f, 1};
+
+static double *scores_of(const lb_net *net, const uint8_t *pixels, netref *r) {
+    netref_create(r, net, mean, std_, MB, 1);
+    netref_run(r, pixels);
+    return r->values[net->nnodes - 1];
+}
+
+/* Writes the net, reads it back, compares both on the same images. */
+static void compare(lb_ctx *ctx, const char *name, lb_net *net, uint32_t seed) {
+    netref_fill(net, seed);
+    uint8_t *pixels = make_pixels(net, &seed);
+    netref first, second;
+    netref_create(&first, net, mean, std_, MB, seed);
+    first.calibrate = true;
+    netref_run(&first, pixels);
+    netref_destroy(&first);
+    lb_onnx_build b;
+    lb_export_options options;
+    lb_imported in;
+    assert_ok(ctx, lb_export_resolve(ctx, &(lb_export_options){.format = LB_ONNX_FLOAT}, &options));
+    lb_onnx_build_init(&b, ctx, net->name);
+    assert_ok(ctx, lb_export_net(ctx, net, mean, std_, &options, &b));
+    assert_ok(ctx, lb_net_import(ctx, &b.model, name, NULL, &in));
+    for (int c = 0; c < net->nodes[0].dst.c; c++) {
+        assert_true(fabs((double)in.scale[c] * 255 * (double)std_[c] - 1) < 1e-6);
+        assert_true(fabs((double)in.offset[c] + (double)mean[c] / (double)std_[c]) < 1e-6);
+    }
+    const double *want = scores_of(net, pixels, &first), *got = scores_of(in.net, pixels, &second);
+    double most = 0;
+    for (int i = 0; i < MB * net->classes; i++)
+        most = fmax(most, fabs(want[i]));
+    for (int i = 0; i < MB * net->classes; i++)
+        if (!(fabs(want[i] - got[i]) <= 1e-5 * most))
+            fail_msg("%s: score %d is %.9g instead of %.9g", name, i, got[i], want[i]);
+    netref_destroy(&first);
+    netref_destroy(&second);
+    free(pixels);
+    lb_net_destroy(in.net);
+    lb_net_destroy(net);
+    lb_onnx_build_free(&b);
+}
+
+static void round_trip(void **state) {
+    const family *f = *state;
+    static const scheme in_float = {"float", "none", "none", 32, 32};
+    lb_ctx *ctx = test_ctx();
+    compare(ctx, f->name, make_net(ctx, f, &in_float, 0), 815);
+    lb_ctx_destroy(ctx);
+}
+
+/* Channels taken apart, shuffled, and put side by side. */
+static void selected(void **state) {
+    (void)state;
+    static const lb_part odd[] = {{0, 1, 1}, {1, 3, 1}, {2, 5, 1}}, front[] = {{0, 0, 3}}, back[] = {{3, 0, 6}};
+    lb_ctx *ctx = test_ctx();
+    lb_net *net;
+    assert_ok(ctx, lb_net_create(ctx, "selected", 9, 7, 3, &net));
+    lb_node select = {.op = LB_OP_SHORTCUTPAD, .nsrc = 1};
+    const int x = lb_net_batchnorm(net, lb_net_conv2d(net, 0, "conv1", 6, 3, 1, 1, 1, false), "bn1", 0, 0);
+    select.u.shortcutpad.oc = 3, select.u.shortcutpad.nparts = 3, select.u.shortcutpad.parts = odd;
+    select.name = "odd", select.src[0] = x;
+    const int few = lb_net_relu(net, lb_net_append(net, &select), "relu1");
+    select.u.shortcutpad.oc = 9, select.u.shortcutpad.nparts = 1, select.u.shortcutpad.parts = front;
+    select.name = "front", select.src[0] = few;
+    const int a = lb_net_append(net, &select);
+    select.u.shortcutpad.parts = back;
+    select.name = "back", select.src[0] = x;
+    const int y = lb_net_add(net, a, lb_net_append(net, &select), "side by side");
+    lb_net_linear(net, lb_net_flatten(net, y, "flat"), "fc", 4, true);
+    assert_ok(ctx, lb_net_finish(net));
+    compare(ctx, "selected", net, 7);
+    lb_ctx_destroy(ctx);
+}
+
+/* Squeeze-and-excitation and every function: written and read back; evaluated; refused where it would be packed. */
+static lb_net *make_gated(lb_ctx *ctx) {
+    lb_net *net;
+    assert_ok(ctx, lb_net_create(ctx, "gated", 9, 7, 3, &net));
+    int x = lb_net_batchnorm(net, lb_net_conv2d(net, 0, "conv1", 6, 3, 1, 1, 1, false), "bn1", 0, 0);
+    for (int k = LB_FUNC_LEAKY; k <= LB_FUNC_HARDSWISH; k++) {
+        lb_node func = {.op = LB_OP_FUNC, .nsrc = 1, .src = {x}};
+        func.u.func.kind = (lb_func_kind)k;
+        func.u.func.alpha = 0.3f, func.u.func.beta = 0.4f;
+        x = lb_net_append(net, &func);
+        x = lb_net_batchnorm(net, lb_net_conv2d(net, x, NULL, 6, 1, 1, 0, 1, false), NULL, 0, 0);
+    }
+    int gate = lb_net_conv2d(net, lb_net_globalpool(net, x, "squeeze"), "excite", 6, 1, 1, 0, 1, true);
+    lb_node sigmoid = {.op = LB_OP_FUNC, .name = "gate", .nsrc = 1, .src = {gate}};
+    sigmoid.u.func.kind = LB_FUNC_SIGMOID;
+    gate = lb_net_append(net, &sigmoid);
+    x = lb_net_append(net, &(lb_node){.op = LB_OP_MUL, .name = "gated", .nsrc = 2, .src = {lb_net_relu(net, x, "relu"), gate}});
+    lb_net_linear(net, lb_net_globalpool(net, x, "pool"), "fc", 4, true);
+    assert_ok(ctx, lb_net_finish(net));
+    return net;
+}
+
+static void gated(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    compare(ctx, "gated", make_gated(ctx), 11);
+
+    lb_net *net = make_gated(ctx);
+    uint32_t seed = 12;
+    netref_fill(net, seed);
+    uint8_t *pixels = make_pixels(net, &seed);
+    netref r;
+    netref_create(&r, net, mean, std_, MB, seed);
+    r.calibrate = true;
+    netref_run(&r, pixels);
+    r.calibrate = false;
+    netref_run(&r, pixels);
+    lb_evaluator *e;
+    int32_t scores[MB * 4];
+    assert_ok(ctx, lb_evaluator_create(ctx, net, mean, std_, MB, &e));
+    assert_ok(ctx, lb_evaluator_update(e));
+    assert_ok(ctx, lb_evaluator_run(e, pixels, MB, scores));
+    lb_evaluator_destroy(e);
+    for (int i = 0; i < MB * 4; i++)
+        assert_true(fabs((double)scores[i] / 65536 - r.values[net->nnodes - 1][i]) < 1e-4);
+    lb_lowered *lowered;
+    assert_int_equal(lb_lower(ctx, net, mean, std_, NULL, &lowered), LB_ERR_UNSUPPORTED);
+    assert_non_null(strstr(lb_error(ctx), "func1 (func): packed models do not have this operator"));
+    netref_destroy(&r);
+    free(pixels);
+    lb_net_destroy(net);
+    lb_ctx_destroy(ctx);
+}
+
+/* ---- One network, said differently ------------------------------------------------------------------------------------ */
+
+#define TEXT(text) ((char *)(uintptr_t)(text))
+
+static Onnx__NodeProto *node_of(lb_onnx_build *b, const char *op) {
+    for (size_t i = 0; i < b->graph.n_node; i++)
+        if (!strcmp(b->graph.node[i]->op_type, op))
+            return b->graph.node[i];
+    fail_msg("no %s", op);
+    return NULL;
+}
+
+static Onnx__TensorProto *tensor_of(lb_onnx_build *b, const char *name) {
+    for (size_t i = 0; i < b->graph.n_initializer; i++)
+        if (!strcmp(b->graph.initializer[i]->name, name))
+            return b->graph.initializer[i];
+    fail_msg("no %s", name);
+    return NULL;
+}
+
+/* Moves the node that was appended last to place `to`. */
+static void move_last(lb_onnx_build *b, size_t to) {
+    Onnx__NodeProto **nodes = b->graph.node, *last = nodes[b->graph.n_node - 1];
+    memmove(nodes + to + 1, nodes + to, (b->graph.n_node - 1 - to) * sizeof *nodes);
+    nodes[to] = last;
+}
+
+static void as_it_is(lb_onnx_build *b) { (void)b; }
+
+static void external_weights(lb_onnx_build *b) {
+    static Onnx__StringStringEntryProto entry[2], *entries[] = {&entry[0], &entry[1]};
+    Onnx__TensorProto *t = tensor_of(b, "fc.weight");
+    FILE *file = fopen("import-weights.bin", "wb");
+    assert_non_null(file);
+    fputs("12345678", file);
+    assert_int_equal(fwrite(t->raw_data.data, 1, t->raw_data.len, file), t->raw_data.len);
+    fclose(file);
+    onnx__string_string_entry_proto__init(&entry[0]);
+    onnx__string_string_entry_proto__init(&entry[1]);
+    entry[0].key = TEXT("location"), entry[0].value = TEXT("import-weights.bin");
+    entry[1].key = TEXT("offset"), entry[1].value = TEXT("8");
+    t->has_raw_data = 0;
+    t->has_data_location = 1;
+    t->data_location = ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL;
+    t->n_external_data = 2;
+    t->external_data = entries;
+}
+
+static void double_weights(lb_onnx_build *b) {
+    Onnx__TensorProto *t = tensor_of(b, "conv.weight");
+    static double values[108];
+    for (int i = 0; i < 108; i++)
+        values[i] = (double)((float *)(void *)t->raw_data.data)[i];
+    t->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE;
+    t->has_raw_data = 0;
+    t->n_double_data = 108;
+    t->double_data = values;
+}
+
+static void list_weights(lb_onnx_build *b) {
+    Onnx__TensorProto *t = tensor_of(b, "conv.weight");
+    t->has_raw_data = 0;
+    t->n_float_data = 108;
+    t->float_data = (float *)(void *)t->raw_data.data;
+}
+
+/* The image comes as (n, h, w, c), as from TensorFlow. */
+static void channels_last(lb_onnx_build *b) {
+    Onnx__TensorShapeProto__Dimension **dim = b->graph.input[0]->type->tensor_type->shape->dim;
+    dim[1]->dim_value = dim[2]->dim_value = 8;
+    dim[3]->dim_value = 3;
+    Onnx__NodeProto *transpose = TEST_NODE(b, "Transpose", "chw", "image");
+    lb_onnx_ints(b, transpose, "perm", (const int[]){0, 3, 1, 2}, 4);
+    node_of(b, "Conv")->input[0] = TEXT("chw");
+    move_last(b, 0);
+}
+
+/* The features too: (n, h, w, c) before they are flattened, and weights in that order. */
+static void features_last(lb_onnx_build *b) {
+    Onnx__NodeProto *transpose = TEST_NODE(b, "Transpose", "hwc", "pool_out");
+    lb_onnx_ints(b, transpose, "perm", (const int[]){0, 2, 3, 1}, 4);
+    node_of(b, "Reshape")->input[0] = TEXT("hwc");
+    move_last(b, 3);
+    float *w = (float *)(void *)tensor_of(b, "fc.weight")->raw_data.data, moved[320];
+    for (int k = 0; k < 320; k++)
+        moved[k] = w[k / 64 * 64 + k % 4 * 16 + k % 64 / 4];
+    memcpy(w, moved, sizeof moved);
+}
+
+static void open_size(lb_onnx_build *b) {
+    for (int d = 2; d < 4; d++)
+        b->graph.input[0]->type->tensor_type->shape->dim[d]->value_case = ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE__NOT_SET;
+}
+
+static void fixed_batch(lb_onnx_build *b) {
+    Onnx__TensorShapeProto__Dimension *dim = b->graph.input[0]->type->tensor_type->shape->dim[0];
+    dim->value_case = ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
+    dim->dim_value = 16;
+}
+
+/* MatMul with transposed weights and Add instead of Gemm. */
+static void apart(lb_onnx_build *b) {
+    Onnx__NodeProto *gemm = node_of(b, "Gemm");
+    TEST_NODE(b, "Transpose", "fc.turned", "fc.weight");
+    move_last(b, 0);
+    gemm->op_type = TEXT("MatMul");
+    gemm->n_input = 2;
+    gemm->n_attribute = 0;
+    gemm->input[1] = TEXT("fc.turned");
+    gemm->output[0] = TEXT("product");
+    TEST_NODE(b, "Add", "scores", "fc.bias", "product");
+}
+
+/* The convolution's bias as a constant of its own, (1, 4, 1, 1). */
+static void bias_apart(lb_onnx_build *b) {
+    Onnx__NodeProto *conv = node_of(b, "Conv");
+    Onnx__TensorProto *t = tensor_of(b, "conv.bias");
+    static int64_t dims[] = {1, 4, 1, 1};
+    t->n_dims = 4;
+    t->dims = dims;
+    conv->n_input = 2;
+    conv->output[0] = TEXT("sums");
+    TEST_NODE(b, "Add", "conv_out", "sums", "conv.bias");
+    move_last(b, 1);
+}
+
+/* Subtracted and divided somewhere in the middle: a batch norm of ours. */
+static void affine(lb_onnx_build *b) {
+    const float half[] = {0.5f}, zero[] = {0};
+    lb_onnx_tensor(b, "half", FLOAT_TYPE, 0, NULL, half);
+    lb_onnx_tensor(b, "zero", FLOAT_TYPE, 0, NULL, zero);
+    node_of(b, "Reshape")->input[0] = TEXT("back");
+    TEST_NODE(b, "Mul", "back", "less", "half");
+    move_last(b, 3);
+    TEST_NODE(b, "Sub", "less", "doubled", "zero");
+    move_last(b, 3);
+    TEST_NODE(b, "Div", "doubled", "pool_out", "half");
+    move_last(b, 3);
+}
+
+/* The shape computed from the tensor's own, as PyTorch traces x.view(x.size(0), -1). */
+static void traced_shape(lb_onnx_build *b) {
+    const float none[] = {0}, open[] = {-1};
+    lb_onnx_tensor(b, "zero", INT64_TYPE, 0, NULL, none);
+    test_list(b, "axes", 1, none);
+    test_list(b, "open", 1, open);
+    node_of(b, "Reshape")->input[1] = TEXT("traced");
+    Onnx__NodeProto *concat = TEST_NODE(b, "Concat", "traced", "first", "open");
+    lb_onnx_int(b, concat, "axis", 0);
+    move_last(b, 3);
+    TEST_NODE(b, "Unsqueeze", "first", "images", "axes");
+    move_last(b, 3);
+    TEST_NODE(b, "Gather", "images", "whole", "zero");
+    move_last(b, 3);
+    TEST_NODE(b, "Shape", "whole", "pool_out");
+    move_last(b, 3);
+}
+
+/* Channels apart, and together again in the same order. */
+static void split_and_joined(lb_onnx_build *b) {
+    const float sizes[] = {1, 3};
+    static char *outputs[] = {TEXT("left"), TEXT("right")};
+    test_list(b, "sizes", 2, sizes);
+    node_of(b, "Reshape")->input[0] = TEXT("joined");
+    Onnx__NodeProto *concat = TEST_NODE(b, "Concat", "joined", "left", "right");
+    lb_onnx_int(b, concat, "axis", 1);
+    move_last(b, 3);
+    Onnx__NodeProto *split = TEST_NODE(b, "Split", "left", "pool_out", "sizes");
+    lb_onnx_int(b, split, "axis", 1);
+    split->n_output = 2;
+    split->output = outputs;
+    move_last(b, 3);
+}
+
+/* A shuffle of the channels, and one that undoes it. */
+static void shuffled(lb_onnx_build *b) {
+    const float grouped[] = {0, 2, 2, 4, 4}, plain[] = {0, 4, 4, 4};
+    test_list(b, "grouped", 5, grouped);
+    test_list(b, "plain", 4, plain);
+    node_of(b, "Reshape")->input[0] = TEXT("u3");
+    const char *last = "pool_out";
+    for (int i = 0; i < 2; i++) { /* a Relu in between does not change what is positive */
+        const char *a = lb_onnx_name(b, "a%d", i), *p = lb_onnx_name(b, "p%d", i), *c = lb_onnx_name(b, "c%d", i);
+        TEST_NODE(b, "Reshape", a, last, "grouped");
+        move_last(b, 3 + 4 * (size_t)i);
+        Onnx__NodeProto *transpose = TEST_NODE(b, "Transpose", p, a);
+        lb_onnx_ints(b, transpose, "perm", (const int[]){0, 2, 1, 3, 4}, 5);
+        move_last(b, 4 + 4 * (size_t)i);
+        TEST_NODE(b, "Reshape", c, p, "plain");
+        move_last(b, 5 + 4 * (size_t)i);
+        last = i ? "u3" : "u0";
+        TEST_NODE(b, "Relu", last, c);
+        move_last(b, 6 + 4 * (size_t)i);
+    }
+    for (size_t i = 0; i < b->graph.n_node; i++) /* node_of found one of the new ones */
+        if (!strcmp(b->graph.node[i]->output[0], "flat"))
+            b->graph.node[i]->input[0] = TEXT("u3");
+}
+
+static void same_network(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        void (*change)(lb_onnx_build *b);
+    } rows[] = {{"as it is", as_it_is},
+                {"external weights", external_weights},
+                {"double weights", double_weights},
+                {"weights as a list", list_weights},
+                {"channels last", channels_last},
+                {"features last", features_last},
+                {"open size", open_size},
+                {"fixed batch", fixed_batch},
+                {"MatMul and Add", apart},
+                {"bias apart", bias_apart},
+                {"affine", affine},
+                {"traced shape", traced_shape},
+                {"split and joined", split_and_joined},
+                {"shuffled", shuffled}};
+    lb_ctx *ctx = test_ctx();
+    double want[MB * 5] = {0};
+    for (size_t i = 0; i < LB_COUNT(rows); i++) {
+        lb_onnx_build b;
+        lb_imported in;
+        uint32_t seed = 3;
+        test_model(&b, ctx);
+        rows[i].change(&b);
+        assert_ok(ctx, b.status);
+        lb_status status = lb_net_import(ctx, &b.model, "small.onnx", &(lb_import_options){.input = {8, 8, 3}}, &in);
+        if (status != LB_OK)
+            fail_msg("%s: %s", rows[i].name, lb_error(ctx));
+        uint8_t *pixels = make_pixels(in.net, &seed);
+        netref r;
+        const double *got = scores_of(in.net, pixels, &r);
+        for (int k = 0; k < MB * 5; k++) {
+            if (i == 0)
+                want[k] = got[k];
+            else if (!(fabs(got[k] - want[k]) <= 1e-5 * fmax(1, fabs(want[k]))))
+                fail_msg("%s: score %d is %.9g instead of %.9g", rows[i].name, k, got[k], want[k]);
+        }
+        netref_destroy(&r);
+        free(pixels);
+        lb_net_destroy(in.net);
+        lb_onnx_build_free(&b);
+    }
+    remove("import-weights.bin");
+    lb_ctx_destroy(ctx);
+}
+
+int main(void) {
+    struct CMUnitTest tests[LB_COUNT(families) + 3];
+    char names[LB_COUNT(families)][64];
+    for (size_t i = 0; i < LB_COUNT(families); i++) {
+        family_name(&families[i], names[i]);
+        tests[i] = (struct CMUnitTest){names[i], round_trip, NULL, NULL, (void *)(uintptr_t)&families[i]};
+    }
+    tests[LB_COUNT(families)] = (struct CMUnitTest)cmocka_unit_test(selected);
+    tests[LB_COUNT(families) + 1] = (struct CMUnitTest)cmocka_unit_test(same_network);
+    tests[LB_COUNT(families) + 2] = (struct CMUnitTest)cmocka_unit_test(gated);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,349 @@
+/* The single-operator cases of ONNX's own test data (Debian's libonnx-testdata): each whose operators import knows is read, run in
+ * real arithmetic and compared with the output that comes with it. A case's first input is the image, the others become weights.
+ * Behind the output come Flatten and Gemm, which make scores of any tensor: its elements themselves, or sums of them where they
+ * are many. Each case that is left out is named, with import's reason. */
+#include <dirent.h>
+
+#include "families.h"
+#include "net/import/import.h"
+#include "onnx/build.h"
+
+#define DATA "/usr/share/libonnx-testdata/data/"
+
+enum { MOST = 256, SUMS = 32, FLOAT_TYPE = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT };
+
+/* Those that docs/onnx.md lists, and those that are planned to be there. */
+static const char *const operators[] = {
+    "Conv",
+    "ConvTranspose",
+    "Gemm",
+    "MatMul",
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "BatchNormalization",
+    "Relu",
+    "LeakyRelu",
+    "PRelu",
+    "Clip",
+    "HardSigmoid",
+    "HardSwish",
+    "Sigmoid",
+    "Tanh",
+    "Softmax",
+    "LogSoftmax",
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+    "ReduceMean",
+    "Flatten",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+    "Transpose",
+    "Concat",
+    "Slice",
+    "Split",
+    "Pad",
+    "Identity",
+    "Dropout",
+    "Constant",
+    "Cast",
+    "Shape",
+    "Gather",
+};
+
+/* Why cases are left out: part of import's message. A message that fits none is an error of the test. */
+static const char *const reasons[] = {
+    "this operator is not read",
+    "opset",
+    "dimensions; (batch, channels, height, width) is read", /* 1-d and 5-d inputs */
+    "of element type",
+    "has element type",
+    "is no tensor of a stated shape",
+    "dilation",
+    "averages at the edge over fewer pixels",
+    "its constant is not one number for each channel",
+    "numbers are not one for each channel",
+    "its constant has",
+    "its constant holds no real numbers",
+    "its bias has",
+    "its weights have",
+    "transA is not read",
+    "its second output is used",
+    "mixes the images of a batch",
+    "only channels are put side by side",
+    "only channels are split",
+    "only channels, or every n-th pixel, are read",
+    "only the same step over height and width",
+    "only means over height and width are read",
+    "only over the classes at the network's end",
+    "only constant is read",
+    "only zeros around an image",
+    "reads what a Pad node made",
+    "is given twice, is the batch",
+    "its input has",
+    "does not depend on the image",
+    "depends on the image; only constants",
+    "is a constant, not an image",
+    "divides by an image",
+    "of two images",
+    "clips to",
+    "casts an image",
+    "must be at least 0 and less than the", /* padding of a whole kernel */
+    "beyond reason",
+    "leaves the size of the images open",
+    "pads by",
+    "its shape is missing",
+    "is no image in the order",
+    "only channels of an image are",
+    "are not two for each of",
+    "ratio",
+    "is not (batch, classes)",
+    "slopes; only a single one is read",
+    "of images of different shapes",
+    "in pieces that do not fit",
+    "there is nothing to compare", /* the test's own, as the next */
+    "its output is that of training",
+};
+
+/* ---- Files ------------------------------------------------------------------------------------------------------------ */
+
+static Onnx__TensorProto *load_tensor(lb_ctx *ctx, const char *dir, const char *what) {
+    char path[700];
+    unsigned char *data;
+    size_t size;
+    ProtobufCAllocator allocator = lb_onnx_allocator(ctx);
+    snprintf(path, sizeof path, "%s/test_data_set_0/%s_0.pb", dir, what);
+    if (!strcmp(what, "1") || !strcmp(what, "2") || !strcmp(what, "3") || !strcmp(what, "4"))
+        snprintf(path, sizeof path, "%s/test_data_set_0/input_%s.pb", dir, what);
+    if (!lb_exists(path))
+        return NULL;
+    assert_ok(ctx, lb_read_file(ctx, path, 1 << 28, &data, &size));
+    Onnx__TensorProto *t = onnx__tensor_proto__unpack(&allocator, size, data);
+    lb_free(ctx, data);
+    return t;
+}
+
+static float float_at(const Onnx__TensorProto *t, size_t i) {
+    float value;
+    if (!t->has_raw_data)
+        return t->float_data[i];
+    memcpy(&value, t->raw_data.data + 4 * i, sizeof value);
+    return value;
+}
+
+static size_t count_of(const Onnx__TensorProto *t) {
+    size_t count = 1;
+    for (size_t d = 0; d < t->n_dims; d++)
+        count *= (size_t)t->dims[d];
+    return count;
+}
+
+/* ---- One case --------------------------------------------------------------------------------------------------------- */
+
+typedef struct wrapped {
+    lb_onnx_build b; /* holds what is added */
+    Onnx__NodeProto **nodes;
+    Onnx__TensorProto **initializers, *inputs[4];
+    size_t features, sums;
+    float *matrix; /* (sums, features) */
+} wrapped;
+
+/* Adds the other inputs as weights, and Flatten and Gemm behind the output. */
+static void wrap(lb_ctx *ctx, const char *dir, Onnx__ModelProto *model, const Onnx__TensorProto *want, wrapped *w) {
+    Onnx__GraphProto *g = model->graph;
+    const size_t batch = want->n_dims ? (size_t)want->dims[0] : 1;
+    w->features = count_of(want) / batch;
+    w->sums = w->features <= MOST ? w->features : SUMS;
+    w->matrix = calloc(w->features * w->sums, sizeof *w->matrix);
+    uint32_t seed = 99;
+    for (size_t i = 0; i < w->features * w->sums; i++)
+        w->matrix[i] = w->sums == w->features ? (float)(i / w->features == i % w->features) : netref_uniform(&seed, -1, 1);
+    lb_onnx_build_init(&w->b, ctx, "wrap");
+    Onnx__NodeProto *flatten = lb_onnx_node(&w->b, "Flatten", "test/flat", 1, (const char *[]){g->output[0]->name});
+    lb_onnx_int(&w->b, flatten, "axis", 1);
+    lb_onnx_tensor(&w->b, "test/matrix", FLOAT_TYPE, 2, (const int64_t[]){(int64_t)w->sums, (int64_t)w->features}, w->matrix);
+    Onnx__NodeProto *gemm = lb_onnx_node(&w->b, "Gemm", "test/scores", 2, (const char *[]){"test/flat", "test/matrix"});
+    lb_onnx_int(&w->b, gemm, "transB", 1);
+    w->nodes = calloc(g->n_node + 2, sizeof *w->nodes);
+    memcpy(w->nodes, g->node, g->n_node * sizeof *w->nodes);
+    w->nodes[g->n_node] = flatten;
+    w->nodes[g->n_node + 1] = gemm;
+    w->initializers = calloc(g->n_initializer + 5, sizeof *w->initializers);
+    size_t n = g->n_initializer;
+    if (n)
+        memcpy(w->initializers, g->initializer, n * sizeof *w->initializers);
+    w->initializers[n++] = w->b.graph.initializer[0];
+    for (size_t i = 0; i < 4 && g->n_initializer == 0 && i + 1 < g->n_input; i++) {
+        const char name[] = {(char)('1' + i), 0};
+        w->inputs[i] = load_tensor(ctx, dir, name);
+        if (!w->inputs[i])
+            continue;
+        lb_free(ctx, w->inputs[i]->name);
+        w->inputs[i]->name = lb_alloc(ctx, strlen(g->input[i + 1]->name) + 1, 1);
+        strcpy(w->inputs[i]->name, g->input[i + 1]->name);
+        w->initializers[n++] = w->inputs[i];
+    }
+    w->b.graph.output = NULL;
+    /* On loan to the model until unwrap. */
+    g->node = w->nodes;
+    g->n_node += 2;
+    g->initializer = w->initializers;
+    g->n_initializer = n;
+}
+
+/* (n, c, h, w), (n, h, w, c), (n, c, w) or (n, c h w) as the node's (n, h, w, c), with the file's own affine. */
+static double *make_image(const lb_imported *in, const Onnx__TensorProto *t) {
+    const lb_shape *s = &in->net->nodes[0].dst;
+    const size_t c = (size_t)s->c, area = (size_t)s->h * (size_t)s->w, count = count_of(t);
+    const bool last = t->n_dims == 4 && !(t->dims[1] == s->c && t->dims[2] == s->h && t->dims[3] == s->w);
+    double *image = calloc(count, sizeof *image);
+    for (size_t i = 0; i < count; i++) {
+        const size_t n = i / (c * area), k = i % (c * area), ch = last ? k % c : k / area, p = last ? k / c : k % area;
+        const double value = (double)float_at(t, i);
+        image[(n * area + p) * c + ch] = ch < 4 ? value * (double)in->scale[ch] + (double)in->offset[ch] : value;
+    }
+    return image;
+}
+
+/* Largest difference in relation to what was added up. */
+static double compare(const lb_imported *in, const Onnx__TensorProto *input, const Onnx__TensorProto *want, const wrapped *w) {
+    static const float zeros[4], ones[4] = {1, 1, 1, 1};
+    const size_t batch = (size_t)want->dims[0];
+    double *image = make_image(in, input), worst = 0;
+    netref r;
+    netref_create(&r, in->net, zeros, ones, (int)batch, 1);
+    r.image = image;
+    netref_run(&r, NULL);
+    const double *got = r.values[in->net->nnodes - 1];
+    for (size_t n = 0; n < batch; n++)
+        for (size_t s = 0; s < w->sums; s++) {
+            double sum = 0, size = 0;
+            for (size_t k = 0; k < w->features; k++) {
+                const double term = (double)w->matrix[s * w->features + k] * (double)float_at(want, n * w->features + k);
+                sum += term;
+                size += fabs(term);
+            }
+            worst = fmax(worst, fabs(sum - got[n * w->sums + s]) / fmax(size, 1e-2));
+        }
+    netref_destroy(&r);
+    free(image);
+    return worst;
+}
+
+static bool is_known(const char *message) {
+    for (size_t i = 0; i < LB_COUNT(reasons); i++)
+        if (strstr(message, reasons[i]))
+            return true;
+    return false;
+}
+
+static bool is_listed(const Onnx__GraphProto *g) {
+    for (size_t i = 0; i < g->n_node; i++) {
+        size_t k = 0;
+        while (k < LB_COUNT(operators) && strcmp(operators[k], g->node[i]->op_type))
+            k++;
+        if (k == LB_COUNT(operators))
+            return false;
+    }
+    return true;
+}
+
+typedef struct tally {
+    int listed, passed;
+} tally;
+
+static void run_case(lb_ctx *ctx, const char *dir, tally *count) {
+    char path[700];
+    Onnx__ModelProto *model;
+    snprintf(path, sizeof path, "%s/model.onnx", dir);
+    if (!lb_exists(path) || lb_onnx_load(ctx, path, &model) != LB_OK)
+        return;
+    if (is_listed(model->graph)) {
+        Onnx__GraphProto *g = model->graph;
+        Onnx__TensorProto *input = load_tensor(ctx, dir, "input"), *want = load_tensor(ctx, dir, "output");
+        char why[1100] = "there is nothing to compare: no input or output, or none of floats";
+        const bool training = (strstr(dir, "training_dropout") && !strstr(dir, "zero_ratio")) || strstr(dir, "training_mode");
+        count->listed++;
+        if (training)
+            strcpy(why, "its output is that of training");
+        else if (input && want && input->data_type == FLOAT_TYPE && want->data_type == FLOAT_TYPE && want->n_dims &&
+                 count_of(want)) {
+            Onnx__NodeProto **nodes = g->node;
+            Onnx__TensorProto **initializers = g->initializer;
+            char *output = g->output[0]->name;
+            const size_t n_node = g->n_node, n_initializer = g->n_initializer;
+            wrapped w = {0};
+            lb_imported in;
+            wrap(ctx, dir, model, want, &w);
+            g->output[0]->name = w.nodes[n_node + 1]->output[0];
+            const lb_status status = lb_net_import(ctx, model, dir, NULL, &in);
+            if (status == LB_OK) {
+                const double off = compare(&in, input, want, &w);
+                if (!(off < 1e-4))
+                    fail_msg("%s: off by %g", dir, off);
+                lb_net_destroy(in.net);
+                count->passed++;
+                *why = 0;
+            } else {
+                snprintf(why, sizeof why, "%s", lb_error(ctx));
+            }
+            g->output[0]->name = output;
+            g->node = nodes, g->n_node = n_node;
+            g->initializer = initializers, g->n_initializer = n_initializer;
+            ProtobufCAllocator allocator = lb_onnx_allocator(ctx);
+            for (size_t i = 0; i < LB_COUNT(w.inputs); i++)
+                if (w.inputs[i])
+                    onnx__tensor_proto__free_unpacked(w.inputs[i], &allocator);
+            free(w.nodes), free(w.initializers), free(w.matrix);
+            lb_onnx_build_free(&w.b);
+        }
+        if (*why)
+            printf("left out: %s%s%s\n", strncmp(why, DATA, strlen(DATA)) ? dir : "", strncmp(why, DATA, strlen(DATA)) ? ": " : "",
+                   why);
+        if (*why && !is_known(why))
+            fail_msg("%s: left out for an unknown reason: %s", dir, why);
+        ProtobufCAllocator allocator = lb_onnx_allocator(ctx);
+        if (input)
+            onnx__tensor_proto__free_unpacked(input, &allocator);
+        if (want)
+            onnx__tensor_proto__free_unpacked(want, &allocator);
+    }
+    lb_onnx_free(ctx, model);
+}
+
+static void every_case(void **state) {
+    static const struct {
+        const char *folder;
+        int passed; /* of libonnx-testdata 1.12 */
+    } folders[] = {{"node", 78}, {"pytorch-operator", 5}, {"pytorch-converted", 37}};
+    (void)state;
+    if (!lb_is_dir(DATA "node")) {
+        printf("SKIPPED: no libonnx-testdata\n");
+        skip();
+    }
+    lb_ctx *ctx = test_ctx();
+    for (size_t f = 0; f < LB_COUNT(folders); f++) {
+        char base[300], dir[600];
+        tally count = {0};
+        snprintf(base, sizeof base, "%s%s", DATA, folders[f].folder);
+        DIR *entries = opendir(base);
+        assert_non_null(entries);
+        for (struct dirent *entry; (entry = readdir(entries));)
+            if (entry->d_name[0] != '.') {
+                snprintf(dir, sizeof dir, "%s/%s", base, entry->d_name);
+                run_case(ctx, dir, &count);
+            }
+        closedir(entries);
+        printf("%s: %d cases of the operators, %d pass\n", folders[f].folder, count.listed, count.passed);
+        assert_true(count.passed >= folders[f].passed);
+    }
+    lb_ctx_destroy(ctx);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_case)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,54 @@
+/* A small network as an ONNX model, built node by node, for tests of import: 8x8 images of three channels, convolution,
+ * activation, pooling, classifier. */
+#ifndef LB_TEST_IMPORT_H
+#define LB_TEST_IMPORT_H
+
+#include "net/import/import.h"
+#include "onnx/build.h"
+#include "support.h"
+
+enum { FLOAT_TYPE = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT, INT64_TYPE = ONNX__TENSOR_PROTO__DATA_TYPE__INT64 };
+
+/* Values that differ. */
+static inline const char *test_weights(lb_onnx_build *b, const char *name, int ndim, const int64_t *dims) {
+    size_t count = 1;
+    for (int i = 0; i < ndim; i++)
+        count *= (size_t)dims[i];
+    float *values = calloc(count, sizeof *values);
+    for (size_t i = 0; i < count; i++)
+        values[i] = (float)((int)(i * 7919 % 201) - 100) / 100;
+    lb_onnx_tensor(b, name, FLOAT_TYPE, ndim, dims, values);
+    free(values);
+    return name;
+}
+
+static inline void test_list(lb_onnx_build *b, const char *name, int64_t count, const float *values) {
+    lb_onnx_tensor(b, name, INT64_TYPE, 1, &count, values);
+}
+
+#define TEST_NODE(b, op, output, ...)                                                                                              \
+    lb_onnx_node(b, op, output, (int)LB_COUNT(((const char *[]){__VA_ARGS__})), (const char *[]){__VA_ARGS__})
+
+static inline void test_model(lb_onnx_build *b, lb_ctx *ctx) {
+    lb_onnx_build_init(b, ctx, "small");
+    lb_onnx_opset(b, "", 13);
+    lb_onnx_input(b, "image", 4, (const int64_t[]){0, 3, 8, 8});
+    Onnx__NodeProto *conv =
+        TEST_NODE(b, "Conv", "conv_out", "image", test_weights(b, "conv.weight", 4, (const int64_t[]){4, 3, 3, 3}),
+                  test_weights(b, "conv.bias", 1, (const int64_t[]){4}));
+    lb_onnx_ints(b, conv, "kernel_shape", (const int[]){3, 3}, 2);
+    lb_onnx_ints(b, conv, "pads", (const int[]){1, 1, 1, 1}, 4);
+    lb_onnx_ints(b, conv, "strides", (const int[]){1, 1}, 2);
+    TEST_NODE(b, "Relu", "relu_out", "conv_out");
+    Onnx__NodeProto *pool = TEST_NODE(b, "MaxPool", "pool_out", "relu_out");
+    lb_onnx_ints(b, pool, "kernel_shape", (const int[]){2, 2}, 2);
+    lb_onnx_ints(b, pool, "strides", (const int[]){2, 2}, 2);
+    test_list(b, "shape", 2, (const float[]){0, -1});
+    TEST_NODE(b, "Reshape", "flat", "pool_out", "shape");
+    Onnx__NodeProto *gemm = TEST_NODE(b, "Gemm", "gemm_out", "flat", test_weights(b, "fc.weight", 2, (const int64_t[]){5, 64}),
+                                      test_weights(b, "fc.bias", 1, (const int64_t[]){5}));
+    lb_onnx_int(b, gemm, "transB", 1);
+    lb_onnx_output(b, "gemm_out", "scores", 2, (const int64_t[]){0, 5});
+}
+
+#endif

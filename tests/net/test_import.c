@@ -1,0 +1,382 @@
+/* Import of ONNX models: what becomes of a small network, and that each damaged, hostile or unsupported model is one clear error.
+ * What imported networks compute is tested in tests/deploy/test_import.c and tests/deploy/test_onnx_cases.c. */
+#include <math.h>
+
+#include "import.h"
+
+static Onnx__NodeProto *node_of(lb_onnx_build *b, const char *op) {
+    for (size_t i = 0; i < b->graph.n_node; i++)
+        if (!strcmp(b->graph.node[i]->op_type, op))
+            return b->graph.node[i];
+    fail_msg("no %s", op);
+    return NULL;
+}
+
+static Onnx__TensorProto *tensor_of(lb_onnx_build *b, const char *name) {
+    for (size_t i = 0; i < b->graph.n_initializer; i++)
+        if (!strcmp(b->graph.initializer[i]->name, name))
+            return b->graph.initializer[i];
+    fail_msg("no %s", name);
+    return NULL;
+}
+
+static Onnx__AttributeProto *attribute_of(lb_onnx_build *b, const char *op, const char *name) {
+    Onnx__NodeProto *node = node_of(b, op);
+    for (size_t i = 0; i < node->n_attribute; i++)
+        if (!strcmp(node->attribute[i]->name, name))
+            return node->attribute[i];
+    fail_msg("no %s", name);
+    return NULL;
+}
+
+#define TEXT(text) ((char *)(uintptr_t)(text))
+
+/* ---- What becomes of it ----------------------------------------------------------------------------------------------- */
+
+static void small_network(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_onnx_build b;
+    lb_imported in;
+    test_model(&b, ctx);
+    assert_ok(ctx, b.status);
+    assert_ok(ctx, lb_net_import(ctx, &b.model, "small.onnx", NULL, &in));
+    const lb_net *net = in.net;
+    assert_string_equal(net->name, "onnx");
+    assert_int_equal(net->classes, 5);
+    static const struct {
+        const char *name;
+        lb_op op;
+    } nodes[] = {{"input", LB_OP_INPUT},      {"conv", LB_OP_CONV},       {"conv.bn", LB_OP_BATCHNORM}, {"relu_out", LB_OP_ACT},
+                 {"pool_out", LB_OP_MAXPOOL}, {"flatten", LB_OP_FLATTEN}, {"fc", LB_OP_LINEAR}};
+    assert_int_equal(net->nnodes, LB_COUNT(nodes));
+    for (size_t i = 0; i < LB_COUNT(nodes); i++) {
+        assert_string_equal(net->nodes[i].name, nodes[i].name);
+        assert_int_equal(net->nodes[i].op, nodes[i].op);
+    }
+    /* (oc, ic, kh, kw) to (oc, kh, kw, ic); (c, h, w) to (h, w, c) */
+    const float *conv = lb_param_values(net, net->nodes[1].param[0]), *fc = lb_param_values(net, net->nodes[6].param[0]);
+    for (int k = 0; k < 108; k++) {
+        const int o = k / 27, y = k / 9 % 3, x = k / 3 % 3, i = k % 3;
+        assert_float_equal(conv[k], (float)((((o * 3 + i) * 3 + y) * 3 + x) * 7919 % 201 - 100) / 100, 0);
+    }
+    for (int k = 0; k < 320; k++) {
+        const int o = k / 64, p = k / 4 % 16, c = k % 4;
+        assert_float_equal(fc[k], (float)((o * 64 + c * 16 + p) * 7919 % 201 - 100) / 100, 0);
+    }
+    assert_true(net->nodes[2].u.bn.calibrate);
+    assert_float_equal(lb_param_values(net, net->nodes[2].param[0])[3], 1.000005f, 1e-6);
+    lb_net_destroy(in.net);
+    lb_onnx_build_free(&b);
+    lb_ctx_destroy(ctx);
+}
+
+/* A graph alone gives the same network, without values. */
+static void graph_alone(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_onnx_build b;
+    lb_imported whole, alone;
+    Onnx__ModelProto *model;
+    test_model(&b, ctx);
+    assert_ok(ctx, lb_onnx_save(ctx, "import-whole.onnx", &b.model));
+    assert_ok(ctx, lb_onnx_load(ctx, "import-whole.onnx", &model));
+    assert_ok(ctx, lb_net_import(ctx, model, "whole", NULL, &whole));
+    lb_import_strip(ctx, model);
+    assert_ok(ctx, lb_onnx_save(ctx, "import-alone.onnx", model));
+    lb_onnx_free(ctx, model);
+    assert_ok(ctx, lb_onnx_load(ctx, "import-alone.onnx", &model));
+    assert_int_equal(lb_net_import(ctx, model, "alone", NULL, &alone), LB_ERR_FORMAT);
+    assert_non_null(strstr(lb_error(ctx), "has no data"));
+    assert_ok(ctx, lb_net_import(ctx, model, "alone", &(lb_import_options){.graph_only = true}, &alone));
+    assert_int_equal(whole.net->nparams, alone.net->nparams);
+    for (int i = 0; i < whole.net->nparams; i++) {
+        assert_string_equal(whole.net->params[i].name, alone.net->params[i].name);
+        assert_int_equal(whole.net->params[i].count, alone.net->params[i].count);
+        assert_int_equal(whole.net->params[i].offset, alone.net->params[i].offset);
+    }
+    lb_onnx_free(ctx, model);
+    lb_net_destroy(whole.net);
+    lb_net_destroy(alone.net);
+    lb_onnx_build_free(&b);
+    remove("import-whole.onnx");
+    remove("import-alone.onnx");
+    lb_ctx_destroy(ctx);
+}
+
+/* ---- Refused ---------------------------------------------------------------------------------------------------------- */
+
+static void no_graph(lb_onnx_build *b) { b->model.graph = NULL; }
+static void no_opset(lb_onnx_build *b) { b->model.n_opset_import = 0; }
+static void old_opset(lb_onnx_build *b) { b->model.opset_import[0]->version = 3; }
+static void far_opset(lb_onnx_build *b) { b->model.opset_import[0]->version = INT64_MAX; }
+static void no_nodes(lb_onnx_build *b) { b->graph.n_node = 0; }
+static void no_output(lb_onnx_build *b) { b->graph.n_output = 0; }
+static void nameless_output(lb_onnx_build *b) { b->graph.output[0]->name = NULL; }
+static void other_output(lb_onnx_build *b) { b->graph.output[0]->name = TEXT("elsewhere"); }
+static void no_input(lb_onnx_build *b) { b->graph.n_input = 0; }
+static void no_shape(lb_onnx_build *b) { b->graph.input[0]->type->tensor_type->shape = NULL; }
+static void no_type(lb_onnx_build *b) { b->graph.input[0]->type = NULL; }
+static void whole_input(lb_onnx_build *b) { b->graph.input[0]->type->tensor_type->elem_type = INT64_TYPE; }
+static Onnx__TensorShapeProto__Dimension *input_dim(lb_onnx_build *b, int d) {
+    return b->graph.input[0]->type->tensor_type->shape->dim[d];
+}
+static void negative_input(lb_onnx_build *b) { input_dim(b, 2)->dim_value = -8; }
+static void huge_input(lb_onnx_build *b) { input_dim(b, 2)->dim_value = input_dim(b, 3)->dim_value = (int64_t)1 << 30; }
+static void vast_input(lb_onnx_build *b) { input_dim(b, 2)->dim_value = INT64_MAX; }
+static void open_input(lb_onnx_build *b) { input_dim(b, 2)->value_case = ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE__NOT_SET; }
+static void scalar_input(lb_onnx_build *b) { b->graph.input[0]->type->tensor_type->shape->n_dim = 0; }
+static void missing_tensor(lb_onnx_build *b) { node_of(b, "Conv")->input[1] = TEXT("nowhere"); }
+static void missing_input(lb_onnx_build *b) { node_of(b, "Conv")->n_input = 1; }
+static void no_inputs(lb_onnx_build *b) { node_of(b, "Relu")->n_input = 0; }
+static void circle(lb_onnx_build *b) { node_of(b, "Conv")->input[0] = TEXT("pool_out"); }
+static void own_input(lb_onnx_build *b) { node_of(b, "Relu")->input[0] = TEXT("relu_out"); }
+static void made_twice(lb_onnx_build *b) { node_of(b, "Relu")->output[0] = TEXT("conv_out"); }
+static void unknown(lb_onnx_build *b) { node_of(b, "Relu")->op_type = TEXT("Einsum"); }
+static void loop(lb_onnx_build *b) { node_of(b, "Relu")->op_type = TEXT("Loop"); }
+static void no_operator(lb_onnx_build *b) { node_of(b, "Relu")->op_type = NULL; }
+static void foreign(lb_onnx_build *b) { node_of(b, "Relu")->domain = TEXT("com.microsoft"); }
+static void rude_name(lb_onnx_build *b) {
+    node_of(b, "Relu")->name = TEXT("two\nlines"), node_of(b, "Relu")->op_type = TEXT("A\x1b[2JB");
+}
+static void short_data(lb_onnx_build *b) { tensor_of(b, "conv.weight")->raw_data.len -= 4; }
+static void no_data(lb_onnx_build *b) { tensor_of(b, "conv.weight")->has_raw_data = 0; }
+static void negative_dim(lb_onnx_build *b) { tensor_of(b, "conv.weight")->dims[1] = -3; }
+static void wrong_dims(lb_onnx_build *b) { tensor_of(b, "conv.weight")->dims[0] = 5; }
+static void swapped_dims(lb_onnx_build *b) {
+    tensor_of(b, "conv.weight")->dims[0] = 3;
+    tensor_of(b, "conv.weight")->dims[1] = 4;
+}
+static void huge_tensor(lb_onnx_build *b) {
+    for (int d = 0; d < 3; d++)
+        tensor_of(b, "conv.weight")->dims[d] = 1 << 20; /* 2^60 elements, and more */
+}
+static void overflowing_tensor(lb_onnx_build *b) {
+    for (int d = 0; d < 4; d++)
+        tensor_of(b, "conv.weight")->dims[d] = INT64_MAX;
+}
+static void text_tensor(lb_onnx_build *b) { tensor_of(b, "conv.weight")->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__STRING; }
+static void whole_weights(lb_onnx_build *b) {
+    tensor_of(b, "conv.weight")->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__INT32; /* as many bytes */
+}
+static void real_shape(lb_onnx_build *b) { node_of(b, "Reshape")->input[1] = TEXT("fc.bias"); }
+static void image_shape(lb_onnx_build *b) { node_of(b, "Reshape")->input[1] = TEXT("conv_out"); }
+static int64_t *shape_values(lb_onnx_build *b) { return (int64_t *)(void *)tensor_of(b, "shape")->raw_data.data; }
+static void negative_shape(lb_onnx_build *b) { shape_values(b)[1] = -7; }
+static void two_open(lb_onnx_build *b) { shape_values(b)[0] = -1; }
+static void wrong_shape(lb_onnx_build *b) { shape_values(b)[1] = 63; }
+static void huge_shape(lb_onnx_build *b) { shape_values(b)[1] = (int64_t)1 << 60; }
+static void mixed_batch(lb_onnx_build *b) { shape_values(b)[0] = 4, shape_values(b)[1] = 16; }
+static void no_kernel(lb_onnx_build *b) { attribute_of(b, "MaxPool", "kernel_shape")->n_ints = 0; }
+static void zero_kernel(lb_onnx_build *b) { attribute_of(b, "MaxPool", "kernel_shape")->ints[0] = 0; }
+static void huge_kernel(lb_onnx_build *b) { attribute_of(b, "MaxPool", "kernel_shape")->ints[0] = INT64_MAX; }
+static void large_kernel(lb_onnx_build *b) { attribute_of(b, "MaxPool", "kernel_shape")->ints[0] = 9; }
+static void zero_stride(lb_onnx_build *b) { attribute_of(b, "Conv", "strides")->ints[0] = 0; }
+static void many_strides(lb_onnx_build *b) { attribute_of(b, "Conv", "strides")->n_ints = 1; }
+static void negative_pad(lb_onnx_build *b) { attribute_of(b, "Conv", "pads")->ints[3] = -1; }
+static void huge_pad(lb_onnx_build *b) { attribute_of(b, "Conv", "pads")->ints[3] = INT64_MIN; }
+static void wide_pad(lb_onnx_build *b) { attribute_of(b, "Conv", "pads")->ints[3] = 3; }
+static void few_pads(lb_onnx_build *b) { attribute_of(b, "Conv", "pads")->n_ints = 3; }
+static void zero_groups(lb_onnx_build *b) { lb_onnx_int(b, node_of(b, "Conv"), "group", 0); }
+static void two_groups(lb_onnx_build *b) { lb_onnx_int(b, node_of(b, "Conv"), "group", 2); }
+static void gaps(lb_onnx_build *b) { lb_onnx_ints(b, node_of(b, "Conv"), "dilations", (const int[]){2, 2}, 2); }
+static void not_swapped(lb_onnx_build *b) { attribute_of(b, "Gemm", "transB")->i = 0; }
+static void wrong_bias(lb_onnx_build *b) { node_of(b, "Gemm")->input[2] = TEXT("conv.bias"); }
+static void image_weights(lb_onnx_build *b) { node_of(b, "Gemm")->input[1] = TEXT("relu_out"); }
+static void constant_input(lb_onnx_build *b) { node_of(b, "MaxPool")->input[0] = TEXT("conv.weight"); }
+static void external(lb_onnx_build *b, const char *location, const char *length) {
+    static Onnx__StringStringEntryProto entry[2], *entries[] = {&entry[0], &entry[1]};
+    Onnx__TensorProto *t = tensor_of(b, "conv.weight");
+    onnx__string_string_entry_proto__init(&entry[0]);
+    onnx__string_string_entry_proto__init(&entry[1]);
+    entry[0].key = TEXT("location"), entry[0].value = TEXT(location);
+    entry[1].key = TEXT("length"), entry[1].value = TEXT(length);
+    t->has_data_location = 1;
+    t->data_location = ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL;
+    t->n_external_data = 2;
+    t->external_data = entries;
+}
+static void climbing(lb_onnx_build *b) { external(b, "sub/../../secret", "432"); }
+static void absolute(lb_onnx_build *b) { external(b, "/etc/passwd", "432"); }
+static void absent(lb_onnx_build *b) { external(b, "not-there.bin", "432"); }
+static void too_long(lb_onnx_build *b) { external(b, "not-there.bin", "433"); }
+static void no_number(lb_onnx_build *b) { external(b, "not-there.bin", "-1"); }
+static void huge_external(lb_onnx_build *b) {
+    external(b, "import-short.bin", "4294967220");
+    tensor_of(b, "conv.weight")->dims[0] = 39768215; /* times 27: 2^30 and a little */
+}
+static void not_finite(lb_onnx_build *b) { ((float *)(void *)tensor_of(b, "fc.weight")->raw_data.data)[7] = NAN; }
+static void vector_bound(lb_onnx_build *b) {
+    node_of(b, "Relu")->op_type = TEXT("Clip");
+    node_of(b, "Clip")->n_input = 2;
+    static char *inputs[] = {TEXT("conv_out"), TEXT("conv.bias")};
+    inputs[1] = TEXT("conv.bias");
+    node_of(b, "Clip")->input = inputs;
+}
+/* It would decide what the network looks like, and a graph alone has it not. */
+static void weight_as_bound(lb_onnx_build *b) {
+    const float zero[] = {0, 0}, one[] = {1, 1};
+    test_list(b, "from", 2, zero);
+    test_list(b, "to", 2, one);
+    TEST_NODE(b, "Slice", "bound", "fc.weight", "from", "to");
+    Onnx__NodeProto **nodes = b->graph.node, *last = nodes[b->graph.n_node - 1];
+    memmove(nodes + 1, nodes, (b->graph.n_node - 1) * sizeof *nodes);
+    nodes[0] = last;
+    vector_bound(b);
+    node_of(b, "Clip")->input[1] = TEXT("bound");
+}
+static void ends_early(lb_onnx_build *b) { external(b, "import-short.bin", "432"); }
+
+static void refused(void **state) {
+    (void)state;
+    static const struct {
+        void (*change)(lb_onnx_build *b);
+        const char *says;
+    } rows[] = {
+        {no_graph, "no graph"},
+        {no_opset, "opset 0; 6 to 25"},
+        {old_opset, "opset 3; 6 to 25"},
+        {far_opset, "opset"},
+        {no_nodes, "no nodes or no output"},
+        {no_output, "no nodes or no output"},
+        {nameless_output, "no name"},
+        {other_output, "no node makes the output 'elsewhere'"},
+        {no_input, "(Conv): its input 'image' is made by no earlier node"},
+        {no_shape, "no tensor of a stated shape"},
+        {no_type, "no tensor of a stated shape"},
+        {whole_input, "element type 7"},
+        {negative_input, "negative dimension -8"},
+        {huge_input, "its input is of 1073741824 x 1073741824 pixels"},
+        {vast_input, "its input is of"},
+        {open_input, "model.input_size"},
+        {scalar_input, "0 dimensions"},
+        {missing_tensor, "'nowhere' is made by no earlier node"},
+        {missing_input, "node 'conv_out' (Conv): its input 1 is missing"},
+        {no_inputs, "(Relu): its input 0 is missing"},
+        {circle, "(Conv): its input 'pool_out' is made by no earlier node"},
+        {own_input, "(Relu): its input 'relu_out' is made by no earlier node"},
+        {made_twice, "'conv_out' is made twice"},
+        {unknown, "node 'relu_out' (Einsum): this operator is not read"},
+        {loop, "(Loop): this operator is not read"},
+        {no_operator, "no operator"},
+        {foreign, "domain 'com.microsoft'"},
+        {rude_name, "node 'two?lines' (A?[2JB)"},
+        {short_data, "tensor 'conv.weight' needs 432 bytes by its shape, but 428 are there"},
+        {no_data, "tensor 'conv.weight' has no data"},
+        {negative_dim, "tensor 'conv.weight' has the negative dimension -3"},
+        {wrong_dims, "needs 540 bytes"},
+        {swapped_dims, "do not fit an input of 3"},
+        {huge_tensor, "tensor 'conv.weight' has more than 2^31 - 1 elements"},
+        {overflowing_tensor, "more than 2^31 - 1 elements"},
+        {text_tensor, "element type 8"},
+        {whole_weights, "(Conv): its weights"},
+        {real_shape, "(Reshape): its input 1 is no list of whole numbers"},
+        {image_shape, "depends on the image"},
+        {negative_shape, "-7 as dimension 1"},
+        {two_open, "-1 as dimension 1"},
+        {wrong_shape, "another number of elements"},
+        {huge_shape, "as dimension 1"},
+        {mixed_batch, "mixes the images"},
+        {no_kernel, "kernel_shape has 0 entries"},
+        {zero_kernel, "a kernel of 0 x 2"},
+        {huge_kernel, "a kernel of"},
+        {large_kernel, "too small for a 9x2 kernel"},
+        {zero_stride, "strides has the entry 0"},
+        {many_strides, "strides has 1 entries"},
+        {negative_pad, "pads has the entry -1"},
+        {huge_pad, "pads has the entry"},
+        {wide_pad, "padding"},
+        {few_pads, "pads has 3 entries"},
+        {zero_groups, "in 0 groups"},
+        {two_groups, "in 2 groups"},
+        {gaps, "dilation 2 x 2"},
+        {not_swapped, "do not fit an input of 64"},
+        {wrong_bias, "its bias has 4 elements for 5 channels"},
+        {image_weights, "'relu_out', depends on the image"},
+        {constant_input, "'conv.weight', is a constant"},
+        {climbing, "'sub/../../secret' is not beside the model"},
+        {absolute, "'/etc/passwd' is not beside the model"},
+        {absent, "not-there.bin, which cannot be opened"},
+        {too_long, "its external data has 433"},
+        {no_number, "cannot be understood"},
+        {ends_early, "that file ends before"},
+        {huge_external, "that file ends before"},
+        {not_finite, "fc.weight holds values that are not finite"},
+        {weight_as_bound, "its input 1 is part of a weight"},
+        {vector_bound, "has 4 elements instead of one"},
+    };
+    FILE *file = fopen("import-short.bin", "w");
+    assert_non_null(file);
+    fputs("short", file);
+    fclose(file);
+    lb_ctx *ctx = test_ctx();
+    for (size_t i = 0; i < LB_COUNT(rows); i++) {
+        lb_onnx_build b;
+        lb_imported in = {0};
+        test_model(&b, ctx);
+        rows[i].change(&b);
+        const lb_status status = lb_net_import(ctx, &b.model, "bad.onnx", NULL, &in);
+        if (status != LB_ERR_FORMAT && status != LB_ERR_UNSUPPORTED && status != LB_ERR_SHAPE && status != LB_ERR_IO)
+            fail_msg("row %zu, '%s': %s: %s", i, rows[i].says, lb_status_name(status), lb_error(ctx));
+        assert_null(in.net);
+        if (!strstr(lb_error(ctx), rows[i].says) || strncmp(lb_error(ctx), "bad.onnx: ", 10) || strpbrk(lb_error(ctx), "\n\x1b"))
+            fail_msg("row %zu: '%s' is not in '%s'", i, rows[i].says, lb_error(ctx));
+        lb_onnx_build_free(&b);
+    }
+    remove("import-short.bin");
+    lb_ctx_destroy(ctx);
+}
+
+/* Constants must not multiply: each addition of two vectors would make a matrix of 4096 x 4096. */
+static void growing_constants(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_onnx_build b;
+    lb_imported in;
+    test_model(&b, ctx);
+    test_weights(&b, "row", 2, (const int64_t[]){1, 4096});
+    test_weights(&b, "column", 2, (const int64_t[]){4096, 1});
+    for (int i = 0; i < 8; i++)
+        TEST_NODE(&b, "Add", lb_onnx_name(&b, "sum%d", i), i ? lb_onnx_name(&b, "sum%d", i - 1) : "row", i % 2 ? "row" : "column");
+    TEST_NODE(&b, "Conv", "late", "conv_out", "sum7");
+    b.graph.output[0]->name = TEXT("late");
+    assert_int_equal(lb_net_import(ctx, &b.model, "growing", NULL, &in), LB_ERR_UNSUPPORTED);
+    assert_non_null(strstr(lb_error(ctx), "beyond reason"));
+    lb_onnx_build_free(&b);
+    lb_ctx_destroy(ctx);
+}
+
+/* Whenever memory ends: an error, nothing left behind. */
+static void out_of_memory(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_onnx_build b;
+    test_model(&b, ctx);
+    bool done = false;
+    for (long blocks = 0; !done; blocks++) {
+        test_allocator a = {.left = blocks + 1};
+        lb_ctx *poor = test_ctx_with(&a);
+        if (!poor)
+            continue;
+        const long before = a.alive;
+        lb_imported in = {0};
+        const lb_status status = lb_net_import(poor, &b.model, "small", NULL, &in);
+        done = status == LB_OK;
+        if (!done)
+            assert_int_equal(status, LB_ERR_MEMORY);
+        lb_net_destroy(in.net);
+        assert_int_equal(a.alive, before);
+        lb_ctx_destroy(poor);
+        assert_true(blocks < 1000);
+    }
+    lb_onnx_build_free(&b);
+    lb_ctx_destroy(ctx);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(small_network),     cmocka_unit_test(graph_alone),   cmocka_unit_test(refused),
+        cmocka_unit_test(growing_constants), cmocka_unit_test(out_of_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
