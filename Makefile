@@ -6,7 +6,7 @@ LOWBIT = $(BUILD)/lowbit
 # Tests share the processors: waiting threads must not spin.
 CTEST = OMP_WAIT_POLICY=passive ctest --output-on-failure -j $(JOBS)
 
-.PHONY: all help deps quickstart test sanitize bench-train bench-infer bench-mcu check-onnx results coverage install clean
+.PHONY: all help deps quickstart test sanitize bench-train bench-infer bench-mcu check-onnx results results-plot coverage install clean
 
 all: $(BUILD)/build.ninja ## configure and build build/lowbit and the libraries
 	@cmake --build $(BUILD)
@@ -50,6 +50,10 @@ bench-mcu: all ## flash, RAM and instructions of generated C on Cortex-M, 1 to 8
 
 results-%: all # one table of accuracies, bench/results/NAME.txt; SEEDS="1 2 3", continued where it stopped
 	@bench/results.sh $(LOWBIT) $*
+
+results-plot: all ## accuracy against packed size of all finished runs, runs/results/plot.svg (gnuplot-nox and jq)
+	@scripts/deps.sh gnuplot-nox jq
+	@bench/plot.sh $(LOWBIT) runs/results/plot.svg
 
 results: ## the tables of accuracies: make results-cifar10 trains, packs and compares the runs of bench/results/cifar10.txt
 	@echo "make results-NAME, NAME one of: $$(cd bench/results && ls *.txt | sed 's/.txt$$//' | tr '\n' ' ')"

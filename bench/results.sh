@@ -3,13 +3,14 @@
 # A table is bench/results/NAME.txt: a line "run recipe [key=value]..." each; "@run" in a value is that run's directory of the same seed, and
 # "lengths=@run" gives the layers the bits that run has learned.
 # Runs lie in runs/results/NAME/RUN-seedN. Finished ones are skipped, interrupted ones resumed, so that a table can be continued at any time.
-# SEEDS="1 2" chooses the seeds, RUNS="a b" some of the rows.
+# SEEDS="1 2" chooses the seeds, RUNS="a b" some of the rows, ROOT=DIR another place, SET="key=value ..." more settings for every row: a table
+# is tried with ROOT=/tmp/try SEEDS=1 SET="train.steps=2 data.test_limit=250".
 set -euo pipefail
 cd "$(dirname "$0")/.."
 lowbit=$1
 name=$2
 table=bench/results/$name.txt
-root=runs/results/$name
+root=${ROOT:-runs/results}/$name
 if [ ! -e "$table" ]; then
     echo "lowbit: error: there is no table '$name'; there are: $(cd bench/results && ls ./*.txt | sed 's,^\./,,; s/\.txt$//' | tr '\n' ' ')" >&2
     exit 1
@@ -47,7 +48,7 @@ while read -r run recipe settings; do
     case " ${RUNS:-$run} " in *" $run "*) ;; *) continue ;; esac
     for seed in ${SEEDS:-1 2}; do
         # shellcheck disable=SC2086
-        one_run "$run" "$recipe" "$seed" $settings </dev/null
+        one_run "$run" "$recipe" "$seed" $settings ${SET:-} </dev/null
     done
 done <"$table"
 "$lowbit" compare "${directories[@]}"

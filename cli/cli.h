@@ -139,7 +139,8 @@ typedef struct cli_run {
     cli_setting *settings;
     double epochs;         /* finished, of all stages */
     bool done;             /* trained to its end */
-    double best, last;     /* top-1 of the best and the last epoch, percent; NaN: none yet */
+    double best, last;     /* top-1 of the last stage's best epoch and of the last one, percent; NaN: none yet */
+    double minutes;        /* of all epochs, evaluation included */
     double best_epoch;
     double images_per_s;   /* median of the epochs */
     int64_t packed;        /* bytes of model.lbm, -1: not packed */

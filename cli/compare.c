@@ -5,6 +5,8 @@
 
 #include "cli.h"
 
+#define DEFAULT_BITS "2" /* a later stage's recipe leaves out what is as in the first or, where that is float, the default */
+
 /* A run and the one whose group it is in: runs whose recipes differ in nothing but the seed. */
 typedef struct entry {
     cli_run run;
@@ -16,14 +18,44 @@ static const char *get(const cli_run *run, const char *key, const char *fallback
     return value && *value ? value : fallback;
 }
 
-static bool counts(const cli_setting *setting) { return strcmp(setting->key, "train.seed") != 0; }
+static bool ends_in(const char *text, const char *end) {
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && !strcmp(text + n - m, end);
+}
+
+static bool counts(const cli_setting *setting) { return !ends_in(setting->key, "train.seed"); }
+
+/* "seed1" in the place of a run with seed 1 is "seed2" in that of a run with seed 2: the runs that others start or learn from. */
+static bool same_path(const char *a, const char *seed_a, const char *b, const char *seed_b) {
+    while (*a && *a == *b) {
+        if (!strncmp(a, "seed", 4)) {
+            a += 4;
+            b += 4;
+            size_t na = strspn(a, "0123456789"), nb = strspn(b, "0123456789");
+            bool own = na == strlen(seed_a) && !strncmp(a, seed_a, na) && nb == strlen(seed_b) && !strncmp(b, seed_b, nb);
+            a += own ? na : 0;
+            b += own ? nb : 0;
+        } else {
+            a++;
+            b++;
+        }
+    }
+    return *a == *b;
+}
+
+static bool same_value(const cli_run *a, const cli_setting *x, const cli_run *b, const cli_setting *y) {
+    if (strcmp(x->key, y->key))
+        return false;
+    bool path = ends_in(x->key, "train.init") || ends_in(x->key, "distill.teacher");
+    return path ? same_path(x->value, get(a, "train.seed", ""), y->value, get(b, "train.seed", "")) : !strcmp(x->value, y->value);
+}
 
 /* Every setting of a but the seed is b's too. */
 static bool covers(const cli_run *a, const cli_run *b) {
     for (int i = 0; i < a->nsettings; i++) {
         bool found = !counts(&a->settings[i]);
         for (int k = 0; k < b->nsettings && !found; k++)
-            found = !strcmp(a->settings[i].key, b->settings[k].key) && !strcmp(a->settings[i].value, b->settings[k].value);
+            found = same_value(a, &a->settings[i], b, &b->settings[k]);
         if (!found)
             return false;
     }
@@ -37,8 +69,8 @@ static const char *bits_text(char text[64], const cli_run *run) {
     if (fw && fa)
         snprintf(text, 64, "float");
     else
-        snprintf(text, 64, "W%s%.8sA%.8s", strcmp(get(run, "quant.weights.bit_lengths", "fixed"), "fixed") ? "2-" : "", fw ? "32" : get(run, "quant.weights.bits", "?"),
-                 fa ? "32" : get(run, "quant.activations.bits", "?"));
+        snprintf(text, 64, "W%s%.8sA%.8s", strcmp(get(run, "quant.weights.bit_lengths", "fixed"), "fixed") ? "2-" : "",
+                 fw ? "32" : get(run, "quant.weights.bits", DEFAULT_BITS), fa ? "32" : get(run, "quant.activations.bits", DEFAULT_BITS));
     return text;
 }
 
@@ -76,13 +108,14 @@ static int group_spread(const entry *entries, int n, int group, double *mean, do
 static void print_table(const entry *entries, int n) {
     char bits[64], method[80], best[32], last[32], bytes[32], rate[32], epochs[32];
     cli_table table;
-    cli_table_init(&table, "<<<<>>>>>>");
-    cli_table_row(&table, "run\tmodel\tmethod\tbits\tseed\tepochs\tbest top-1 %%\tlast top-1 %%\tpacked bytes\timages/s");
+    cli_table_init(&table, "<<<<>>>>>>>");
+    cli_table_row(&table,
+                  "run\tmodel\tmethod\tbits\tseed\tepochs\tminutes\tbest top-1 %%\tlast top-1 %%\tpacked bytes\timages/s");
     for (int i = 0; i < n; i++) {
         const cli_run *r = &entries[i].run;
         snprintf(epochs, sizeof epochs, "%g%s", r->epochs, r->done ? "" : " (unfinished)");
-        cli_table_row(&table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", r->dir, get(r, "model.name", "-"), method_text(method, r),
-                      bits_text(bits, r), get(r, "train.seed", "-"), epochs, percent(best, r->best), percent(last, r->last),
+        cli_table_row(&table, "%s\t%s\t%s\t%s\t%s\t%s\t%.1f\t%s\t%s\t%s\t%s", r->dir, get(r, "model.name", "-"), method_text(method, r),
+                      bits_text(bits, r), get(r, "train.seed", "-"), epochs, r->minutes, percent(best, r->best), percent(last, r->last),
                       r->packed >= 0 ? cli_commas(bytes, r->packed) : "-",
                       isfinite(r->images_per_s) ? cli_commas(rate, llrint(r->images_per_s)) : "-");
     }
@@ -103,9 +136,10 @@ static int print_json(const entry *entries, int n) {
     for (int i = 0; i < n; i++) {
         const cli_run *r = &entries[i].run;
         json_array_append_new(runs,
-                              json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:b, s:o, s:o, s:o, s:o}", "run", r->dir, "model",
+                              json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:b, s:o, s:o, s:o, s:o}", "run", r->dir, "model",
                                         get(r, "model.name", "-"), "method", method_text(method, r), "bits", bits_text(bits, r),
-                                        "seed", get(r, "train.seed", "-"), "epochs", cli_json_real(r->epochs), "done", r->done,
+                                        "seed", get(r, "train.seed", "-"), "epochs", cli_json_real(r->epochs), "minutes",
+                                        cli_json_real(r->minutes), "done", r->done,
                                         "best_top1", cli_json_real(r->best), "last_top1", cli_json_real(r->last), "packed_bytes",
                                         r->packed >= 0 ? json_integer(r->packed) : json_null(), "images_per_s",
                                         cli_json_real(r->images_per_s)));
@@ -150,15 +184,15 @@ const cli_verb cli_verb_compare = {
     .max_operands = -1,
     .options = options,
     .description =
-        "Prints a line for each run directory: network, method and bits of its last stage, seed, finished epochs, test\n"
-        "accuracy of the best and of the last epoch, size of RUN/model.lbm if there is one, and training speed (median of\n"
-        "the epochs). Where recipes differ in nothing but train.seed, the mean of their best accuracies and the sample\n"
-        "standard deviation follow.\n"
+        "Prints a line for each run directory: network, method and bits of its last stage, seed, finished epochs and their\n"
+        "minutes, test accuracy of the last stage's best epoch and of the last one, size of RUN/model.lbm if there is one,\n"
+        "and training speed (median of the epochs). Where recipes differ in nothing but train.seed (and in \"seedN\" within\n"
+        "train.init and distill.teacher, N being the seed), the mean of their best accuracies and the sample standard\n"
+        "deviation follow.\n"
         "\n"
-        "--json prints {\"runs\": [{\"run\", \"model\", \"method\", \"bits\", \"seed\", \"epochs\", \"done\", \"best_top1\",\n"
-        "\"last_top1\", \"packed_bytes\", \"images_per_s\"}], \"groups\": [{\"model\", \"method\", \"bits\", \"seeds\", "
-        "\"mean_top1\",\n"
-        "\"spread\"}]}.",
+        "--json prints {\"runs\": [{\"run\", \"model\", \"method\", \"bits\", \"seed\", \"epochs\", \"minutes\", \"done\",\n"
+        "\"best_top1\", \"last_top1\", \"packed_bytes\", \"images_per_s\"}], \"groups\": [{\"model\", \"method\", \"bits\",\n"
+        "\"seeds\", \"mean_top1\", \"spread\"}]}.",
     .files = "RUN/recipe.yaml, RUN/metrics.jsonl, RUN/model.lbm",
     .examples = "lowbit compare runs/*",
     .exit_failed = "a run directory cannot be read",

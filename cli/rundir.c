@@ -163,7 +163,10 @@ static int read_metrics(const char *path, cli_run *run) {
                 if (field(entry, "stage") != stage) { /* its epochs begin at 0 again */
                     stage = field(entry, "stage");
                     before = run->epochs;
+                    run->best = NAN; /* best.safetensors is the last stage's */
                 }
+                double seconds = field(entry, "seconds");
+                run->minutes += isfinite(seconds) ? seconds / 60 : 0;
                 run->epochs = before + (isfinite(epoch) ? epoch : 0);
                 if (isfinite(top1)) {
                     run->last = top1;

@@ -147,9 +147,10 @@ typedef struct lb_trainer lb_trainer;
  * and prepares the first stage. The recipe is borrowed and must outlive the trainer. */
 lb_status lb_trainer_create(lb_ctx *ctx, const lb_recipe *recipe, lb_net *net, lb_trainer **trainer);
 
-/* Trains all stages. `dir` receives recipe.yaml, last.safetensors, best.safetensors, metrics.jsonl and TensorBoard events (NULL:
- * nothing is written, and the trainer ends with the last weights). Ends with the weights of best.safetensors, those at the best
- * test accuracy of the last stage. With resume, continues from dir/last.safetensors to the same bits as a run never stopped. */
+/* Trains all stages, from the beginning unless `resume`. `dir` receives recipe.yaml, last.safetensors, best.safetensors,
+ * metrics.jsonl and TensorBoard events (NULL: nothing is written, and the trainer ends with the last weights). Ends with the weights of
+ * best.safetensors, those at the best test accuracy of the last stage. With resume, continues from dir/last.safetensors to the same
+ * bits as a run never stopped. */
 lb_status lb_trainer_run(lb_trainer *trainer, const char *dir, bool resume);
 
 /* Opens a finished or stopped run directory for evaluation: its recipe, and the weights of best.safetensors (or last). */

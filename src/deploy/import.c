@@ -101,7 +101,8 @@ static lb_status write_run(lb_ctx *ctx, lb_pool *pool, Onnx__ModelProto *model, 
         return lb_fail(ctx, LB_ERR_IO, "%s: a run is there already; choose another directory", dir);
     lb_recipe *recipe;
     LB_TRY(lb_recipe_create(ctx, &recipe));
-    const lb_trainer trainer = {.ctx = ctx, .recipe = recipe, .net = in->net, .at = {.best_top1 = -1}};
+    const lb_trainer trainer = {.ctx = ctx, .recipe = recipe, .net = in->net, .learners = {{.net = in->net}}, .nlearners = 1,
+                                .at = {.best_top1 = -1}};
     lb_status status = fill_recipe(recipe, path, dir, graph, in, overrides, noverrides);
     if (status == LB_OK)
         status = lb_make_dirs(ctx, dir);

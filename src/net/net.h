@@ -7,6 +7,7 @@
 
 #include "core/core.h"
 #include "quant/quant.h"
+#include "recipe/config.h"
 
 #define LB_MAX_SRC 2
 #define LB_MAX_PARAMS 4
@@ -210,6 +211,16 @@ void lb_net_initialise(lb_net *net, uint64_t seed, float weights_std);
  * What was chosen is reported by lb_note. After a failure the net can only be destroyed or quantized again. */
 struct lb_config;
 lb_status lb_net_quantize(lb_net *net, const struct lb_config *config);
+
+/* Carries learned parameters over from `from`, the quantizer that was in the place of `to` before: copies them from `values` to those of
+ * `to` (nparams, count), adapted to other bits as `rescale` says:
+ *
+ *   start   a clip, which is a range, stays; nothing else is carried over
+ *   range   likewise, and a step is multiplied by from's largest code / to's, a logarithm of a length likewise
+ *   step    steps stay; a clip is multiplied by to's largest code / from's
+ *
+ * False: they are not comparable (another quantizer, other signs), or not wanted; then `to` starts its own. */
+bool lb_quant_carry(const lb_quant *from, const float *values, const lb_quant *to, float *dst, size_t count, lb_rescale rescale);
 
 /* Learned bit-lengths: sets every quantizer's grid to what its gates say now. To be called after parameters have changed and before
  * grids are read. */

@@ -111,28 +111,31 @@ static lb_status strip(work *w) {
     return LB_OK;
 }
 
-/* Gives a quantizer back what the one at its place had learned, if it is the same one. A step keeps the range when bits change. */
+bool lb_quant_carry(const lb_quant *from, const float *values, const lb_quant *to, float *dst, size_t count, lb_rescale rescale) {
+    const lb_quantizer *quantizer = to->spec.quantizer;
+    const bool same = from->spec.bits == to->spec.bits, clips = !strcmp(quantizer->param_names[0], "clip");
+    if (from->spec.quantizer != quantizer || from->spec.is_signed != to->spec.is_signed ||
+        (!same && !clips && rescale == LB_RESCALE_START))
+        return false;
+    const double ratio = same ? 1 : (double)LB_MAX(from->grid.hi, 1) / (double)LB_MAX(to->grid.hi, 1);
+    const double factor = rescale == LB_RESCALE_STEP ? (clips ? 1 / ratio : 1) : clips ? 1 : ratio;
+    const size_t own = (size_t)quantizer->nparams * count, gates = count * (size_t)LB_MIN(lb_quant_nparams(&from->spec),
+                                                                                          lb_quant_nparams(&to->spec));
+    for (size_t i = 0; i < own; i++)
+        dst[i] = quantizer->log_params ? values[i] + (float)log(factor) : (float)(values[i] * factor);
+    for (size_t i = own; i < gates; i++) /* of learned bits, which come last: those that both have */
+        dst[i] = values[i];
+    return true;
+}
+
+/* Gives a quantizer back what the one at its place had learned. */
 static void restore(const work *w, const char *name, lb_quant *quant) {
-    const lb_quantizer *quantizer = quant->spec.quantizer;
-    const int nparams = quantizer->nparams;
     const size_t each = w->net->params[quant->param].count;
     for (int i = 0; i < w->nkept; i++) {
         const kept *k = &w->kept[i];
-        if (strcmp(k->node, name) || k->quant.spec.quantizer != quantizer || k->quant.spec.is_signed != quant->spec.is_signed ||
-            k->each != each)
-            continue;
-        float *values = lb_param_values(w->net, quant->param); /* gates of learned bits come last: those that both have */
-        memcpy(values, k->values, LB_MIN(k->count, each * (size_t)lb_quant_nparams(&quant->spec)) * sizeof *values);
-        quant->initialised = k->quant.initialised;
-        if (k->quant.spec.bits == quant->spec.bits)
-            return;
-        float factor = (float)((double)k->quant.grid.hi / (double)LB_MAX(quant->grid.hi, 1));
-        for (int p = 0; p < nparams; p++) {
-            const bool step = !strcmp(quantizer->param_names[p], "step");
-            for (float *v = values + (size_t)p * each; v < values + ((size_t)p + 1) * each; v++)
-                *v = quantizer->log_params ? *v + logf(factor) : step ? *v * factor : *v;
-        }
-        return;
+        if (!strcmp(k->node, name) && k->quant.spec.target == quant->spec.target && k->each == each &&
+            lb_quant_carry(&k->quant, k->values, quant, lb_param_values(w->net, quant->param), each, w->config->quant.rescale))
+            quant->initialised = k->quant.initialised;
     }
 }
 
@@ -195,6 +198,16 @@ static lb_status wish(const work *w, const layer *l, lb_target target, lb_quant_
     return LB_OK;
 }
 
+/* Without an estimator gradients need a part that is not quantized, at least for a while. */
+static lb_status check_gradient(const work *w, const char *what, const lb_quant_spec *spec) {
+    if (spec->estimator == LB_EST_NONE && spec->mixer == &lb_mixer_constant && spec->mixer_value == 1.f)
+        return lb_fail(w->net->ctx, LB_ERR_UNSUPPORTED,
+                       "%s: estimator none lets no gradient through what is quantized, and mixer constant with mix 1 quantizes "
+                       "everything, so %s; choose another estimator or a mixer",
+                       what, spec->target == LB_WEIGHTS ? "these weights would never change" : "nothing before them would learn");
+    return LB_OK;
+}
+
 static lb_status quantize_weights(work *w, const layer *l) {
     lb_quant_spec spec;
     lb_grid grid;
@@ -204,6 +217,7 @@ static lb_status quantize_weights(work *w, const layer *l) {
     char what[256];
     snprintf(what, sizeof what, "weights of %s", w->net->nodes[l->node].name);
     LB_TRY(lb_quant_resolve(w->net->ctx, what, &spec, &grid));
+    LB_TRY(check_gradient(w, what, &spec));
     return attach(w, l->node, &spec, &grid);
 }
 
@@ -265,6 +279,8 @@ static lb_status settle(work *w, const layer *l, int site, lb_quant_spec *spec, 
     char what[256];
     snprintf(what, sizeof what, "activations of %s", node->name);
     LB_TRY(lb_quant_resolve(w->net->ctx, what, spec, grid));
+    if (w->net->nodes[node->src[0]].op != LB_OP_INPUT)
+        LB_TRY(check_gradient(w, what, spec));
     if (!identity || grid->lo < 0)
         return LB_OK;
     lb_spec_set_quantizer(spec, &lb_quantizer_lsq);

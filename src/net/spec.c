@@ -80,7 +80,7 @@ lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_co
     static const char *const backwards[] = {"expect", "mode"};
     static const char *const lengths[] = {"fixed", "learned", "kept"};
     static const char *const orders[] = {"forward", "reverse", "global"};
-    static const char *const ramps[] = {"cubic", "linear", "quadratic", "cosine"};
+    static const char *const ramps[] = {"cubic", "linear", "quadratic", "cosine", "flipped"};
     int index = 0;
     *spec = (lb_quant_spec){.target = target,
                             .bits = config->bits,

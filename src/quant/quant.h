@@ -42,7 +42,7 @@ typedef enum lb_cpq_backward { LB_CPQ_EXPECT, LB_CPQ_MODE } lb_cpq_backward; /* 
 typedef enum lb_bit_lengths { LB_BITS_FIXED, LB_BITS_LEARNED, LB_BITS_KEPT } lb_bit_lengths;
 /* Mixer mask: whose turn it is to freeze, and how the share p grows over a turn, x = 0 .. 1. */
 typedef enum lb_mix_order { LB_MIX_FORWARD, LB_MIX_REVERSE, LB_MIX_GLOBAL } lb_mix_order; /* global: all layers in one turn */
-typedef enum lb_mix_ramp { LB_RAMP_CUBIC, LB_RAMP_LINEAR, LB_RAMP_QUADRATIC, LB_RAMP_COSINE } lb_mix_ramp;
+typedef enum lb_mix_ramp { LB_RAMP_CUBIC, LB_RAMP_LINEAR, LB_RAMP_QUADRATIC, LB_RAMP_COSINE, LB_RAMP_FLIPPED } lb_mix_ramp;
 
 /* How code values are stored in `bits` bits: value = mul * stored + add, stored = 0 .. levels-1. */
 typedef struct lb_grid {

@@ -9,6 +9,7 @@
 #define LB_MAX_LAYER_RULES 32
 #define LB_MAX_STAGES 16
 #define LB_MAX_MILESTONES 16
+#define LB_MAX_STUDENTS 6    /* besides the network itself */
 
 typedef enum lb_precision { LB_PRECISION_AUTO, LB_PRECISION_F32, LB_PRECISION_BF16 } lb_precision;
 typedef enum lb_fill { LB_FILL_BLACK, LB_FILL_MEAN } lb_fill; /* mean: what normalisation makes 0, as far as 8 bits can say it */
@@ -17,6 +18,9 @@ typedef enum lb_optimizer_kind { LB_OPT_SGD, LB_OPT_ADAM, LB_OPT_ADAMW } lb_opti
 typedef enum lb_schedule_kind {
     LB_SCHED_CONSTANT, LB_SCHED_STEP, LB_SCHED_MULTISTEP, LB_SCHED_COSINE, LB_SCHED_POLYNOMIAL, LB_SCHED_EXPONENTIAL
 } lb_schedule_kind;
+typedef enum lb_distill_from { LB_DISTILL_NONE, LB_DISTILL_TEACHER, LB_DISTILL_TWIN } lb_distill_from;
+typedef enum lb_distill_loss { LB_DISTILL_KL, LB_DISTILL_MSE } lb_distill_loss;
+typedef enum lb_rescale { LB_RESCALE_START, LB_RESCALE_RANGE, LB_RESCALE_STEP } lb_rescale;
 typedef enum lb_shortcut_kind { LB_SHORTCUT_CONV, LB_SHORTCUT_PAD } lb_shortcut_kind; /* 1x1 conv + BN, or strided identity with zero channels */
 
 /* quant.edges.*: 0 means float, LB_EDGE_SAME means like the other layers, else a bit-width (with the layer's own method if it can, else
@@ -89,6 +93,7 @@ typedef struct lb_train_config {
     int eval_batch;
     float eval_every;            /* epochs between evaluations */
     int save_every;              /* steps between checkpoints besides those at each epoch's end; 0: none */
+    int bn_estimate;             /* batches over which batch norm's statistics are estimated before an evaluation; 0: those of training */
     int histograms;              /* epochs between TensorBoard histograms; 0: none */
     char init[LB_CONFIG_TEXT];   /* run directory or checkpoint to start from, "" : seeded; from the second stage on: the stage before,
                                   * unless the stage itself says it */
@@ -123,7 +128,7 @@ typedef struct lb_tensor_config {
     char mix_probability[16];    /* constant, linear, softmax, sigmoid */
     char mix_rule[16];           /* paper, code */
     char mix_order[16];          /* mask: forward, reverse, global */
-    char mix_ramp[16];           /* mask: cubic, linear, quadratic, cosine */
+    char mix_ramp[16];           /* mask: cubic, linear, quadratic, cosine, flipped */
     int mix_refresh;             /* mask: steps */
     float mix_settle;            /* mask: share of the stage */
 } lb_tensor_config;
@@ -135,10 +140,25 @@ typedef struct lb_layer_rule {
 
 typedef struct lb_quant_config {
     lb_tensor_config weights, activations;
+    lb_rescale rescale;          /* what learned steps and clips become when their bits change: lb_quant_carry */
     int edge_first, edge_last, edge_shortcut;
     lb_layer_rule layers[LB_MAX_LAYER_RULES];
     int nlayers;
 } lb_quant_config;
+
+/* Other networks that are run on the same batches, and what is learned from them. */
+typedef struct lb_distill_config {
+    lb_distill_from from;
+    char teacher[LB_CONFIG_TEXT]; /* teacher: run directory */
+    lb_distill_loss loss;
+    float temperature;           /* kl */
+    float weight, label_weight;  /* of the low-bit networks: the other network's outputs, and the labels */
+    float twin_weight, twin_label_weight; /* twin: likewise */
+    float twin_lr;               /* twin: factor on lr */
+    float students[LB_MAX_STUDENTS]; int nstudents; /* bits of further students, trained on the same batches */
+    char features[LB_CONFIG_TEXT]; /* patterns of layer names whose outputs are compared too, "" : none */
+    float feature_weight;
+} lb_distill_config;
 
 typedef struct lb_config {
     char stage[64];              /* name of the stage this config is of; "main" in a recipe without stages */
@@ -146,6 +166,7 @@ typedef struct lb_config {
     lb_data_config data;
     lb_train_config train;
     lb_quant_config quant;
+    lb_distill_config distill;
 } lb_config;
 
 /* A recipe: the base and its stages, each the base plus the stage's own keys. At least one stage always. A key that is not read under

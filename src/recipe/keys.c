@@ -28,7 +28,10 @@ static const char *const mix_rules[] = {"paper", "code", NULL};
 static const char *const cpq_backwards[] = {"expect", "mode", NULL};
 static const char *const bit_lengths[] = {"fixed", "learned", "kept", NULL};
 static const char *const orders[] = {"forward", "reverse", "global", NULL};
-static const char *const ramps[] = {"cubic", "linear", "quadratic", "cosine", NULL};
+static const char *const ramps[] = {"cubic", "linear", "quadratic", "cosine", "flipped", NULL};
+static const char *const distill_froms[] = {"none", "teacher", "twin", NULL};
+static const char *const distill_losses[] = {"kl", "mse", NULL};
+static const char *const rescales[] = {"start", "range", "step", NULL};
 static const char *const edges[] = {"float", "same", NULL};
 static const char *const methods[] = {"none",
 #define LB_X(name) #name,
@@ -65,6 +68,13 @@ static const char *const mixers[] = {
 #define PAIR(path, field, lo, hi, fallback, when, help)                                                                            \
     { path, LB_KEY_PAIR, AT(field), 0, 2, lo, hi, NULL, fallback, when, help }
 
+#define WHEN_ENUM(path, field, list, fallback, when, help)                                                                         \
+    { path, LB_KEY_ENUM, AT(field), 0, 0, 0, 0, list, fallback, when, help }
+#define WHEN_TEXT(path, field, fallback, when, help)                                                                               \
+    { path, LB_KEY_TEXT, AT(field), 0, SIZE(field), 0, 0, NULL, fallback, when, help }
+
+#define DISTILLS "distill.from!=none"
+#define TWIN "distill.from=twin"
 #define SGD "train.optimizer.name=sgd"
 #define ADAM "train.optimizer.name=adam|adamw"
 
@@ -162,6 +172,8 @@ static const lb_key keys[] = {
     INT("train.eval_batch", train.eval_batch, 1, 65536, "250", "images per step of evaluation"),
     FLOAT("train.eval_every", train.eval_every, 1e-3, 1e6, "1", NULL, "epochs between evaluations"),
     INT("train.save_every", train.save_every, 0, 2147483647.0, "0", "steps between checkpoints besides each epoch's; 0: none"),
+    INT("train.bn_estimate", train.bn_estimate, 0, 1000000, "0",
+        "batches over which batch norm's statistics are estimated, everything quantized, before each evaluation; 0: those of training"),
     INT("train.histograms", train.histograms, 0, 1000000, "5", "epochs between TensorBoard histograms; 0: none"),
     TEXT("train.init", train.init, "\"\"", "run directory or checkpoint to start from (first stage only, unless a stage says it)"),
 
@@ -200,7 +212,30 @@ static const lb_key keys[] = {
     FLOAT("train.schedule.lr_end", train.schedule.lr_end, 0, 1e3, "0", "train.schedule.name=cosine|polynomial|exponential",
           "learning rate at the end (exponential: above 0)"),
 
+    SECTION("distill", "Other networks that run on the same batches, and whose outputs are learned from."),
+    WHEN_ENUM("distill.from", distill.from, distill_froms, "none", NULL,
+              "`teacher`: a finished run, which stays as it is; `twin`: a float network of the same kind, trained beside this one and from it"),
+    WHEN_TEXT("distill.teacher", distill.teacher, "\"\"", "distill.from=teacher", "run directory of the teacher"),
+    WHEN_ENUM("distill.loss", distill.loss, distill_losses, "kl", DISTILLS,
+              "difference of outputs: of the probabilities (Kullback-Leibler), or the mean square of the scores'"),
+    FLOAT("distill.temperature", distill.temperature, 0.01, 100, "1", "distill.loss=kl", "scores are divided by it before softmax"),
+    FLOAT("distill.weight", distill.weight, 0, 1000, "0.7", DISTILLS, "of that difference in the network's loss"),
+    FLOAT("distill.label_weight", distill.label_weight, 0, 1000, "0.7", DISTILLS, "of train.loss in the network's loss"),
+    FLOAT("distill.twin_weight", distill.twin_weight, 0, 1000, "0.5", TWIN,
+          "of the difference, mean over the low-bit networks, in the twin's loss"),
+    FLOAT("distill.twin_label_weight", distill.twin_label_weight, 0, 1000, "1", TWIN, "of train.loss in the twin's loss"),
+    FLOAT("distill.twin_lr", distill.twin_lr, 0, 1000, "1", TWIN, "factor on train.optimizer.lr for the twin"),
+    LIST("distill.students", distill.students, distill.nstudents, 1, 8, DISTILLS,
+         "bits of further low-bit networks, of weights and activations, trained on the same batches in the same way"),
+    WHEN_TEXT("distill.features", distill.features, "\"\"", DISTILLS,
+              "patterns of layer names, with spaces between, whose outputs are compared too, by their mean square"),
+    FLOAT("distill.feature_weight", distill.feature_weight, 0, 1000, "0.1", "distill.features!=\"\"",
+          "of that mean square, of each layer, in the network's loss; the twin's has it times twin_weight"),
+
+    /* The last section: quant.layers, which is no key of this table, is written behind it. */
     SECTION("quant", "What is quantized, and how."),
+    WHEN_ENUM("quant.rescale", quant.rescale, rescales, "start", "quant",
+              "when bits change, by a stage or train.init: learned steps start anew (clips stay), keep their range, or stay (clips shrink)"),
     SECTION("quant.weights", "Weights of convolutions and linear layers."),
     TENSOR("quant.weights", quant.weights),
     NAME("quant.weights.per", quant.weights.per, pers, "default", "quant.weights.method!=none",
@@ -228,6 +263,7 @@ static const lb_key keys[] = {
     EDGE("quant.edges.last", quant.edge_last, "8", "last layer's weights and input"),
     EDGE("quant.edges.shortcut", quant.edge_shortcut, "same", "convolutions in residual shortcuts, weights and input"),
 };
+_Static_assert(LB_COUNT(keys) <= LB_MAX_KEYS, "raise LB_MAX_KEYS");
 
 const lb_key *lb_recipe_key(size_t i) { return i < LB_COUNT(keys) ? &keys[i] : NULL; }
 
@@ -317,7 +353,7 @@ void lb_key_suggest(const char *path, char why[LB_KEY_WHY]) {
     }
     append(why, "%s has ", nchildren && parent[0] ? parent : "a recipe");
     if (!nchildren)
-        append(why, "model, data, train, quant, stages");
+        append(why, "model, data, train, quant, distill, stages");
     for (size_t i = 0; i < nchildren; i++)
         append(why, "%s%s", i ? ", " : "", child_words[i]);
 }

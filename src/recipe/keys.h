@@ -51,6 +51,8 @@ typedef struct lb_key_value {
     float list[LB_KEY_VALUES];
 } lb_key_value;
 
+#define LB_MAX_KEYS 256 /* rows of the table */
+
 /* Row i in the order of docs/recipes.md, sections first, NULL after the last. */
 const lb_key *lb_recipe_key(size_t i);
 const lb_key *lb_key_find(const char *path); /* NULL if unknown */

@@ -114,6 +114,17 @@ lb_status lb_recipe_check(const lb_recipe *recipe) {
                 return lb_fail(recipe->ctx, LB_ERR_RECIPE,
                                "%s: a multistep schedule needs train.schedule.milestones, ascending, e.g. [15, 25]", where);
         }
+        const lb_distill_config *d = &c->distill;
+        if (d->from == LB_DISTILL_TEACHER && !d->teacher[0]) {
+            locate(recipe, "distill.from", i, where);
+            return lb_fail(recipe->ctx, LB_ERR_RECIPE, "%s: a teacher needs distill.teacher, the directory of a finished run", where);
+        }
+        for (int k = 0; k < d->nstudents; k++)
+            if (d->students[k] != (float)(int)d->students[k]) {
+                locate(recipe, "distill.students", i, where);
+                return lb_fail(recipe->ctx, LB_ERR_RECIPE, "%s: distill.students must be whole numbers of bits, not %g", where,
+                               (double)d->students[k]);
+            }
         if (s->name == LB_SCHED_EXPONENTIAL && !(s->lr_end > 0 && c->train.optimizer.lr > 0)) {
             locate(recipe, s->lr_end > 0 ? "train.optimizer.lr" : "train.schedule.lr_end", i, where);
             return lb_fail(

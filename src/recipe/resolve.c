@@ -64,10 +64,10 @@ bool lb_key_is_read(const lb_key *key, const lb_config *config) {
 static void normalise(lb_config *config, bool tensors_only) {
     /* All are judged before any is changed. */
     const lb_key *key;
-    bool unread[128];
-    for (size_t i = 0; (key = lb_recipe_key(i)) && i < LB_COUNT(unread); i++)
+    bool unread[LB_MAX_KEYS];
+    for (size_t i = 0; (key = lb_recipe_key(i)); i++)
         unread[i] = key->type != LB_KEY_SECTION && (!tensors_only || is_tensor_key(key)) && !lb_key_is_read_base(key, config);
-    for (size_t i = 0; (key = lb_recipe_key(i)) && i < LB_COUNT(unread); i++)
+    for (size_t i = 0; (key = lb_recipe_key(i)); i++)
         if (unread[i])
             lb_key_store_default(key, config);
 }

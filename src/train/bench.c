@@ -14,7 +14,7 @@ static lb_status one_step(lb_trainer *t, int64_t step) {
     if (step && step % lb_trainer_epoch_steps(t) == 0)
         LB_TRY(lb_loader_start(t->loader, step / lb_trainer_epoch_steps(t), 0));
     LB_TRY(lb_loader_next(t->loader, &batch));
-    lb_lap(t->plan->laps, LB_LAP_DATA, LB_PASS_FORWARD);
+    lb_lap(t->learners[0].plan->laps, LB_LAP_DATA, LB_PASS_FORWARD);
     return lb_trainer_step(t, batch, 0);
 }
 
@@ -26,7 +26,7 @@ static lb_status timed_steps(lb_trainer *t, int steps, double *times, double *cp
         const double begin = lb_now(), cpu_begin = lb_cpu_time();
         if (laps && i >= WARM_UP) {
             watch = (lb_laps){.last = begin, .seconds = laps + (size_t)(i - WARM_UP) * cells};
-            t->plan->laps = &watch;
+            t->learners[0].plan->laps = &watch;
         }
         status = one_step(t, i);
         if (i == 0)
@@ -39,7 +39,7 @@ static lb_status timed_steps(lb_trainer *t, int steps, double *times, double *cp
         if (!status && lb_interrupted(t->ctx))
             status = lb_fail(t->ctx, LB_ERR_INTERRUPTED, "interrupted");
     }
-    t->plan->laps = NULL;
+    t->learners[0].plan->laps = NULL;
     return status;
 }
 
@@ -104,7 +104,7 @@ static void whole_costs(const lb_trainer *t, lb_profile_row *rows) {
     }
     rows[LB_LAP_WEIGHTS].pass[LB_PASS_FORWARD].bytes = weights * layouts + quantized * 8;
     rows[LB_LAP_WEIGHTS].pass[LB_PASS_BACKWARD_WEIGHTS].bytes = weights * 8 + quantized * 12;
-    rows[LB_LAP_OPTIMIZER].pass[LB_PASS_BACKWARD_WEIGHTS].bytes = (double)net->nvalues * (12 + 8 * lb_optim_nstates(t->optim));
+    rows[LB_LAP_OPTIMIZER].pass[LB_PASS_BACKWARD_WEIGHTS].bytes = (double)net->nvalues * (12 + 8 * lb_optim_nstates(t->learners[0].optim));
 }
 
 static const char *step_op(const lb_plan *plan, const lb_step *s) {
@@ -147,7 +147,7 @@ static lb_status measure_copy(lb_ctx *ctx, double *bytes_per_s) {
 
 static lb_status fill_rows(const lb_trainer *t, int steps, const double *laps, size_t cells, lb_profile *profile) {
     static const char *const names[LB_LAP_STEPS] = {"data", "weights", "loss", "optimizer"};
-    const lb_plan *plan = t->plan;
+    const lb_plan *plan = t->learners[0].plan;
     for (int i = 0; i < profile->nrows; i++) {
         lb_profile_row *row = &profile->rows[i];
         const lb_step *step = i < LB_LAP_STEPS ? NULL : &plan->steps[i - LB_LAP_STEPS];
@@ -194,15 +194,15 @@ static lb_status eval_speed(lb_trainer *t, double *images_per_s) {
         return LB_OK;
     const int64_t count = LB_MIN(there, (int64_t)BATCHES * t->config->train.eval_batch);
     lb_metrics metrics;
-    LB_TRY(lb_trainer_evaluate_first(t, LB_MIN(count, (int64_t)t->config->train.eval_batch), &metrics));
+    LB_TRY(lb_trainer_evaluate_first(t, &t->learners[0], LB_MIN(count, (int64_t)t->config->train.eval_batch), &metrics));
     const double begin = lb_now();
-    LB_TRY(lb_trainer_evaluate_first(t, count, &metrics));
+    LB_TRY(lb_trainer_evaluate_first(t, &t->learners[0], count, &metrics));
     *images_per_s = (double)count / LB_MAX(lb_now() - begin, 1e-9);
     return LB_OK;
 }
 
 static lb_status run(lb_trainer *t, int steps, lb_speed *speed, lb_profile *profile, lb_pool *pool) {
-    const size_t rows = (size_t)(LB_LAP_STEPS + t->plan->nsteps), cells = rows * LB_PASSES;
+    const size_t rows = (size_t)(LB_LAP_STEPS + t->learners[0].plan->nsteps), cells = rows * LB_PASSES;
     double *times = lb_pool_alloc(pool, (size_t)steps, sizeof *times);
     double *cpu = lb_pool_alloc(pool, (size_t)steps, sizeof *cpu);
     double *laps = profile ? lb_pool_alloc(pool, (size_t)steps * cells, sizeof *laps) : NULL;
@@ -234,6 +234,10 @@ static lb_status bench(lb_trainer *t, int steps, lb_speed *speed, lb_profile *pr
     if (steps < 1)
         return lb_fail(t->ctx, LB_ERR_ARGUMENT, "the number of steps to time must be positive");
     LB_TRY(lb_trainer_prepare(t));
+    LB_TRY(lb_distill_start(t));
+    if (profile && t->nlearners > 1)
+        return lb_fail(t->ctx, LB_ERR_UNSUPPORTED, "a profile is of one network, but this recipe trains %d at once; set distill.from=none",
+                       t->nlearners);
     lb_pool pool;
     lb_pool_init(&pool, t->ctx);
     const lb_status status = run(t, steps, speed, profile, &pool);

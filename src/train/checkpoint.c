@@ -1,5 +1,4 @@
 /* Checkpoints: safetensors with the parameters by name, the optimizer's state, and the progress as metadata. */
-#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -12,9 +11,9 @@
 
 #define FORMAT "lowbit checkpoint 1"
 
-/* The metadata, in the order that the checksum covers it. */
-static const char *const metadata_keys[] = {"format",    "model",    "stage",   "step",  "stage_step",
-                                            "best_top1", "loss_sum", "correct", "images", "data"};
+/* The metadata, in the order that the checksum covers it; those from "data" on need not be there. */
+static const char *const metadata_keys[] = {"format",   "model",   "stage",  "step", "stage_step", "best_top1",
+                                            "loss_sum", "correct", "images", "data", "quantizers", "terms_sum"};
 
 static uint32_t checksum_pair(uint32_t crc, const char *key, const char *value) {
     crc = lb_crc32c(crc, key, strlen(key) + 1);
@@ -42,7 +41,8 @@ typedef struct writer {
 
 static void add_tensor(writer *w, const char *name, lb_st_dtype dtype, int ndims, const int64_t *dims, const void *data) {
     lb_st_tensor *t = &w->tensors[w->ntensors++];
-    *t = (lb_st_tensor){.name = name, .dtype = dtype, .ndims = ndims, .data = data};
+    w->failed |= !name;
+    *t = (lb_st_tensor){.name = name ? name : "", .dtype = dtype, .ndims = ndims, .data = data};
     memcpy(t->dims, dims, (size_t)ndims * sizeof *dims);
 }
 
@@ -61,24 +61,52 @@ static bool is_started(const lb_net *net, const lb_param *param) {
     return param->kind != LB_PARAM_QUANT || (q && q->initialised);
 }
 
-static lb_status save(const lb_trainer *t, writer *w, const char *path, bool full) {
-    const lb_net *net = t->net;
-    int nstates = full ? lb_optim_nstates(t->optim) : 0;
-    w->tensors = lb_pool_alloc(&w->pool, (size_t)(net->nparams + nstates + 1), sizeof *w->tensors);
-    w->pairs = lb_pool_alloc(&w->pool, 16, sizeof *w->pairs);
-    if (!w->tensors || !w->pairs)
-        return LB_ERR_MEMORY;
+/* Name of a learner's tensor: the first's as they are, others' below "learners.NAME". */
+static const char *tensor_name(lb_pool *pool, const lb_learner *l, const char *name) {
+    return l->name[0] ? lb_pool_printf(pool, "learners.%s.%s", l->name, name) : name;
+}
+
+static void add_learner(writer *w, const lb_learner *l, bool full) {
+    const lb_net *net = l->net;
+    const int64_t count = (int64_t)net->nvalues;
     for (int i = 0; i < net->nparams; i++) {
         const lb_param *p = &net->params[i];
         if (is_started(net, p))
-            add_tensor(w, p->name, LB_ST_F32, p->ndim, p->dims, net->values + p->offset);
+            add_tensor(w, full ? tensor_name(&w->pool, l, p->name) : p->name, LB_ST_F32, p->ndim, p->dims, net->values + p->offset);
     }
-    int64_t count = (int64_t)net->nvalues, bytes = (count + 7) / 8;
-    for (int i = 0; i < nstates; i++) {
-        const char *name = lb_pool_printf(&w->pool, "optimizer.%s", lb_optim_state_name(t->optim, i));
-        w->failed |= !name;
-        add_tensor(w, name ? name : "", LB_ST_F32, 1, &count, lb_optim_state(t->optim, i));
+    for (int i = 0; full && i < lb_optim_nstates(l->optim); i++) {
+        const char *name = lb_pool_printf(&w->pool, "optimizer.%s", lb_optim_state_name(l->optim, i));
+        add_tensor(w, name ? tensor_name(&w->pool, l, name) : NULL, LB_ST_F32, 1, &count, lb_optim_state(l->optim, i));
     }
+}
+
+/* What learned parameters are of, one line each, for train.init of a run with other quantizers: "weight lsq 2 signed LAYER". */
+static const char *quantizer_lines(lb_pool *pool, const lb_net *net) {
+    const char *text = "";
+    for (int i = 0; i < net->nnodes && text; i++) {
+        const lb_quant *q = net->nodes[i].quant;
+        if (q && q->param >= 0 && q->initialised)
+            text = lb_pool_printf(pool, "%s%s %s %d %s %s\n", text, q->spec.target == LB_WEIGHTS ? "weight" : "act",
+                                  q->spec.quantizer->name, q->spec.bits, q->spec.is_signed ? "signed" : "unsigned",
+                                  net->nodes[i].name);
+    }
+    return text;
+}
+
+/* Learners [first, last), with optimizer state and what else resuming needs if `full`. */
+static lb_status save(const lb_trainer *t, writer *w, const char *path, int first, int last, bool full) {
+    const lb_net *net = t->learners[first].net;
+    size_t ntensors = 1;
+    for (int i = first; i < last; i++)
+        ntensors += (size_t)t->learners[i].net->nparams + 2;
+    w->tensors = lb_pool_alloc(&w->pool, ntensors, sizeof *w->tensors);
+    w->pairs = lb_pool_alloc(&w->pool, 16, sizeof *w->pairs);
+    if (!w->tensors || !w->pairs)
+        return LB_ERR_MEMORY;
+    for (int i = first; i < last; i++)
+        if (t->learners[i].kind != LB_LEARNER_TEACHER)
+            add_learner(w, &t->learners[i], full);
+    const int64_t bytes = ((int64_t)net->nvalues + 7) / 8;
     if (full)
         add_tensor(w, "train.signs", LB_ST_U8, 1, &bytes, t->signs);
     add_pair(w, "format", FORMAT);
@@ -92,9 +120,11 @@ static lb_status save(const lb_trainer *t, writer *w, const char *path, bool ful
     add_int(w, "images", t->at.images);
     if (t->data) /* an imported network has seen none yet */
         add_pair(w, "data", lb_data_describe(t->data, &w->pool));
+    add_pair(w, "quantizers", quantizer_lines(&w->pool, net));
+    if (last - first > 1)
+        add_real(w, "terms_sum", t->at.terms_sum);
     if (w->failed)
         return LB_ERR_MEMORY;
-    assert(w->npairs == LB_COUNT(metadata_keys) - !t->data);
     uint32_t crc = 0;
     for (size_t i = 0; i < w->npairs; i++)
         crc = checksum_pair(crc, w->pairs[i].key, w->pairs[i].value);
@@ -106,12 +136,20 @@ static lb_status save(const lb_trainer *t, writer *w, const char *path, bool ful
     return lb_safetensors_write(t->ctx, path, w->tensors, w->ntensors, w->pairs, w->npairs);
 }
 
-lb_status lb_checkpoint_save(const lb_trainer *trainer, const char *path, bool full) {
+static lb_status save_file(const lb_trainer *t, const char *path, int first, int last, bool full) {
     writer w = {0};
-    lb_pool_init(&w.pool, trainer->ctx);
-    lb_status status = save(trainer, &w, path, full);
+    lb_pool_init(&w.pool, t->ctx);
+    lb_status status = save(t, &w, path, first, last, full);
     lb_pool_free(&w.pool);
     return status;
+}
+
+lb_status lb_checkpoint_save(const lb_trainer *trainer, const char *path, bool full) {
+    return save_file(trainer, path, 0, full ? trainer->nlearners : 1, full);
+}
+
+lb_status lb_checkpoint_save_learner(const lb_trainer *trainer, int learner, const char *path) {
+    return save_file(trainer, path, learner, learner + 1, false);
 }
 
 /* ---- Loading -------------------------------------------------------------------------------------------------------------- */
@@ -193,19 +231,35 @@ static lb_status load_progress(lb_trainer *t, const lb_safetensors *file, const 
     LB_TRY(get_int(t->ctx, file, path, "correct", INT64_MAX / 2, &at->correct));
     LB_TRY(get_int(t->ctx, file, path, "images", INT64_MAX / 2, &at->images));
     LB_TRY(get_real(t->ctx, file, path, "best_top1", &at->best_top1));
+    if (lb_safetensors_metadata(file, "terms_sum"))
+        LB_TRY(get_real(t->ctx, file, path, "terms_sum", &at->terms_sum));
     return get_real(t->ctx, file, path, "loss_sum", &at->loss_sum);
 }
 
-/* Every parameter from the file. A quantizer's that the file lacks are left to be started. Nothing is changed if one does not fit. */
-static lb_status load_params(lb_trainer *t, const lb_safetensors *file) {
-    lb_net *net = t->net;
+static lb_status check_finite(lb_ctx *ctx, const lb_net *net, const char *path) {
+    for (int i = 0; i < net->nparams; i++) {
+        const lb_param *p = &net->params[i];
+        for (size_t k = 0; k < p->count; k++)
+            if (!isfinite(net->values[p->offset + k]))
+                return lb_fail(ctx, LB_ERR_FORMAT, "%s: %s holds a value that is not finite", path, p->name);
+    }
+    return LB_OK;
+}
+
+/* Every parameter of a learner from the file; a quantizer's that the file lacks are left to be started. Nothing is changed if one
+ * does not fit. */
+static lb_status load_params(lb_learner *l, const lb_safetensors *file, lb_pool *pool) {
+    lb_net *net = l->net;
     for (int pass = 0; pass < 2; pass++)
         for (int i = 0; i < net->nparams; i++) {
             const lb_param *p = &net->params[i];
             const void *data;
-            if (p->kind == LB_PARAM_QUANT && !lb_safetensors_find(file, p->name))
+            const char *name = tensor_name(pool, l, p->name);
+            if (!name)
+                return LB_ERR_MEMORY;
+            if (p->kind == LB_PARAM_QUANT && !lb_safetensors_find(file, name))
                 continue;
-            LB_TRY(lb_safetensors_get(file, p->name, LB_ST_F32, p->ndim, p->dims, &data));
+            LB_TRY(lb_safetensors_get(file, name, LB_ST_F32, p->ndim, p->dims, &data));
             if (pass == 0)
                 continue;
             memcpy(net->values + p->offset, data, p->count * sizeof(float));
@@ -215,42 +269,48 @@ static lb_status load_params(lb_trainer *t, const lb_safetensors *file) {
     return LB_OK;
 }
 
-static lb_status check_finite(lb_trainer *t, const char *path) {
-    for (int i = 0; i < t->net->nparams; i++) {
-        const lb_param *p = &t->net->params[i];
-        for (size_t k = 0; k < p->count; k++)
-            if (!isfinite(t->net->values[p->offset + k]))
-                return lb_fail(t->ctx, LB_ERR_FORMAT, "%s: %s holds a value that is not finite", path, p->name);
-    }
-    return LB_OK;
-}
-
-static lb_status read_params(lb_trainer *t, const lb_safetensors *file, const char *path) {
-    lb_status status = load_params(t, file);
+static lb_status read_params(lb_trainer *t, lb_learner *l, const lb_safetensors *file, const char *path, lb_pool *pool) {
+    lb_status status = load_params(l, file, pool);
     if (status)
-        return lb_fail_in(t->ctx, status, "%s does not fit the network %s", path, t->net->name);
-    LB_TRY(check_finite(t, path));
-    lb_net_update_grids(t->net);
-    return LB_OK;
+        return lb_fail_in(t->ctx, status, "%s does not fit the network %s", path, l->net->name);
+    LB_TRY(check_finite(t->ctx, l->net, path));
+    lb_net_update_grids(l->net);
+    return lb_plan_init_weights(l->net);
 }
 
-static lb_status resume(lb_trainer *t, const lb_safetensors *file, const char *path) {
-    lb_progress_state at;
-    LB_TRY(load_progress(t, file, path, &at));
-    LB_TRY(lb_trainer_enter_stage(t, at.stage));
-    LB_TRY(read_params(t, file, path));
-    LB_TRY(lb_plan_init_weights(t->net));
-    LB_TRY(lb_trainer_prepare(t));
-    int64_t count = (int64_t)t->net->nvalues, bytes = (count + 7) / 8;
-    const void *data;
-    for (int i = 0; i < lb_optim_nstates(t->optim); i++) {
-        char name[64];
-        snprintf(name, sizeof name, "optimizer.%s", lb_optim_state_name(t->optim, i));
+static lb_status read_optimizer(lb_trainer *t, lb_learner *l, const lb_safetensors *file, const char *path, lb_pool *pool) {
+    const int64_t count = (int64_t)l->net->nvalues;
+    for (int i = 0; i < lb_optim_nstates(l->optim); i++) {
+        const void *data;
+        const char *state = lb_pool_printf(pool, "optimizer.%s", lb_optim_state_name(l->optim, i));
+        const char *name = state ? tensor_name(pool, l, state) : NULL;
+        if (!name)
+            return LB_ERR_MEMORY;
         lb_status status = lb_safetensors_get(file, name, LB_ST_F32, 1, &count, &data);
         if (status)
             return lb_fail_in(t->ctx, status, "%s: cannot be resumed (was the optimizer changed?)", path);
-        memcpy(lb_optim_state(t->optim, i), data, (size_t)count * sizeof(float));
+        memcpy(lb_optim_state(l->optim, i), data, (size_t)count * sizeof(float));
     }
+    return LB_OK;
+}
+
+static lb_status resume(lb_trainer *t, const lb_safetensors *file, const char *path, lb_pool *pool) {
+    lb_progress_state at;
+    LB_TRY(load_progress(t, file, path, &at));
+    LB_TRY(lb_trainer_enter_stage(t, at.stage));
+    LB_TRY(read_params(t, &t->learners[0], file, path, pool)); /* before plans are made: what is started needs no room for it */
+    LB_TRY(lb_trainer_prepare(t));
+    for (int i = 0; i < t->nlearners; i++) {
+        lb_learner *l = &t->learners[i];
+        if (l->kind == LB_LEARNER_TEACHER)
+            continue;
+        if (i > 0)
+            LB_TRY(read_params(t, l, file, path, pool));
+        LB_TRY(read_optimizer(t, l, file, path, pool));
+        l->is_new = false;
+    }
+    const int64_t bytes = ((int64_t)t->net->nvalues + 7) / 8;
+    const void *data;
     LB_TRY(lb_safetensors_get(file, "train.signs", LB_ST_U8, 1, &bytes, &data));
     memcpy(t->signs, data, (size_t)bytes);
     t->at = at;
@@ -259,10 +319,13 @@ static lb_status resume(lb_trainer *t, const lb_safetensors *file, const char *p
 
 lb_status lb_checkpoint_resume(lb_trainer *trainer, const char *path) {
     lb_safetensors *file;
+    lb_pool pool;
     LB_TRY(lb_safetensors_read(trainer->ctx, path, &file));
+    lb_pool_init(&pool, trainer->ctx);
     lb_status status = check_sum(trainer->ctx, file, path);
     if (!status)
-        status = resume(trainer, file, path);
+        status = resume(trainer, file, path, &pool);
+    lb_pool_free(&pool);
     lb_safetensors_destroy(file);
     return status;
 }
@@ -274,8 +337,7 @@ static lb_status load(lb_trainer *t, const lb_safetensors *file, const char *pat
         LB_TRY(lb_trainer_enter_stage(t, at.stage));
         t->at = at;
     }
-    LB_TRY(read_params(t, file, path));
-    return lb_plan_init_weights(t->net);
+    return read_params(t, &t->learners[0], file, path, NULL); /* the first's names are made of nothing */
 }
 
 lb_status lb_checkpoint_load(lb_trainer *trainer, const char *path, bool enter) {
@@ -298,15 +360,98 @@ lb_status lb_checkpoint_data(lb_ctx *ctx, const lb_data_config *config, const ch
     return status ? lb_fail_in(ctx, status, "%s", path) : LB_OK;
 }
 
-lb_status lb_trainer_init_from(lb_trainer *trainer, const char *path) {
+/* ---- Another run's parameters --------------------------------------------------------------------------------------------- */
+
+/* What the file says about the quantizer in this place, from the "quantizers" of its metadata; false: nothing that can be used. */
+static bool described(const lb_safetensors *file, const char *node, lb_target target, lb_quant *from) {
+    const char *line = lb_safetensors_metadata(file, "quantizers"), *kind = target == LB_WEIGHTS ? "weight" : "act";
+    for (; line && *line; line = strchr(line, '\n'), line = line ? line + 1 : NULL) {
+        char word[8], name[32], sign[10];
+        int bits, end = 0;
+        if (sscanf(line, "%7s %31s %d %9s%n", word, name, &bits, sign, &end) != 4 || strcmp(word, kind))
+            continue;
+        const char *rest = line + end;
+        const size_t length = strcspn(rest, "\n");
+        if (length != strlen(node) + 1 || strncmp(rest + 1, node, length - 1))
+            continue;
+        const lb_quantizer *quantizer = lb_quantizer_find(name);
+        if (!quantizer || bits < quantizer->min_bits || bits > quantizer->max_bits)
+            return false;
+        *from = (lb_quant){.spec = {.quantizer = quantizer, .target = target, .bits = bits, .is_signed = !strcmp(sign, "signed")}};
+        quantizer->grid(&from->spec, &from->grid);
+        return true;
+    }
+    return false;
+}
+
+/* A quantizer's learned parameters, if the file has those of the same one. Files that do not say what theirs are of are believed where the
+ * names are the same. */
+static lb_status carry_quantizer(lb_ctx *ctx, lb_net *net, const lb_node *node, const lb_safetensors *file, lb_rescale rescale) {
+    lb_quant *q = node->quant, from = *q;
+    const bool says = lb_safetensors_metadata(file, "quantizers") != NULL;
+    const lb_param *first = &net->params[q->param];
+    if (says && !described(file, node->name, q->spec.target, &from))
+        return LB_OK;
+    const int own = q->spec.quantizer->nparams; /* then gates of learned bits, as many as both have */
+    from.spec.bit_lengths = lb_safetensors_find(file, first[LB_MIN(own, lb_quant_nparams(&q->spec) - 1)].name) ? q->spec.bit_lengths
+                                                                                                              : LB_BITS_FIXED;
+    const int nparams = LB_MIN(lb_quant_nparams(&from.spec), lb_quant_nparams(&q->spec));
+    float *values = lb_alloc(ctx, (size_t)nparams * first->count, sizeof *values);
+    bool fits = values != NULL;
+    for (int p = 0; p < nparams && fits; p++) {
+        const lb_st_tensor *tensor = lb_safetensors_find(file, first[p].name);
+        const void *data;
+        fits = tensor && tensor->dtype == LB_ST_F32 && tensor->ndims == 1 && tensor->dims[0] == first[p].dims[0] &&
+               !lb_safetensors_get(file, first[p].name, LB_ST_F32, 1, first[p].dims, &data);
+        if (fits)
+            memcpy(values + (size_t)p * first->count, data, first->count * sizeof *values);
+    }
+    if (fits && lb_quant_carry(&from, values, q, lb_param_values(net, q->param), first->count, rescale))
+        q->initialised = true;
+    lb_free(ctx, values);
+    return values ? LB_OK : LB_ERR_MEMORY;
+}
+
+static lb_status init_from(lb_ctx *ctx, lb_net *net, const lb_safetensors *file, const char *path, lb_rescale rescale) {
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < net->nparams; i++) {
+            const lb_param *p = &net->params[i];
+            const void *data;
+            if (p->kind == LB_PARAM_QUANT)
+                continue;
+            lb_status status = lb_safetensors_get(file, p->name, LB_ST_F32, p->ndim, p->dims, &data);
+            if (status)
+                return lb_fail_in(ctx, status, "%s does not fit the network %s", path, net->name);
+            if (pass)
+                memcpy(net->values + p->offset, data, p->count * sizeof(float));
+        }
+    for (int i = 0; i < net->nnodes; i++)
+        if (net->nodes[i].quant && net->nodes[i].quant->param >= 0)
+            LB_TRY(carry_quantizer(ctx, net, &net->nodes[i], file, rescale));
+    LB_TRY(check_finite(ctx, net, path));
+    lb_net_update_grids(net);
+    return lb_plan_init_weights(net);
+}
+
+static lb_status init_from_file(lb_ctx *ctx, lb_net *net, const char *path, lb_rescale rescale) {
+    lb_safetensors *file;
+    LB_TRY(lb_safetensors_read(ctx, path, &file));
+    lb_status status = check_sum(ctx, file, path);
+    if (!status)
+        status = init_from(ctx, net, file, path, rescale);
+    lb_safetensors_destroy(file);
+    return status;
+}
+
+lb_status lb_net_init_from(lb_ctx *ctx, lb_net *net, const char *path, lb_rescale rescale) {
     if (!lb_is_dir(path))
-        return lb_checkpoint_load(trainer, path, false);
+        return init_from_file(ctx, net, path, rescale);
     lb_pool pool;
-    lb_pool_init(&pool, trainer->ctx);
+    lb_pool_init(&pool, ctx);
     char *file = lb_pool_printf(&pool, "%s/best.safetensors", path);
     if (file && !lb_exists(file))
         file = lb_pool_printf(&pool, "%s/last.safetensors", path);
-    lb_status status = file ? lb_checkpoint_load(trainer, file, false) : LB_ERR_MEMORY;
+    lb_status status = file ? init_from_file(ctx, net, file, rescale) : LB_ERR_MEMORY;
     lb_pool_free(&pool);
     return status;
 }

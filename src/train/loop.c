@@ -18,6 +18,7 @@ typedef struct loop {
     int64_t eval_steps;                           /* steps between evaluations */
     double started, last_report;                  /* started: when the steps since the last evaluation began */
     int64_t steps_before;
+    bool loading;                                 /* the loader's next batch is this step's */
 } loop;
 
 static lb_status save_to(lb_trainer *t, const char *name, bool full) {
@@ -32,17 +33,18 @@ static lb_status save_to(lb_trainer *t, const char *name, bool full) {
 
 /* ---- One step ---------------------------------------------------------------------------------------------------------------- */
 
-static lb_status diverged(lb_trainer *t, double loss) {
-    const char *layer = lb_plan_find_bad(t->plan);
+static lb_status diverged(lb_trainer *t, const lb_learner *l, double loss) {
+    const char *layer = lb_plan_find_bad(l->plan);
     char last[4096] = "";
     if (t->dir)
         snprintf(last, sizeof last, "%s/last.safetensors", t->dir);
     return lb_fail(t->ctx, LB_ERR_DIVERGED,
                    "step %" PRId64
-                   ": the loss is %g%s%s; lower train.optimizer.lr (now %g), add train.schedule.warmup, or start from a float "
+                   ": the loss %s%s%sis %g%s%s; lower train.optimizer.lr (now %g), add train.schedule.warmup, or start from a float "
                    "run with train.init%s",
-                   t->at.step, loss, layer ? ", first not finite in layer " : "", layer ? layer : "",
-                   (double)t->config->train.optimizer.lr, *last && lb_exists(last) ? "; last.safetensors is from before" : "");
+                   t->at.step, l->name[0] ? "of the network " : "", l->name, l->name[0] ? " " : "", loss,
+                   layer ? ", first not finite in layer " : "", layer ? layer : "", (double)t->config->train.optimizer.lr,
+                   *last && lb_exists(last) ? "; last.safetensors is from before" : "");
 }
 
 static lb_quant_when when_of(const lb_trainer *t) {
@@ -51,27 +53,55 @@ static lb_quant_when when_of(const lb_trainer *t) {
                            .stage_steps = lb_trainer_stage_steps(t, t->at.stage)};
 }
 
-lb_status lb_trainer_step(lb_trainer *t, const lb_batch *batch, double lr) {
+/* Labels and terms of one learner, with the gradients of both; *loss is that of the labels, without its weight. */
+static lb_status loss_of(lb_trainer *t, int i, const lb_batch *batch, double *loss, double *terms, int64_t *correct) {
     const lb_train_config *train = &t->config->train;
-    lb_plan *plan = t->plan;
-    const lb_quant_when when = when_of(t);
-    LB_TRY(lb_plan_forward(plan, batch->pixels, &when));
-    int64_t correct = 0;
-    double loss = lb_loss(train->loss, train->label_smoothing, plan->logits, batch->labels, batch->mb, t->net->classes,
-                          plan->diff_logits, &correct);
+    const lb_learner *l = &t->learners[i];
+    lb_plan *plan = l->plan;
+    const int classes = t->net->classes;
+    *loss = lb_loss(train->loss, train->label_smoothing, plan->logits, batch->labels, batch->mb, classes, plan->diff_logits,
+                    correct);
+    *terms = 0;
+    if (t->nterms) {
+        for (int k = 0; k < batch->mb * classes; k++)
+            plan->diff_logits[k] *= l->label_weight;
+        *terms = lb_distill_terms(t, i);
+    }
     lb_lap(plan->laps, LB_LAP_LOSS, LB_PASS_FORWARD);
-    if (!isfinite(loss) || loss > EXPLODED)
-        return diverged(t, loss);
-    LB_TRY(lb_plan_backward(plan, t->diff));
-    int64_t bad = lb_optim_step(t->optim, t->net, t->diff, lr, t->at.stage_step);
-    lb_lap(plan->laps, LB_LAP_OPTIMIZER, LB_PASS_BACKWARD_WEIGHTS);
+    const double total = *loss + *terms;
+    return isfinite(total) && total <= EXPLODED ? LB_OK : diverged(t, l, total);
+}
+
+static lb_status update(lb_trainer *t, lb_learner *l, double lr) {
+    LB_TRY(lb_plan_backward(l->plan, l->diff));
+    int64_t bad = lb_optim_step(l->optim, l->net, l->diff, lr * (double)l->lr, t->at.stage_step);
+    lb_lap(l->plan->laps, LB_LAP_OPTIMIZER, LB_PASS_BACKWARD_WEIGHTS);
     if (bad)
         return lb_fail(t->ctx, LB_ERR_DIVERGED,
                        "step %" PRId64 ": %" PRId64 " gradients are not finite; lower train.optimizer.lr (now %g) or "
                        "add train.schedule.warmup",
                        t->at.step, bad, (double)t->config->train.optimizer.lr);
-    t->at.loss_sum += loss * batch->mb;
-    t->at.correct += correct;
+    return LB_OK;
+}
+
+/* Every learner sees the batch before any of them is updated. */
+lb_status lb_trainer_step(lb_trainer *t, const lb_batch *batch, double lr) {
+    const lb_quant_when when = when_of(t);
+    double loss[LB_MAX_LEARNERS], terms[LB_MAX_LEARNERS];
+    int64_t correct[LB_MAX_LEARNERS];
+    for (int i = 0; i < t->nlearners; i++) {
+        lb_learner *l = &t->learners[i];
+        LB_TRY(l->optim ? lb_plan_forward(l->plan, batch->pixels, &when) : lb_plan_infer(l->plan, batch->pixels));
+    }
+    for (int i = 0; i < t->nlearners; i++)
+        if (t->learners[i].optim)
+            LB_TRY(loss_of(t, i, batch, &loss[i], &terms[i], &correct[i]));
+    for (int i = 0; i < t->nlearners; i++)
+        if (t->learners[i].optim)
+            LB_TRY(update(t, &t->learners[i], lr));
+    t->at.loss_sum += loss[0] * batch->mb;
+    t->at.terms_sum += terms[0] * batch->mb;
+    t->at.correct += correct[0];
     t->at.images += batch->mb;
     t->at.step++;
     t->at.stage_step++;
@@ -148,6 +178,32 @@ static lb_status log_histograms(lb_trainer *t) {
     return LB_OK;
 }
 
+static double running_terms(const lb_trainer *t) { return t->at.images ? t->at.terms_sum / (double)t->at.images : NAN; }
+
+/* Of the learners besides the first: test accuracies, and what the terms add to the first's loss. */
+static lb_status log_learners(const lb_trainer *t) {
+    if (t->nterms)
+        LB_TRY(lb_tensorboard_scalar(t->board, "train/distill", t->at.step, running_terms(t)));
+    for (int i = 1; i < t->nlearners; i++) {
+        char tag[64];
+        snprintf(tag, sizeof tag, "test/top1_%s", t->learners[i].name);
+        if (t->learners[i].optim)
+            LB_TRY(lb_tensorboard_scalar(t->board, tag, t->at.step, t->learners[i].top1));
+    }
+    return LB_OK;
+}
+
+static void json_add_learners(const lb_trainer *t, json_t *line) {
+    if (t->nterms)
+        json_object_set_new(line, "distill_loss", lb_json_number(running_terms(t)));
+    for (int i = 1; i < t->nlearners; i++) {
+        char key[64];
+        snprintf(key, sizeof key, "test_top1_%s", t->learners[i].name);
+        if (t->learners[i].optim)
+            json_object_set_new(line, key, lb_json_number(t->learners[i].top1));
+    }
+}
+
 static lb_status log_epoch(loop *l, const lb_metrics *test, double lr, double rate) {
     lb_trainer *t = l->t;
     double epoch = (double)t->at.stage_step / (double)l->epoch_steps, bits, quantized, flips = sign_flips(t);
@@ -155,11 +211,14 @@ static lb_status log_epoch(loop *l, const lb_metrics *test, double lr, double ra
     weight_bits(t->net, &when, &bits, &quantized);
     lb_event event = {.kind = LB_EVENT_EPOCH, .done = t->at.stage_step, .total = l->stage_steps, .loss = running_loss(t),
                       .top1 = test->top1, .rate = rate};
-    char text[200], stage[80] = "";
+    char text[400], stage[80] = "";
     if (t->recipe->nstages > 1)
         snprintf(stage, sizeof stage, "%-12s ", t->config->stage);
     snprintf(text, sizeof text, "%sepoch %6.2f  loss %7.4f  train %6.2f %%  test %6.2f %%  lr %.5f  %6.0f images/s", stage, epoch,
              running_loss(t), running_top1(t), test->top1, lr, rate);
+    for (int i = 1; i < t->nlearners; i++)
+        if (t->learners[i].optim)
+            snprintf(text + strlen(text), sizeof text - strlen(text), "  %s %6.2f %%", t->learners[i].name, t->learners[i].top1);
     event.text = text;
     lb_report(t->ctx, &event);
     if (!t->dir)
@@ -173,6 +232,7 @@ static lb_status log_epoch(loop *l, const lb_metrics *test, double lr, double ra
                    {"images_per_s", rate}};
     for (size_t i = 0; i < LB_COUNT(scalars); i++)
         LB_TRY(lb_tensorboard_scalar(t->board, scalars[i].tag, t->at.step, scalars[i].value));
+    LB_TRY(log_learners(t));
     int every = t->config->train.histograms;
     if (every > 0 && llround(epoch) % every == 0)
         LB_TRY(log_histograms(t));
@@ -184,9 +244,30 @@ static lb_status log_epoch(loop *l, const lb_metrics *test, double lr, double ra
                              lb_json_number(test->top5), "lr", lb_json_number(lr), "weight_bits", lb_json_number(bits), "quantized",
                              lb_json_number(quantized), "sign_flips", lb_json_number(flips), "images_per_s", lb_json_number(rate),
                              "seconds", lb_json_number(lb_now() - l->started));
+    json_add_learners(t, line);
     lb_status status = lb_jsonl_write(t->log, line);
     json_decref(line);
     return status;
+}
+
+/* ---- Batch norm ------------------------------------------------------------------------------------------------------------- */
+
+/* Running statistics of the network that is evaluated, from the first batches of this epoch. Training itself does not read them. */
+static lb_status estimate_statistics(loop *l) {
+    lb_trainer *t = l->t;
+    const int64_t batches = t->config->train.bn_estimate, epoch = l->epoch_base + (t->at.stage_step - 1) / l->epoch_steps;
+    l->loading = l->loading && batches == 0;
+    for (int64_t i = 0; i < batches; i++) {
+        const lb_batch *batch;
+        if (i % l->epoch_steps == 0)
+            LB_TRY(lb_loader_start(t->loader, epoch + i / l->epoch_steps, 0));
+        LB_TRY(lb_loader_next(t->loader, &batch));
+        for (int k = 0; k < t->nlearners; k++)
+            if (t->learners[k].optim)
+                LB_TRY(lb_plan_estimate(t->learners[k].plan, batch->pixels, i));
+        lb_progress(t->ctx, "batch norm statistics", i + 1, batches);
+    }
+    return LB_OK;
 }
 
 /* ---- Epochs and stages ---------------------------------------------------------------------------------------------------------- */
@@ -196,9 +277,14 @@ static lb_status finish_epoch(loop *l) {
     double lr = lb_schedule_lr(&t->config->train, t->at.stage_step - 1, l->epoch_steps, l->stage_steps); /* of the last step */
     double rate = (double)((t->at.step - l->steps_before) * t->config->train.batch) / LB_MAX(lb_now() - l->started, 1e-9);
     lb_metrics test;
-    LB_TRY(lb_trainer_evaluate(t, &test));
+    LB_TRY(estimate_statistics(l));
+    for (int i = t->nlearners - 1; i >= 0; i--) /* the first at last: its figures are the run's */
+        if (t->learners[i].kind != LB_LEARNER_TEACHER) {
+            LB_TRY(lb_trainer_evaluate(t, &t->learners[i], &test));
+            t->learners[i].top1 = test.top1;
+        }
     LB_TRY(log_epoch(l, &test, lr, rate));
-    t->at.loss_sum = 0;
+    t->at.loss_sum = t->at.terms_sum = 0;
     t->at.correct = t->at.images = 0;
     bool better = test.top1 > t->at.best_top1;
     if (better)
@@ -240,14 +326,13 @@ static lb_status run_stage(loop *l) {
     l->steps_before = t->at.step;
     if (t->at.images > 0 && is_epoch_end(l)) /* resumed after a stop while testing */
         LB_TRY(finish_epoch_or_stop(l));
-    bool started = false;
     while (t->at.stage_step < l->stage_steps) {
         if (lb_interrupted(t->ctx))
             return stop_here(l);
         int64_t epoch = t->at.stage_step / l->epoch_steps, step = t->at.stage_step % l->epoch_steps;
-        if (step == 0 || !started)
+        if (step == 0 || !l->loading)
             LB_TRY(lb_loader_start(t->loader, l->epoch_base + epoch, step));
-        started = true;
+        l->loading = true;
         const lb_batch *batch;
         LB_TRY(lb_loader_next(t->loader, &batch));
         double lr = lb_schedule_lr(train, t->at.stage_step, l->epoch_steps, l->stage_steps);
@@ -281,8 +366,9 @@ static lb_status run_stages(lb_trainer *t) {
         if (stage != t->at.stage) {
             LB_TRY(lb_trainer_enter_stage(t, stage));
             if (t->config->train.init[0] && strcmp(t->config->train.init, t->recipe->stages[stage - 1].train.init))
-                LB_TRY(lb_trainer_init_from(t, t->config->train.init));
+                LB_TRY(lb_net_init_from(t->ctx, t->net, t->config->train.init, t->config->quant.rescale));
             LB_TRY(lb_trainer_prepare(t));
+            LB_TRY(lb_distill_start(t));
             t->at.stage_step = 0;
             t->at.best_top1 = -1;
         }
@@ -345,6 +431,19 @@ static lb_status check_same_recipe(lb_trainer *t) {
     return status;
 }
 
+/* A trainer that has trained, or holds a run's weights, is one that has just been made again. */
+static lb_status start_over(lb_trainer *t) {
+    while (t->nlearners > 1)
+        lb_distill_remove(t, t->nlearners - 1);
+    t->at = (lb_progress_state){.best_top1 = -1};
+    for (int i = 0; i < t->net->nnodes; i++)
+        if (t->net->nodes[i].quant)
+            t->net->nodes[i].quant->initialised = false;
+    LB_TRY(lb_trainer_enter_stage(t, 0));
+    lb_net_initialise(t->net, t->config->train.seed, t->config->model.init_std);
+    return LB_OK;
+}
+
 static lb_status start(lb_trainer *t, bool resume) {
     char path[4096];
     if (resume) {
@@ -354,9 +453,12 @@ static lb_status start(lb_trainer *t, bool resume) {
         LB_TRY(check_same_recipe(t));
         return lb_checkpoint_resume(t, path);
     }
+    if (t->at.step > 0 || t->at.stage > 0)
+        LB_TRY(start_over(t));
     if (t->config->train.init[0])
-        LB_TRY(lb_trainer_init_from(t, t->config->train.init));
+        LB_TRY(lb_net_init_from(t->ctx, t->net, t->config->train.init, t->config->quant.rescale));
     LB_TRY(lb_trainer_prepare(t));
+    LB_TRY(lb_distill_start(t));
     sign_flips(t);
     return LB_OK;
 }
@@ -364,6 +466,7 @@ static lb_status start(lb_trainer *t, bool resume) {
 static lb_status finish(lb_trainer *t) {
     if (!t->dir)
         return LB_OK;
+    LB_TRY(lb_distill_save(t));
     char best[4096];
     snprintf(best, sizeof best, "%s/best.safetensors", t->dir);
     if (lb_exists(best))

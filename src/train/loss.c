@@ -50,6 +50,51 @@ double lb_loss(lb_loss_kind kind, float smoothing, const float *logits, const in
     return loss / mb;
 }
 
+/* log of the sum of e^(y / T), y's largest taken out: log softmax(y / T)_j = (y_j - most) / T - this. */
+static double log_sum(const float *y, int classes, double temperature, float *most) {
+    double sum = 0;
+    *most = y[0];
+    for (int j = 1; j < classes; j++)
+        *most = y[j] > *most ? y[j] : *most;
+    for (int j = 0; j < classes; j++)
+        sum += exp((double)(y[j] - *most) / temperature);
+    return log(sum);
+}
+
+static double kl(const float *y, const float *target, int classes, double temperature, float *diff, double factor) {
+    float most_y, most_t;
+    const double sum_y = log_sum(y, classes, temperature, &most_y), sum_t = log_sum(target, classes, temperature, &most_t);
+    double loss = 0;
+    for (int j = 0; j < classes; j++) {
+        const double q = (double)(y[j] - most_y) / temperature - sum_y, t = (double)(target[j] - most_t) / temperature - sum_t;
+        loss += exp(t) * (t - q);
+        diff[j] += (float)(temperature * (exp(q) - exp(t)) * factor);
+    }
+    return temperature * temperature * loss;
+}
+
+static double mse(const float *y, const float *target, int classes, float *diff, double factor) {
+    double loss = 0;
+    for (int j = 0; j < classes; j++) {
+        const double d = (double)y[j] - (double)target[j];
+        loss += d * d;
+        diff[j] += (float)(2 * d / classes * factor);
+    }
+    return loss / classes;
+}
+
+double lb_distill_loss_add(lb_distill_loss kind, float temperature, float weight, const float *logits, const float *target, int mb,
+                           int classes, float *diff) {
+    const double factor = (double)weight / mb;
+    double loss = 0;
+    for (int i = 0; i < mb; i++) {
+        const size_t at = (size_t)i * (size_t)classes;
+        loss += kind == LB_DISTILL_KL ? kl(logits + at, target + at, classes, (double)temperature, diff + at, factor)
+                                      : mse(logits + at, target + at, classes, diff + at, factor);
+    }
+    return factor * loss;
+}
+
 int lb_logit_rank(const float *logits, int classes, int label) {
     int rank = 0;
     float own = logits[label];

@@ -217,6 +217,24 @@ static lb_status emit_forward(builder *b) {
     return LB_OK;
 }
 
+/* Taps: losses read them between forward and backward pass. A node that was fused away is seen at the end of its step. */
+static lb_status find_taps(builder *b) {
+    lb_plan *plan = b->plan;
+    plan->ntaps = plan->options.ntaps;
+    for (int k = 0; k < plan->ntaps; k++) {
+        int node = plan->root[plan->options.tap[k]];
+        while (plan->values[node].buffer < 0) /* then it has one consumer, into whose step it was fused */
+            node = plan->root[b->sole[node]];
+        for (int i = 0; i < k; i++)
+            if (plan->taps[i].node == node)
+                return lb_fail(plan->ctx, LB_ERR_UNSUPPORTED, "%s and %s have the same output here; name one of them",
+                               b->net->nodes[plan->options.tap[i]].name, b->net->nodes[plan->options.tap[k]].name);
+        plan->taps[k] = (lb_tap){node, -1};
+        touch(b, plan->values[node].buffer, plan->nsteps);
+    }
+    return LB_OK;
+}
+
 /* ---- Backward: gradient buffers and lifetimes ------------------------------------------------------------------------ */
 
 static lb_status add_grad(builder *b, int node, int buffer, bool real, int time) {
@@ -310,6 +328,22 @@ static lb_status step_backward(builder *b, int index) {
     }
     LB_TRY(new_buffer(b, value_size(src), time, &step->dx));
     return add_grad(b, step->src, step->dx, false, time);
+}
+
+/* Losses leave the first gradients, in real units. */
+static lb_status emit_backward(builder *b) {
+    lb_plan *plan = b->plan;
+    const int output = plan->net->nnodes - 1;
+    LB_TRY(new_buffer(b, value_size(value_of(plan, output)), plan->nsteps, &plan->diff_output));
+    LB_TRY(add_grad(b, output, plan->diff_output, true, plan->nsteps));
+    for (int k = 0; k < plan->ntaps; k++) {
+        lb_tap *tap = &plan->taps[k];
+        LB_TRY(new_buffer(b, value_size(&plan->values[tap->node]), plan->nsteps, &tap->diff));
+        LB_TRY(add_grad(b, tap->node, tap->diff, true, plan->nsteps));
+    }
+    for (int i = plan->nsteps - 1; i >= 0; i--)
+        LB_TRY(step_backward(b, i));
+    return LB_OK;
 }
 
 /* First fit: buffers in order of size, each at the lowest place free during its lifetime. */
@@ -429,7 +463,7 @@ static lb_status make_arrays(lb_plan *plan) {
             calibrate = LB_MAX(calibrate, (size_t)plan->options.mb * lb_shape_count(&node->dst));
     }
     plan->weights = lb_pool_alloc(&plan->pool, net->nvalues, sizeof(float));
-    plan->diff_weights = lb_pool_alloc(&plan->pool, net->nvalues, sizeof(float));
+    plan->diff_weights = lb_pool_alloc(&plan->pool, plan->options.inference ? 0 : net->nvalues, sizeof(float));
     plan->filter_steps = lb_pool_alloc(&plan->pool, net->nvalues, sizeof(float));
     plan->work = lb_pool_alloc(&plan->pool, (size_t)plan->threads * plan->work_stride, sizeof(float));
     plan->logits = lb_pool_alloc(&plan->pool, logits, sizeof(float));
@@ -444,15 +478,15 @@ static lb_status make_arrays(lb_plan *plan) {
 static lb_status build(builder *b) {
     lb_plan *plan = b->plan;
     LB_TRY(emit_forward(b));
+    LB_TRY(find_taps(b));
     for (int i = 0; i < plan->nsteps; i++)
         if (plan->steps[i].kind == LB_STEP_POOL)
             LB_TRY(make_pool(b, &plan->steps[i], i));
-    /* The loss leaves the first gradient, in real units. */
-    lb_value *output = value_of(plan, plan->net->nnodes - 1);
-    LB_TRY(new_buffer(b, value_size(output), plan->nsteps, &plan->diff_output));
-    LB_TRY(add_grad(b, plan->net->nnodes - 1, plan->diff_output, true, plan->nsteps));
-    for (int i = plan->nsteps - 1; i >= 0; i--)
-        LB_TRY(step_backward(b, i));
+    if (plan->options.inference)
+        for (int i = 0; i < plan->net->nnodes; i++)
+            plan->values[i].wants_grad = false;
+    else
+        LB_TRY(emit_backward(b));
     LB_TRY(place_buffers(b));
     for (int i = 0; i < plan->nsteps; i++) {
         if (plan->steps[i].kind == LB_STEP_CONV)

@@ -63,12 +63,29 @@ typedef struct lb_buffer {
     bool shared;           /* a gradient that two tensors read: nobody may write over it */
 } lb_buffer;
 
+/* A tensor inside the network that a loss looks at: the first one stored at or behind a named layer, which is what leaves the layer, with the
+ * batch norm, addition and activation fused into its step. */
+typedef struct lb_tap {
+    int node;
+    int diff;              /* buffer for dL/dreal; -1 in a plan for inference */
+} lb_tap;
+#define LB_MAX_TAPS 16
+
 typedef struct lb_plan_options {
     int mb;
     bool bf16;
     uint64_t seed;
     const float *mean, *std;   /* (c) normalisation of pixels in 0..1 */
+    bool inference;            /* no backward pass: less memory. Of forward passes only lb_plan_infer is allowed */
+    int ntaps, tap[LB_MAX_TAPS]; /* nodes whose tensors losses look at, each once */
 } lb_plan_options;
+
+/* Which statistics batch norm uses, and what becomes of the running ones. */
+typedef enum lb_plan_stats {
+    LB_STATS_TRAIN,        /* the batch's; running ones follow by the node's momentum */
+    LB_STATS_ESTIMATE,     /* the batch's; running ones become the mean over the batches of the estimate */
+    LB_STATS_RUNNING       /* the running ones, unchanged */
+} lb_plan_stats;
 
 typedef struct lb_plan {
     lb_ctx *ctx;
@@ -78,6 +95,8 @@ typedef struct lb_plan {
     const lb_kernels *kernels[2]; /* by lb_dtype */
     lb_plan_options options;
     lb_quant_when when;        /* the step that is being done; its seed is made for each tensor */
+    lb_plan_stats stats;
+    int64_t estimated;         /* batches of the estimate before this one */
     float mean[4], std[4];
     int threads;
     int nsteps;
@@ -87,6 +106,8 @@ typedef struct lb_plan {
     int nbuffers;
     lb_buffer *buffers;
     int diff_output;           /* buffer of the gradient that the loss leaves */
+    int ntaps;
+    lb_tap taps[LB_MAX_TAPS];  /* in the order of options.tap */
     unsigned char *arena;
     size_t arena_size;
     float *weights;            /* (nvalues) what convolutions are given, u~ / step */
@@ -106,7 +127,22 @@ void lb_plan_destroy(lb_plan *plan);
  * this is, for schedules and random numbers (its seed is not read). Running statistics of batch norm are updated. */
 lb_status lb_plan_forward(lb_plan *plan, const uint8_t *pixels, const lb_quant_when *when);
 
-/* The same step, from plan->diff_logits back to all parameters: diff (nvalues) is overwritten. */
+/* The network as it is evaluated, up to the rounding of fixed point: everything quantized, running statistics, no dropout. Every learned
+ * parameter must have its value. Changes nothing. */
+lb_status lb_plan_infer(lb_plan *plan, const uint8_t *pixels);
+
+/* One batch of an estimate of batch norm's running statistics, those of the fully quantized network: batch `index`, from 0. After n of them
+ * they are means over n batches. */
+lb_status lb_plan_estimate(lb_plan *plan, const uint8_t *pixels, int64_t index);
+
+/* After a forward pass: the values of tap k, elements [first, first + count), real. lb_plan_tap_count says how many there are: mb times
+ * those of one image. */
+size_t lb_plan_tap_count(const lb_plan *plan, int k);
+void lb_plan_tap_read(const lb_plan *plan, int k, size_t first, size_t count, float *dst);
+/* Leaves dL/dreal of them for the backward pass, which needs all elements of all taps. */
+void lb_plan_tap_write(const lb_plan *plan, int k, size_t first, size_t count, const float *diff);
+
+/* The same step, from plan->diff_logits and the taps back to all parameters: diff (nvalues) is overwritten. */
 lb_status lb_plan_backward(lb_plan *plan, float *diff);
 
 /* Name of the first layer (in order) whose output is not finite, NULL if all are; after a loss that is NaN. */

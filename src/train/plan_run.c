@@ -1,6 +1,7 @@
 /* Running a plan: forward and backward, step by step. */
 #include "train/plan.h"
 
+#include <assert.h>
 #include <math.h>
 #include <omp.h>
 
@@ -150,6 +151,17 @@ static bool all_equal(const float *values, int count, float wanted) {
     return i == count;
 }
 
+/* The running statistics into step->mean, of x, and inv = 1 / sqrt(var), of real values. */
+static void running_stats(lb_plan *plan, lb_step *step, int c) {
+    const lb_node *bn = &plan->net->nodes[step->bn];
+    const float *mean = param_of(plan, bn->param[2]), *var = param_of(plan, bn->param[3]);
+    const float *bias = step->conv >= 0 ? param_of(plan, plan->net->nodes[step->conv].param[1]) : NULL;
+    for (int k = 0; k < c; k++) {
+        step->mean[k] = (float)(((double)mean[k] - (bias ? (double)bias[k] : 0)) / (double)scale_of(plan, step, k));
+        step->inv[k] = (float)(1 / sqrt((double)var[k] + (double)bn->u.bn.eps));
+    }
+}
+
 /* Batch statistics into step->mean and inv = 1 / sqrt(var), of real values; running statistics follow. */
 static void batch_stats(lb_plan *plan, lb_step *step, size_t rows, int c, lb_dtype type) {
     size_t stride = (size_t)2 * (size_t)c + 8;
@@ -171,9 +183,9 @@ static void batch_stats(lb_plan *plan, lb_step *step, size_t rows, int c, lb_dty
     float *running_mean = param_of(plan, bn->param[2]), *running_var = param_of(plan, bn->param[3]);
     const float *bias = step->conv >= 0 ? param_of(plan, plan->net->nodes[step->conv].param[1]) : NULL;
     float *gamma = param_of(plan, bn->param[0]), *beta = param_of(plan, bn->param[1]);
-    float momentum = bn->u.bn.momentum;
+    const float momentum = plan->stats == LB_STATS_ESTIMATE ? 1.f / (float)(plan->estimated + 1) : bn->u.bn.momentum;
     double n = (double)rows, unbias = rows > 1 ? n / (n - 1) : 1, eps = (double)bn->u.bn.eps;
-    const bool calibrate = bn->u.bn.calibrate && all_equal(running_mean, c, 0) && all_equal(running_var, c, 1);
+    const bool calibrate = plan->stats == LB_STATS_TRAIN && bn->u.bn.calibrate && all_equal(running_mean, c, 0) && all_equal(running_var, c, 1);
     for (int k = 0; k < c; k++) {
         double mean = step->sums[k] / n, var = step->sums[c + k] / n - mean * mean, scale = (double)scale_of(plan, step, k);
         var = scale * scale * (var > 0 || isnan(var) ? var : 0);
@@ -263,7 +275,9 @@ static void make_mask(const lb_plan *plan, lb_step *step) {
 
 static lb_status norm_forward(lb_plan *plan, lb_step *step) {
     lb_value *v = &plan->values[step->node];
-    if (step->bn >= 0)
+    if (step->bn >= 0 && plan->stats == LB_STATS_RUNNING)
+        running_stats(plan, step, v->c);
+    else if (step->bn >= 0)
         batch_stats(plan, step, v->rows, v->c, v->type);
     norm_affine(plan, step, v->c);
     lb_norm_args args;
@@ -524,10 +538,12 @@ static lb_status plain_forward(lb_plan *plan, lb_step *step) {
     v->step = value_of(plan, step->src)->step;
     if (step->kind == LB_STEP_POOL)
         return lb_pool_forward(step->pool, src, dst, step->workspace >= 0 ? lb_plan_buffer(plan, step->workspace) : NULL);
-    if (step->kind == LB_STEP_DROPOUT)
-        dropout(plan, step, v, src, dst);
-    else
+    if (step->kind == LB_STEP_PAD)
         shortcut_pad(plan, step, lb_dtype_size(v->type), false, src, dst);
+    else if (plan->when.evaluation)
+        memcpy(dst, src, v->rows * (size_t)v->c * lb_dtype_size(v->type));
+    else
+        dropout(plan, step, v, src, dst);
     return LB_OK;
 }
 
@@ -561,8 +577,9 @@ static lb_status plain_backward(lb_plan *plan, lb_step *step) {
 
 /* ---- All of it --------------------------------------------------------------------------------------------------------------- */
 
-lb_status lb_plan_forward(lb_plan *plan, const uint8_t *pixels, const lb_quant_when *when) {
+static lb_status forward(lb_plan *plan, const uint8_t *pixels, const lb_quant_when *when, lb_plan_stats stats) {
     plan->when = *when;
+    plan->stats = stats;
     quantize_weights(plan);
     lb_lap(plan->laps, LB_LAP_WEIGHTS, LB_PASS_FORWARD);
     for (int i = 0; i < plan->nsteps; i++) {
@@ -583,6 +600,40 @@ lb_status lb_plan_forward(lb_plan *plan, const uint8_t *pixels, const lb_quant_w
     for (size_t i = 0; output->step != 1 && i < count; i++)
         plan->logits[i] *= output->step;
     return LB_OK;
+}
+
+lb_status lb_plan_forward(lb_plan *plan, const uint8_t *pixels, const lb_quant_when *when) {
+    assert(!plan->options.inference);
+    return forward(plan, pixels, when, LB_STATS_TRAIN);
+}
+
+lb_status lb_plan_infer(lb_plan *plan, const uint8_t *pixels) {
+    return forward(plan, pixels, &lb_quant_evaluation, LB_STATS_RUNNING);
+}
+
+lb_status lb_plan_estimate(lb_plan *plan, const uint8_t *pixels, int64_t index) {
+    assert(!plan->options.inference);
+    plan->estimated = index;
+    return forward(plan, pixels, &lb_quant_evaluation, LB_STATS_ESTIMATE);
+}
+
+size_t lb_plan_tap_count(const lb_plan *plan, int k) {
+    const lb_value *v = &plan->values[plan->taps[k].node];
+    return v->rows * (size_t)v->c;
+}
+
+void lb_plan_tap_read(const lb_plan *plan, int k, size_t first, size_t count, float *dst) {
+    const lb_value *v = &plan->values[plan->taps[k].node];
+    const unsigned char *src = lb_plan_buffer(plan, v->buffer);
+    plan->kernels[v->type]->to_f32(v->type, src + first * lb_dtype_size(v->type), dst, count);
+    for (size_t i = 0; v->step != 1 && i < count; i++)
+        dst[i] *= v->step;
+}
+
+void lb_plan_tap_write(const lb_plan *plan, int k, size_t first, size_t count, const float *diff) {
+    const lb_value *v = &plan->values[plan->taps[k].node];
+    unsigned char *dst = lb_plan_buffer(plan, plan->taps[k].diff);
+    plan->kernels[v->type]->from_f32(v->type, diff, dst + first * lb_dtype_size(v->type), count);
 }
 
 lb_status lb_plan_backward(lb_plan *plan, float *diff) {

@@ -18,24 +18,44 @@ int64_t lb_trainer_stage_steps(const lb_trainer *trainer, int stage) {
     return (int64_t)llround((double)train->epochs * (double)per_epoch);
 }
 
-/* Frees what lb_trainer_prepare makes. */
+static void unprepare_learner(lb_trainer *t, lb_learner *l) {
+    lb_plan_destroy(l->plan);
+    lb_optim_destroy(l->optim);
+    lb_free(t->ctx, l->diff);
+    l->plan = NULL;
+    l->optim = NULL;
+    l->diff = NULL;
+}
+
+/* Frees what lb_trainer_prepare makes, except the learners themselves. */
 static void unprepare(lb_trainer *t) {
-    lb_plan_destroy(t->plan);
+    for (int i = 0; i < t->nlearners; i++)
+        unprepare_learner(t, &t->learners[i]);
     lb_loader_destroy(t->loader);
-    lb_optim_destroy(t->optim);
-    lb_free(t->ctx, t->diff);
     lb_free(t->ctx, t->signs);
-    t->plan = NULL;
     t->loader = NULL;
-    t->optim = NULL;
-    t->diff = NULL;
     t->signs = NULL;
 }
 
 static void leave_stage(lb_trainer *t) {
     unprepare(t);
-    lb_evaluator_destroy(t->evaluator);
-    t->evaluator = NULL;
+    for (int i = 0; i < t->nlearners; i++) {
+        lb_evaluator_destroy(t->learners[i].evaluator);
+        t->learners[i].evaluator = NULL;
+    }
+}
+
+void lb_distill_remove(lb_trainer *t, int learner) {
+    lb_learner *l = &t->learners[learner];
+    unprepare_learner(t, l);
+    lb_evaluator_destroy(l->evaluator);
+    if (l->run)
+        lb_trainer_destroy(l->run);
+    else
+        lb_net_destroy(l->net);
+    lb_free(t->ctx, l->config);
+    t->nlearners--;
+    memmove(l, l + 1, (size_t)(t->nlearners - learner) * sizeof *l);
 }
 
 lb_status lb_trainer_enter_stage(lb_trainer *t, int stage) {
@@ -88,6 +108,27 @@ lb_status lb_trainer_need_images(lb_trainer *t) {
     return replace_data(t, data);
 }
 
+/* Random numbers of learners differ; the first's are the run's. */
+static uint64_t seed_of(const lb_trainer *t, const lb_learner *l) {
+    return t->config->train.seed + (uint64_t)((int)l->kind * 16 + l->bits) * 0xd1342543de82ef95u;
+}
+
+static lb_status prepare_learner(lb_trainer *t, lb_learner *l) {
+    const lb_train_config *train = &t->config->train;
+    lb_plan_options options = {
+        .mb = train->batch, .bf16 = t->bf16, .seed = seed_of(t, l), .inference = l->kind == LB_LEARNER_TEACHER};
+    const lb_data *data = l->run ? l->run->data : t->data; /* a teacher normalises as it was trained */
+    options.mean = data->mean;
+    options.std = data->std;
+    LB_TRY(lb_distill_taps(t, l, &options));
+    LB_TRY(lb_plan_create(t->ctx, l->net, &options, &l->plan));
+    if (l->kind == LB_LEARNER_TEACHER)
+        return LB_OK;
+    LB_TRY(lb_optim_create(t->ctx, l->net, &train->optimizer, &l->optim));
+    l->diff = lb_alloc(t->ctx, l->net->nvalues, sizeof *l->diff);
+    return l->diff ? LB_OK : LB_ERR_MEMORY;
+}
+
 lb_status lb_trainer_prepare(lb_trainer *t) {
     LB_TRY(lb_trainer_need_images(t));
     const lb_train_config *train = &t->config->train;
@@ -101,14 +142,13 @@ lb_status lb_trainer_prepare(lb_trainer *t) {
     if (train->precision == LB_PRECISION_BF16 && !lb_backend_has_bf16())
         lb_warn(t->ctx, "this processor has no bf16 multiplication: train.precision bf16 will be slower than f32");
     warn_of_optimizer(t);
-    lb_plan_options options = {
-        .mb = train->batch, .bf16 = t->bf16, .seed = train->seed, .mean = t->data->mean, .std = t->data->std};
-    LB_TRY(lb_plan_create(t->ctx, t->net, &options, &t->plan));
-    LB_TRY(lb_optim_create(t->ctx, t->net, &train->optimizer, &t->optim));
+    LB_TRY(lb_distill_learners(t));
+    for (int i = 0; i < t->nlearners; i++)
+        LB_TRY(prepare_learner(t, &t->learners[i]));
+    LB_TRY(lb_distill_check(t));
     LB_TRY(lb_loader_create(t->data, &t->config->data, input->h, input->w, train->batch, train->seed, &t->loader));
-    t->diff = lb_alloc(t->ctx, t->net->nvalues, sizeof *t->diff);
     t->signs = lb_alloc(t->ctx, (t->net->nvalues + 7) / 8, 1);
-    return t->diff && t->signs ? LB_OK : LB_ERR_MEMORY;
+    return t->signs ? LB_OK : LB_ERR_MEMORY;
 }
 
 static lb_status create(lb_trainer *t) {
@@ -116,12 +156,15 @@ static lb_status create(lb_trainer *t) {
     t->config = &t->recipe->stages[0];
     if (!t->data)
         LB_TRY(lb_data_load(t->ctx, &t->config->data, &t->data));
+    t->net_is_given = t->net != NULL;
     if (!t->net) {
         const lb_images *images = &t->data->split[LB_TRAIN];
         int size = t->config->model.input_size;
         lb_shape input = {size ? size : images->h, size ? size : images->w, images->c};
         LB_TRY(lb_net_from_config(t->ctx, t->config, input, t->data->classes, &t->net));
     }
+    t->learners[0] = (lb_learner){.net = t->net, .lr = 1, .label_weight = 1};
+    t->nlearners = 1;
     LB_TRY(check_input(t));
     lb_net_initialise(t->net, t->config->train.seed, t->config->model.init_std);
     t->at.best_top1 = -1;
@@ -209,6 +252,8 @@ void lb_trainer_destroy(lb_trainer *t) {
     if (!t)
         return;
     leave_stage(t);
+    while (t->nlearners > 1)
+        lb_distill_remove(t, t->nlearners - 1);
     lb_jsonl_destroy(t->log);
     lb_tensorboard_close(t->board);
     lb_net_destroy(t->net);
@@ -219,7 +264,7 @@ void lb_trainer_destroy(lb_trainer *t) {
 
 /* ---- Evaluation ----------------------------------------------------------------------------------------------------------- */
 
-static lb_status evaluate_batches(lb_trainer *t, int64_t count, uint8_t *pixels, int32_t *labels, int32_t *scores,
+static lb_status evaluate_batches(lb_trainer *t, lb_learner *l, int64_t count, uint8_t *pixels, int32_t *labels, int32_t *scores,
                                   lb_metrics *metrics) {
     const lb_shape *input = &t->net->nodes[0].dst;
     int mb = t->config->train.eval_batch;
@@ -227,7 +272,7 @@ static lb_status evaluate_batches(lb_trainer *t, int64_t count, uint8_t *pixels,
     for (int64_t first = 0; first < count; first += mb) {
         int n = (int)LB_MIN((int64_t)mb, count - first);
         LB_TRY(lb_test_batch(t->data, &t->config->data, LB_TEST, first, n, input->h, input->w, pixels, labels));
-        LB_TRY(lb_evaluator_run(t->evaluator, pixels, n, scores));
+        LB_TRY(lb_evaluator_run(l->evaluator, pixels, n, scores));
         lb_scores_add(&sums, scores, labels, n, t->net->classes);
         lb_progress(t->ctx, "testing", first + n, count);
         if (lb_interrupted(t->ctx))
@@ -237,29 +282,31 @@ static lb_status evaluate_batches(lb_trainer *t, int64_t count, uint8_t *pixels,
     return LB_OK;
 }
 
-lb_status lb_trainer_evaluate(lb_trainer *t, lb_metrics *metrics) {
-    return lb_trainer_evaluate_first(t, INT64_MAX, metrics);
+lb_status lb_trainer_evaluate(lb_trainer *t, lb_learner *l, lb_metrics *metrics) {
+    return lb_trainer_evaluate_first(t, l, INT64_MAX, metrics);
 }
 
-lb_status lb_trainer_evaluate_first(lb_trainer *t, int64_t count, lb_metrics *metrics) {
+lb_status lb_trainer_evaluate_first(lb_trainer *t, lb_learner *l, int64_t count, lb_metrics *metrics) {
     const lb_shape *input = &t->net->nodes[0].dst;
     size_t mb = (size_t)t->config->train.eval_batch;
     LB_TRY(lb_trainer_need_images(t));
     count = LB_MIN(count, t->data->split[LB_TEST].count);
     if (count == 0)
         return lb_fail(t->ctx, LB_ERR_UNSUPPORTED, "%s has no test images", t->data->source);
-    if (!t->evaluator)
-        LB_TRY(lb_evaluator_create(t->ctx, t->net, t->data->mean, t->data->std, (int)mb, &t->evaluator));
-    lb_net_update_grids(t->net);
-    LB_TRY(lb_evaluator_update(t->evaluator));
+    if (!l->evaluator)
+        LB_TRY(lb_evaluator_create(t->ctx, l->net, t->data->mean, t->data->std, (int)mb, &l->evaluator));
+    lb_net_update_grids(l->net);
+    LB_TRY(lb_evaluator_update(l->evaluator));
     lb_pool pool;
     lb_pool_init(&pool, t->ctx);
     uint8_t *pixels = lb_pool_alloc(&pool, mb, lb_shape_count(input));
     int32_t *labels = lb_pool_alloc(&pool, mb, sizeof *labels);
     int32_t *scores = lb_pool_alloc(&pool, mb * (size_t)t->net->classes, sizeof *scores);
-    lb_status status = pixels && labels && scores ? evaluate_batches(t, count, pixels, labels, scores, metrics) : LB_ERR_MEMORY;
+    lb_status status = pixels && labels && scores ? evaluate_batches(t, l, count, pixels, labels, scores, metrics) : LB_ERR_MEMORY;
     lb_pool_free(&pool);
     return status;
 }
 
-lb_status lb_trainer_eval(lb_trainer *trainer, lb_metrics *metrics) { return lb_trainer_evaluate(trainer, metrics); }
+lb_status lb_trainer_eval(lb_trainer *trainer, lb_metrics *metrics) {
+    return lb_trainer_evaluate(trainer, &trainer->learners[0], metrics);
+}

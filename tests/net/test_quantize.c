@@ -424,12 +424,15 @@ static void test_options(void **state) {
     strcpy(config.quant.activations.estimator, "none");
     strcpy(config.quant.activations.surrogate, "clip01");
     lb_net *net = test_net(ctx, &config, 28, 28, 1, 10);
+    assert_int_equal(lb_net_quantize(net, &config), LB_ERR_UNSUPPORTED);
+    test_contains(lb_error(ctx), "estimator none lets no gradient through");
+    config.quant.activations.mix = 0.5f;
     assert_ok(ctx, lb_net_quantize(net, &config));
     const lb_quant_spec *w = &node_of(net, "conv2")->quant->spec, *a = &node_of(net, "relu1")->quant->spec;
     assert_true(w->granularity == LB_PER_FILTER && w->estimator == LB_EST_STE && w->surrogate == LB_SUR_HARDTANH &&
                 w->scale == LB_SCALE_L2);
     assert_true(w->mixer_value == 0.25f && w->mixer == &lb_mixer_constant && w->bits == 3);
-    assert_true(a->estimator == LB_EST_NONE && a->surrogate == LB_SUR_CLIP01 && a->bits == 4 && a->mixer_value == 1 &&
+    assert_true(a->estimator == LB_EST_NONE && a->surrogate == LB_SUR_CLIP01 && a->bits == 4 && a->mixer_value == 0.5f &&
                 !a->is_signed);
 
     config = quant_config("lenet5", "twn", 2, "none", 2, 0, 0, LB_EDGE_SAME);
@@ -530,7 +533,8 @@ static void test_stages(void **state) {
             assert_true(*lb_param_values(net, net->nodes[i].quant->param) == (float)strlen(net->nodes[i].name));
         }
 
-    /* Fewer bits: the step grows so that the range stays. Weights 4 -> 2 bits: hi 7 -> 1; unsigned activations: 15 -> 3. */
+    /* Fewer bits, the range kept: the step grows. Weights 4 -> 2 bits: hi 7 -> 1; unsigned activations: 15 -> 3. */
+    config.quant.rescale = LB_RESCALE_RANGE;
     config.quant.weights.bits = config.quant.activations.bits = 2;
     assert_ok(ctx, lb_net_quantize(net, &config));
     assert_float_equal(*learned(net, "layer2.1.conv2"), 14 * 7, 1e-4);
@@ -555,6 +559,31 @@ static void test_stages(void **state) {
     assert_ok(ctx, lb_net_quantize(net, &config));
     assert_true(*learned(net, "layer2.1.relu1") == 14 && node_of(net, "layer2.1.relu1")->quant->initialised);
     assert_true(learned(net, "layer2.1.conv2")[31] == 14 + 31);
+
+    /* Unless the step is what stays: 6 bits -> 2, hi 63 -> 3. By default a step starts anew, and a clip stays. */
+    config.quant.rescale = LB_RESCALE_STEP;
+    config.quant.activations.bits = 2;
+    config.quant.weights.bits = 4;
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    assert_float_equal(*learned(net, "layer2.1.relu1"), 14. * 3 / 63, 1e-6);
+    assert_true(learned(net, "layer2.1.conv2")[31] == 14 + 31);
+    config.quant.rescale = LB_RESCALE_START;
+    config.quant.weights.bits = 2;
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    assert_false(node_of(net, "layer2.1.conv2")->quant->initialised);
+    config.quant.activations.bits = 5;
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    assert_float_equal(*learned(net, "layer2.1.relu1"), 14. * 3 / 63, 1e-6);
+    assert_true(node_of(net, "layer2.1.relu1")->quant->initialised);
+    config.quant.rescale = LB_RESCALE_RANGE;
+
+    /* Logarithms of lengths: cpq's at 4 -> 2 bits, hi 7 -> 1. */
+    config.quant.weights = test_tensor("cpq", 4);
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    learn_all(net);
+    config.quant.weights.bits = 2;
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    assert_float_equal(*learned(net, "layer2.1.conv2"), 14 + log(7), 1e-5);
 
     assert_memory_equal(net->values, weights, fixed * sizeof *weights);
     free(weights);

@@ -41,7 +41,8 @@ static double share_of(const float *mask) {
 }
 
 static double ramp(lb_mix_ramp kind, double x) {
-    return x < 0 ? 0 : kind == LB_RAMP_LINEAR ? x : kind == LB_RAMP_QUADRATIC ? x * x : kind == LB_RAMP_CUBIC ? x * x * x : pow(sin(x * asin(1)), 2);
+    return x < 0 ? 0 : kind == LB_RAMP_LINEAR ? x : kind == LB_RAMP_QUADRATIC ? x * x : kind == LB_RAMP_CUBIC ? x * x * x
+           : kind == LB_RAMP_FLIPPED ? x * (2 - x) : pow(sin(x * asin(1)), 2);
 }
 
 /* What the share is on average, t steps into a turn: p at each entry's last refresh, one in each block at any of its steps. */
@@ -60,7 +61,7 @@ static void share_follows_the_ramp(void **state) {
     lb_ctx *ctx = test_ctx();
     (void)state;
     const int refreshes[] = {1, 10, 100, 1000};
-    for (lb_mix_ramp kind = LB_RAMP_CUBIC; kind <= LB_RAMP_COSINE; kind++)
+    for (lb_mix_ramp kind = LB_RAMP_CUBIC; kind <= LB_RAMP_FLIPPED; kind++)
         for (size_t r = 0; r < LB_COUNT(refreshes); r++) {
             lb_quant q = make(ctx, LB_ACTIVATIONS, (lb_quant_spec){.mix_ramp = kind, .mix_refresh = refreshes[r], .mix_settle = 0.1f,
                                                                   .layer = 2, .layers = LAYERS});

@@ -62,6 +62,52 @@ static void test_differences(void **state) {
     }
 }
 
+static void test_distill_known(void **state) {
+    (void)state;
+    /* q = (1, 2, 5) / 8 and t = (2, 2, 4) / 8 at temperature 1 */
+    const float y[3] = {logf(1), logf(2), logf(5)}, target[3] = {logf(2), logf(2), logf(4)};
+    float diff[3] = {1, 1, 1}; /* added to */
+    double expected = (2 * log(2. / 1) + 4 * log(4. / 5)) / 8;
+    assert_true(fabs(lb_distill_loss_add(LB_DISTILL_KL, 1, 3, y, target, 1, 3, diff) - 3 * expected) < 1e-6);
+    assert_true(fabsf(diff[0] - (1 - 3 * 0.125f)) < 1e-6f && fabsf(diff[1] - 1) < 1e-6f && fabsf(diff[2] - (1 + 3 * 0.125f)) < 1e-6f);
+    const float hot[3] = {2 * y[0], 2 * y[1], 2 * y[2]}, hot_target[3] = {2 * target[0], 2 * target[1], 2 * target[2]};
+    assert_true(fabs(lb_distill_loss_add(LB_DISTILL_KL, 2, 1, hot, hot_target, 1, 3, diff) - 4 * expected) < 1e-6);
+    const float a[2] = {1, 5}, b[2] = {3, 4};
+    float d[2] = {0};
+    assert_true(fabs(lb_distill_loss_add(LB_DISTILL_MSE, 1, 2, a, b, 1, 2, d) - 2 * 2.5) < 1e-9);
+    assert_true(fabsf(d[0] + 4) < 1e-6f && fabsf(d[1] - 2) < 1e-6f);
+    assert_true(lb_distill_loss_add(LB_DISTILL_KL, 1, 1, y, y, 1, 3, diff) == 0); /* nothing between equals */
+    const float far[2] = {-1e30f, 1e30f};
+    assert_true(isfinite(lb_distill_loss_add(LB_DISTILL_KL, 1, 1, far, b, 1, 2, d)));
+    const float bad[2] = {NAN, 1};
+    assert_false(isfinite(lb_distill_loss_add(LB_DISTILL_KL, 1, 1, a, bad, 1, 2, d)));
+    assert_false(isfinite(lb_distill_loss_add(LB_DISTILL_MSE, 1, 1, bad, a, 1, 2, d)));
+}
+
+static void test_distill_differences(void **state) {
+    (void)state;
+    for (int k = 0; k < 4; k++) {
+        const lb_distill_loss kind = k & 1 ? LB_DISTILL_MSE : LB_DISTILL_KL;
+        const float temperature = k & 2 ? 4 : 1, h = 0x1p-8f;
+        float y[MB * CLASSES], target[MB * CLASSES], diff[MB * CLASSES] = {0}, unused[MB * CLASSES];
+        int32_t labels[MB];
+        fill(y, labels, 2, 40 + (uint64_t)k);
+        fill(target, labels, 2, 50 + (uint64_t)k);
+        lb_distill_loss_add(kind, temperature, 0.7f, y, target, MB, CLASSES, diff);
+        for (int i = 0; i < MB * CLASSES; i++) {
+            const float was = y[i];
+            y[i] = was + h;
+            double above = lb_distill_loss_add(kind, temperature, 0.7f, y, target, MB, CLASSES, unused), up = (double)y[i];
+            y[i] = was - h;
+            double below = lb_distill_loss_add(kind, temperature, 0.7f, y, target, MB, CLASSES, unused);
+            double slope = (above - below) / (up - (double)y[i]);
+            y[i] = was;
+            if (!(fabs(slope - (double)diff[i]) < 1e-4 * (1 + fabs(slope))))
+                fail_msg("case %d, logit %d: %g, not %g", k, i, (double)diff[i], slope);
+        }
+    }
+}
+
 static void test_extremes(void **state) {
     (void)state;
     float diff[3];
@@ -130,7 +176,7 @@ static void test_scores(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_known), cmocka_unit_test(test_differences), cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_known), cmocka_unit_test(test_differences), cmocka_unit_test(test_extremes), cmocka_unit_test(test_distill_known), cmocka_unit_test(test_distill_differences),
         cmocka_unit_test(test_ranks), cmocka_unit_test(test_scores),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

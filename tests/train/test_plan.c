@@ -5,6 +5,7 @@
 
 #include "net/net.h"
 #include "recipe/config.h"
+#include "train/evaluate.h"
 #include "train/plan.h"
 
 enum { MB = 6, SIZE = 8, CLASSES = 5 };
@@ -84,25 +85,52 @@ static lb_net *make_net(lb_ctx *ctx, bool smooth, bool pad) {
     return net;
 }
 
+/* Layers whose outputs the loss looks at too. */
+static const char *const tapped[] = {"conv1", "conv2", "conv4", "fc1"};
+static bool with_taps;
+
 static lb_plan *make_plan(lb_ctx *ctx, lb_net *net, bool bf16) {
     static const float mean[4] = {.5f, .4f, .45f}, std[4] = {.25f, .3f, .2f};
     lb_plan_options options = {.mb = MB, .bf16 = bf16, .seed = 11, .mean = mean, .std = std};
+    for (size_t k = 0; with_taps && k < LB_COUNT(tapped); k++)
+        options.tap[options.ntaps++] = lb_net_find(net, tapped[k]);
     lb_plan *plan;
     assert_ok(ctx, lb_plan_create(ctx, net, &options, &plan));
     return plan;
 }
+
+static void weight_of_tap(int k, size_t count, float *weight) { lb_rng_normal(8, LB_RNG_TEST, (uint64_t)k, 0.1f, weight, count); }
 
 static double loss_of(lb_ctx *ctx, lb_plan *plan) {
     assert_ok(ctx, lb_plan_forward(plan, pixels, &(lb_quant_when){.step = 4}));
     double loss = 0;
     for (int i = 0; i < MB * CLASSES; i++)
         loss += (double)plan->logits[i] * (double)weight_of_logit[i];
+    for (int k = 0; k < plan->ntaps; k++) {
+        size_t count = lb_plan_tap_count(plan, k);
+        float *values = malloc(count * sizeof *values), *weight = malloc(count * sizeof *weight);
+        weight_of_tap(k, count, weight);
+        lb_plan_tap_read(plan, k, 0, count / 3, values); /* in two pieces */
+        lb_plan_tap_read(plan, k, count / 3, count - count / 3, values + count / 3);
+        for (size_t i = 0; i < count; i++)
+            loss += (double)values[i] * (double)weight[i];
+        free(values);
+        free(weight);
+    }
     return loss;
 }
 
 static void backward(lb_ctx *ctx, lb_plan *plan, float *diff) {
     loss_of(ctx, plan);
     memcpy(plan->diff_logits, weight_of_logit, sizeof weight_of_logit);
+    for (int k = 0; k < plan->ntaps; k++) {
+        size_t count = lb_plan_tap_count(plan, k);
+        float *weight = malloc(count * sizeof *weight);
+        weight_of_tap(k, count, weight);
+        lb_plan_tap_write(plan, k, 0, count / 3, weight);
+        lb_plan_tap_write(plan, k, count / 3, count - count / 3, weight + count / 3);
+        free(weight);
+    }
     assert_ok(ctx, lb_plan_backward(plan, diff));
 }
 
@@ -149,10 +177,12 @@ static void check_gradients(lb_ctx *ctx, lb_net *net, double tolerance) {
 
 static void test_gradients(void **state) {
     (void)state;
-    for (int pad = 0; pad < 2; pad++) {
+    for (int variant = 0; variant < 4; variant++) {
         lb_ctx *ctx = test_ctx();
-        lb_net *net = make_net(ctx, true, pad);
+        lb_net *net = make_net(ctx, true, variant & 1);
+        with_taps = variant & 2;
         check_gradients(ctx, net, 0.02);
+        with_taps = false;
         lb_net_destroy(net);
         lb_ctx_destroy(ctx);
     }
@@ -179,6 +209,9 @@ static void test_gradients_with_steps(void **state) {
         quantized += net->nodes[i].quant != NULL;
     assert_true(quantized >= 10);
     check_gradients(ctx, net, 0.02);
+    with_taps = true;
+    check_gradients(ctx, net, 0.02);
+    with_taps = false;
     lb_recipe_destroy(recipe);
     lb_net_destroy(net);
     lb_ctx_destroy(ctx);
@@ -232,6 +265,101 @@ static void test_same_bits_twice(void **state) {
     assert_memory_equal(diff[0], diff[1], net->nvalues * sizeof(float));
     free(diff[0]);
     free(diff[1]);
+    lb_net_destroy(net);
+    lb_ctx_destroy(ctx);
+}
+
+/* Two layers whose outputs are one tensor cannot both be tapped. */
+static void test_taps_refused(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_net *net = make_net(ctx, false, false);
+    float mean[4] = {0}, std[4] = {1, 1, 1, 1};
+    lb_plan_options options = {.mb = MB, .mean = mean, .std = std, .ntaps = 2};
+    options.tap[0] = lb_net_find(net, "conv1");
+    options.tap[1] = lb_net_find(net, "act1");
+    lb_plan *plan;
+    assert_int_equal(lb_plan_create(ctx, net, &options, &plan), LB_ERR_UNSUPPORTED);
+    assert_non_null(strstr(lb_error(ctx), "conv1 and act1"));
+    lb_net_destroy(net);
+    lb_ctx_destroy(ctx);
+}
+
+static lb_net *make_quantized(lb_ctx *ctx, const char *weights, const char *acts) {
+    lb_net *net = make_net(ctx, false, true);
+    lb_recipe *recipe;
+    assert_ok(ctx, lb_recipe_create(ctx, &recipe));
+    assert_ok(ctx, lb_recipe_set(recipe, "quant.weights.method", weights));
+    assert_ok(ctx, lb_recipe_set(recipe, "quant.activations.method", acts));
+    assert_ok(ctx, lb_recipe_set(recipe, "quant.weights.mixer", "alpha")); /* of which evaluation must not see anything */
+    assert_ok(ctx, lb_net_quantize(net, &recipe->stages[0]));
+    assert_ok(ctx, lb_plan_init_weights(net));
+    lb_recipe_destroy(recipe);
+    return net;
+}
+
+/* Inference is what the evaluator computes, but for the rounding of its fixed point, and changes nothing. */
+static void test_inference(void **state) {
+    (void)state;
+    static const char *const methods[][2] = {{"none", "none"}, {"dorefa", "dorefa"}, {"lsq", "lsq"}, {"twn", "pact"}};
+    static const float mean[4] = {.5f, .4f, .45f}, std[4] = {.25f, .3f, .2f};
+    for (size_t m = 0; m < LB_COUNT(methods); m++) {
+        lb_ctx *ctx = test_ctx();
+        lb_net *net = m ? make_quantized(ctx, methods[m][0], methods[m][1]) : make_net(ctx, false, true);
+        lb_plan *train = make_plan(ctx, net, false), *plan;
+        for (int i = 0; i < 30; i++) /* statistics near those of the batch */
+            assert_ok(ctx, lb_plan_forward(train, pixels, &(lb_quant_when){.step = (uint64_t)i, .stage_step = i, .stage_steps = 30}));
+        float *before = malloc(net->nvalues * sizeof *before);
+        memcpy(before, net->values, net->nvalues * sizeof *before);
+        lb_plan_options options = {.mb = MB, .seed = 11, .mean = mean, .std = std, .inference = true};
+        assert_ok(ctx, lb_plan_create(ctx, net, &options, &plan));
+        assert_true(plan->arena_size < train->arena_size);
+        assert_ok(ctx, lb_plan_infer(plan, pixels));
+        assert_ok(ctx, lb_plan_infer(train, pixels)); /* a training plan can do it too */
+        assert_memory_equal(plan->logits, train->logits, MB * CLASSES * sizeof(float));
+        assert_memory_equal(before, net->values, net->nvalues * sizeof *before);
+        lb_evaluator *evaluator;
+        int32_t scores[MB * CLASSES];
+        assert_ok(ctx, lb_evaluator_create(ctx, net, mean, std, MB, &evaluator));
+        assert_ok(ctx, lb_evaluator_update(evaluator));
+        assert_ok(ctx, lb_evaluator_run(evaluator, pixels, MB, scores));
+        double difference = 0, size = 0;
+        for (int i = 0; i < MB * CLASSES; i++) {
+            difference += fabs((double)plan->logits[i] - scores[i] / 65536.0);
+            size += fabs((double)plan->logits[i]);
+        }
+        if (difference > (m ? 0.05 : 1e-3) * size) /* a value near the middle of two codes may fall to the other one */
+            fail_msg("%s / %s: inference and evaluation differ by %g of %g", methods[m][0], methods[m][1], difference, size);
+        lb_evaluator_destroy(evaluator);
+        free(before);
+        lb_plan_destroy(train);
+        lb_plan_destroy(plan);
+        lb_net_destroy(net);
+        lb_ctx_destroy(ctx);
+    }
+}
+
+/* Statistics become means over the estimate's batches, whatever they were. */
+static void test_estimate(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_net *net = make_quantized(ctx, "dorefa", "dorefa");
+    lb_plan *plan = make_plan(ctx, net, false);
+    const lb_node *bn = &net->nodes[lb_net_find(net, "bn1")];
+    float *mean = lb_param_values(net, bn->param[2]), *var = lb_param_values(net, bn->param[3]);
+    static uint8_t other[sizeof pixels];
+    for (size_t i = 0; i < sizeof pixels; i++)
+        other[i] = pixels[i] / 2;
+    float one[2], two[2];
+    assert_ok(ctx, lb_plan_estimate(plan, pixels, 0));
+    one[0] = mean[0], one[1] = var[0];
+    mean[0] = var[0] = 1e9f;
+    assert_ok(ctx, lb_plan_estimate(plan, other, 0));
+    two[0] = mean[0], two[1] = var[0];
+    assert_true(two[0] != one[0]);
+    assert_ok(ctx, lb_plan_estimate(plan, pixels, 1));
+    assert_true(fabsf(mean[0] - (one[0] + two[0]) / 2) < 1e-5f && fabsf(var[0] - (one[1] + two[1]) / 2) < 1e-5f);
+    lb_plan_destroy(plan);
     lb_net_destroy(net);
     lb_ctx_destroy(ctx);
 }
@@ -591,6 +719,7 @@ int main(void) {
         cmocka_unit_test(test_gradients),    cmocka_unit_test(test_gradients_with_steps), cmocka_unit_test(test_bf16_near_f32),
         cmocka_unit_test(test_same_bits_twice), cmocka_unit_test(test_kernels),              cmocka_unit_test(test_scalar_form),
         cmocka_unit_test(test_soft_form), cmocka_unit_test(test_masked_form),  cmocka_unit_test(test_masked_network),
+        cmocka_unit_test(test_taps_refused), cmocka_unit_test(test_inference),    cmocka_unit_test(test_estimate),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

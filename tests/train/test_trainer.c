@@ -1,48 +1,11 @@
 /* The training loop on real images: golden losses per method, resuming to the same bits, divergence, out of memory. */
-#include "support.h"
+#include "runs.h"
 
 #include <math.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "lowbit/lowbit.h"
 #include "quant/quant.h"
-
-#define DATA "/usr/share/datasets/fashion-mnist"
-
-enum { MAX_EPOCHS = 64 };
-
-typedef struct watcher {
-    lb_ctx *ctx;
-    int epochs, stop_after;   /* interrupt after so many evaluations; 0: never; -1: in the first one */
-    double loss[MAX_EPOCHS];
-} watcher;
-
-static void watch(void *user, const lb_event *event) {
-    watcher *w = user;
-    if (w->stop_after < 0 && event->kind == LB_EVENT_PROGRESS && !strcmp(event->text, "testing"))
-        lb_interrupt(w->ctx);
-    if (event->kind != LB_EVENT_EPOCH)
-        return;
-    if (w->epochs < MAX_EPOCHS)
-        w->loss[w->epochs] = event->loss;
-    if (++w->epochs == w->stop_after)
-        lb_interrupt(w->ctx);
-}
-
-static lb_ctx *watched(watcher *w, int stop_after) {
-    *w = (watcher){.stop_after = stop_after};
-    lb_ctx_options options = {.threads = 2, .report = watch, .user = w};
-    assert_int_equal(lb_ctx_create(&options, &w->ctx), LB_OK);
-    return w->ctx;
-}
-
-static bool have_data(void) {
-    if (access(DATA, R_OK) == 0)
-        return true;
-    printf("SKIPPED: %s is not there (package dataset-fashion-mnist)\n", DATA);
-    return false;
-}
+#include "train/trainer.h"
 
 static void set(lb_ctx *ctx, lb_recipe *recipe, const char *key, const char *value) {
     assert_ok(ctx, lb_recipe_set(recipe, key, value));
@@ -123,39 +86,6 @@ static void test_golden_losses(void **state) {
 }
 
 /* ---- Runs and resuming ----------------------------------------------------------------------------------------------------------- */
-
-static void make_dir(char *dir) {
-    strcpy(dir, "/tmp/lowbit-test-XXXXXX");
-    assert_non_null(mkdtemp(dir));
-}
-
-static void remove_dir(const char *dir) {
-    char command[200];
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    assert_int_equal(system(command), 0);
-}
-
-static unsigned char *read_all(const char *dir, const char *name, size_t *size) {
-    lb_ctx *ctx = test_ctx();
-    char path[300];
-    unsigned char *data;
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    assert_ok(ctx, lb_read_file(ctx, path, 1 << 30, &data, size));
-    unsigned char *copy = malloc(*size + 1);
-    memcpy(copy, data, *size);
-    lb_free(ctx, data);
-    lb_ctx_destroy(ctx);
-    return copy;
-}
-
-static void assert_same_file(const char *a, const char *b, const char *name) {
-    size_t na, nb;
-    unsigned char *da = read_all(a, name, &na), *db = read_all(b, name, &nb);
-    assert_int_equal(na, nb);
-    assert_memory_equal(da, db, na);
-    free(da);
-    free(db);
-}
 
 #define LSQ "weights: {method: lsq, bits: 2}, activations: {method: lsq, bits: 2}"
 
@@ -302,6 +232,121 @@ static void test_warning_of_adam(void **state) {
     }
 }
 
+/* A trainer that is run again does the same again. */
+static void test_run_twice(void **state) {
+    (void)state;
+    if (!have_data())
+        return;
+    lb_ctx *ctx = test_ctx();
+    lb_recipe *recipe = staged_recipe(ctx, "sgd", LSQ);
+    lb_trainer *t;
+    assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &t));
+    assert_ok(ctx, lb_trainer_run(t, NULL, false));
+    const size_t bytes = t->net->nvalues * sizeof(float);
+    float *values = malloc(bytes);
+    memcpy(values, t->net->values, bytes);
+    const int64_t steps = t->at.step;
+    assert_ok(ctx, lb_trainer_run(t, NULL, false));
+    assert_int_equal(t->at.step, steps);
+    assert_int_equal(t->net->nvalues * sizeof(float), bytes);
+    assert_memory_equal(t->net->values, values, bytes);
+    free(values);
+    lb_trainer_destroy(t);
+    lb_recipe_destroy(recipe);
+    lb_ctx_destroy(ctx);
+}
+
+/* train.init from a run of other bits: learned steps and clips are those of the same range (or what quant.rescale says); a quantizer of
+ * another kind starts its own. */
+static void test_init_from_other_bits(void **state) {
+    (void)state;
+    if (!have_data())
+        return;
+    static const struct {
+        const char *weights, *acts, *bits, *rescale;
+        double weight_factor, act_factor; /* 0: not carried over */
+    } cases[] = {
+        {"lsq", "lsq", "4", "range", 1, 1},    {"lsq", "lsq", "2", "range", 7, 5},   {"lsq", "lsq", "8", "range", 7. / 127, 15. / 255},
+        {"lsq", "lsq", "2", "step", 1, 1},     {"lsq", "lsq", "2", "start", 0, 0},   {"uniform", "lsq", "2", "range", -1, 5},
+        {"lsq", "uniform", "4", "range", 1, 0}, {"lsq", "pact", "4", "range", 1, 0},
+    };
+    char dir[64];
+    make_dir(dir);
+    lb_ctx *ctx = test_ctx();
+    lb_recipe *recipe = small_recipe(ctx, "1");
+    set(ctx, recipe, "train.steps", "5");
+    set(ctx, recipe, "quant.weights.method", "lsq");
+    set(ctx, recipe, "quant.weights.bits", "4");
+    set(ctx, recipe, "quant.activations.method", "lsq");
+    set(ctx, recipe, "quant.activations.bits", "4");
+    lb_trainer *t;
+    assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &t));
+    assert_ok(ctx, lb_trainer_run(t, dir, false));
+    const int conv = lb_net_find(t->net, "conv2"), act = lb_net_source_act(t->net, conv);
+    const float weight_step = *lb_param_values(t->net, t->net->nodes[conv].quant->param);
+    const float act_step = *lb_param_values(t->net, t->net->nodes[act].quant->param);
+    lb_trainer_destroy(t);
+    for (size_t i = 0; i < LB_COUNT(cases); i++) {
+        set(ctx, recipe, "train.init", dir);
+        set(ctx, recipe, "quant.weights.method", cases[i].weights);
+        set(ctx, recipe, "quant.activations.method", cases[i].acts);
+        set(ctx, recipe, "quant.weights.bits", cases[i].bits);
+        set(ctx, recipe, "quant.activations.bits", cases[i].bits);
+        set(ctx, recipe, "quant.rescale", cases[i].rescale);
+        assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &t));
+        assert_ok(ctx, lb_net_init_from(ctx, t->net, dir, t->config->quant.rescale));
+        const lb_quant *w = t->net->nodes[conv].quant, *a = t->net->nodes[act].quant;
+        if (cases[i].weight_factor > 0)
+            assert_float_equal(*lb_param_values(t->net, w->param), weight_step * cases[i].weight_factor, 1e-6);
+        else if (cases[i].weight_factor == 0) /* its own first value */
+            assert_true(*lb_param_values(t->net, w->param) > 0 && w->initialised);
+        assert_true(a->initialised == (cases[i].act_factor > 0));
+        if (cases[i].act_factor > 0)
+            assert_float_equal(*lb_param_values(t->net, a->param), act_step * cases[i].act_factor, 1e-5);
+        lb_trainer_destroy(t);
+    }
+    lb_recipe_destroy(recipe);
+    lb_ctx_destroy(ctx);
+    remove_dir(dir);
+}
+
+/* Estimated statistics are those of the evaluated network; nothing else of training depends on them. */
+static void test_batch_norm_estimate(void **state) {
+    (void)state;
+    if (!have_data())
+        return;
+    float *values[2];
+    const lb_net *net = NULL;
+    lb_trainer *trainer[2];
+    lb_recipe *recipe[2];
+    lb_ctx *ctx = test_ctx();
+    for (int i = 0; i < 2; i++) {
+        recipe[i] = small_recipe(ctx, "0.3"); /* 6 steps: the loader has to find back */
+        set(ctx, recipe[i], "train.epochs", "1.2");
+        set(ctx, recipe[i], "train.bn_estimate", i ? "23" : "0"); /* more than an epoch */
+        set(ctx, recipe[i], "quant.weights.method", "dorefa");
+        set(ctx, recipe[i], "quant.weights.mixer", "alpha");
+        assert_ok(ctx, lb_trainer_create(ctx, recipe[i], NULL, &trainer[i]));
+        assert_ok(ctx, lb_trainer_run(trainer[i], NULL, false));
+        net = trainer[i]->net;
+        values[i] = net->values;
+    }
+    int statistics = 0;
+    for (int i = 0; i < net->nparams; i++) {
+        const lb_param *p = &net->params[i];
+        const bool same = !memcmp(values[0] + p->offset, values[1] + p->offset, p->count * sizeof(float));
+        const bool statistic = p->kind == LB_PARAM_BN_MEAN || p->kind == LB_PARAM_BN_VAR;
+        assert_true(same != statistic);
+        statistics += statistic;
+    }
+    assert_true(statistics > 0);
+    for (int i = 0; i < 2; i++) {
+        lb_trainer_destroy(trainer[i]);
+        lb_recipe_destroy(recipe[i]);
+    }
+    lb_ctx_destroy(ctx);
+}
+
 static void test_divergence(void **state) {
     (void)state;
     if (!have_data())
@@ -360,6 +405,7 @@ int main(void) {
         cmocka_unit_test(test_golden_losses),          cmocka_unit_test(test_resume_gives_the_same_bits),
         cmocka_unit_test(test_opened_run_evaluates_the_same), cmocka_unit_test(test_divergence),
         cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_warning_of_adam),
+        cmocka_unit_test(test_batch_norm_estimate),    cmocka_unit_test(test_init_from_other_bits), cmocka_unit_test(test_run_twice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

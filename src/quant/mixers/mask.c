@@ -27,6 +27,8 @@ static double ramp(lb_mix_ramp kind, double x) {
         return x * x;
     case LB_RAMP_COSINE:
         return 0.5 - 0.5 * cos(3.14159265358979324 * x);
+    case LB_RAMP_FLIPPED:
+        return 1 - (1 - x) * (1 - x);
     default:
         return x * x * x;
     }
