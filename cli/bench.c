@@ -12,8 +12,9 @@ static json_t *costs_json(const lb_profile *profile, const lb_profile_row *row) 
         const lb_cost *c = &row->pass[i];
         if (c->ms > 0)
             json_object_set_new(object, names[i],
-                                json_pack("{s:o, s:o, s:o, s:o}", "ms", cli_json_real(c->ms), "bytes", cli_json_real(c->bytes), "flops",
-                                          cli_json_real(c->flops), "bound_ms", cli_json_real(lb_profile_bound(profile, c))));
+                                json_pack("{s:o, s:o, s:o, s:o}", "ms", cli_json_real(c->ms), "bytes", cli_json_real(c->bytes),
+                                          "flops", cli_json_real(c->flops), "bound_ms",
+                                          cli_json_real(lb_profile_bound(profile, c))));
     }
     return object;
 }
@@ -48,8 +49,8 @@ static void profile_line(cli_table *table, const lb_profile *profile, const lb_p
     }
     cli_table_row(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", row->name, row->op, row->dst, pass[LB_PASS_FORWARD],
                   pass[LB_PASS_BACKWARD_DATA], pass[LB_PASS_BACKWARD_WEIGHTS], number(all, "%.3f", sum),
-                  number(share, "%.1f", 100 * sum / whole_ms), number(mb, "%.1f", bytes / 1e6), number(gflops, "%.0f", flops / sum / 1e6),
-                  number(bound, "%.0f", 100 * least / sum));
+                  number(share, "%.1f", 100 * sum / whole_ms), number(mb, "%.1f", bytes / 1e6),
+                  number(gflops, "%.0f", flops / sum / 1e6), number(bound, "%.0f", 100 * least / sum));
 }
 
 static void add_row(lb_profile_row *sum, const lb_profile_row *row) {
@@ -79,7 +80,8 @@ static void print_profile(const lb_profile *profile) {
     profile_line(&table, profile, &total, whole);
     cli_table_print(&table);
     printf("milliseconds: the least over the steps, so that their sum is less than the median step below\n"
-           "bound: the share of the time that it would take at %.0f GFLOP/s (a matrix product of 512 x 512) or %.1f GB/s (copying 64 MB),\n"
+           "bound: the share of the time that it would take at %.0f GFLOP/s (a matrix product of 512 x 512) or %.1f GB/s (copying "
+           "64 MB),\n"
            "whichever is longer; above 100 %% where tensors are still in a cache\n",
            profile->flops_per_s / 1e9, profile->bytes_per_s / 1e9);
 }
@@ -89,8 +91,8 @@ static void print_profile(const lb_profile *profile) {
 static void print_speed(const lb_speed *s) {
     char rate[32];
     printf("training: %s images/s, %.2f ms per step of %d images, %s, %d thread%s, peak memory %.0f MB\n",
-           cli_commas(rate, (int64_t)(s->images_per_s + 0.5)), s->step_ms, s->batch, s->precision, s->threads, s->threads == 1 ? "" : "s",
-           s->peak_rss_mb);
+           cli_commas(rate, (int64_t)(s->images_per_s + 0.5)), s->step_ms, s->batch, s->precision, s->threads,
+           s->threads == 1 ? "" : "s", s->peak_rss_mb);
     if (isfinite(s->eval_images_per_s))
         printf("evaluation: %s images/s; ", cli_commas(rate, (int64_t)(s->eval_images_per_s + 0.5)));
     printf("first step done after %.2f s\n", s->start_s);
@@ -112,8 +114,9 @@ static int bench_recipe(lb_ctx *ctx, const cli_args *args) {
         result = cli_library_error(ctx);
     } else if (args->json) {
         json_t *object = json_pack("{s:o, s:o, s:o, s:o, s:s, s:o, s:o}", "images_per_s", cli_json_real(s.images_per_s), "step_ms",
-                                   cli_json_real(s.step_ms), "cpu_ms", cli_json_real(s.cpu_ms), "peak_rss_mb", cli_json_real(s.peak_rss_mb), "precision", s.precision,
-                                   "eval_images_per_s", cli_json_real(s.eval_images_per_s), "start_s", cli_json_real(s.start_s));
+                                   cli_json_real(s.step_ms), "cpu_ms", cli_json_real(s.cpu_ms), "peak_rss_mb",
+                                   cli_json_real(s.peak_rss_mb), "precision", s.precision, "eval_images_per_s",
+                                   cli_json_real(s.eval_images_per_s), "start_s", cli_json_real(s.start_s));
         if (args->profile)
             json_object_set_new(object, "profile", profile_json(&profile));
         result = cli_print_json(object);
@@ -149,13 +152,13 @@ static int bench_model(lb_ctx *ctx, const cli_args *args) {
     if (status != LB_OK) {
         result = cli_library_error(ctx);
     } else if (args->json) {
-        result = cli_print_json(json_pack("{s:{s:o, s:o}, s:o, s:i, s:i, s:s}", "latency_ms", "min", cli_json_real(l.min_ms), "median",
-                                          cli_json_real(l.median_ms), "images_per_s", cli_json_real(l.images_per_s), "threads",
-                                          l.threads, "batch", l.batch, "isa", l.isa));
+        result = cli_print_json(json_pack("{s:{s:o, s:o}, s:o, s:i, s:i, s:s}", "latency_ms", "min", cli_json_real(l.min_ms),
+                                          "median", cli_json_real(l.median_ms), "images_per_s", cli_json_real(l.images_per_s),
+                                          "threads", l.threads, "batch", l.batch, "isa", l.isa));
     } else {
         cli_term_clear();
-        printf("inference: median %.3f ms, min %.3f ms per batch of %d, %s images/s, %d thread%s, %s\n", l.median_ms, l.min_ms, l.batch,
-               cli_commas(rate, (int64_t)(l.images_per_s + 0.5)), l.threads, l.threads == 1 ? "" : "s", l.isa);
+        printf("inference: median %.3f ms, min %.3f ms per batch of %d, %s images/s, %d thread%s, %s\n", l.median_ms, l.min_ms,
+               l.batch, cli_commas(rate, (int64_t)(l.images_per_s + 0.5)), l.threads, l.threads == 1 ? "" : "s", l.isa);
     }
     lb_packed_destroy(model);
     return result;
@@ -201,11 +204,13 @@ const cli_verb cli_verb_bench = {
         "\n"
         "Of a model, --profile prints the time of each layer instead (the least, one thread), the kernel that ran it, its\n"
         "operations per second (two per multiply-accumulate), and their share of the machine's peak in 8-bit\n"
-        "multiply-adds, which is measured too; with --json {\"layers\": [{\"name\", \"op\", \"kernel\", \"ms\", \"gops\"}], \"ms\",\n"
+        "multiply-adds, which is measured too; with --json {\"layers\": [{\"name\", \"op\", \"kernel\", \"ms\", \"gops\"}], "
+        "\"ms\",\n"
         "\"gops\", \"peak_gops\"}.\n"
         "\n"
         "--json prints {\"latency_ms\": {\"min\", \"median\"}, \"images_per_s\", \"threads\", \"batch\", \"isa\"} of a model, and\n"
-        "{\"images_per_s\", \"step_ms\", \"cpu_ms\", \"peak_rss_mb\", \"precision\", \"eval_images_per_s\", \"start_s\"} of a recipe;\n"
+        "{\"images_per_s\", \"step_ms\", \"cpu_ms\", \"peak_rss_mb\", \"precision\", \"eval_images_per_s\", \"start_s\"} of a "
+        "recipe;\n"
         "cpu_ms is the processor time of a step, all threads, for busy machines. With --profile also \"profile\":\n"
         "{\"peak_gflops\", \"copy_gb_per_s\", \"operators\": [{\"name\", \"op\", \"output\", \"forward\", \"backward_data\",\n"
         "\"backward_weights\"}]}, each pass that there is {\"ms\", \"bytes\", \"flops\", \"bound_ms\"}.",

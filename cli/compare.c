@@ -70,7 +70,8 @@ static const char *bits_text(char text[64], const cli_run *run) {
         snprintf(text, 64, "float");
     else
         snprintf(text, 64, "W%s%.8sA%.8s", strcmp(get(run, "quant.weights.bit_lengths", "fixed"), "fixed") ? "2-" : "",
-                 fw ? "32" : get(run, "quant.weights.bits", DEFAULT_BITS), fa ? "32" : get(run, "quant.activations.bits", DEFAULT_BITS));
+                 fw ? "32" : get(run, "quant.weights.bits", DEFAULT_BITS),
+                 fa ? "32" : get(run, "quant.activations.bits", DEFAULT_BITS));
     return text;
 }
 
@@ -114,9 +115,9 @@ static void print_table(const entry *entries, int n) {
     for (int i = 0; i < n; i++) {
         const cli_run *r = &entries[i].run;
         snprintf(epochs, sizeof epochs, "%g%s", r->epochs, r->done ? "" : " (unfinished)");
-        cli_table_row(&table, "%s\t%s\t%s\t%s\t%s\t%s\t%.1f\t%s\t%s\t%s\t%s", r->dir, get(r, "model.name", "-"), method_text(method, r),
-                      bits_text(bits, r), get(r, "train.seed", "-"), epochs, r->minutes, percent(best, r->best), percent(last, r->last),
-                      r->packed >= 0 ? cli_commas(bytes, r->packed) : "-",
+        cli_table_row(&table, "%s\t%s\t%s\t%s\t%s\t%s\t%.1f\t%s\t%s\t%s\t%s", r->dir, get(r, "model.name", "-"),
+                      method_text(method, r), bits_text(bits, r), get(r, "train.seed", "-"), epochs, r->minutes,
+                      percent(best, r->best), percent(last, r->last), r->packed >= 0 ? cli_commas(bytes, r->packed) : "-",
                       isfinite(r->images_per_s) ? cli_commas(rate, llrint(r->images_per_s)) : "-");
     }
     cli_table_print(&table);

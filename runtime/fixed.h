@@ -18,7 +18,8 @@ static inline int32_t lbrt_saturate(int64_t v) {
     return v > INT32_MAX ? INT32_MAX : v < INT32_MIN ? INT32_MIN : (int32_t)v;
 }
 
-/* Arithmetic shift right by floor. How a compiler shifts negative numbers is its own choice; GCC and clang say that they do it so. */
+/* Arithmetic shift right by floor. How a compiler shifts negative numbers is its own choice; GCC and clang say that they do it
+ * so. */
 static inline int64_t lbrt_shift_right(int64_t v, int shift) {
 #if defined(__GNUC__)
     return v >> shift;

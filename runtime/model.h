@@ -120,7 +120,8 @@ const lbrt_graph *lbrt_model_graph(const lbrt_model *model);
 /* Name of the kernel that runs a layer. */
 const char *lbrt_layer_kernel(const lbrt_model *model, int layer);
 
-/* As lbrt_run_threads (threads NULL: one), layers first..last-1 only; the arena holds what those before left there. For measuring. */
+/* As lbrt_run_threads (threads NULL: one), layers first..last-1 only; the arena holds what those before left there. For
+ * measuring. */
 lbrt_status lbrt_run_layers(const lbrt_model *model, int first, int last, const uint8_t *images, int mb, void *arena,
                             size_t arena_size, int32_t *scores, const lbrt_threads *threads);
 

@@ -208,5 +208,5 @@ static void depthwise_run(const lbrt_call *call) {
         }
 }
 
-const lbrt_kernel lbrt_ref_depthwise = {
-    LBRT_PLAIN, LBRT_OP_CONV, is_depthwise, depthwise_prepared_size, depthwise_prepare, depthwise_scratch_size, depthwise_run, NULL};
+const lbrt_kernel lbrt_ref_depthwise = {LBRT_PLAIN,        LBRT_OP_CONV,           is_depthwise,  depthwise_prepared_size,
+                                        depthwise_prepare, depthwise_scratch_size, depthwise_run, NULL};

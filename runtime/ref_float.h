@@ -1,5 +1,5 @@
-/* The float domain's convolution: shared by the runtime's ref kernels and the trainer's evaluation, so that both give the same bits.
- * Compile with -ffp-contract=off. */
+/* The float domain's convolution: shared by the runtime's ref kernels and the trainer's evaluation, so that both give the same
+ * bits. Compile with -ffp-contract=off. */
 #ifndef LBRT_REF_FLOAT_H
 #define LBRT_REF_FLOAT_H
 

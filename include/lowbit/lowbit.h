@@ -148,9 +148,9 @@ typedef struct lb_trainer lb_trainer;
 lb_status lb_trainer_create(lb_ctx *ctx, const lb_recipe *recipe, lb_net *net, lb_trainer **trainer);
 
 /* Trains all stages, from the beginning unless `resume`. `dir` receives recipe.yaml, last.safetensors, best.safetensors,
- * metrics.jsonl and TensorBoard events (NULL: nothing is written, and the trainer ends with the last weights). Ends with the weights of
- * best.safetensors, those at the best test accuracy of the last stage. With resume, continues from dir/last.safetensors to the same
- * bits as a run never stopped. */
+ * metrics.jsonl and TensorBoard events (NULL: nothing is written, and the trainer ends with the last weights). Ends with the
+ * weights of best.safetensors, those at the best test accuracy of the last stage. With resume, continues from dir/last.safetensors
+ * to the same bits as a run never stopped. */
 lb_status lb_trainer_run(lb_trainer *trainer, const char *dir, bool resume);
 
 /* Opens a finished or stopped run directory for evaluation: its recipe, and the weights of best.safetensors (or last). */
@@ -193,10 +193,10 @@ typedef struct lb_profile_row {
 } lb_profile_row;
 
 /* First four rows for the whole step: "data" (waiting for the batch), "weights" (quantizing all weights and laying them out for the
- * convolutions, and the gradients on the way back), "loss" and "optimizer"; then the operators in the order of the network, those that
- * are fused into a norm under the name of the last one. The bound: a machine that does nothing but multiply at `flops_per_s`, the speed
- * of a large matrix product in the same precision and threads, or copy at `bytes_per_s`, that of copying 64 MB; both are measured in the
- * same call. Tensors that are still in a cache move faster than that. */
+ * convolutions, and the gradients on the way back), "loss" and "optimizer"; then the operators in the order of the network, those
+ * that are fused into a norm under the name of the last one. The bound: a machine that does nothing but multiply at `flops_per_s`,
+ * the speed of a large matrix product in the same precision and threads, or copy at `bytes_per_s`, that of copying 64 MB; both are
+ * measured in the same call. Tensors that are still in a cache move faster than that. */
 typedef struct lb_profile {
     int nrows;
     lb_profile_row *rows; /* (nrows) owned; free with lb_profile_free */
@@ -222,7 +222,8 @@ typedef struct lb_packed lb_packed;
 lb_status lb_packed_load(lb_ctx *ctx, const char *path, lb_packed **model);
 void lb_packed_destroy(lb_packed *model);
 
-/* A model uses the best kernels the machine has; this chooses others: "avx512vbmi", "avx512", "avx2", "ref". The scores are the same. */
+/* A model uses the best kernels the machine has; this chooses others: "avx512vbmi", "avx512", "avx2", "ref". The scores are the
+ * same. */
 lb_status lb_packed_use(lb_packed *model, const char *isa);
 
 /* What the runtime itself sees. */
@@ -237,7 +238,8 @@ lb_status lb_packed_eval(lb_packed *model, const char *data_spec, lb_metrics *me
 lb_status lb_packed_classify(lb_packed *model, const char *image, float *scores, uint8_t *pixels);
 
 /* The test image `index` of the model's own data set, scored likewise; *label receives the truth. */
-lb_status lb_packed_classify_test(lb_packed *model, const char *data_spec, int64_t index, float *scores, uint8_t *pixels, int *label);
+lb_status lb_packed_classify_test(lb_packed *model, const char *data_spec, int64_t index, float *scores, uint8_t *pixels,
+                                  int *label);
 
 typedef struct lb_latency {
     double min_ms, median_ms, images_per_s;
@@ -311,8 +313,8 @@ typedef struct lb_codegen_info {
 } lb_codegen_info;
 
 /* Writes the model as C99 into the directory `dir`, which is made; one that exists must be empty or made by this function. The
- * self-test's images are the first of the test split of the data that `data_spec` names; NULL: of the model's own data set, or noise
- * (and a warning) if that cannot be found. info may be NULL. */
+ * self-test's images are the first of the test split of the data that `data_spec` names; NULL: of the model's own data set, or
+ * noise (and a warning) if that cannot be found. info may be NULL. */
 lb_status lb_codegen(lb_packed *model, const char *dir, const char *data_spec, lb_codegen_info *info);
 
 /* ---- Verification -------------------------------------------------------------------------------------------------- */

@@ -80,8 +80,8 @@ typedef struct lbrt_threads {
 
 /* As lbrt_arena_size and lbrt_run. A layer too small to gain runs in the calling thread. */
 size_t lbrt_arena_size_threads(const lbrt_model *model, int mb, int count);
-lbrt_status lbrt_run_threads(const lbrt_model *model, const uint8_t *images, int mb, void *arena, size_t arena_size, int32_t *scores,
-                             const lbrt_threads *threads);
+lbrt_status lbrt_run_threads(const lbrt_model *model, const uint8_t *images, int mb, void *arena, size_t arena_size,
+                             int32_t *scores, const lbrt_threads *threads);
 
 /* Index of the largest score (the first of equals). */
 int lbrt_argmax(const int32_t *scores, int count);

@@ -3,12 +3,12 @@
  *
  * vpermb looks up 64 bytes in a table of 64 at once. The stored weights of 3 inputs (6, if both sides have one bit) of an output
  * channel are a 6-bit index, 64 channels make a vector; the codes of the same 3 inputs of a pixel choose one of 64 tables, each
- * holding the sum of 3 products for every index. One lookup and one addition of bytes are 192 multiplications (384). Bytes are widened
- * to 16 bits before they can overflow.
+ * holding the sum of 3 products for every index. One lookup and one addition of bytes are 192 multiplications (384). Bytes are
+ * widened to 16 bits before they can overflow.
  *
- * With stored weights s, w = mul (s - zero) + rest. The tables hold sums of (s - zero) a, made unsigned by `least` per product; what
- * is missing is the same for all channels of a pixel: a constant per kernel position inside the image, and rest times the sum of
- * the window's source values. Positions in the padding are left out. */
+ * With stored weights s, w = mul (s - zero) + rest. The tables hold sums of (s - zero) a, made unsigned by `least` per product;
+ * what is missing is the same for all channels of a pixel: a constant per kernel position inside the image, and rest times the sum
+ * of the window's source values. Positions in the padding are left out. */
 #include "avx512.h"
 
 #define CHANNELS 64 /* of a block */
@@ -273,7 +273,8 @@ static range inside(size_t o, int32_t stride, int32_t pad, int32_t kernel, int32
     return r;
 }
 
-/* What windows of result row oy lack, into windows (ow): the sums of their values times rest, and the constant of their positions. */
+/* What windows of result row oy lack, into windows (ow): the sums of their values times rest, and the constant of their
+ * positions. */
 static void sum_windows(const lbrt_site *site, const geometry *g, const constants *k, const strip *s, size_t oy, int64_t first,
                         uint32_t *restrict windows) {
     const lbrt_layer *l = site->layer;
@@ -328,8 +329,8 @@ typedef struct tile {
     const uint16_t *src[MAX_PIXELS];
 } tile;
 
-/* Sums of the lookups: out (pixels, blocks, 2) words of channels 0 to 31 and 32 to 63 of each block. Inlined with constants, so that the
- * accumulators are registers. */
+/* Sums of the lookups: out (pixels, blocks, 2) words of channels 0 to 31 and 32 to 63 of each block. Inlined with constants, so
+ * that the accumulators are registers. */
 static inline __attribute__((always_inline)) void look_up(const tile *t, const size_t pixels, const size_t blocks, __m512i *out) {
     const size_t sums = pixels * blocks;
     __m512i even[MAX_PIXELS], odd[MAX_PIXELS];
@@ -464,7 +465,8 @@ static void finish_words(const job *j, size_t block, const size_t *at, size_t pi
     }
 }
 
-/* Result pixels of rows y0..y1-1 of the strip and columns x0..x1-1, whose windows all have the same positions inside; 1 or 2 blocks. */
+/* Result pixels of rows y0..y1-1 of the strip and columns x0..x1-1, whose windows all have the same positions inside; 1 or 2
+ * blocks. */
 static void run_patch(const job *j, size_t block, size_t blocks, size_t y0, size_t y1, size_t x0, size_t x1, range ry, range rx) {
     const lbrt_site *site = &j->call->site;
     const lbrt_layer *l = site->layer;

@@ -5,8 +5,8 @@
  * 16 output channels, each step holding 4 inputs per channel. Source rows are copied, padding included, into a strip in which the
  * inputs under one kernel row are one segment of kw * c bytes.
  *
- * Weights that do not fit a signed byte are mul * s + add of stored ones s: then s - zero is multiplied, and rest = add + mul * zero
- * times the sum of the window's values added. */
+ * Weights that do not fit a signed byte are mul * s + add of stored ones s: then s - zero is multiplied, and rest = add + mul *
+ * zero times the sum of the window's values added. */
 #include "vnni.h"
 
 #define STRIP_BUDGET ((size_t)96 << 10) /* a strip takes as many output rows as fit: weights are read once per strip */

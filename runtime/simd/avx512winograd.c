@@ -1,8 +1,8 @@
 /* 3x3 convolution with stride 1 by Winograd's minimal filtering for AVX-512 with VNNI: few bits leave room in a byte for the
  * transforms, so that the result is exact. (A. Lavin, S. Gray: Fast Algorithms for Convolutional Neural Networks, CVPR 2016.)
  *
- * A tile of 2 x 4 results comes from 4 x 6 sources: F(2, 3) along the columns, F(4, 3) along the rows, 24 products per channel instead
- * of 72. Sources d, weights g and products n are transformed by
+ * A tile of 2 x 4 results comes from 4 x 6 sources: F(2, 3) along the columns, F(4, 3) along the rows, 24 products per channel
+ * instead of 72. Sources d, weights g and products n are transformed by
  *
  *     F(2, 3)   d0 - d2, d1 + d2, d2 - d1, d1 - d3
  *               2 g0, g0 + g1 + g2, g0 - g1 + g2, 2 g2

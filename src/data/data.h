@@ -82,8 +82,8 @@ void lb_loader_destroy(lb_loader *loader);
 lb_status lb_test_batch(const lb_data *data, const lb_data_config *config, lb_split split, int64_t first, int mb, int oh, int ow,
                         uint8_t *pixels, int32_t *labels);
 
-/* Decodes one image file (JPEG or PNG) to h x w x c (c = 1 or 3, converting), with the size and augment.resize of `config` just as a
- * test image of that data set. For `lowbit run`. */
+/* Decodes one image file (JPEG or PNG) to h x w x c (c = 1 or 3, converting), with the size and augment.resize of `config` just as
+ * a test image of that data set. For `lowbit run`. */
 lb_status lb_image_load(lb_ctx *ctx, const char *path, const lb_data_config *config, int h, int w, int c, uint8_t *pixels);
 
 #endif

@@ -1,5 +1,5 @@
-/* What a network needs to know of its data when the images are not there: kept in checkpoints, so that a run can be packed, exported
- * and inspected on a machine without the data set. */
+/* What a network needs to know of its data when the images are not there: kept in checkpoints, so that a run can be packed,
+ * exported and inspected on a machine without the data set. */
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>

@@ -184,7 +184,8 @@ lb_status lb_decoder_fit(lb_decoder *decoder, const uint8_t *bytes, size_t size,
     return fit(decoder, pixels, info.h, info.w, 0, h, w, c, dst);
 }
 
-/* As a data set of `config` would decode the file and lb_test_batch then fit it. stored: (config->size, config->size, c), NULL if 0. */
+/* As a data set of `config` would decode the file and lb_test_batch then fit it. stored: (config->size, config->size, c), NULL if
+ * 0. */
 static lb_status prepare(lb_decoder *decoder, const unsigned char *bytes, size_t size, const lb_data_config *config,
                          uint8_t *stored, int h, int w, int c, uint8_t *pixels) {
     const int resize = config->augment.resize;

@@ -6,8 +6,8 @@
 
 typedef struct lb_compiled lb_compiled;
 
-/* Generates into a temporary directory and compiles with $CC, or cc; `flags` are more arguments for it, ending with NULL. If there is no
- * such compiler, *compiled is NULL and the result LB_OK. The model is borrowed. */
+/* Generates into a temporary directory and compiles with $CC, or cc; `flags` are more arguments for it, ending with NULL. If there
+ * is no such compiler, *compiled is NULL and the result LB_OK. The model is borrowed. */
 lb_status lb_compiled_create(lb_packed *model, const char *const *flags, lb_compiled **compiled);
 void lb_compiled_destroy(lb_compiled *compiled);
 

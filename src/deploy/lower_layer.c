@@ -165,8 +165,8 @@ static int32_t code_of(const lbrt_epilogue *e, int c, int32_t acc) {
     return lbrt_clamp(lbrt_apply(&e->q, v), e->qlo, e->qhi);
 }
 
-/* The accumulator where the code becomes at least `code`: the smallest one if rising, else the largest. No accumulator reaches the ends of int32
- * (LB_NUM_ACC_MAX), so the ends can mean "never". */
+/* The accumulator where the code becomes at least `code`: the smallest one if rising, else the largest. No accumulator reaches the
+ * ends of int32 (LB_NUM_ACC_MAX), so the ends can mean "never". */
 static int32_t search(const lbrt_epilogue *e, int c, bool rising, int32_t code) {
     int64_t yes = rising ? INT32_MAX : INT32_MIN, no = rising ? INT32_MIN : INT32_MAX;
     if (code_of(e, c, (int32_t)no) >= code)

@@ -29,8 +29,8 @@ bool lb_lower_fits(const lb_lowering *l, lb_lower_state *s, int i, int main);
 
 /* Begins a layer of node i reading graph tensor src. */
 lbrt_layer *lb_lower_begin(lb_lowering *l, lbrt_op op, int i, int src);
-/* Begins a pointwise layer of node i over numeric src; if the result's shape is the flat one and src's is not, an identity convolution that
- * flattens. is_float: float domain; an INT source with a step per channel gets its affine at once. */
+/* Begins a pointwise layer of node i over numeric src; if the result's shape is the flat one and src's is not, an identity
+ * convolution that flattens. is_float: float domain; an INT source with a step per channel gets its affine at once. */
 lb_status lb_lower_point(lb_lowering *l, int i, const lb_numeric *src, const lb_shape *shape, bool is_float, lb_lower_state *s);
 
 /* These add to the last layer. */

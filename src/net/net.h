@@ -212,8 +212,8 @@ void lb_net_initialise(lb_net *net, uint64_t seed, float weights_std);
 struct lb_config;
 lb_status lb_net_quantize(lb_net *net, const struct lb_config *config);
 
-/* Carries learned parameters over from `from`, the quantizer that was in the place of `to` before: copies them from `values` to those of
- * `to` (nparams, count), adapted to other bits as `rescale` says:
+/* Carries learned parameters over from `from`, the quantizer that was in the place of `to` before: copies them from `values` to
+ * those of `to` (nparams, count), adapted to other bits as `rescale` says:
  *
  *   start   a clip, which is a range, stays; nothing else is carried over
  *   range   likewise, and a step is multiplied by from's largest code / to's, a logarithm of a length likewise

@@ -192,7 +192,8 @@ static lb_status quantize_weights(lb_numerics *n, const lb_node *node, lb_numeri
     return LB_OK;
 }
 
-/* a[o] = weight step * batch norm's factor, b[o] = everything added, of a layer whose affine may be folded into batch norm `bn` (or NULL). */
+/* a[o] = weight step * batch norm's factor, b[o] = everything added, of a layer whose affine may be folded into batch norm `bn` (or
+ * NULL). */
 static void fold(const lb_net *net, const lb_node *conv, const lb_numeric *x, const lb_node *bn, int c, double *a, double *b) {
     const float *bias = conv ? values_or_null(net, conv->param[1]) : NULL;
     *a = conv && x->weight_step ? (double)x->weight_step[c] : 1.0;

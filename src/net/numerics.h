@@ -6,29 +6,32 @@
  *   F32    float
  *
  * By operator, from the kinds of its sources:
- *   input      F32: pixel * a[c] + b[c], a = 1 / (255 std), b = -mean / std, two roundings in f32. If its only consumer is a quantized
- *              activation node (other than sign), that node reads pixels directly: code = clamp(apply(requant[c], pixel), lo, hi), INT.
- *   conv, linear   source INT with one step and quantized weights, unless some weights of that grid could make accumulators leave int32: INT
- *              accumulator, step[c] = source step * weight step[c]; a bias makes it FIXED: affine with a = step[c], b = bias. Otherwise F32:
- *              INT and FIXED sources become float first (value * step, one f32 multiplication by the f32 step), products summed in the
- *              order kh, kw, ic, a multiplication and an addition rounded each. Quantized weights are used as their whole-number codes
- *              there, and their step is applied after as an affine v * step[oc] + bias, which a following batch norm is folded into (one
- *              affine, computed in double, rounded to f32).
+ *   input      F32: pixel * a[c] + b[c], a = 1 / (255 std), b = -mean / std, two roundings in f32. If its only consumer is a
+ *              quantized activation node (other than sign), that node reads pixels directly: code = clamp(apply(requant[c], pixel),
+ *              lo, hi), INT.
+ *   conv, linear   source INT with one step and quantized weights, unless some weights of that grid could make accumulators leave
+ *              int32: INT accumulator, step[c] = source step * weight step[c]; a bias makes it FIXED: affine with a = step[c], b =
+ *              bias. Otherwise F32: INT and FIXED sources become float first (value * step, one f32 multiplication by the f32
+ *              step), products summed in the order kh, kw, ic, a multiplication and an addition rounded each. Quantized weights are
+ *              used as their whole-number codes there, and their step is applied after as an affine v * step[oc] + bias, which a
+ *              following batch norm is folded into (one affine, computed in double, rounded to f32).
  *   batchnorm  INT or FIXED: FIXED, by one requant per channel. F32: v * A[c] + B[c], two roundings, A and B computed in double.
- *   add        any F32 source: F32 (others: value * step). Else FIXED: saturating sum; an INT source is first brought to FIXED by one requant.
+ *   add        any F32 source: F32 (others: value * step). Else FIXED: saturating sum; an INT source is first brought to FIXED by
+ *              one requant.
  *   act        without quantizer: FIXED or F32, clamp. An INT source becomes FIXED first.
  *              with quantizer (which replaces the activation): FIXED -> INT by requant and clamp, sign by v >= 0; F32 -> INT by
- *              clamp(rint(v * (float)(1 / step))). An INT source becomes FIXED first. The result has lo, hi of the grid and one step.
+ *              clamp(rint(v * (float)(1 / step))). An INT source becomes FIXED first. The result has lo, hi of the grid and one
+ *              step.
  *   maxpool    keeps the kind (accumulators too: their steps are positive).
- *   avgpool    INT with one step: sums, step / (kh kw). Accumulators with many steps, and INT whose sums could leave int32: brought to FIXED
- *              first. FIXED: the exact sum, saturated, then requant by 1 / (kh kw). F32: sum, then * (float)(1 / (kh kw)).
+ *   avgpool    INT with one step: sums, step / (kh kw). Accumulators with many steps, and INT whose sums could leave int32: brought
+ *              to FIXED first. FIXED: the exact sum, saturated, then requant by 1 / (kh kw). F32: sum, then * (float)(1 / (kh kw)).
  *   shortcutpad    keeps the kind; channels without source are 0.
  *   func, mul  F32, from sources as float (value * step).
  *   flatten, dropout  nothing; the flat view has one step only if the source had.
  *   output     scores are FIXED; INT by requant with its step, F32 by rint(v * 65536), saturated.
  *
- * A node fused into another (batch norm, add, act after a convolution) gives the same numbers as unfused: fusing is only about speed,
- * except that conv + (bias) + batchnorm is always one affine (one rounding). */
+ * A node fused into another (batch norm, add, act after a convolution) gives the same numbers as unfused: fusing is only about
+ * speed, except that conv + (bias) + batchnorm is always one affine (one rounding). */
 #ifndef LB_NUMERICS_H
 #define LB_NUMERICS_H
 
@@ -36,7 +39,8 @@
 #include "net/net.h"
 
 /* (a, b) -> requant such that apply(r, x) = round half up(a * x + b), both in units of the destination (for a fixed-point
- * destination: times 65536). Picks the largest shift for which mul fits 24 bits (32 for a huge a) and add 61. False if a or b is not finite or too large. */
+ * destination: times 65536). Picks the largest shift for which mul fits 24 bits (32 for a huge a) and add 61. False if a or b is
+ * not finite or too large. */
 bool lb_requant_from_real(double a, double b, lbrt_requant *requant);
 
 /* ---- The rules applied to one network --------------------------------------------------------------------------- */
@@ -50,7 +54,8 @@ typedef enum lb_number { LB_NUM_INT, LB_NUM_FIXED, LB_NUM_F32 } lb_number;
 typedef struct lb_numeric {
     bool live;           /* reaches the output; nothing else is filled in if not */
     int tensor;          /* node that makes this node's numbers: itself; flatten and dropout: what they show */
-    lb_shape shape;      /* of that tensor as stored: flatten does not change it, but a batch norm of a flat image is 1 x 1 x (h w c) */
+    /* of that tensor as stored: flatten does not change it, but a batch norm of a flat image is 1 x 1 x (h w c) */
+    lb_shape shape;
     int nreaders;        /* live nodes that read the tensor, flatten and dropout looked through; the output counts as one */
     int reader;          /* the reader if it is a single node, else -1 */
 
@@ -62,13 +67,14 @@ typedef struct lb_numeric {
 
     /* conv, linear */
     bool integer;        /* whole-number source and weights, int32 accumulators; else float products */
-    int folded;          /* the batch norm that holds this convolution's affine, else -1. The node's own result is then its accumulators */
+    /* the batch norm that holds this convolution's affine, else -1. The node's own result is then its accumulators */
+    int folded;
     float *code;         /* (oc, kh, kw, ic / groups) codes of quantized weights as whole floats; NULL: float weights */
     float *weight_step;  /* (oc) with code */
     int64_t acc_weight;  /* integer: largest sum of |code| over an output channel: |any partial sum| <= acc_weight * max |source| */
 
-    /* The affine of batch norm, of conv with a bias, of conv with quantized weights in F32, of avgpool that divides: FIXED result of integers
-     * through requant, F32 through scale and offset. NULL where there is none. (c) */
+    /* The affine of batch norm, of conv with a bias, of conv with quantized weights in F32, of avgpool that divides: FIXED result
+     * of integers through requant, F32 through scale and offset. NULL where there is none. (c) */
     lbrt_requant *requant;
     float *scale, *offset;
     int affine_channels; /* c: how many there are; those of element e of a stored image: e % c */
@@ -92,8 +98,8 @@ typedef struct lb_numerics {
     lb_numeric *nodes;   /* (net->nnodes) */
 } lb_numerics;
 
-/* Applies the rules to a network as it is now: quantizes the weights and folds statistics and steps. The net is borrowed. Fails with
- * LB_ERR_UNSUPPORTED, naming the node, where a factor does not fit the integer arithmetic or a quantizer has no step yet. */
+/* Applies the rules to a network as it is now: quantizes the weights and folds statistics and steps. The net is borrowed. Fails
+ * with LB_ERR_UNSUPPORTED, naming the node, where a factor does not fit the integer arithmetic or a quantizer has no step yet. */
 lb_status lb_numerics_create(lb_ctx *ctx, const lb_net *net, const float mean[4], const float std[4], lb_numerics **numerics);
 void lb_numerics_destroy(lb_numerics *numerics);
 

@@ -9,8 +9,8 @@
 /* protobuf-c's memory from the context; valid as long as the context. */
 ProtobufCAllocator lb_onnx_allocator(lb_ctx *ctx);
 
-/* Reads a model file of at most 2 GB (the format's limit; larger weights lie in external files). Messages nested deeper than any network
- * needs are refused, so that nobody's recursion runs out of stack. Free with lb_onnx_free. On failure *model is NULL. */
+/* Reads a model file of at most 2 GB (the format's limit; larger weights lie in external files). Messages nested deeper than any
+ * network needs are refused, so that nobody's recursion runs out of stack. Free with lb_onnx_free. On failure *model is NULL. */
 lb_status lb_onnx_load(lb_ctx *ctx, const char *path, Onnx__ModelProto **model);
 
 /* The same from memory; `path` is for messages. */

@@ -1,4 +1,5 @@
-/* exp and log for loops: no call, no table, they vectorise. exp: |x| <= 87; both within 2e-7, relative (tests/quant/test_logistic.c). */
+/* exp and log for loops: no call, no table, they vectorise. exp: |x| <= 87; both within 2e-7, relative
+ * (tests/quant/test_logistic.c). */
 #ifndef LB_EXP_H
 #define LB_EXP_H
 

@@ -52,7 +52,8 @@ static lb_status check_bit_lengths(lb_ctx *ctx, const char *what, const lb_quant
     const bool learned = spec->bit_lengths == LB_BITS_LEARNED;
     if (spec->bit_lengths == LB_BITS_FIXED)
         return LB_OK;
-    const bool drops = spec->drop_top > 0 || spec->drop_lower > 0, penalty = spec->bits_penalty >= 0 && spec->bits_penalty < INFINITY;
+    const bool drops = spec->drop_top > 0 || spec->drop_lower > 0,
+               penalty = spec->bits_penalty >= 0 && spec->bits_penalty < INFINITY;
     const char *why = spec->target == LB_ACTIVATIONS                 ? "activations have none; only weights"
                       : !spec->quantizer->learns_bits                ? "only cpq learns them"
                       : spec->granularity == LB_PER_FILTER           ? "they are of whole layers, so per: tensor is needed"

@@ -21,10 +21,11 @@ typedef enum lb_schedule_kind {
 typedef enum lb_distill_from { LB_DISTILL_NONE, LB_DISTILL_TEACHER, LB_DISTILL_TWIN } lb_distill_from;
 typedef enum lb_distill_loss { LB_DISTILL_KL, LB_DISTILL_MSE } lb_distill_loss;
 typedef enum lb_rescale { LB_RESCALE_START, LB_RESCALE_RANGE, LB_RESCALE_STEP } lb_rescale;
-typedef enum lb_shortcut_kind { LB_SHORTCUT_CONV, LB_SHORTCUT_PAD } lb_shortcut_kind; /* 1x1 conv + BN, or strided identity with zero channels */
+/* 1x1 conv + BN, or strided identity with zero channels */
+typedef enum lb_shortcut_kind { LB_SHORTCUT_CONV, LB_SHORTCUT_PAD } lb_shortcut_kind;
 
-/* quant.edges.*: 0 means float, LB_EDGE_SAME means like the other layers, else a bit-width (with the layer's own method if it can, else
- * `uniform`). */
+/* quant.edges.*: 0 means float, LB_EDGE_SAME means like the other layers, else a bit-width (with the layer's own method if it can,
+ * else `uniform`). */
 #define LB_EDGE_SAME (-1)
 
 typedef struct lb_model_config {
@@ -93,9 +94,11 @@ typedef struct lb_train_config {
     int eval_batch;
     float eval_every;            /* epochs between evaluations */
     int save_every;              /* steps between checkpoints besides those at each epoch's end; 0: none */
-    int bn_estimate;             /* batches over which batch norm's statistics are estimated before an evaluation; 0: those of training */
+    /* batches over which batch norm's statistics are estimated before an evaluation; 0: those of training */
+    int bn_estimate;
     int histograms;              /* epochs between TensorBoard histograms; 0: none */
-    char init[LB_CONFIG_TEXT];   /* run directory or checkpoint to start from, "" : seeded; from the second stage on: the stage before,
+    char
+        init[LB_CONFIG_TEXT]; /* run directory or checkpoint to start from, "" : seeded; from the second stage on: the stage before,
                                   * unless the stage itself says it */
     lb_optimizer_config optimizer;
     lb_schedule_config schedule;
@@ -169,8 +172,8 @@ typedef struct lb_config {
     lb_distill_config distill;
 } lb_config;
 
-/* A recipe: the base and its stages, each the base plus the stage's own keys. At least one stage always. A key that is not read under
- * the others (e.g. gamma with a cosine schedule) has its default here. */
+/* A recipe: the base and its stages, each the base plus the stage's own keys. At least one stage always. A key that is not read
+ * under the others (e.g. gamma with a cosine schedule) has its default here. */
 struct lb_recipe {
     lb_ctx *ctx;
     lb_pool pool;

@@ -173,7 +173,8 @@ static const lb_key keys[] = {
     FLOAT("train.eval_every", train.eval_every, 1e-3, 1e6, "1", NULL, "epochs between evaluations"),
     INT("train.save_every", train.save_every, 0, 2147483647.0, "0", "steps between checkpoints besides each epoch's; 0: none"),
     INT("train.bn_estimate", train.bn_estimate, 0, 1000000, "0",
-        "batches over which batch norm's statistics are estimated, everything quantized, before each evaluation; 0: those of training"),
+        "batches over which batch norm's statistics are estimated, everything quantized, before each evaluation; 0: those of "
+        "training"),
     INT("train.histograms", train.histograms, 0, 1000000, "5", "epochs between TensorBoard histograms; 0: none"),
     TEXT("train.init", train.init, "\"\"", "run directory or checkpoint to start from (first stage only, unless a stage says it)"),
 
@@ -214,7 +215,8 @@ static const lb_key keys[] = {
 
     SECTION("distill", "Other networks that run on the same batches, and whose outputs are learned from."),
     WHEN_ENUM("distill.from", distill.from, distill_froms, "none", NULL,
-              "`teacher`: a finished run, which stays as it is; `twin`: a float network of the same kind, trained beside this one and from it"),
+              "`teacher`: a finished run, which stays as it is; `twin`: a float network of the same kind, trained beside this one "
+              "and from it"),
     WHEN_TEXT("distill.teacher", distill.teacher, "\"\"", "distill.from=teacher", "run directory of the teacher"),
     WHEN_ENUM("distill.loss", distill.loss, distill_losses, "kl", DISTILLS,
               "difference of outputs: of the probabilities (Kullback-Leibler), or the mean square of the scores'"),
@@ -235,7 +237,8 @@ static const lb_key keys[] = {
     /* The last section: quant.layers, which is no key of this table, is written behind it. */
     SECTION("quant", "What is quantized, and how."),
     WHEN_ENUM("quant.rescale", quant.rescale, rescales, "start", "quant",
-              "when bits change, by a stage or train.init: learned steps start anew (clips stay), keep their range, or stay (clips shrink)"),
+              "when bits change, by a stage or train.init: learned steps start anew (clips stay), keep their range, or stay (clips "
+              "shrink)"),
     SECTION("quant.weights", "Weights of convolutions and linear layers."),
     TENSOR("quant.weights", quant.weights),
     NAME("quant.weights.per", quant.weights.per, pers, "default", "quant.weights.method!=none",

@@ -117,7 +117,8 @@ lb_status lb_recipe_check(const lb_recipe *recipe) {
         const lb_distill_config *d = &c->distill;
         if (d->from == LB_DISTILL_TEACHER && !d->teacher[0]) {
             locate(recipe, "distill.from", i, where);
-            return lb_fail(recipe->ctx, LB_ERR_RECIPE, "%s: a teacher needs distill.teacher, the directory of a finished run", where);
+            return lb_fail(recipe->ctx, LB_ERR_RECIPE, "%s: a teacher needs distill.teacher, the directory of a finished run",
+                           where);
         }
         for (int k = 0; k < d->nstudents; k++)
             if (d->students[k] != (float)(int)d->students[k]) {

@@ -43,7 +43,7 @@ static lb_status timed_steps(lb_trainer *t, int steps, double *times, double *cp
     return status;
 }
 
-/* ---- Costs from shapes ------------------------------------------------------------------------------------------------------------ */
+/* ---- Costs from shapes ----------------------------------------------------------------------------------------------------- */
 
 static double value_bytes(const lb_plan *plan, int node) {
     const lb_value *v = &plan->values[plan->root[node]];
@@ -63,8 +63,8 @@ static void conv_costs(const lb_plan *plan, const lb_step *s, lb_cost *cost) {
         cost[LB_PASS_BACKWARD_DATA] = (lb_cost){.flops = flops, .bytes = elements * size + weights * size + src};
 }
 
-/* Forward: batch statistics read x; then x and the residual are read, the result written. Backward: gradients, x and the residual to dz;
- * then dz and x to dx. */
+/* Forward: batch statistics read x; then x and the residual are read, the result written. Backward: gradients, x and the residual
+ * to dz; then dz and x to dx. */
 static void norm_costs(const lb_plan *plan, const lb_step *s, lb_cost *cost) {
     const lb_value *v = &plan->values[s->node];
     const double size = value_bytes(plan, s->node), residual = s->residual >= 0 ? size : 0;
@@ -104,14 +104,16 @@ static void whole_costs(const lb_trainer *t, lb_profile_row *rows) {
     }
     rows[LB_LAP_WEIGHTS].pass[LB_PASS_FORWARD].bytes = weights * layouts + quantized * 8;
     rows[LB_LAP_WEIGHTS].pass[LB_PASS_BACKWARD_WEIGHTS].bytes = weights * 8 + quantized * 12;
-    rows[LB_LAP_OPTIMIZER].pass[LB_PASS_BACKWARD_WEIGHTS].bytes = (double)net->nvalues * (12 + 8 * lb_optim_nstates(t->learners[0].optim));
+    rows[LB_LAP_OPTIMIZER].pass[LB_PASS_BACKWARD_WEIGHTS].bytes =
+        (double)net->nvalues * (12 + 8 * lb_optim_nstates(t->learners[0].optim));
 }
 
 static const char *step_op(const lb_plan *plan, const lb_step *s) {
-    return s->kind == LB_STEP_NORM ? "norm" : lb_op_info(s->kind == LB_STEP_INPUT ? LB_OP_INPUT : plan->net->nodes[s->node].op)->name;
+    return s->kind == LB_STEP_NORM ? "norm"
+                                   : lb_op_info(s->kind == LB_STEP_INPUT ? LB_OP_INPUT : plan->net->nodes[s->node].op)->name;
 }
 
-/* ---- The profile ------------------------------------------------------------------------------------------------------------------ */
+/* ---- The profile ----------------------------------------------------------------------------------------------------------- */
 
 double lb_profile_bound(const lb_profile *profile, const lb_cost *cost) {
     const double multiply = profile->flops_per_s > 0 ? cost->flops / profile->flops_per_s : 0;
@@ -119,8 +121,8 @@ double lb_profile_bound(const lb_profile *profile, const lb_cost *cost) {
     return 1e3 * LB_MAX(multiply, copy);
 }
 
-/* Bytes read and written per second by copying. Piece after piece of something that no cache holds: a piece is short enough to be copied
- * undisturbed now and then on a busy machine. */
+/* Bytes read and written per second by copying. Piece after piece of something that no cache holds: a piece is short enough to be
+ * copied undisturbed now and then on a busy machine. */
 static lb_status measure_copy(lb_ctx *ctx, double *bytes_per_s) {
     enum { PIECES = 16, ROUNDS = 4 };
     const size_t piece = (size_t)4 << 20, size = PIECES * piece;
@@ -183,7 +185,7 @@ void lb_profile_free(lb_profile *profile) {
     *profile = (lb_profile){0};
 }
 
-/* ---- Speed ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Speed ----------------------------------------------------------------------------------------------------------------- */
 
 /* Some test images, a first batch not counted. */
 static lb_status eval_speed(lb_trainer *t, double *images_per_s) {
@@ -236,8 +238,8 @@ static lb_status bench(lb_trainer *t, int steps, lb_speed *speed, lb_profile *pr
     LB_TRY(lb_trainer_prepare(t));
     LB_TRY(lb_distill_start(t));
     if (profile && t->nlearners > 1)
-        return lb_fail(t->ctx, LB_ERR_UNSUPPORTED, "a profile is of one network, but this recipe trains %d at once; set distill.from=none",
-                       t->nlearners);
+        return lb_fail(t->ctx, LB_ERR_UNSUPPORTED,
+                       "a profile is of one network, but this recipe trains %d at once; set distill.from=none", t->nlearners);
     lb_pool pool;
     lb_pool_init(&pool, t->ctx);
     const lb_status status = run(t, steps, speed, profile, &pool);

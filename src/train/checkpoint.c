@@ -384,8 +384,8 @@ static bool described(const lb_safetensors *file, const char *node, lb_target ta
     return false;
 }
 
-/* A quantizer's learned parameters, if the file has those of the same one. Files that do not say what theirs are of are believed where the
- * names are the same. */
+/* A quantizer's learned parameters, if the file has those of the same one. Files that do not say what theirs are of are believed
+ * where the names are the same. */
 static lb_status carry_quantizer(lb_ctx *ctx, lb_net *net, const lb_node *node, const lb_safetensors *file, lb_rescale rescale) {
     lb_quant *q = node->quant, from = *q;
     const bool says = lb_safetensors_metadata(file, "quantizers") != NULL;

@@ -7,8 +7,8 @@
  * Zhuang et al. 2021, arXiv 1908.04680, and their released code: with z the scores, D the difference of distill.loss,
  *     loss of a low-bit network j:  label_weight * CE(z_j) + weight * D(z_j, z_F)
  *     loss of the float twin F:     twin_label_weight * CE(z_F) + twin_weight * mean over j of D(z_F, z_j)
- * the second argument held fixed, all z those of the same step, before anybody's update. Tensors of named layers (Zhuang et al. 2018,
- * arXiv 1711.00205, guidance) add feature_weight * mean (f - f_other)^2 for each, in the twin's loss times twin_weight. */
+ * the second argument held fixed, all z those of the same step, before anybody's update. Tensors of named layers (Zhuang et al.
+ * 2018, arXiv 1711.00205, guidance) add feature_weight * mean (f - f_other)^2 for each, in the twin's loss times twin_weight. */
 #include <stdio.h>
 
 #include "train/loss.h"
@@ -39,9 +39,10 @@ static void own_config(const lb_config *config, const lb_learner *l, lb_config *
 
 static lb_status make_network(lb_trainer *t, lb_learner *l) {
     if (t->net_is_given)
-        return lb_fail(t->ctx, LB_ERR_UNSUPPORTED,
-                       "distill.from twin and distill.students build the recipe's network again, which a network built by hand does "
-                       "not have; use distill.from teacher");
+        return lb_fail(
+            t->ctx, LB_ERR_UNSUPPORTED,
+            "distill.from twin and distill.students build the recipe's network again, which a network built by hand does "
+            "not have; use distill.from teacher");
     l->config = lb_alloc(t->ctx, 1, sizeof *l->config);
     return l->config ? lb_net_from_config(t->ctx, t->config, t->net->nodes[0].dst, t->net->classes, &l->net) : LB_ERR_MEMORY;
 }

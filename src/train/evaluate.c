@@ -17,7 +17,8 @@ struct lb_evaluator {
     size_t workspace_size;
 };
 
-lb_status lb_evaluator_create(lb_ctx *ctx, const lb_net *net, const float mean[4], const float std[4], int mb, lb_evaluator **evaluator) {
+lb_status lb_evaluator_create(lb_ctx *ctx, const lb_net *net, const float mean[4], const float std[4], int mb,
+                              lb_evaluator **evaluator) {
     *evaluator = NULL;
     if (mb < 1)
         return lb_fail(ctx, LB_ERR_ARGUMENT, "evaluation in batches of %d; at least 1", mb);

@@ -1,6 +1,6 @@
-/* The trainer's evaluation: runs a network with the numbers that net/numerics.h prescribes, so that its scores are those of the packed model,
- * bit for bit. Layers that compute in float add up in the packed runtime's order if some activation is quantized or if `ordered` is set;
- * otherwise by oneDNN, in whatever order is fast (then scores differ in their last bits). */
+/* The trainer's evaluation: runs a network with the numbers that net/numerics.h prescribes, so that its scores are those of the
+ * packed model, bit for bit. Layers that compute in float add up in the packed runtime's order if some activation is quantized or
+ * if `ordered` is set; otherwise by oneDNN, in whatever order is fast (then scores differ in their last bits). */
 #ifndef LB_EVALUATE_H
 #define LB_EVALUATE_H
 
@@ -8,8 +8,10 @@
 
 typedef struct lb_evaluator lb_evaluator;
 
-/* For up to `mb` images a call. mean, std: of pixels in 0..1, per channel. The net is borrowed. Call lb_evaluator_update before the first run. */
-lb_status lb_evaluator_create(lb_ctx *ctx, const lb_net *net, const float mean[4], const float std[4], int mb, lb_evaluator **evaluator);
+/* For up to `mb` images a call. mean, std: of pixels in 0..1, per channel. The net is borrowed. Call lb_evaluator_update before the
+ * first run. */
+lb_status lb_evaluator_create(lb_ctx *ctx, const lb_net *net, const float mean[4], const float std[4], int mb,
+                              lb_evaluator **evaluator);
 void lb_evaluator_destroy(lb_evaluator *evaluator);
 
 /* Float networks too are computed in the packed runtime's order from the next update on. */

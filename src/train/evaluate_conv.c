@@ -56,10 +56,12 @@ static lb_status infer_conv(lb_eval_plan *plan, lb_infer *infer, lb_stage *st, c
     lb_ctx *ctx = plan->memory.ctx;
     const lb_conv *c = &st->conv;
     const int images = st->vector ? 1 : plan->chunk, rows = st->vector ? plan->chunk : 1;
-    lb_infer_dims dims = {.mb = images, .ih = st->ih * rows, .iw = st->iw, .ic = st->ic, .oh = st->oh * rows, .ow = st->ow, .oc = c->oc,
-                          .kh = c->kh, .kw = c->kw, .sh = c->sh, .sw = c->sw, .pt = c->pt, .pl = c->pl, .pb = c->pb, .pr = c->pr,
+    const lb_infer_type src = st->way != LB_WAY_INT8 ? LB_INFER_F32 : st->src_type == LB_STORED_U8 ? LB_INFER_U8 : LB_INFER_S8;
+    lb_infer_dims dims = {.mb = images, .ih = st->ih * rows, .iw = st->iw, .ic = st->ic, .oh = st->oh * rows, .ow = st->ow,
+                          .oc = c->oc, .kh = c->kh, .kw = c->kw, .sh = c->sh, .sw = c->sw,
+                          .pt = c->pt, .pl = c->pl, .pb = c->pb, .pr = c->pr,
                           .groups = c->groups,
-                          .src = st->way != LB_WAY_INT8 ? LB_INFER_F32 : st->src_type == LB_STORED_U8 ? LB_INFER_U8 : LB_INFER_S8};
+                          .src = src};
     float *halves = NULL;
     if (st->halves) {
         const size_t count = (size_t)c->oc * (size_t)fan_in;

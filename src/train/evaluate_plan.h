@@ -1,5 +1,6 @@
-/* Inside the evaluator: the network as stages. A stage reads one tensor, does one operator, and then a chain of elementwise operations on
- * blocks that stay in the first-level cache. Every thread runs all stages on a few images at a time, in its own workspace. */
+/* Inside the evaluator: the network as stages. A stage reads one tensor, does one operator, and then a chain of elementwise
+ * operations on blocks that stay in the first-level cache. Every thread runs all stages on a few images at a time, in its own
+ * workspace. */
 #ifndef LB_EVALUATE_PLAN_H
 #define LB_EVALUATE_PLAN_H
 
@@ -25,7 +26,8 @@ typedef struct lb_eval_tensor {
 /* Parameters that repeat with the channels are spelt out for `period` numbers, a multiple of the channels. */
 typedef enum lb_chain_kind {
     LB_CHAIN_REQUANT, LB_CHAIN_REQUANT1, LB_CHAIN_ADD, LB_CHAIN_CLAMP, LB_CHAIN_SIGN,                    /* int32 */
-    LB_CHAIN_FLOAT, LB_CHAIN_FLOAT1, LB_CHAIN_CODE_F32, LB_CHAIN_SIGN_F32, LB_CHAIN_FIXED_F32,            /* between int32 and float */
+    /* between int32 and float */
+    LB_CHAIN_FLOAT, LB_CHAIN_FLOAT1, LB_CHAIN_CODE_F32, LB_CHAIN_SIGN_F32, LB_CHAIN_FIXED_F32,
     LB_CHAIN_AFFINE, LB_CHAIN_ADD_F32, LB_CHAIN_CLAMP_F32                                                 /* float */
 } lb_chain_kind;
 

@@ -79,8 +79,8 @@ static void apply(const run *r, const lb_chain *chain, int nchain, size_t first,
 }
 
 /* Whole tensors through a chain, block by block. `stage`: given if the source is the image as floats. */
-static void pass(const run *r, const lb_stage *pixels, const lb_chain *chain, int nchain, size_t period, size_t count, const void *src,
-                 lb_stored src_type, bool whole, void *dst, lb_stored dst_type) {
+static void pass(const run *r, const lb_stage *pixels, const lb_chain *chain, int nchain, size_t period, size_t count,
+                 const void *src, lb_stored src_type, bool whole, void *dst, lb_stored dst_type) {
     block b;
     for (size_t base = 0; base < count; base += period) {
         for (size_t phase = 0; phase < period && base + phase < count; phase += LB_EVAL_BLOCK) {
@@ -209,8 +209,8 @@ static bool run_stage(const run *r, const lb_stage *st, int thread, const uint8_
     if (st->src >= 0)
         src = r->workspace + plan->tensors[st->src].offset;
     if (st->op == LB_STAGE_PIXELS || st->op == LB_STAGE_POINT) {
-        pass(r, st->op == LB_STAGE_PIXELS ? st : NULL, st->chain, st->nchain, st->period, count * st->acc_count, src, st->src_type, false,
-             dst, dst_type);
+        pass(r, st->op == LB_STAGE_PIXELS ? st : NULL, st->chain, st->nchain, st->period, count * st->acc_count, src, st->src_type,
+             false, dst, dst_type);
         return true;
     }
     if (st->staged) {

@@ -1,5 +1,5 @@
-/* A stopwatch inside a training step: what has passed since the last lap belongs to one pass of one operator. Without a stopwatch (NULL) a
- * lap is one test of a pointer. */
+/* A stopwatch inside a training step: what has passed since the last lap belongs to one pass of one operator. Without a stopwatch
+ * (NULL) a lap is one test of a pointer. */
 #ifndef LB_LAPS_H
 #define LB_LAPS_H
 

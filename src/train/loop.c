@@ -38,13 +38,14 @@ static lb_status diverged(lb_trainer *t, const lb_learner *l, double loss) {
     char last[4096] = "";
     if (t->dir)
         snprintf(last, sizeof last, "%s/last.safetensors", t->dir);
-    return lb_fail(t->ctx, LB_ERR_DIVERGED,
-                   "step %" PRId64
-                   ": the loss %s%s%sis %g%s%s; lower train.optimizer.lr (now %g), add train.schedule.warmup, or start from a float "
-                   "run with train.init%s",
-                   t->at.step, l->name[0] ? "of the network " : "", l->name, l->name[0] ? " " : "", loss,
-                   layer ? ", first not finite in layer " : "", layer ? layer : "", (double)t->config->train.optimizer.lr,
-                   *last && lb_exists(last) ? "; last.safetensors is from before" : "");
+    return lb_fail(
+        t->ctx, LB_ERR_DIVERGED,
+        "step %" PRId64
+        ": the loss %s%s%sis %g%s%s; lower train.optimizer.lr (now %g), add train.schedule.warmup, or start from a float "
+        "run with train.init%s",
+        t->at.step, l->name[0] ? "of the network " : "", l->name, l->name[0] ? " " : "", loss,
+        layer ? ", first not finite in layer " : "", layer ? layer : "", (double)t->config->train.optimizer.lr,
+        *last && lb_exists(last) ? "; last.safetensors is from before" : "");
 }
 
 static lb_quant_when when_of(const lb_trainer *t) {
@@ -108,7 +109,7 @@ lb_status lb_trainer_step(lb_trainer *t, const lb_batch *batch, double lr) {
     return LB_OK;
 }
 
-/* ---- Reports ------------------------------------------------------------------------------------------------------------------ */
+/* ---- Reports --------------------------------------------------------------------------------------------------------------- */
 
 static double running_loss(const lb_trainer *t) { return t->at.images ? t->at.loss_sum / (double)t->at.images : NAN; }
 static double running_top1(const lb_trainer *t) {
@@ -270,7 +271,7 @@ static lb_status estimate_statistics(loop *l) {
     return LB_OK;
 }
 
-/* ---- Epochs and stages ---------------------------------------------------------------------------------------------------------- */
+/* ---- Epochs and stages ----------------------------------------------------------------------------------------------------- */
 
 static lb_status finish_epoch(loop *l) {
     lb_trainer *t = l->t;
@@ -397,7 +398,8 @@ static bool may_change(const char *line) {
     return false;
 }
 
-/* Compares line by line what the run was started with and what it is to be continued with. Both are resolved, so the lines match up. */
+/* Compares line by line what the run was started with and what it is to be continued with. Both are resolved, so the lines match
+ * up. */
 static lb_status compare_recipes(lb_ctx *ctx, const char *path, char *before, char *after) {
     char *rest_before = NULL, *rest_after = NULL;
     char *a = strtok_r(before, "\n", &rest_before), *b = strtok_r(after, "\n", &rest_after);

@@ -15,8 +15,8 @@
 double lb_loss(lb_loss_kind kind, float smoothing, const float *logits, const int32_t *labels, int mb, int classes, float *diff,
                int64_t *correct);
 
-/* How far a network's outputs are from those of another, which are held fixed (distillation). logits, target: (mb, classes). Returns
- * weight * L and adds weight * dL/dlogits to diff.
+/* How far a network's outputs are from those of another, which are held fixed (distillation). logits, target: (mb, classes).
+ * Returns weight * L and adds weight * dL/dlogits to diff.
  *
  *   kl    T^2 * mean over images of sum_j t_j (log t_j - log q_j), t = softmax(target / T), q = softmax(logits / T)
  *         (Hinton et al. 2015, arXiv 1503.02531)

@@ -1,10 +1,11 @@
-/* A network compiled for training at one batch size: fused steps in order, every buffer placed in one arena by its lifetime, every oneDNN
- * primitive made. Running a step allocates nothing.
+/* A network compiled for training at one batch size: fused steps in order, every buffer placed in one arena by its lifetime, every
+ * oneDNN primitive made. Running a step allocates nothing.
  *
- * Values. A tensor is stored as numbers v with a scale: real = step * v. The output of a quantized activation is stored as its integer codes,
- * and convolutions run on those and on the weights' codes; the accumulator's real value is v * (step of src) * (step of filter), which the
- * following norm step folds into its affine.
- * Gradients. A consumer leaves dL/dv ("stored") or dL/dreal in a buffer; the producer sums its consumers' with the right factors. */
+ * Values. A tensor is stored as numbers v with a scale: real = step * v. The output of a quantized activation is stored as its
+ * integer codes, and convolutions run on those and on the weights' codes; the accumulator's real value is v * (step of src) * (step
+ * of filter), which the following norm step folds into its affine.
+ * Gradients. A consumer leaves dL/dv ("stored") or dL/dreal in a buffer; the producer sums its consumers' with the right
+ * factors. */
 #ifndef LB_PLAN_H
 #define LB_PLAN_H
 
@@ -63,8 +64,8 @@ typedef struct lb_buffer {
     bool shared;           /* a gradient that two tensors read: nobody may write over it */
 } lb_buffer;
 
-/* A tensor inside the network that a loss looks at: the first one stored at or behind a named layer, which is what leaves the layer, with the
- * batch norm, addition and activation fused into its step. */
+/* A tensor inside the network that a loss looks at: the first one stored at or behind a named layer, which is what leaves the
+ * layer, with the batch norm, addition and activation fused into its step. */
 typedef struct lb_tap {
     int node;
     int diff;              /* buffer for dL/dreal; -1 in a plan for inference */
@@ -123,20 +124,20 @@ typedef struct lb_plan {
 lb_status lb_plan_create(lb_ctx *ctx, lb_net *net, const lb_plan_options *options, lb_plan **plan);
 void lb_plan_destroy(lb_plan *plan);
 
-/* Quantizes the weights, runs the network forward on a batch; plan->logits receives the outputs (mb, classes). `when` says which step
- * this is, for schedules and random numbers (its seed is not read). Running statistics of batch norm are updated. */
+/* Quantizes the weights, runs the network forward on a batch; plan->logits receives the outputs (mb, classes). `when` says which
+ * step this is, for schedules and random numbers (its seed is not read). Running statistics of batch norm are updated. */
 lb_status lb_plan_forward(lb_plan *plan, const uint8_t *pixels, const lb_quant_when *when);
 
-/* The network as it is evaluated, up to the rounding of fixed point: everything quantized, running statistics, no dropout. Every learned
- * parameter must have its value. Changes nothing. */
+/* The network as it is evaluated, up to the rounding of fixed point: everything quantized, running statistics, no dropout. Every
+ * learned parameter must have its value. Changes nothing. */
 lb_status lb_plan_infer(lb_plan *plan, const uint8_t *pixels);
 
-/* One batch of an estimate of batch norm's running statistics, those of the fully quantized network: batch `index`, from 0. After n of them
- * they are means over n batches. */
+/* One batch of an estimate of batch norm's running statistics, those of the fully quantized network: batch `index`, from 0. After n
+ * of them they are means over n batches. */
 lb_status lb_plan_estimate(lb_plan *plan, const uint8_t *pixels, int64_t index);
 
-/* After a forward pass: the values of tap k, elements [first, first + count), real. lb_plan_tap_count says how many there are: mb times
- * those of one image. */
+/* After a forward pass: the values of tap k, elements [first, first + count), real. lb_plan_tap_count says how many there are: mb
+ * times those of one image. */
 size_t lb_plan_tap_count(const lb_plan *plan, int k);
 void lb_plan_tap_read(const lb_plan *plan, int k, size_t first, size_t count, float *dst);
 /* Leaves dL/dreal of them for the backward pass, which needs all elements of all taps. */

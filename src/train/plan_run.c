@@ -185,7 +185,8 @@ static void batch_stats(lb_plan *plan, lb_step *step, size_t rows, int c, lb_dty
     float *gamma = param_of(plan, bn->param[0]), *beta = param_of(plan, bn->param[1]);
     const float momentum = plan->stats == LB_STATS_ESTIMATE ? 1.f / (float)(plan->estimated + 1) : bn->u.bn.momentum;
     double n = (double)rows, unbias = rows > 1 ? n / (n - 1) : 1, eps = (double)bn->u.bn.eps;
-    const bool calibrate = plan->stats == LB_STATS_TRAIN && bn->u.bn.calibrate && all_equal(running_mean, c, 0) && all_equal(running_var, c, 1);
+    const bool calibrate =
+        plan->stats == LB_STATS_TRAIN && bn->u.bn.calibrate && all_equal(running_mean, c, 0) && all_equal(running_var, c, 1);
     for (int k = 0; k < c; k++) {
         double mean = step->sums[k] / n, var = step->sums[c + k] / n - mean * mean, scale = (double)scale_of(plan, step, k);
         var = scale * scale * (var > 0 || isnan(var) ? var : 0);

@@ -93,7 +93,8 @@ lb_status lb_trainer_prepare(lb_trainer *trainer);
 /* One training step on a batch: every learner forward, losses, backward, optimizer. */
 lb_status lb_trainer_step(lb_trainer *trainer, const lb_batch *batch, double lr);
 
-/* distill.c: the learners besides the first that the current stage has, quantized, and the terms between all; plans are made after. */
+/* distill.c: the learners besides the first that the current stage has, quantized, and the terms between all; plans are made
+ * after. */
 lb_status lb_distill_learners(lb_trainer *trainer);
 /* Weights of new learners: those of train.init; else, in a later stage, the first's; else random ones of their own. */
 lb_status lb_distill_start(lb_trainer *trainer);
@@ -118,17 +119,20 @@ lb_status lb_checkpoint_save(const lb_trainer *trainer, const char *path, bool f
 lb_status lb_checkpoint_save_learner(const lb_trainer *trainer, int learner, const char *path);
 /* Resumes: enters the checkpoint's stage, prepares it and restores everything. */
 lb_status lb_checkpoint_resume(lb_trainer *trainer, const char *path);
-/* Parameters only, of the first learner, into a trainer that has entered a stage: the checkpoint's own stage is entered first if `enter`. */
+/* Parameters only, of the first learner, into a trainer that has entered a stage: the checkpoint's own stage is entered first if
+ * `enter`. */
 lb_status lb_checkpoint_load(lb_trainer *trainer, const char *path, bool enter);
 
 /* The data set that a checkpoint describes, without images; NULL if it does not describe any. */
 lb_status lb_checkpoint_data(lb_ctx *ctx, const lb_data_config *config, const char *path, lb_data **data);
 
-/* Parameters into a network from another run (directory or .safetensors file), for train.init. What a quantizer learned is carried over as
- * `rescale` says (lb_quant_carry), as far as the file says what it is of; parameters that the file lacks are left to be started. */
+/* Parameters into a network from another run (directory or .safetensors file), for train.init. What a quantizer learned is carried
+ * over as `rescale` says (lb_quant_carry), as far as the file says what it is of; parameters that the file lacks are left to be
+ * started. */
 lb_status lb_net_init_from(lb_ctx *ctx, lb_net *net, const char *path, lb_rescale rescale);
 
-/* Accuracy of a learner on all test images, and on the first `count` of them at most; reads the data set if that has not been done. */
+/* Accuracy of a learner on all test images, and on the first `count` of them at most; reads the data set if that has not been
+ * done. */
 lb_status lb_trainer_evaluate(lb_trainer *trainer, lb_learner *learner, lb_metrics *metrics);
 lb_status lb_trainer_evaluate_first(lb_trainer *trainer, lb_learner *learner, int64_t count, lb_metrics *metrics);
 

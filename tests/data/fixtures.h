@@ -39,7 +39,8 @@ static inline void on_report(void *user, const lb_event *event) {
     }
 }
 
-/* A fresh folder, which is also the working folder, with the cache inside. It lies in one of its own, so that ../shared/data is empty. */
+/* A fresh folder, which is also the working folder, with the cache inside. It lies in one of its own, so that ../shared/data is
+ * empty. */
 static inline int scratch_setup(void **state) {
     scratch *s = calloc(1, sizeof *s);
     char cache[300];

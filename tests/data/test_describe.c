@@ -3,7 +3,8 @@
 
 static lb_data known(lb_ctx *ctx) {
     static const char *names[] = {"cat", "\xff", "dog"};
-    lb_data data = {.ctx = ctx, .source = "here", .classes = 3, .class_names = names, .mean = {.1f, .2f, .3f}, .std = {.4f, .5f, .6f}};
+    lb_data data = {
+        .ctx = ctx, .source = "here", .classes = 3, .class_names = names, .mean = {.1f, .2f, .3f}, .std = {.4f, .5f, .6f}};
     data.split[LB_TRAIN] = (lb_images){.count = 12, .h = 5, .w = 7, .c = 3};
     return data;
 }

@@ -1,5 +1,5 @@
-/* Networks with random parameters, and what they compute in real numbers: plain loops in double on dequantised weights, ideal rounding. It shares
- * nothing with evaluation and lowering but the quantizers' public functions. */
+/* Networks with random parameters, and what they compute in real numbers: plain loops in double on dequantised weights, ideal
+ * rounding. It shares nothing with evaluation and lowering but the quantizers' public functions. */
 #ifndef LB_TEST_NETREF_H
 #define LB_TEST_NETREF_H
 
@@ -40,8 +40,9 @@ static inline double *netref_weights(const netref *r, const lb_node *node) {
     double *w = calloc(p->count, sizeof *w);
     float *step = calloc(oc, sizeof *step), *code = calloc(p->count, sizeof *code), *work = calloc(p->count, sizeof *work);
     if (node->quant)
-        lb_quant_weights_forward(node->quant, &lb_quant_evaluation, node->quant->param < 0 ? NULL : lb_param_values(r->net, node->quant->param), u,
-                                 (int)oc, (int64_t)fan_in, step, code, work);
+        lb_quant_weights_forward(node->quant, &lb_quant_evaluation,
+                                 node->quant->param < 0 ? NULL : lb_param_values(r->net, node->quant->param), u, (int)oc,
+                                 (int64_t)fan_in, step, code, work);
     for (size_t i = 0; i < p->count; i++)
         w[i] = node->quant ? (double)code[i] * (double)step[i / fan_in] : (double)u[i];
     free(step), free(code), free(work);
@@ -129,7 +130,8 @@ static inline void netref_act(const netref *r, const lb_node *node, double *dst)
     const double *src = netref_src(r, node, 0);
     lb_act_form f = {0};
     if (node->quant)
-        lb_quant_act_form(node->quant, &lb_quant_evaluation, node->quant->param < 0 ? NULL : lb_param_values(r->net, node->quant->param), &f);
+        lb_quant_act_form(node->quant, &lb_quant_evaluation,
+                          node->quant->param < 0 ? NULL : lb_param_values(r->net, node->quant->param), &f);
     for (size_t i = 0; i < count; i++) {
         const double step = (double)f.step, v = src[i];
         if (!node->quant)

@@ -1,4 +1,5 @@
-/* Generated C against the reference runtime: random graphs in every weight format, compiled as strictly as promised, bit for bit. */
+/* Generated C against the reference runtime: random graphs in every weight format, compiled as strictly as promised, bit for
+ * bit. */
 #include "deploy/codegen/codegen.h"
 #include "deploy/compiled.h"
 #include "graphs.h"
@@ -44,7 +45,8 @@ static void check(lb_ctx *ctx, test_graph *t, const char *format, int round) {
     free(pixels), free(want), free(got);
 }
 
-/* What the random graphs made of packed_conv.h: convolutions, those of two pixels in a half, those whose sums are taken apart on the way. */
+/* What the random graphs made of packed_conv.h: convolutions, those of two pixels in a half, those whose sums are taken apart on
+ * the way. */
 static int npacked, nshared, nchunked;
 
 static void count_kernels(const lbrt_graph *graph) {

@@ -1,6 +1,6 @@
-/* Every quantizer with every mixer and every estimator, weights and activations: trains some steps over the whole schedule, with labels,
- * distillation and a feature term, to finite losses, and packs to the evaluator's scores; or is refused for the reason that the tables
- * give. Then every quantizer after every other one, as stages do. */
+/* Every quantizer with every mixer and every estimator, weights and activations: trains some steps over the whole schedule, with
+ * labels, distillation and a feature term, to finite losses, and packs to the evaluator's scores; or is refused for the reason that
+ * the tables give. Then every quantizer after every other one, as stages do. */
 #include "support.h"
 
 #include <math.h>
@@ -218,6 +218,7 @@ static void test_stages(void **state) {
 
 int main(void) {
     fill_inputs();
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_weights), cmocka_unit_test(test_activations), cmocka_unit_test(test_stages)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_weights), cmocka_unit_test(test_activations),
+                                       cmocka_unit_test(test_stages)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* Lowering: what is fused into which layer, thresholds against the arithmetic they replace, unusual graphs, refusals, lack of memory. */
+/* Lowering: what is fused into which layer, thresholds against the arithmetic they replace, unusual graphs, refusals, lack of
+ * memory. */
 #include "deploy/lower.h"
 #include "deploy/pack.h"
 #include "net/numerics.h"

@@ -124,9 +124,10 @@ typedef struct method {
     const char *dir, *weights, *wbits, *activations, *abits, *edge;
 } method;
 static const method methods[] = {
-    {"lsq", "lsq", "2", "lsq", "2", "8"},          {"dorefa", "dorefa", "3", "dorefa", "2", "float"}, {"pact", "dorefa", "4", "pact", "4", "same"},
-    {"uniform", "uniform", "8", "uniform", "8", "8"}, {"twn", "twn", "2", "none", "2", "same"},         {"float", "none", "2", "none", "2", "float"},
-    {"cpq", "cpq", "3", "cpq", "3", "same"},       {"rq", "rq", "2", "rq", "3", "8"},
+    {"lsq", "lsq", "2", "lsq", "2", "8"},         {"dorefa", "dorefa", "3", "dorefa", "2", "float"},
+    {"pact", "dorefa", "4", "pact", "4", "same"}, {"uniform", "uniform", "8", "uniform", "8", "8"},
+    {"twn", "twn", "2", "none", "2", "same"},     {"float", "none", "2", "none", "2", "float"},
+    {"cpq", "cpq", "3", "cpq", "3", "same"},      {"rq", "rq", "2", "rq", "3", "8"},
 };
 
 static void whole_way(void **state) {

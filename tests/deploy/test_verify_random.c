@@ -1,5 +1,5 @@
-/* Every family of the zoo x quantization methods x edges, with random parameters: the evaluator's scores are the packed runtime's, bit for
- * bit, and both are near those of real arithmetic (netref.h). */
+/* Every family of the zoo x quantization methods x edges, with random parameters: the evaluator's scores are the packed runtime's,
+ * bit for bit, and both are near those of real arithmetic (netref.h). */
 #include "deploy/lower.h"
 #include "deploy/pack.h"
 #include "families.h"
@@ -79,8 +79,8 @@ static void check(lb_ctx *ctx, const family *f, const scheme *s, int edge, uint3
             fail_msg("%s: score %d of image %d is %d in fast evaluation and %d packed", what, i % CLASSES, i / CLASSES, fast[i],
                      packed[i]);
     }
-    /* A code that rounds the other way changes a score, in some networks a lot. How much, real arithmetic with noise as large as fixed
-     * point's rounding says. */
+    /* A code that rounds the other way changes a score, in some networks a lot. How much, real arithmetic with noise as large as
+     * fixed point's rounding says. */
     double *real = r.values[net->nnodes - 1], still[MB * CLASSES], shaken = 0;
     memcpy(still, real, sizeof still);
     const double off = distance(still, packed, MB * CLASSES);

@@ -1,5 +1,5 @@
-/* A Cortex-M board of QEMU (mps2-an385, mps2-an386, mps2-an500): the vector table, and a processor that counts its own instructions.
- * Files and the exit status go through semihosting, which is newlib's (--specs=rdimon.specs). */
+/* A Cortex-M board of QEMU (mps2-an385, mps2-an386, mps2-an500): the vector table, and a processor that counts its own
+ * instructions. Files and the exit status go through semihosting, which is newlib's (--specs=rdimon.specs). */
 #include <stdint.h>
 
 #include "cycles.h"

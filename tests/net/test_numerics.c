@@ -91,8 +91,13 @@ static const float mean[4] = {0.5f, 0.4f, 0.3f, 0}, std[4] = {0.2f, 0.25f, 0.3f,
 static void attach(lb_ctx *ctx, lb_net *net, int node, const char *method, lb_target target, int bits) {
     lb_quant *q = lb_pool_alloc(&net->pool, 1, sizeof *q);
     q->param = -1;
-    q->spec = (lb_quant_spec){.quantizer = lb_quantizer_find(method), .mixer = lb_mixer_find("constant"), .target = target, .bits = bits, .granularity = strcmp(method, "bwn") ? LB_PER_TENSOR : LB_PER_FILTER,
-                              .threshold = 0.7f, .mixer_value = 1};
+    q->spec = (lb_quant_spec){.quantizer = lb_quantizer_find(method),
+                              .mixer = lb_mixer_find("constant"),
+                              .target = target,
+                              .bits = bits,
+                              .granularity = strcmp(method, "bwn") ? LB_PER_TENSOR : LB_PER_FILTER,
+                              .threshold = 0.7f,
+                              .mixer_value = 1};
     assert_ok(ctx, lb_quant_resolve(ctx, net->nodes[node].name, &q->spec, &q->grid));
     net->nodes[node].quant = q;
 }

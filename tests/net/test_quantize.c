@@ -684,10 +684,10 @@ static void test_out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_zoo_edges),     cmocka_unit_test(test_resnet_places), cmocka_unit_test(test_fallback),
-        cmocka_unit_test(test_mlp),           cmocka_unit_test(test_rules),         cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_options), cmocka_unit_test(test_units),       cmocka_unit_test(test_stages),        cmocka_unit_test(test_lengths), cmocka_unit_test(test_describe_size),
-        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_zoo_edges), cmocka_unit_test(test_resnet_places), cmocka_unit_test(test_fallback),
+        cmocka_unit_test(test_mlp),       cmocka_unit_test(test_rules),         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_options),   cmocka_unit_test(test_units),         cmocka_unit_test(test_stages),
+        cmocka_unit_test(test_lengths),   cmocka_unit_test(test_describe_size), cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -63,13 +63,15 @@ static void share_follows_the_ramp(void **state) {
     const int refreshes[] = {1, 10, 100, 1000};
     for (lb_mix_ramp kind = LB_RAMP_CUBIC; kind <= LB_RAMP_FLIPPED; kind++)
         for (size_t r = 0; r < LB_COUNT(refreshes); r++) {
-            lb_quant q = make(ctx, LB_ACTIVATIONS, (lb_quant_spec){.mix_ramp = kind, .mix_refresh = refreshes[r], .mix_settle = 0.1f,
-                                                                  .layer = 2, .layers = LAYERS});
+            lb_quant q = make(
+                ctx, LB_ACTIVATIONS,
+                (lb_quant_spec){.mix_ramp = kind, .mix_refresh = refreshes[r], .mix_settle = 0.1f, .layer = 2, .layers = LAYERS});
             for (int64_t t = 0; t < 1800; t += 97) {
                 mask_at(&q, 3600 + t, mask);
                 const double want = expected_share(kind, refreshes[r], t, 1800), share = share_of(mask);
                 if (fabs(share - want) > 5 * sqrt(want * (1 - want) / N) + 2e-5)
-                    fail_msg("%s, refresh %d, step %d: share %g, should be %g", ramp_names[kind], refreshes[r], (int)t, share, want);
+                    fail_msg("%s, refresh %d, step %d: share %g, should be %g", ramp_names[kind], refreshes[r], (int)t, share,
+                             want);
                 assert_true(share <= ramp(kind, (double)t / 1800) + 0.013); /* it lags behind p */
             }
         }

@@ -1,5 +1,5 @@
-/* Batch norms that import puts behind convolutions: the first training batch sets them without changing what the network computes.
- * */
+/* Batch norms that import puts behind convolutions: the first training batch sets them without changing what the network
+ * computes. */
 #include <math.h>
 
 #include "net/net.h"

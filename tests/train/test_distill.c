@@ -6,8 +6,8 @@
 #include "recipe/recipe.h"
 #include "train/trainer.h"
 
-#define HEAD_OF(model, train)                                                                                                       \
-    "model: {name: lenet5, dropout: 0.2, " model "}\n"                                                                              \
+#define HEAD_OF(model, train)                                                                                                      \
+    "model: {name: lenet5, dropout: 0.2, " model "}\n"                                                                             \
     "data: {name: fashion-mnist, path: " DATA ", train_limit: 320, test_limit: 50, augment: {pad: 2, flip: true}}\n"               \
     "train: {batch: 32, eval_batch: 50, optimizer: {lr: 0.02}, " train "}\n"
 #define HEAD HEAD_OF("width: 0.25", "epochs: 1")
@@ -151,7 +151,9 @@ static void test_learns_from_the_teacher_alone(void **state) {
     char teacher[64], dir[64];
     make_teacher(teacher);
     make_dir(dir);
-    train(with(HEAD_OF("width: 0.25", "epochs: 8") LOW, "distill: {from: teacher, teacher: %s, weight: 1, label_weight: 0}\n", teacher), dir, 0, false);
+    train(with(HEAD_OF("width: 0.25", "epochs: 8") LOW, "distill: {from: teacher, teacher: %s, weight: 1, label_weight: 0}\n",
+               teacher),
+          dir, 0, false);
     size_t size;
     char *log = (char *)read_all(dir, "metrics.jsonl", &size);
     log[size] = 0;
@@ -189,16 +191,21 @@ static void test_resume_gives_the_same_bits(void **state) {
         return;
     char teacher[64];
     make_teacher(teacher);
-    static const char *const none[] = {NULL}, *const all[] = {"twin/last.safetensors", "twin/recipe.yaml", "4bit/last.safetensors", NULL};
+    static const char *const none[] = {NULL}, *const all[] = {"twin/last.safetensors", "twin/recipe.yaml", "4bit/last.safetensors",
+                                                              NULL};
     static const char *const precisions[] = {"f32", "bf16"};
     for (int i = 0; i < 2; i++) {
         char head[1024];
-        snprintf(head, sizeof head, HEAD LOW "train.precision: %s\ntrain.eval_every: 0.35\ntrain.bn_estimate: %d\n", precisions[i], 3 * i);
+        snprintf(head, sizeof head, HEAD LOW "train.precision: %s\ntrain.eval_every: 0.35\ntrain.bn_estimate: %d\n", precisions[i],
+                 3 * i);
         check_resume(with(head, "distill: {from: teacher, teacher: %s, features: conv2}\n"
                                 "stages: [{name: one}, {name: two, quant: {weights: {bits: 1}}}]\n", teacher), none);
-        check_resume(with(head, "train.optimizer.name: %s\n"
-                                "stages: [{name: one, quant: {activations: {method: none}}, distill: {from: twin, students: [4]}},\n"
-                                "  {name: two, distill: {from: twin, loss: mse, weight: 0.1, students: [4], features: fc1}}]\n", "adam"), all);
+        check_resume(with(head,
+                          "train.optimizer.name: %s\n"
+                          "stages: [{name: one, quant: {activations: {method: none}}, distill: {from: twin, students: [4]}},\n"
+                          "  {name: two, distill: {from: twin, loss: mse, weight: 0.1, students: [4], features: fc1}}]\n",
+                          "adam"),
+                     all);
     }
     remove_dir(teacher);
 }
@@ -210,8 +217,9 @@ static void test_stages(void **state) {
         return;
     static const char *const cases[] = {
         HEAD "stages: [{name: float}, {name: low, train: {epochs: 0}, quant: {weights: {method: lsq}}, distill: {from: twin}}]\n",
-        HEAD "distill: {from: twin}\n"
-             "stages: [{name: float}, {name: low, train: {epochs: 0}, quant: {weights: {method: lsq}}, distill: {students: [4]}}]\n"};
+        HEAD
+        "distill: {from: twin}\n"
+        "stages: [{name: float}, {name: low, train: {epochs: 0}, quant: {weights: {method: lsq}}, distill: {students: [4]}}]\n"};
     for (int i = 0; i < 2; i++) {
         lb_ctx *ctx = test_ctx();
         lb_recipe *recipe = recipe_of(ctx, cases[i]);
@@ -304,7 +312,8 @@ static void test_refused(void **state) {
             "takes images of 28x28x1, this network of 32x32x1");
     refused(with(HEAD_OF("width: 0.5", "epochs: 1"), "distill: {from: teacher, teacher: %s, features: fc1}\n", teacher), NULL,
             "the output of fc1 is 1x1x256 in this network, but 1x1x128 in the teacher");
-    refused(with(HEAD, "distill: {from: teacher, teacher: %s, features: conv9}\n", teacher), NULL, "\"conv9\" matches no convolution");
+    refused(with(HEAD, "distill: {from: teacher, teacher: %s, features: conv9}\n", teacher), NULL,
+            "\"conv9\" matches no convolution");
     refused(HEAD "distill: {from: twin, students: [4, 4]}\n", NULL, "4 bits are given twice");
     refused(HEAD "quant: {weights: {method: bwn, bits: 1}}\ndistill: {from: twin, students: [4]}\n", NULL,
             "network 4bit: weights of conv2: bwn has 1 bit, not 4");
@@ -349,9 +358,14 @@ static void test_out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_learners_are_apart), cmocka_unit_test(test_terms), cmocka_unit_test(test_learns_from_the_teacher_alone),
-        cmocka_unit_test(test_resume_gives_the_same_bits), cmocka_unit_test(test_stages), cmocka_unit_test(test_left_as_runs),
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_learners_are_apart),
+        cmocka_unit_test(test_terms),
+        cmocka_unit_test(test_learns_from_the_teacher_alone),
+        cmocka_unit_test(test_resume_gives_the_same_bits),
+        cmocka_unit_test(test_stages),
+        cmocka_unit_test(test_left_as_runs),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* The evaluator's parts: kernel variants give the same bits, the ordered convolution is the runtime's, every way of computing an integer
- * convolution gives the exact sums, and results do not depend on batch, chunk or threads. */
+/* The evaluator's parts: kernel variants give the same bits, the ordered convolution is the runtime's, every way of computing an
+ * integer convolution gives the exact sums, and results do not depend on batch, chunk or threads. */
 #include <float.h>
 #include <math.h>
 
@@ -22,7 +22,8 @@ static int32_t edge_int(void) {
     return next() % 3 ? (int32_t)next() : edges[next() % LB_COUNT(edges)];
 }
 static float edge_float(void) {
-    static const float edges[] = {0, -0.0f, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, INFINITY, -INFINITY, FLT_MAX, 1e-30f, 32767.99f, -32768.0f, 2.5e5f};
+    static const float edges[] = {0,        -0.0f,     0.5f,    1.5f,   2.5f,      -0.5f,     -1.5f,
+                                  INFINITY, -INFINITY, FLT_MAX, 1e-30f, 32767.99f, -32768.0f, 2.5e5f};
     const uint32_t pick = next() % 20;
     return pick == 0 ? NAN : pick < 8 ? edges[next() % LB_COUNT(edges)] : real(pick < 14 ? 4.0f : 1e5f);
 }
@@ -180,7 +181,8 @@ static void pools(void **state) {
                         continue;
                     const int at = (iy * 6 + ix) * 67 + c;
                     sum += i32[at], sum_u += u8[at], sum_s += s8[at], sum_f += f32[at];
-                    max = LB_MAX(max, i32[at]), max_u = LB_MAX(max_u, u8[at]), max_s = LB_MAX(max_s, s8[at]), max_f = LB_MAX(max_f, f32[at]);
+                    max = LB_MAX(max, i32[at]), max_u = LB_MAX(max_u, u8[at]), max_s = LB_MAX(max_s, s8[at]),
+                    max_f = LB_MAX(max_f, f32[at]);
                 }
             assert_int_equal(si[o], lbrt_saturate(sum));
             assert_int_equal(su[o], sum_u);
@@ -200,8 +202,13 @@ static const float mean[4] = {0.5f, 0.5f, 0.5f, 0}, std[4] = {0.25f, 0.25f, 0.25
 static void attach(lb_ctx *ctx, lb_net *net, int node, const char *method, lb_target target, int bits, bool is_signed) {
     lb_quant *q = lb_pool_alloc(&net->pool, 1, sizeof *q);
     q->param = -1;
-    q->spec = (lb_quant_spec){.quantizer = lb_quantizer_find(method), .mixer = lb_mixer_find("constant"), .target = target, .bits = bits,
-                              .is_signed = is_signed, .threshold = 0.7f, .mixer_value = 1};
+    q->spec = (lb_quant_spec){.quantizer = lb_quantizer_find(method),
+                              .mixer = lb_mixer_find("constant"),
+                              .target = target,
+                              .bits = bits,
+                              .is_signed = is_signed,
+                              .threshold = 0.7f,
+                              .mixer_value = 1};
     assert_ok(ctx, lb_quant_resolve(ctx, net->nodes[node].name, &q->spec, &q->grid));
     net->nodes[node].quant = q;
 }

@@ -69,7 +69,8 @@ static void test_distill_known(void **state) {
     float diff[3] = {1, 1, 1}; /* added to */
     double expected = (2 * log(2. / 1) + 4 * log(4. / 5)) / 8;
     assert_true(fabs(lb_distill_loss_add(LB_DISTILL_KL, 1, 3, y, target, 1, 3, diff) - 3 * expected) < 1e-6);
-    assert_true(fabsf(diff[0] - (1 - 3 * 0.125f)) < 1e-6f && fabsf(diff[1] - 1) < 1e-6f && fabsf(diff[2] - (1 + 3 * 0.125f)) < 1e-6f);
+    assert_true(fabsf(diff[0] - (1 - 3 * 0.125f)) < 1e-6f && fabsf(diff[1] - 1) < 1e-6f &&
+                fabsf(diff[2] - (1 + 3 * 0.125f)) < 1e-6f);
     const float hot[3] = {2 * y[0], 2 * y[1], 2 * y[2]}, hot_target[3] = {2 * target[0], 2 * target[1], 2 * target[2]};
     assert_true(fabs(lb_distill_loss_add(LB_DISTILL_KL, 2, 1, hot, hot_target, 1, 3, diff) - 4 * expected) < 1e-6);
     const float a[2] = {1, 5}, b[2] = {3, 4};
@@ -176,8 +177,9 @@ static void test_scores(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_known), cmocka_unit_test(test_differences), cmocka_unit_test(test_extremes), cmocka_unit_test(test_distill_known), cmocka_unit_test(test_distill_differences),
-        cmocka_unit_test(test_ranks), cmocka_unit_test(test_scores),
+        cmocka_unit_test(test_known),         cmocka_unit_test(test_differences),         cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_distill_known), cmocka_unit_test(test_distill_differences), cmocka_unit_test(test_ranks),
+        cmocka_unit_test(test_scores),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* Gradients of a whole compiled network against finite differences, f32; bf16 against f32; fused kernels against the scalar ones. */
+/* Gradients of a whole compiled network against finite differences, f32; bf16 against f32; fused kernels against the scalar
+ * ones. */
 #include "support.h"
 
 #include <math.h>
@@ -308,7 +309,8 @@ static void test_inference(void **state) {
         lb_net *net = m ? make_quantized(ctx, methods[m][0], methods[m][1]) : make_net(ctx, false, true);
         lb_plan *train = make_plan(ctx, net, false), *plan;
         for (int i = 0; i < 30; i++) /* statistics near those of the batch */
-            assert_ok(ctx, lb_plan_forward(train, pixels, &(lb_quant_when){.step = (uint64_t)i, .stage_step = i, .stage_steps = 30}));
+            assert_ok(ctx,
+                      lb_plan_forward(train, pixels, &(lb_quant_when){.step = (uint64_t)i, .stage_step = i, .stage_steps = 30}));
         float *before = malloc(net->nvalues * sizeof *before);
         memcpy(before, net->values, net->nvalues * sizeof *before);
         lb_plan_options options = {.mb = MB, .seed = 11, .mean = mean, .std = std, .inference = true};

@@ -26,7 +26,7 @@ static lb_recipe *small_recipe(lb_ctx *ctx, const char *every) {
     return recipe;
 }
 
-/* ---- Golden losses ------------------------------------------------------------------------------------------------------------- */
+/* ---- Golden losses --------------------------------------------------------------------------------------------------------- */
 
 /* f32, 2 threads, seed 0. `LB_GOLDEN=1 test_train_trainer` prints the table anew. */
 static const struct golden {
@@ -85,7 +85,7 @@ static void test_golden_losses(void **state) {
     }
 }
 
-/* ---- Runs and resuming ----------------------------------------------------------------------------------------------------------- */
+/* ---- Runs and resuming ----------------------------------------------------------------------------------------------------- */
 
 #define LSQ "weights: {method: lsq, bits: 2}, activations: {method: lsq, bits: 2}"
 
@@ -256,8 +256,8 @@ static void test_run_twice(void **state) {
     lb_ctx_destroy(ctx);
 }
 
-/* train.init from a run of other bits: learned steps and clips are those of the same range (or what quant.rescale says); a quantizer of
- * another kind starts its own. */
+/* train.init from a run of other bits: learned steps and clips are those of the same range (or what quant.rescale says); a
+ * quantizer of another kind starts its own. */
 static void test_init_from_other_bits(void **state) {
     (void)state;
     if (!have_data())
@@ -266,9 +266,14 @@ static void test_init_from_other_bits(void **state) {
         const char *weights, *acts, *bits, *rescale;
         double weight_factor, act_factor; /* 0: not carried over */
     } cases[] = {
-        {"lsq", "lsq", "4", "range", 1, 1},    {"lsq", "lsq", "2", "range", 7, 5},   {"lsq", "lsq", "8", "range", 7. / 127, 15. / 255},
-        {"lsq", "lsq", "2", "step", 1, 1},     {"lsq", "lsq", "2", "start", 0, 0},   {"uniform", "lsq", "2", "range", -1, 5},
-        {"lsq", "uniform", "4", "range", 1, 0}, {"lsq", "pact", "4", "range", 1, 0},
+        {"lsq", "lsq", "4", "range", 1, 1},
+        {"lsq", "lsq", "2", "range", 7, 5},
+        {"lsq", "lsq", "8", "range", 7. / 127, 15. / 255},
+        {"lsq", "lsq", "2", "step", 1, 1},
+        {"lsq", "lsq", "2", "start", 0, 0},
+        {"uniform", "lsq", "2", "range", -1, 5},
+        {"lsq", "uniform", "4", "range", 1, 0},
+        {"lsq", "pact", "4", "range", 1, 0},
     };
     char dir[64];
     make_dir(dir);
@@ -402,10 +407,15 @@ static void test_out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden_losses),          cmocka_unit_test(test_resume_gives_the_same_bits),
-        cmocka_unit_test(test_opened_run_evaluates_the_same), cmocka_unit_test(test_divergence),
-        cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_warning_of_adam),
-        cmocka_unit_test(test_batch_norm_estimate),    cmocka_unit_test(test_init_from_other_bits), cmocka_unit_test(test_run_twice),
+        cmocka_unit_test(test_golden_losses),
+        cmocka_unit_test(test_resume_gives_the_same_bits),
+        cmocka_unit_test(test_opened_run_evaluates_the_same),
+        cmocka_unit_test(test_divergence),
+        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_warning_of_adam),
+        cmocka_unit_test(test_batch_norm_estimate),
+        cmocka_unit_test(test_init_from_other_bits),
+        cmocka_unit_test(test_run_twice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -108,8 +108,8 @@ static lb_status move_cast(lb_importer *im) {
 
 /* ---- Padding and strides ---------------------------------------------------------------------------------------------- */
 
-/* Zero padding of height and width waits in the view for the next convolution or average; channels are appended by a shortcutpad.
- * */
+/* Zero padding of height and width waits in the view for the next convolution or average; channels are appended by a
+ * shortcutpad. */
 static lb_status move_pad(lb_importer *im) {
     lb_view *src, dst;
     const int64_t *pads;

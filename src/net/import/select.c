@@ -4,8 +4,8 @@
 
 /* ---- The channels of a view ------------------------------------------------------------------------------------------- */
 
-/* An image in the usual order but for its channels: channel[c] (c) is where each is. NULL: it is something else, or memory is out.
- * */
+/* An image in the usual order but for its channels: channel[c] (c) is where each is. NULL: it is something else, or memory is
+ * out. */
 static int *find_channels(lb_importer *im, const lb_view *v) {
     const lb_shape *s = &im->net->nodes[v->node].dst;
     lb_view image;

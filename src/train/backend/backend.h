@@ -1,7 +1,7 @@
 /* The only door to oneDNN for training: convolutions, linear layers and pooling, forward and backward, on NHWC tensors.
  *
- * Primitives are created once per layer and batch size; executing them allocates nothing. Tensors are bf16 or f32; weights come and go as
- * plain f32 in (oc, kh, kw, ic / groups) order and are reordered to what the primitives like. */
+ * Primitives are created once per layer and batch size; executing them allocates nothing. Tensors are bf16 or f32; weights come and
+ * go as plain f32 in (oc, kh, kw, ic / groups) order and are reordered to what the primitives like. */
 #ifndef LB_BACKEND_H
 #define LB_BACKEND_H
 

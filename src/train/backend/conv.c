@@ -56,17 +56,20 @@ static lb_status describe(lb_backend *backend, const lb_conv_dims *d, lb_pass pa
     LB_DNNL(backend, dnnl_memory_desc_init_by_tag(&weights, n, dims, type, dnnl_format_tag_any));
     dnnl_status_t status;
     if (d->linear)
-        status = pass == LB_PASS_FORWARD ? dnnl_inner_product_forward_desc_init(&op->linear, dnnl_forward_training, &src, &weights, NULL, &dst)
-                 : pass == LB_PASS_BACKWARD_DATA ? dnnl_inner_product_backward_data_desc_init(&op->linear, &src, &weights, &dst)
-                                            : dnnl_inner_product_backward_weights_desc_init(&op->linear, &src, &weights, NULL, &dst);
+        status = pass == LB_PASS_FORWARD
+                     ? dnnl_inner_product_forward_desc_init(&op->linear, dnnl_forward_training, &src, &weights, NULL, &dst)
+                 : pass == LB_PASS_BACKWARD_DATA
+                     ? dnnl_inner_product_backward_data_desc_init(&op->linear, &src, &weights, &dst)
+                     : dnnl_inner_product_backward_weights_desc_init(&op->linear, &src, &weights, NULL, &dst);
     else
         status = pass == LB_PASS_FORWARD
-                     ? dnnl_convolution_forward_desc_init(&op->conv, dnnl_forward_training, dnnl_convolution_direct, &src, &weights, NULL,
-                                                          &dst, stride, left, right)
+                     ? dnnl_convolution_forward_desc_init(&op->conv, dnnl_forward_training, dnnl_convolution_direct, &src, &weights,
+                                                          NULL, &dst, stride, left, right)
                  : pass == LB_PASS_BACKWARD_DATA
-                     ? dnnl_convolution_backward_data_desc_init(&op->conv, dnnl_convolution_direct, &src, &weights, &dst, stride, left, right)
-                     : dnnl_convolution_backward_weights_desc_init(&op->conv, dnnl_convolution_direct, &src, &weights, NULL, &dst, stride,
-                                                                   left, right);
+                     ? dnnl_convolution_backward_data_desc_init(&op->conv, dnnl_convolution_direct, &src, &weights, &dst, stride,
+                                                                left, right)
+                     : dnnl_convolution_backward_weights_desc_init(&op->conv, dnnl_convolution_direct, &src, &weights, NULL, &dst,
+                                                                   stride, left, right);
     return lb_dnnl_check(backend, status, "describing a convolution");
 }
 

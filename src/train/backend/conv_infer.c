@@ -94,9 +94,10 @@ static lb_status make_desc(lb_infer_conv *conv, const lb_infer_dims *d) {
     dnnl_convolution_desc_t op;
     DNNL(ctx, dnnl_memory_desc_init_by_tag(&src, 4, src_dims, src_type, dnnl_nhwc));
     DNNL(ctx, dnnl_memory_desc_init_by_tag(&dst, 4, dst_dims, dst_type, dnnl_nhwc));
-    DNNL(ctx, dnnl_memory_desc_init_by_tag(&weights, grouped ? 5 : 4, grouped ? group_dims : weight_dims, weight_type, dnnl_format_tag_any));
-    DNNL(ctx, dnnl_convolution_forward_desc_init(&op, dnnl_forward_inference, dnnl_convolution_direct, &src, &weights, NULL, &dst, strides, before,
-                                                 behind));
+    DNNL(ctx, dnnl_memory_desc_init_by_tag(&weights, grouped ? 5 : 4, grouped ? group_dims : weight_dims, weight_type,
+                                           dnnl_format_tag_any));
+    DNNL(ctx, dnnl_convolution_forward_desc_init(&op, dnnl_forward_inference, dnnl_convolution_direct, &src, &weights, NULL, &dst,
+                                                 strides, before, behind));
     dnnl_primitive_attr_t attr;
     DNNL(ctx, dnnl_primitive_attr_create(&attr));
     dnnl_status_t status = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
@@ -172,8 +173,10 @@ static lb_status make_calls(lb_infer_conv *conv) {
         return LB_ERR_MEMORY;
     for (int t = 0; t < conv->infer->threads; t++) {
         call *c = &conv->calls[t];
-        DNNL(ctx, dnnl_memory_create(&c->src, dnnl_primitive_desc_query_md(conv->desc, dnnl_query_src_md, 0), engine, DNNL_MEMORY_NONE));
-        DNNL(ctx, dnnl_memory_create(&c->dst, dnnl_primitive_desc_query_md(conv->desc, dnnl_query_dst_md, 0), engine, DNNL_MEMORY_NONE));
+        DNNL(ctx,
+             dnnl_memory_create(&c->src, dnnl_primitive_desc_query_md(conv->desc, dnnl_query_src_md, 0), engine, DNNL_MEMORY_NONE));
+        DNNL(ctx,
+             dnnl_memory_create(&c->dst, dnnl_primitive_desc_query_md(conv->desc, dnnl_query_dst_md, 0), engine, DNNL_MEMORY_NONE));
         DNNL(ctx, dnnl_memory_create(&c->scratch, scratch, engine, DNNL_MEMORY_NONE));
     }
     return LB_OK;
@@ -240,7 +243,8 @@ static void *writable(const void *data) {
 
 bool lb_infer_conv_run(lb_infer_conv *conv, int thread, const void *src, void *dst, void *scratch) {
     const call *c = &conv->calls[thread];
-    if (dnnl_memory_set_data_handle(c->src, writable(src)) != dnnl_success || dnnl_memory_set_data_handle(c->dst, dst) != dnnl_success ||
+    if (dnnl_memory_set_data_handle(c->src, writable(src)) != dnnl_success ||
+        dnnl_memory_set_data_handle(c->dst, dst) != dnnl_success ||
         dnnl_memory_set_data_handle(c->scratch, scratch) != dnnl_success)
         return false;
     const dnnl_exec_arg_t args[] = {

@@ -31,8 +31,8 @@ lb_status lb_infer_conv_create(lb_infer *infer, const lb_infer_dims *dims, const
 void lb_infer_conv_destroy(lb_infer_conv *conv);
 size_t lb_infer_conv_scratch(const lb_infer_conv *conv);
 
-/* src (mb, ih, iw, ic), dst (mb, oh, ow, oc), `thread` 0 .. threads-1: no two calls with the same one at a time. Must run inside an OpenMP parallel
- * region with omp_set_num_threads(1). False if oneDNN failed. */
+/* src (mb, ih, iw, ic), dst (mb, oh, ow, oc), `thread` 0 .. threads-1: no two calls with the same one at a time. Must run inside an
+ * OpenMP parallel region with omp_set_num_threads(1). False if oneDNN failed. */
 bool lb_infer_conv_run(lb_infer_conv *conv, int thread, const void *src, void *dst, void *scratch);
 
 #endif

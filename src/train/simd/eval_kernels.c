@@ -152,7 +152,8 @@ static void fixed_f32(const float *f, int n, int32_t *v) {
 
 typedef float lanes __attribute__((vector_size(4 * LB_ORDERED_LANES), aligned(4), may_alias));
 
-/* `tile` neighbouring output pixels of one block of 16 channels; rows y0..y1 and columns x0..x1 of the kernel are inside the image. */
+/* `tile` neighbouring output pixels of one block of 16 channels; rows y0..y1 and columns x0..x1 of the kernel are inside the
+ * image. */
 #define TILED(tile)                                                                                                                \
     static inline void CAT(tile_, tile)(const lb_ordered_conv *conv, const float *src, int64_t origin, const float *weights,       \
                                         int y0, int y1, int x0, int x1, int count, float *dst) {                                   \

@@ -6,7 +6,8 @@
 
 #include "fixed.h"
 
-/* One image through a float convolution whose products are summed in the order kh, kw, ic, from +0, every product and sum rounded to f32. */
+/* One image through a float convolution whose products are summed in the order kh, kw, ic, from +0, every product and sum rounded
+ * to f32. */
 #define LB_ORDERED_LANES 16
 typedef struct lb_ordered_conv {
     int ih, iw, ic, oh, ow, oc;

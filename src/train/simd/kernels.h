@@ -1,5 +1,6 @@
-/* The passes over activations around convolutions, vectorised. Each source in this folder is compiled once per instruction set (LB_ISA is its
- * name); lb_kernels_select() picks the best this CPU has. The scalar variant is the specification; the others are tested against it. */
+/* The passes over activations around convolutions, vectorised. Each source in this folder is compiled once per instruction set
+ * (LB_ISA is its name); lb_kernels_select() picks the best this CPU has. The scalar variant is the specification; the others are
+ * tested against it. */
 #ifndef LB_KERNELS_H
 #define LB_KERNELS_H
 

@@ -4,8 +4,8 @@
 
 #include <math.h>
 
-/* Rows are walked in tiles that stay in the first-level cache, channels outermost inside a tile, so that per-channel numbers stay in
- * registers and f32 sums stay short before they go to doubles. */
+/* Rows are walked in tiles that stay in the first-level cache, channels outermost inside a tile, so that per-channel numbers stay
+ * in registers and f32 sums stay short before they go to doubles. */
 LB_INLINE size_t tile_rows(lb_dtype type, int c) {
     size_t rows = 12288 / ((size_t)c * lb_dtype_size(type));
     return rows < 1 ? 1 : rows > 256 ? 256 : rows;
@@ -17,9 +17,9 @@ LB_INLINE size_t tile_rows(lb_dtype type, int c) {
 #define HAS_F32 (LANES <= 16)
 
 /* ---- Few channels in wide vectors ----------------------------------------------------------------------------------------------
- * Where `times` rows make just a vector, they are treated as one row of LANES channels, with the numbers per channel repeated. The rows
- * before and after the last whole one are done singly. Only in the variant for bf16: its vectors are wider than common channel counts,
- * and in the others sums would change with the instruction set. */
+ * Where `times` rows make just a vector, they are treated as one row of LANES channels, with the numbers per channel repeated. The
+ * rows before and after the last whole one are done singly. Only in the variant for bf16: its vectors are wider than common channel
+ * counts, and in the others sums would change with the instruction set. */
 typedef struct folding {
     int times;
     size_t first, last;    /* folded rows */
@@ -68,7 +68,7 @@ LB_INLINE folding fold_norm(const lb_norm_args *args, size_t first, size_t last)
     return f;
 }
 
-/* ---- The passes ------------------------------------------------------------------------------------------------------------------ */
+/* ---- The passes ------------------------------------------------------------------------------------------------------------ */
 
 LB_INLINE void stats(lb_dtype type, const void *x, int c, size_t first, size_t last, double *sum, double *sum_sq) {
     FOR_TILES(type, c, first, last) {
@@ -170,8 +170,8 @@ LB_INLINE void forward(const lb_norm_args *args, lb_dtype type, lb_mode mode, bo
 LB_INLINE lb_mask inside(vec z, float lo, float hi) { return v_and(v_gt(z, v_set(lo)), v_gt(v_set(hi), z)); }
 LB_INLINE vec if_inside(vec z, float lo, float hi, vec value) { return v_select(inside(z, lo, hi), value, v_set(0)); }
 
-LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, bool residual, size_t first, size_t last, double *sum_dz,
-                        double *sum_dz_x, double *learn) {
+LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, bool residual, size_t first, size_t last,
+                        double *sum_dz, double *sum_dz_x, double *learn) {
     const lb_act_form *f = &args->form;
     int c = args->c, learns = mode == MODE_LSQ ? 2 : mode == MODE_PACT ? 1 : mode == MODE_MIX || mode == MODE_MASK ? f->learn : 0;
     vec inv_step = v_set(1 / f->step);
@@ -376,7 +376,8 @@ static void backward_rows(const lb_norm_args *args, size_t first, size_t last, d
     }
 }
 
-static void LB_NAME(lb_norm_backward)(const lb_norm_args *args, size_t first, size_t last, double *sum_dz, double *sum_dz_x, double *learn) {
+static void LB_NAME(lb_norm_backward)(const lb_norm_args *args, size_t first, size_t last, double *sum_dz, double *sum_dz_x,
+                                      double *learn) {
     if (args->act == LB_NORM_QUANT && args->form.soft) {
         WITH_TYPE(soft_backward, first, last, sum_dz, sum_dz_x, learn)
         return;
@@ -422,7 +423,8 @@ LB_INLINE void sum(lb_dtype type, int n, const void *const *grad, const float *f
     }
 }
 
-static void LB_NAME(lb_sum)(lb_dtype type, int n, const void *const *grad, const float *factor, void *dst, size_t first, size_t last) {
+static void LB_NAME(lb_sum)(lb_dtype type, int n, const void *const *grad, const float *factor, void *dst, size_t first,
+                            size_t last) {
     if (HAS_F32 && type == LB_F32)
         sum(LB_F32, n, grad, factor, dst, first, last);
     else

@@ -1,5 +1,5 @@
-/* A vector of LANES floats per instruction set, with just what the kernels need. No fused multiply-add anywhere: every variant rounds alike.
- * Comparisons give an lb_mask; a comparison with NaN is false. */
+/* A vector of LANES floats per instruction set, with just what the kernels need. No fused multiply-add anywhere: every variant
+ * rounds alike. Comparisons give an lb_mask; a comparison with NaN is false. */
 #ifndef LB_VEC_H
 #define LB_VEC_H
 
@@ -35,8 +35,8 @@ LB_INLINE uint16_t lb_bf16_put(float f) {
 
 #if defined(LB_ISA_avx512bf16)
 #include <immintrin.h>
-/* For bf16 tensors alone: 32 numbers, those with even and those with odd index apart, so that a load is a shift and a mask instead of
- * widening, and a store two roundings and one permutation. Floats (numbers per channel, masks) are put into the same order. */
+/* For bf16 tensors alone: 32 numbers, those with even and those with odd index apart, so that a load is a shift and a mask instead
+ * of widening, and a store two roundings and one permutation. Floats (numbers per channel, masks) are put into the same order. */
 #define LANES 32
 typedef struct vec {
     __m512 even, odd;

@@ -1,5 +1,5 @@
-/* Self-test: the scores of a few images must be, to the last bit, those that the PC computed when this code was generated. Returns 0 if
- * they are; where there is a C library, it also prints what it sees. */
+/* Self-test: the scores of a few images must be, to the last bit, those that the PC computed when this code was generated. Returns
+ * 0 if they are; where there is a C library, it also prints what it sees. */
 #include "model.h"
 #include "test_images.h"
 
