@@ -172,13 +172,23 @@ lb_status lb_net_add_param(lb_net *net, lb_node *node, const char *suffix, lb_pa
     return LB_OK;
 }
 
+/* The weights that make the scores: the last ones, unless a batch norm follows; -1: none. */
+static int classifier_weights(const lb_net *net) {
+    int last = -1;
+    for (int i = 0; i < net->nparams; i++)
+        last = net->params[i].kind == LB_PARAM_WEIGHT ? i : net->params[i].kind == LB_PARAM_BN_GAMMA ? -1 : last;
+    return last;
+}
+
 void lb_net_initialise(lb_net *net, uint64_t seed, float weights_std) {
+    const int classifier = classifier_weights(net);
     for (int i = 0; i < net->nparams; i++) {
         const lb_param *param = &net->params[i];
         float *values = lb_param_values(net, i);
         switch (param->kind) {
         case LB_PARAM_WEIGHT: {
-            float std = weights_std > 0 ? weights_std : sqrtf(2 / (float)param->fan_in);
+            const float he = sqrtf((i == classifier ? 1.f / 3 : 2.f) / (float)param->fan_in);
+            const float std = weights_std > 0 ? weights_std : he;
             lb_rng_normal(seed, LB_RNG_INIT, (uint64_t)i, std, values, param->count);
             break;
         }

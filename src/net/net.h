@@ -191,7 +191,11 @@ lb_status lb_net_add_batchnorms(lb_net *net);
 void lb_net_remove(lb_net *net, int index);
 
 /* Seeded initialisation of all parameters: He-normal weights (N(0, 2 / fan_in)), zero biases, gamma 1, beta 0, mean 0, var 1;
- * quantizer parameters are left to the quantizers. `weights_std` > 0 replaces He's (VGG-9 of the SQ code: 0.01). */
+ * quantizer parameters are left to the quantizers. `weights_std` > 0 replaces He's (VGG-9 of the SQ code: 0.01).
+ *
+ * The weights that make the scores, if no batch norm follows, have the variance of PyTorch's linear layers instead, 1 / (3 fan_in).
+ * They scale the first gradients of every layer. Weights before a batch norm never shrink back from large ones: nothing but the
+ * weight decay makes them smaller, and the larger they are the slower they learn. */
 void lb_net_initialise(lb_net *net, uint64_t seed, float weights_std);
 
 /* Attaches quantizers as the recipe's quant section says (methods, bits, edges, layers); see docs/recipes.md. `config` is borrowed
