@@ -374,17 +374,24 @@ static lb_status load(lb_data *data) {
     return finish(data, set);
 }
 
+lb_data *lb_data_new(lb_ctx *ctx, const lb_data_config *config) {
+    lb_data *data = lb_alloc(ctx, 1, sizeof *data);
+    if (data) {
+        data->ctx = ctx;
+        data->config = *config;
+        lb_pool_init(&data->pool, ctx);
+    }
+    return data;
+}
+
 lb_status lb_data_load(lb_ctx *ctx, const lb_data_config *config, lb_data **out) {
     *out = NULL;
     if (config->size < 0 || config->size > 65535 || config->train_limit < 0 || config->test_limit < 0 || config->nmean < 0 ||
         config->nmean > 4 || config->nstd < 0 || config->nstd > 4)
         return lb_fail(ctx, LB_ERR_ARGUMENT, "data: size, train_limit, test_limit, mean or std out of range");
-    lb_data *data = lb_alloc(ctx, 1, sizeof *data);
+    lb_data *data = lb_data_new(ctx, config);
     if (!data)
         return LB_ERR_MEMORY;
-    data->ctx = ctx;
-    data->config = *config;
-    lb_pool_init(&data->pool, ctx);
     lb_status status = load(data);
     if (status != LB_OK) {
         lb_data_destroy(data);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/data.h"
+#include "data/formats.h"
 
 #define MAX_CLASSES 65536
 #define MAX_SIDE 65535
@@ -79,12 +79,9 @@ static lb_status take(lb_data *data, const json_t *root, bool *valid) {
 
 lb_status lb_data_described(lb_ctx *ctx, const lb_data_config *config, const char *text, lb_data **out) {
     *out = NULL;
-    lb_data *data = lb_alloc(ctx, 1, sizeof *data);
+    lb_data *data = lb_data_new(ctx, config);
     if (!data)
         return LB_ERR_MEMORY;
-    data->ctx = ctx;
-    data->config = *config;
-    lb_pool_init(&data->pool, ctx);
     json_t *root = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
     bool valid = false;
     lb_status status = root ? take(data, root, &valid) : LB_OK;

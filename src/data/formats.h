@@ -8,6 +8,9 @@
 
 extern const lb_data_format lb_format_idx, lb_format_cifar10, lb_format_cifar100, lb_format_folder;
 
+/* An empty data set; NULL when out of memory. */
+lb_data *lb_data_new(lb_ctx *ctx, const lb_data_config *config);
+
 /* Allocates one split's arrays; checks sizes against LB_DATA_LIMIT. `name` is for the message. */
 lb_status lb_images_alloc(lb_data *data, lb_split split, const char *name, int64_t count, int h, int w, int c);
 

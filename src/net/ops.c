@@ -53,3 +53,14 @@ lb_status lb_op_slide(lb_net *net, const lb_node *node, const lb_window *win, in
     *ow = w / win->sw + 1;
     return LB_OK;
 }
+
+lb_status lb_op_pool(lb_net *net, lb_node *node) {
+    lb_pooling *pool = &node->u.pool;
+    pool->kw = pool->kw ? pool->kw : pool->kh;
+    pool->sh = pool->sh ? pool->sh : 1;
+    pool->sw = pool->sw ? pool->sw : pool->sh;
+    const lb_window window = {pool->kh, pool->kw, pool->sh, pool->sw, pool->pt, pool->pl, pool->pb, pool->pr};
+    int64_t oh, ow;
+    LB_TRY(lb_op_slide(net, node, &window, &oh, &ow));
+    return lb_op_set_dst(net, node, oh, ow, lb_src_shape(net, node, 0)->c);
+}

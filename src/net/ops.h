@@ -28,4 +28,7 @@ typedef struct lb_window {
 /* Checks the window's values and computes how often it fits; names both layers if it does not. */
 lb_status lb_op_slide(lb_net *net, const lb_node *node, const lb_window *window, int64_t *oh, int64_t *ow);
 
+/* The poolings: a window is square and has stride 1 unless it says otherwise; channels stay. */
+lb_status lb_op_pool(lb_net *net, lb_node *node);
+
 #endif

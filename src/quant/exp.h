@@ -6,12 +6,12 @@
 #include <stdint.h>
 #include <string.h>
 
-/* e^x = 2^k e^r, x = k ln 2 + r, |r| <= ln 2 / 2, e^r its Taylor series to r^7. */
-static inline float lb_exp(float x) {
+/* e^x = scale (1 + p): scale = 2^k, p = e^r - 1 by its Taylor series to r^7, where x = k ln 2 + r, |r| <= ln 2 / 2. */
+static inline float lb_exp_parts(float x, float *scale) {
     const float shifted = x * 1.44269504f + 12582912.f; /* as lb_rint; k is in the low bits too */
     const float k = shifted - 12582912.f;
     const float r = (x - k * 0x1.62e4p-1f) - k * 0x1.7f7d1cp-20f; /* ln 2 in two parts, k times the first exact */
-    float p = 1.f / 5040.f, scale;
+    float p = 1.f / 5040.f;
     uint32_t bits;
     p = p * r + 1.f / 720.f;
     p = p * r + 1.f / 120.f;
@@ -21,7 +21,13 @@ static inline float lb_exp(float x) {
     p = p * (r * r) + r;
     memcpy(&bits, &shifted, sizeof bits);
     bits = (bits - 0x4b400000u + 127u) << 23;
-    memcpy(&scale, &bits, sizeof scale); /* 2^k */
+    memcpy(scale, &bits, sizeof bits);
+    return p;
+}
+
+static inline float lb_exp(float x) {
+    float scale;
+    const float p = lb_exp_parts(x, &scale);
     return scale + scale * p;
 }
 

@@ -49,6 +49,13 @@ void lb_round_codes(const float *u, int64_t count, float step, float lo, float h
         code[i] = lb_round_clip(u[i] * inv, lo, hi);
 }
 
+void lb_even_codes(const float *u, int64_t count, float step, const lb_grid *grid, float *code) {
+    if (grid->mul == 2)
+        lb_sign_codes(u, count, code);
+    else
+        lb_round_codes(u, count, step, (float)grid->lo, (float)grid->hi, code);
+}
+
 void lb_backward_ste(int64_t count, const float *diff, float *diff_u) {
     for (int64_t i = 0; i < count; i++)
         diff_u[i] += diff[i];

@@ -48,6 +48,7 @@ float lb_max_abs(const float *u, int64_t count);
 
 void lb_sign_codes(const float *u, int64_t count, float *code); /* sign(0) = +1, NaN -1 */
 void lb_round_codes(const float *u, int64_t count, float step, float lo, float hi, float *code); /* clip(rint(u / step), lo, hi) */
+void lb_even_codes(const float *u, int64_t count, float step, const lb_grid *grid, float *code);
 
 /* diff_u += diff, everywhere, where lo <= u <= hi, or as the estimator (ste; clipped with range -1 .. 1) says. */
 void lb_backward_ste(int64_t count, const float *diff, float *diff_u);

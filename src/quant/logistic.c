@@ -305,14 +305,17 @@ lb_logistic lb_logistic_of_form(const lb_act_form *form) {
     return (lb_logistic){.step = form->step, .ratio = form->ratio, .lo = form->lo, .hi = form->hi, .codes = form->codes};
 }
 
-void lb_logistic_slopes(const lb_act_form *form, const float *z, int n, const lb_soft *soft, float *slope, float *by_step,
+void lb_logistic_slopes(const lb_act_form *form, const float *z, int64_t first, int n, lb_soft_fn fn, float *slope, float *by_step,
                         float *by_sigma) {
+    const lb_logistic l = lb_logistic_of_form(form);
+    lb_soft soft;
+    fn(form->spec, &form->when, &l, z, first, n, &soft);
     const bool own = form->spec->estimator == LB_EST_OWN;
     for (int i = 0; i < n; i++) {
         const float inside = ((z[i] > form->pass_lo) & (z[i] < form->pass_hi)) ? 1.f : 0.f;
-        slope[i] = !own ? inside : z[i] == z[i] ? soft->slope[i] : 0.f;
-        by_step[i] = form->step * (soft->value[i] - soft->v[i] * soft->slope[i] - soft->spread[i]);
-        by_sigma[i] = form->step * soft->spread[i];
+        slope[i] = !own ? inside : z[i] == z[i] ? soft.slope[i] : 0.f;
+        by_step[i] = form->step * (soft.value[i] - soft.v[i] * soft.slope[i] - soft.spread[i]);
+        by_sigma[i] = form->step * soft.spread[i];
     }
 }
 

@@ -63,11 +63,11 @@ void lb_logistic_race(const lb_quant_when *when, const lb_logistic *l, int64_t f
 /* code = argmax of log pi + nu. */
 void lb_soft_sample(const lb_logistic *l, const float *u, int n, const float *race, float *code);
 
-/* Activations, for the rows: step, codes in play and pass range; soft and draw are left to the row. The second gives an element's
- * slope and derivatives by log step and log sigma from `soft`, or the slope of the spec's estimator where that is not own. */
+/* Activations, for the rows: step, codes in play and pass range; soft and draw are left to the row. The last answers what a form's
+ * `soft` is asked: each element's slope (the spec's estimator's where that is not own), derivatives by log step and log sigma. */
 void lb_logistic_form(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, float reach, lb_act_form *form);
 lb_logistic lb_logistic_of_form(const lb_act_form *form);
-void lb_logistic_slopes(const lb_act_form *form, const float *z, int n, const lb_soft *soft, float *slope, float *by_step,
+void lb_logistic_slopes(const lb_act_form *form, const float *z, int64_t first, int n, lb_soft_fn fn, float *slope, float *by_step,
                         float *by_sigma);
 
 /* For the rows: log_step by least squares, log_sigma a third of it; and backward, own through `soft`. */

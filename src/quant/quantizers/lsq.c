@@ -39,10 +39,7 @@ static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const 
     for (int g = 0; g < groups.count; g++) {
         const float value = lb_learned_bound(param[g]);
         lb_step_fill(&groups, g, value, step);
-        if (range.mul == 2)
-            lb_sign_codes(u + g * groups.size, groups.size, code + g * groups.size);
-        else
-            lb_round_codes(u + g * groups.size, groups.size, value, (float)range.lo, (float)range.hi, code + g * groups.size);
+        lb_even_codes(u + g * groups.size, groups.size, value, &range, code + g * groups.size);
     }
 }
 

@@ -51,10 +51,7 @@ static void act_draw(const lb_act_form *form, const float *z, int64_t first, int
 }
 
 static void act_soft(const lb_act_form *form, const float *z, int64_t first, int n, float *slope, float *by_step, float *by_sigma) {
-    const lb_logistic l = lb_logistic_of_form(form);
-    lb_soft s;
-    soft(form->spec, &form->when, &l, z, first, n, &s);
-    lb_logistic_slopes(form, z, n, &s, slope, by_step, by_sigma);
+    lb_logistic_slopes(form, z, first, n, soft, slope, by_step, by_sigma);
 }
 
 static void form(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, lb_act_form *f) {

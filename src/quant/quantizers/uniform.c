@@ -102,10 +102,7 @@ static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const 
     for (int g = 0; g < groups.count; g++) {
         const float *src = u + g * groups.size, value = rule_step(spec, src, groups.size);
         lb_step_fill(&groups, g, value, step);
-        if (range.mul == 2)
-            lb_sign_codes(src, groups.size, code + g * groups.size);
-        else
-            lb_round_codes(src, groups.size, value, (float)range.lo, (float)range.hi, code + g * groups.size);
+        lb_even_codes(src, groups.size, value, &range, code + g * groups.size);
     }
 }
 
