@@ -9,19 +9,6 @@
 #include "net/net.h"
 #include "recipe/config.h"
 
-enum { EDGE_BITS = 8 };
-
-static lb_tensor_config tensor_config(const char *method, int bits) {
-    lb_tensor_config config = {.bits = bits, .threshold = 0.7f, .mix = 1};
-    snprintf(config.method, sizeof config.method, "%s", method);
-    strcpy(config.per, "default");
-    strcpy(config.estimator, "default");
-    strcpy(config.surrogate, "default");
-    strcpy(config.scale, "minmax");
-    strcpy(config.mixer, "constant");
-    return config;
-}
-
 /* Learned steps need a start; plausible ones give codes of all values. */
 static void start_steps(lb_net *net) {
     float sample[512];
@@ -41,30 +28,29 @@ static void start_steps(lb_net *net) {
     }
 }
 
-static lb_status make(lb_ctx *ctx, char **argv) {
+static lb_status choose(lb_recipe *recipe, char **argv) {
+    const char *const keys[][2] = {{"model.name", argv[1]}, {"quant.weights.method", argv[4]}, {"quant.weights.bits", argv[5]},
+                                   {"quant.activations.method", argv[6]}, {"quant.activations.bits", argv[7]},
+                                   {"quant.edges.first", "8"}, {"quant.edges.last", "8"}, {"quant.edges.shortcut", "same"}};
+    for (size_t i = 0; i < LB_COUNT(keys); i++)
+        LB_TRY(lb_recipe_set(recipe, keys[i][0], keys[i][1]));
+    return LB_OK;
+}
+
+static lb_status make(lb_ctx *ctx, const lb_recipe *recipe, int size, int classes, const char *path) {
     static const float mean[4] = {0.49f, 0.48f, 0.45f, 0}, std[4] = {0.25f, 0.24f, 0.26f, 1};
-    const int size = atoi(argv[2]), classes = atoi(argv[3]);
-    lb_config config = {.model = {.width = 1, .act = "auto", .dropout = -1}};
-    snprintf(config.model.name, sizeof config.model.name, "%s", argv[1]);
-    strcpy(config.model.variant, "plain");
-    config.quant.weights = tensor_config(argv[4], atoi(argv[5]));
-    config.quant.activations = tensor_config(argv[6], atoi(argv[7]));
-    config.quant.edge_first = config.quant.edge_last = EDGE_BITS;
-    config.quant.edge_shortcut = LB_EDGE_SAME;
-    lb_net *net = NULL;
+    lb_net *net;
     unsigned char *bytes = NULL;
     size_t length = 0;
-    LB_TRY(lb_net_from_config(ctx, &config, (lb_shape){size, size, 3}, classes, &net));
-    lb_status status = lb_net_quantize(net, &config);
+    LB_TRY(lb_net_from_config(ctx, recipe->stages, (lb_shape){size, size, 3}, classes, &net));
+    lb_status status = lb_net_quantize(net, recipe->stages);
     if (status == LB_OK) {
         lb_net_initialise(net, 1, 0);
         start_steps(net);
         status = lb_pack_net(ctx, net, mean, std, NULL, NULL, 0, &bytes, &length);
     }
-    if (status == LB_OK) {
-        const lb_span span = {bytes, length};
-        status = lb_write_file(ctx, argv[8], &span, 1);
-    }
+    if (status == LB_OK)
+        status = lb_write_file(ctx, path, &(lb_span){bytes, length}, 1);
     lb_free(ctx, bytes);
     lb_net_destroy(net);
     return status;
@@ -78,9 +64,12 @@ int main(int argc, char **argv) {
     lb_ctx *ctx;
     if (lb_ctx_create(NULL, &ctx) != LB_OK)
         return 1;
-    const int failed = make(ctx, argv) != LB_OK;
+    lb_recipe *recipe = NULL;
+    const bool failed = lb_recipe_create(ctx, &recipe) != LB_OK || choose(recipe, argv) != LB_OK ||
+                        make(ctx, recipe, atoi(argv[2]), atoi(argv[3]), argv[8]) != LB_OK;
     if (failed)
         fprintf(stderr, "%s: %s\n", argv[0], lb_error(ctx));
+    lb_recipe_destroy(recipe);
     lb_ctx_destroy(ctx);
     return failed;
 }

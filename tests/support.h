@@ -1,4 +1,5 @@
-/* What every test includes: cmocka and its prerequisites, a context that fails the test on error, and a failing allocator. */
+/* What every test includes: cmocka and its prerequisites, a context that fails the test on error, a failing allocator, and a context
+ * that remembers what was reported. */
 #ifndef LB_TEST_SUPPORT_H
 #define LB_TEST_SUPPORT_H
 
@@ -56,6 +57,34 @@ static inline lb_ctx *test_ctx_with(test_allocator *a) {
     if (lb_ctx_create(&options, &ctx) != LB_OK)
         return NULL;
     return ctx;
+}
+
+/* A context that remembers what was reported. */
+typedef struct test_log {
+    char notes[4096], warnings[4096];
+    int nwarnings;
+} test_log;
+
+static inline void test_report(void *user, const lb_event *event) {
+    test_log *log = user;
+    char *to = event->kind == LB_EVENT_WARNING ? log->warnings : log->notes;
+    size_t used = strlen(to);
+    snprintf(to + used, sizeof log->notes - used, "%s\n", event->text);
+    log->nwarnings += event->kind == LB_EVENT_WARNING;
+}
+
+static inline lb_ctx *test_ctx_logging(test_log *log) {
+    lb_ctx *ctx;
+    lb_ctx_options options = {.report = test_report, .user = log};
+    memset(log, 0, sizeof *log);
+    if (lb_ctx_create(&options, &ctx) != LB_OK)
+        fail_msg("no context");
+    return ctx;
+}
+
+static inline void test_contains(const char *text, const char *part) {
+    if (!strstr(text, part))
+        fail_msg("'%s' is not in '%s'", part, text);
 }
 
 #endif

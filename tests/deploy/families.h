@@ -2,10 +2,8 @@
 #ifndef LB_TEST_FAMILIES_H
 #define LB_TEST_FAMILIES_H
 
-#include "net/net.h"
+#include "net/config.h"
 #include "netref.h"
-#include "recipe/config.h"
-#include "support.h"
 
 enum { MB = 5, CLASSES = 7 };
 
@@ -55,26 +53,15 @@ static inline void family_name(const family *f, char name[64]) {
     snprintf(name, 64, "%s_%s%s_%dx%d", f->name, f->variant, f->shortcut == LB_SHORTCUT_PAD ? "_pad" : "", f->h, f->w);
 }
 
-static inline lb_tensor_config tensor_config(const char *method, int bits) {
-    lb_tensor_config config = {.bits = bits, .threshold = 0.7f, .mix = 1};
-    snprintf(config.method, sizeof config.method, "%s", method);
-    strcpy(config.per, "default");
-    strcpy(config.estimator, "default");
-    strcpy(config.surrogate, "default");
-    strcpy(config.scale, "minmax");
-    strcpy(config.mixer, "constant");
-    return config;
-}
-
 static inline lb_net *make_net(lb_ctx *ctx, const family *f, const scheme *s, int edge) {
-    lb_config config = {.model = {.width = f->width, .act = "auto", .shortcut = f->shortcut, .dropout = -1}};
-    snprintf(config.model.name, sizeof config.model.name, "%s", f->name);
+    lb_config config = test_config(f->name);
+    config.model.width = f->width;
+    config.model.shortcut = f->shortcut;
     snprintf(config.model.variant, sizeof config.model.variant, "%s", f->variant);
-    config.quant.weights = tensor_config(s->weights, s->weight_bits > 8 ? 2 : s->weight_bits);
-    config.quant.activations = tensor_config(s->activations, s->activation_bits > 8 ? 2 : s->activation_bits);
+    config.quant.weights = test_tensor(s->weights, s->weight_bits > 8 ? 2 : s->weight_bits);
+    config.quant.activations = test_tensor(s->activations, s->activation_bits > 8 ? 2 : s->activation_bits);
     config.quant.edge_first = config.quant.edge_last = config.quant.edge_shortcut = edge;
-    lb_net *net;
-    assert_ok(ctx, lb_net_from_config(ctx, &config, (lb_shape){f->h, f->w, f->c}, CLASSES, &net));
+    lb_net *net = test_net(ctx, &config, f->h, f->w, f->c, CLASSES);
     assert_ok(ctx, lb_net_quantize(net, &config));
     return net;
 }

@@ -217,6 +217,16 @@ static inline void netref_create(netref *r, const lb_net *net, const float *mean
         r->values[n] = calloc((size_t)mb * lb_shape_count(&net->nodes[n].dst), sizeof(double));
 }
 
+/* Made, its batch norms calibrated on the images, and run on them. */
+static inline void netref_calibrated(netref *r, const lb_net *net, const float *mean, const float *std, int mb, uint32_t seed,
+                                     const uint8_t *pixels) {
+    netref_create(r, net, mean, std, mb, seed);
+    r->calibrate = true;
+    netref_run(r, pixels);
+    r->calibrate = false;
+    netref_run(r, pixels);
+}
+
 static inline void netref_destroy(netref *r) {
     for (int n = 0; n < r->net->nnodes; n++)
         free(r->values[n]);

@@ -1,15 +1,10 @@
 /* Every quantizer with every mixer and every estimator, weights and activations: trains some steps over the whole schedule, with
  * labels, distillation and a feature term, to finite losses, and packs to the evaluator's scores; or is refused for the reason that
  * the tables give. Then every quantizer after every other one, as stages do. */
-#include "support.h"
-
 #include <math.h>
 
-#include "deploy/lower.h"
-#include "deploy/pack.h"
-#include "lowbit/lowbit_rt.h"
+#include "paths.h"
 #include "recipe/recipe.h"
-#include "train/evaluate.h"
 #include "train/loss.h"
 #include "train/optim.h"
 #include "train/plan.h"
@@ -96,32 +91,11 @@ static void train(lb_ctx *ctx, lb_net *net, int steps, bool bf16, const char *wh
 /* The packed model gives the evaluator's scores. */
 static void verify(lb_ctx *ctx, const lb_net *net, const char *what) {
     int32_t trained[MB * CLASSES], packed[MB * CLASSES];
-    lb_evaluator *evaluator;
-    lb_lowered *lowered;
-    unsigned char *file;
-    size_t size;
-    lbrt_info info;
-    lbrt_model *model;
-    assert_ok(ctx, lb_evaluator_create(ctx, net, mean, std, MB, &evaluator));
-    lb_evaluator_set_ordered(evaluator, true);
-    assert_ok(ctx, lb_evaluator_update(evaluator));
-    assert_ok(ctx, lb_evaluator_run(evaluator, pixels, MB, trained));
-    lb_evaluator_destroy(evaluator);
-    assert_ok(ctx, lb_lower(ctx, net, mean, std, NULL, &lowered));
-    assert_ok(ctx, lb_pack_graph(ctx, &lowered->graph, NULL, 0, &file, &size));
-    lb_lowered_destroy(lowered);
-    assert_int_equal(lbrt_probe(file, size, &info), LBRT_OK);
-    void *memory = malloc(info.model_size);
-    assert_int_equal(lbrt_open(file, size, memory, info.model_size, &model), LBRT_OK);
-    const size_t arena_size = lbrt_arena_size(model, MB);
-    void *arena = malloc(arena_size);
-    assert_int_equal(lbrt_run(model, pixels, MB, arena, arena_size, packed), LBRT_OK);
+    run_evaluator(ctx, net, mean, std, pixels, MB, true, trained);
+    run_packed(ctx, net, mean, std, pixels, MB, packed);
     for (int i = 0; i < MB * CLASSES; i++)
         if (trained[i] != packed[i])
             fail_msg("%s: score %d is %d in evaluation and %d packed", what, i, trained[i], packed[i]);
-    free(arena);
-    free(memory);
-    lb_free(ctx, file);
 }
 
 /* Part of the reason why this makes no sense, NULL if it does. */

@@ -6,7 +6,7 @@
 #include "deploy/export.h"
 #include "families.h"
 #include "onnxref.h"
-#include "train/evaluate.h"
+#include "paths.h"
 
 static const float mean[4] = {0.49f, 0.48f, 0.45f, 0}, std_[4] = {0.25f, 0.24f, 0.26f, 1};
 
@@ -62,12 +62,8 @@ static bool is_integer(lb_ctx *ctx, const lb_net *net) {
 /* Exact exports give the evaluator's scores, bit for bit where nothing is float. */
 static bool check_exact(lb_ctx *ctx, const family *f, const scheme *s, const lb_net *net, const uint8_t *pixels,
                         const lb_export_options *options) {
-    lb_evaluator *evaluator;
     int32_t want[MB * CLASSES];
-    assert_ok(ctx, lb_evaluator_create(ctx, net, mean, std_, MB, &evaluator));
-    assert_ok(ctx, lb_evaluator_update(evaluator));
-    assert_ok(ctx, lb_evaluator_run(evaluator, pixels, MB, want));
-    lb_evaluator_destroy(evaluator);
+    run_evaluator(ctx, net, mean, std_, pixels, MB, false, want);
     const bool integer = is_integer(ctx, net);
     Onnx__ModelProto *model = exported(ctx, net, options);
     onnxref *run = malloc(sizeof *run);
@@ -92,11 +88,7 @@ static bool check(lb_ctx *ctx, const family *f, const scheme *s, int edge, size_
     netref_fill(net, seed);
     uint8_t *pixels = make_pixels(net, &seed);
     netref r;
-    netref_create(&r, net, mean, std_, MB, seed);
-    r.calibrate = true;
-    netref_run(&r, pixels);
-    r.calibrate = false;
-    netref_run(&r, pixels);
+    netref_calibrated(&r, net, mean, std_, MB, seed, pixels);
     const double *want = r.values[net->nnodes - 1];
     for (size_t v = first; v < LB_COUNT(variants); v += 2) {
         Onnx__ModelProto *model = exported(ctx, net, &variants[v]);

@@ -3,11 +3,9 @@
 #include <unistd.h>
 
 #include "deploy/export.h"
-#include "deploy/lower.h"
 #include "families.h"
 #include "net/import.h"
-#include "net/import/import.h"
-#include "train/evaluate.h"
+#include "paths.h"
 
 static const float mean[4] = {0.49f, 0.48f, 0.45f, 0}, std_[4] = {0.25f, 0.24f, 0.26f, 1};
 
@@ -116,17 +114,9 @@ static void gated(void **state) {
     netref_fill(net, seed);
     uint8_t *pixels = make_pixels(net, &seed);
     netref r;
-    netref_create(&r, net, mean, std_, MB, seed);
-    r.calibrate = true;
-    netref_run(&r, pixels);
-    r.calibrate = false;
-    netref_run(&r, pixels);
-    lb_evaluator *e;
+    netref_calibrated(&r, net, mean, std_, MB, seed, pixels);
     int32_t scores[MB * 4];
-    assert_ok(ctx, lb_evaluator_create(ctx, net, mean, std_, MB, &e));
-    assert_ok(ctx, lb_evaluator_update(e));
-    assert_ok(ctx, lb_evaluator_run(e, pixels, MB, scores));
-    lb_evaluator_destroy(e);
+    run_evaluator(ctx, net, mean, std_, pixels, MB, false, scores);
     for (int i = 0; i < MB * 4; i++)
         assert_true(fabs((double)scores[i] / 65536 - r.values[net->nnodes - 1][i]) < 1e-4);
     lb_lowered *lowered;
@@ -139,24 +129,6 @@ static void gated(void **state) {
 }
 
 /* ---- One network, said differently ------------------------------------------------------------------------------------ */
-
-#define TEXT(text) ((char *)(uintptr_t)(text))
-
-static Onnx__NodeProto *node_of(lb_onnx_build *b, const char *op) {
-    for (size_t i = 0; i < b->graph.n_node; i++)
-        if (!strcmp(b->graph.node[i]->op_type, op))
-            return b->graph.node[i];
-    fail_msg("no %s", op);
-    return NULL;
-}
-
-static Onnx__TensorProto *tensor_of(lb_onnx_build *b, const char *name) {
-    for (size_t i = 0; i < b->graph.n_initializer; i++)
-        if (!strcmp(b->graph.initializer[i]->name, name))
-            return b->graph.initializer[i];
-    fail_msg("no %s", name);
-    return NULL;
-}
 
 /* Moves the node that was appended last to place `to`. */
 static void move_last(lb_onnx_build *b, size_t to) {

@@ -1,10 +1,8 @@
 /* Lowering: what is fused into which layer, thresholds against the arithmetic they replace, unusual graphs, refusals, lack of
  * memory. */
-#include "deploy/lower.h"
-#include "deploy/pack.h"
 #include "net/numerics.h"
 #include "netref.h"
-#include "train/evaluate.h"
+#include "paths.h"
 
 enum { MB = 4 };
 static const float mean[4] = {0.5f, 0.45f, 0.41f, 0}, std[4] = {0.25f, 0.25f, 0.3f, 1}; /* no pixel is exactly 0 */
@@ -38,31 +36,9 @@ static void check_equal(lb_ctx *ctx, lb_net *net, double tolerance) {
     for (size_t i = 0; i < MB * image; i++)
         pixels[i] = (uint8_t)netref_bits(&seed);
     netref r;
-    netref_create(&r, net, mean, std, MB, 7);
-    r.calibrate = true;
-    netref_run(&r, pixels);
-    r.calibrate = false;
-    netref_run(&r, pixels);
-    lb_evaluator *e;
-    assert_ok(ctx, lb_evaluator_create(ctx, net, mean, std, MB, &e));
-    lb_evaluator_set_ordered(e, true);
-    assert_ok(ctx, lb_evaluator_update(e));
-    assert_ok(ctx, lb_evaluator_run(e, pixels, MB, want));
-    lb_evaluator_destroy(e);
-
-    lb_lowered *lowered = lower(ctx, net);
-    unsigned char *file;
-    size_t size;
-    lbrt_info info;
-    lbrt_model *model;
-    assert_ok(ctx, lb_pack_graph(ctx, &lowered->graph, NULL, 0, &file, &size));
-    lb_lowered_destroy(lowered);
-    assert_int_equal(lbrt_probe(file, size, &info), LBRT_OK);
-    void *memory = malloc(info.model_size);
-    assert_int_equal(lbrt_open(file, size, memory, info.model_size, &model), LBRT_OK);
-    const size_t arena_size = lbrt_arena_size(model, MB);
-    void *arena = malloc(arena_size);
-    assert_int_equal(lbrt_run(model, pixels, MB, arena, arena_size, got), LBRT_OK);
+    netref_calibrated(&r, net, mean, std, MB, 7, pixels);
+    run_evaluator(ctx, net, mean, std, pixels, MB, true, want);
+    run_packed(ctx, net, mean, std, pixels, MB, got);
     int flipped = 0;
     size_t last_far = SIZE_MAX;
     for (size_t i = 0; i < count; i++) {
@@ -76,8 +52,7 @@ static void check_equal(lb_ctx *ctx, lb_net *net, double tolerance) {
     }
     if (flipped > 1) /* a value at the edge of two codes may go either way, in one image of the few */
         fail_msg("%s: the scores of %d of %d images differ from real arithmetic", net->name, flipped, MB);
-    free(arena), free(memory), free(want), free(got), free(pixels);
-    lb_free(ctx, file);
+    free(want), free(got), free(pixels);
     netref_destroy(&r);
 }
 

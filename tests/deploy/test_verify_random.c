@@ -1,32 +1,7 @@
 /* Every family of the zoo x quantization methods x edges, with random parameters: the evaluator's scores are the packed runtime's,
  * bit for bit, and both are near those of real arithmetic (netref.h). */
-#include "deploy/lower.h"
-#include "deploy/pack.h"
 #include "families.h"
-#include "train/evaluate.h"
-
-/* Through a packed file. */
-static void run_packed(lb_ctx *ctx, const lb_net *net, const float *mean, const float *std, const uint8_t *pixels, int mb,
-                       int32_t *scores) {
-    lb_lowered *lowered;
-    unsigned char *file;
-    size_t size;
-    lbrt_info info;
-    lbrt_model *model;
-    assert_ok(ctx, lb_lower(ctx, net, mean, std, NULL, &lowered));
-    assert_ok(ctx, lb_pack_graph(ctx, &lowered->graph, NULL, 0, &file, &size));
-    lb_lowered_destroy(lowered);
-    assert_int_equal(lbrt_probe(file, size, &info), LBRT_OK);
-    assert_int_equal(info.classes, net->classes);
-    void *memory = malloc(info.model_size);
-    assert_int_equal(lbrt_open(file, size, memory, info.model_size, &model), LBRT_OK);
-    const size_t arena_size = lbrt_arena_size(model, mb);
-    void *arena = malloc(arena_size);
-    assert_int_equal(lbrt_run(model, pixels, mb, arena, arena_size, scores), LBRT_OK);
-    free(arena);
-    free(memory);
-    lb_free(ctx, file);
-}
+#include "paths.h"
 
 static bool has_quantized_activations(const lb_net *net) {
     for (int i = 0; i < net->nnodes; i++)
@@ -54,21 +29,11 @@ static void check(lb_ctx *ctx, const family *f, const scheme *s, int edge, uint3
     netref_fill(net, seed);
     uint8_t *pixels = make_pixels(net, &seed);
     netref r;
-    netref_create(&r, net, mean, std, MB, seed);
-    r.calibrate = true;
-    netref_run(&r, pixels);
-    r.calibrate = false;
-    netref_run(&r, pixels);
+    netref_calibrated(&r, net, mean, std, MB, seed, pixels);
 
-    lb_evaluator *evaluator;
     int32_t trained[MB * CLASSES], packed[MB * CLASSES], fast[MB * CLASSES];
-    assert_ok(ctx, lb_evaluator_create(ctx, net, mean, std, MB, &evaluator));
-    assert_ok(ctx, lb_evaluator_update(evaluator));
-    assert_ok(ctx, lb_evaluator_run(evaluator, pixels, MB, fast));
-    lb_evaluator_set_ordered(evaluator, true);
-    assert_ok(ctx, lb_evaluator_update(evaluator));
-    assert_ok(ctx, lb_evaluator_run(evaluator, pixels, MB, trained));
-    lb_evaluator_destroy(evaluator);
+    run_evaluator(ctx, net, mean, std, pixels, MB, false, fast);
+    run_evaluator(ctx, net, mean, std, pixels, MB, true, trained);
     run_packed(ctx, net, mean, std, pixels, MB, packed);
 
     for (int i = 0; i < MB * CLASSES; i++) {

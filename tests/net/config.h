@@ -1,4 +1,4 @@
-/* A recipe of defaults for tests of src/net, and a context that remembers what was reported. */
+/* A recipe of defaults for tests of src/net, and what every network must be. */
 #ifndef LB_TEST_NET_CONFIG_H
 #define LB_TEST_NET_CONFIG_H
 
@@ -30,33 +30,6 @@ static inline lb_net *test_net(lb_ctx *ctx, const lb_config *config, int h, int 
     lb_net *net;
     assert_ok(ctx, lb_net_from_config(ctx, config, (lb_shape){h, w, c}, classes, &net));
     return net;
-}
-
-typedef struct test_log {
-    char notes[4096], warnings[4096];
-    int nwarnings;
-} test_log;
-
-static inline void test_report(void *user, const lb_event *event) {
-    test_log *log = user;
-    char *to = event->kind == LB_EVENT_WARNING ? log->warnings : log->notes;
-    size_t used = strlen(to);
-    snprintf(to + used, sizeof log->notes - used, "%s\n", event->text);
-    log->nwarnings += event->kind == LB_EVENT_WARNING;
-}
-
-static inline lb_ctx *test_ctx_logging(test_log *log) {
-    lb_ctx *ctx;
-    lb_ctx_options options = {.report = test_report, .user = log};
-    memset(log, 0, sizeof *log);
-    if (lb_ctx_create(&options, &ctx) != LB_OK)
-        fail_msg("no context");
-    return ctx;
-}
-
-static inline void test_contains(const char *text, const char *part) {
-    if (!strstr(text, part))
-        fail_msg("'%s' is not in '%s'", part, text);
 }
 
 /* Every source is earlier, names and parameter names differ, owners and offsets are right. */

@@ -51,4 +51,23 @@ static inline void test_model(lb_onnx_build *b, lb_ctx *ctx) {
     lb_onnx_output(b, "gemm_out", "scores", 2, (const int64_t[]){0, 5});
 }
 
+/* What the test changes: the first node of an operator, an initializer by name, a name. */
+static inline Onnx__NodeProto *node_of(lb_onnx_build *b, const char *op) {
+    for (size_t i = 0; i < b->graph.n_node; i++)
+        if (!strcmp(b->graph.node[i]->op_type, op))
+            return b->graph.node[i];
+    fail_msg("no %s", op);
+    return NULL;
+}
+
+static inline Onnx__TensorProto *tensor_of(lb_onnx_build *b, const char *name) {
+    for (size_t i = 0; i < b->graph.n_initializer; i++)
+        if (!strcmp(b->graph.initializer[i]->name, name))
+            return b->graph.initializer[i];
+    fail_msg("no %s", name);
+    return NULL;
+}
+
+#define TEXT(text) ((char *)(uintptr_t)(text))
+
 #endif

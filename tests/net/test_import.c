@@ -4,22 +4,6 @@
 
 #include "import.h"
 
-static Onnx__NodeProto *node_of(lb_onnx_build *b, const char *op) {
-    for (size_t i = 0; i < b->graph.n_node; i++)
-        if (!strcmp(b->graph.node[i]->op_type, op))
-            return b->graph.node[i];
-    fail_msg("no %s", op);
-    return NULL;
-}
-
-static Onnx__TensorProto *tensor_of(lb_onnx_build *b, const char *name) {
-    for (size_t i = 0; i < b->graph.n_initializer; i++)
-        if (!strcmp(b->graph.initializer[i]->name, name))
-            return b->graph.initializer[i];
-    fail_msg("no %s", name);
-    return NULL;
-}
-
 static Onnx__AttributeProto *attribute_of(lb_onnx_build *b, const char *op, const char *name) {
     Onnx__NodeProto *node = node_of(b, op);
     for (size_t i = 0; i < node->n_attribute; i++)
@@ -28,8 +12,6 @@ static Onnx__AttributeProto *attribute_of(lb_onnx_build *b, const char *op, cons
     fail_msg("no %s", name);
     return NULL;
 }
-
-#define TEXT(text) ((char *)(uintptr_t)(text))
 
 /* ---- What becomes of it ----------------------------------------------------------------------------------------------- */
 

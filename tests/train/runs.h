@@ -1,4 +1,4 @@
-/* For tests that train on real images: a context that watches and interrupts, run directories, their files. */
+/* For tests that train on real images: a context that watches and interrupts, recipes, run directories, their files. */
 #ifndef LB_TEST_RUNS_H
 #define LB_TEST_RUNS_H
 
@@ -6,6 +6,8 @@
 
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "recipe/recipe.h"
 
 #define DATA "/usr/share/datasets/fashion-mnist"
 
@@ -17,7 +19,7 @@ typedef struct watcher {
     double loss[MAX_EPOCHS];
 } watcher;
 
-static void watch(void *user, const lb_event *event) {
+static inline void watch(void *user, const lb_event *event) {
     watcher *w = user;
     if (w->stop_after < 0 && event->kind == LB_EVENT_PROGRESS && !strcmp(event->text, "testing"))
         lb_interrupt(w->ctx);
@@ -29,32 +31,38 @@ static void watch(void *user, const lb_event *event) {
         lb_interrupt(w->ctx);
 }
 
-static lb_ctx *watched(watcher *w, int stop_after) {
+static inline lb_ctx *watched(watcher *w, int stop_after) {
     *w = (watcher){.stop_after = stop_after};
     lb_ctx_options options = {.threads = 2, .report = watch, .user = w};
     assert_int_equal(lb_ctx_create(&options, &w->ctx), LB_OK);
     return w->ctx;
 }
 
-static bool have_data(void) {
+static inline bool have_data(void) {
     if (access(DATA, R_OK) == 0)
         return true;
     printf("SKIPPED: %s is not there (package dataset-fashion-mnist)\n", DATA);
     return false;
 }
 
-static void make_dir(char *dir) {
+static inline lb_recipe *recipe_of(lb_ctx *ctx, const char *text) {
+    lb_recipe *recipe;
+    assert_ok(ctx, lb_recipe_parse(ctx, "test.yaml", text, strlen(text), NULL, 0, &recipe));
+    return recipe;
+}
+
+static inline void make_dir(char *dir) {
     strcpy(dir, "/tmp/lowbit-test-XXXXXX");
     assert_non_null(mkdtemp(dir));
 }
 
-static void remove_dir(const char *dir) {
+static inline void remove_dir(const char *dir) {
     char command[200];
     snprintf(command, sizeof command, "rm -rf '%s'", dir);
     assert_int_equal(system(command), 0);
 }
 
-static unsigned char *read_all(const char *dir, const char *name, size_t *size) {
+static inline unsigned char *read_all(const char *dir, const char *name, size_t *size) {
     lb_ctx *ctx = test_ctx();
     char path[300];
     unsigned char *data;
@@ -67,7 +75,7 @@ static unsigned char *read_all(const char *dir, const char *name, size_t *size) 
     return copy;
 }
 
-static void assert_same_file(const char *a, const char *b, const char *name) {
+static inline void assert_same_file(const char *a, const char *b, const char *name) {
     size_t na, nb;
     unsigned char *da = read_all(a, name, &na), *db = read_all(b, name, &nb);
     assert_int_equal(na, nb);

@@ -1,34 +1,17 @@
 /* Measuring training: what a profile counts is what the network does, and its times add up to the step. */
-#include "support.h"
+#include "runs.h"
 
 #include <math.h>
-#include <unistd.h>
 
 #include "lowbit/lowbit.h"
 
-#define DATA "/usr/share/datasets/fashion-mnist"
-
 enum { MB = 16, STEPS = 5 };
 
-static bool have_data(void) {
-    if (access(DATA, R_OK) == 0)
-        return true;
-    printf("SKIPPED: %s is not there (package dataset-fashion-mnist)\n", DATA);
-    return false;
-}
-
-static lb_recipe *small_recipe(lb_ctx *ctx) {
-    static const char *const keys[][2] = {{"model.name", "resnet20"}, {"model.width", "0.5"}, {"data.name", "fashion-mnist"},
-                                          {"data.path", DATA}, {"data.train_limit", "64"}, {"data.test_limit", "40"},
-                                          {"train.batch", "16"}, {"train.eval_batch", "16"}, {"train.precision", "f32"},
-                                          {"quant.weights.method", "dorefa"}, {"quant.weights.bits", "2"},
-                                          {"quant.activations.method", "lsq"}, {"quant.activations.bits", "2"}};
-    lb_recipe *recipe;
-    assert_ok(ctx, lb_recipe_create(ctx, &recipe));
-    for (size_t i = 0; i < LB_COUNT(keys); i++)
-        assert_ok(ctx, lb_recipe_set(recipe, keys[i][0], keys[i][1]));
-    return recipe;
-}
+#define SMALL(model)                                                                                                                \
+    "model: {name: " model ", width: 0.5}\n"                                                                                        \
+    "data: {name: fashion-mnist, path: " DATA ", train_limit: 64, test_limit: 40}\n"                                               \
+    "train: {batch: 16, eval_batch: 16, precision: f32}\n"                                                                         \
+    "quant: {weights: {method: dorefa, bits: 2}, activations: {method: lsq, bits: 2}}\n"
 
 static const lb_profile_row *row_named(const lb_profile *profile, const char *name, const char *op) {
     for (int i = 0; i < profile->nrows; i++)
@@ -65,7 +48,7 @@ static void test_profile(void **state) {
     if (!have_data())
         return;
     lb_ctx *ctx = test_ctx();
-    lb_recipe *recipe = small_recipe(ctx);
+    lb_recipe *recipe = recipe_of(ctx, SMALL("resnet20"));
     lb_trainer *trainer;
     lb_speed speed;
     lb_profile profile;
@@ -104,11 +87,10 @@ static void test_out_of_memory(void **state) {
     for (long short_of = 1; short_of < 40; short_of += 6) {
         test_allocator a = {.left = 1 << 30};
         lb_ctx *ctx = test_ctx_with(&a);
-        lb_recipe *recipe = small_recipe(ctx);
+        lb_recipe *recipe = recipe_of(ctx, SMALL("lenet5"));
         lb_trainer *trainer;
         lb_speed speed;
         lb_profile profile;
-        assert_ok(ctx, lb_recipe_set(recipe, "model.name", "lenet5"));
         assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &trainer));
         const long before = a.left;
         assert_ok(ctx, lb_trainer_profile(trainer, 1, &speed, &profile));

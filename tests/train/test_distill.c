@@ -13,12 +13,6 @@
 #define HEAD HEAD_OF("width: 0.25", "epochs: 1")
 #define LOW "quant: {weights: {method: lsq, bits: 2}, activations: {method: lsq, bits: 2}}\n"
 
-static lb_recipe *recipe_of(lb_ctx *ctx, const char *text) {
-    lb_recipe *recipe;
-    assert_ok(ctx, lb_recipe_parse(ctx, "test.yaml", text, strlen(text), NULL, 0, &recipe));
-    return recipe;
-}
-
 /* Trains; returns evaluations done. */
 static int train(const char *text, const char *dir, int stop_after, bool resume) {
     watcher w;

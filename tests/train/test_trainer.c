@@ -13,15 +13,10 @@ static void set(lb_ctx *ctx, lb_recipe *recipe, const char *key, const char *val
 
 /* 20 steps an epoch, a test after each `every` epochs. */
 static lb_recipe *small_recipe(lb_ctx *ctx, const char *every) {
-    lb_recipe *recipe;
-    assert_ok(ctx, lb_recipe_create(ctx, &recipe));
-    static const char *const keys[][2] = {{"model.name", "lenet5"}, {"model.width", "0.25"}, {"model.dropout", "0.2"},
-                                          {"data.name", "fashion-mnist"}, {"data.path", DATA}, {"data.train_limit", "640"},
-                                          {"data.test_limit", "50"}, {"data.augment.pad", "2"}, {"data.augment.flip", "true"},
-                                          {"train.batch", "32"}, {"train.eval_batch", "50"}, {"train.precision", "f32"},
-                                          {"train.optimizer.lr", "0.02"}};
-    for (size_t i = 0; i < LB_COUNT(keys); i++)
-        set(ctx, recipe, keys[i][0], keys[i][1]);
+    lb_recipe *recipe = recipe_of(ctx, "model: {name: lenet5, width: 0.25, dropout: 0.2}\n"
+                                       "data: {name: fashion-mnist, path: " DATA ", train_limit: 640, test_limit: 50,\n"
+                                       "       augment: {pad: 2, flip: true}}\n"
+                                       "train: {batch: 32, eval_batch: 50, precision: f32, optimizer: {lr: 0.02}}\n");
     set(ctx, recipe, "train.eval_every", every);
     return recipe;
 }
