@@ -166,11 +166,13 @@ static int take_option(const cli_verb *verb, cli_option option, const char *valu
     return CLI_DONE;
 }
 
-static int check_operands(const cli_verb *verb, const cli_args *args) {
+static int check_complete(const cli_verb *verb, const cli_args *args) {
     if (args->noperands < verb->min_operands)
         return cli_usage(verb, "%s: %s is missing", verb->name, verb->operands);
     if (verb->max_operands >= 0 && args->noperands > verb->max_operands)
         return cli_usage(verb, "%s: unexpected argument '%s'", verb->name, args->operands[verb->max_operands]);
+    if (verb->output && !args->output)
+        return cli_usage(verb, "%s: -o %s is missing", verb->name, verb->output);
     for (int i = 0; i < args->noperands; i++)
         if (!*args->operands[i])
             return cli_usage(verb, "%s: an argument is empty", verb->name);
@@ -219,7 +221,7 @@ int cli_parse(const cli_verb *verb, int argc, char **argv, cli_args *args) {
     args->operands = argv + optind;
     if (args->seed_set[0])
         args->sets[args->nsets++] = args->seed_set;
-    return args->help ? CLI_DONE : check_operands(verb, args);
+    return args->help ? CLI_DONE : check_complete(verb, args);
 }
 
 void cli_args_free(cli_args *args) {
@@ -244,7 +246,9 @@ static void print_synopsis(const cli_verb *verb) {
     for (const cli_option *o = verb->options; *o != CLI_OPTIONS_END; o++) {
         const option_row *row = &rows[*o];
         char text[64];
-        if (row->letter && row->arg)
+        if (*o == CLI_OUTPUT && verb->output)
+            snprintf(text, sizeof text, " -%c %s", row->letter, verb->output);
+        else if (row->letter && row->arg)
             snprintf(text, sizeof text, " [-%c %s]", row->letter, row->arg);
         else
             snprintf(text, sizeof text, " [--%s%s%s]%s", row->name, row->arg ? " " : "", row->arg ? row->arg : "",

@@ -45,6 +45,7 @@ typedef struct cli_verb {
     const char *name, *summary;
     const char *operands;           /* as the synopsis shows them, e.g. "RUN|MODEL" */
     int min_operands, max_operands; /* max -1: any number */
+    const char *output;             /* what -o names, e.g. "DIR", where it must be given; NULL: it may be left out */
     const cli_option *options;      /* ends with CLI_OPTIONS_END */
     const char *description;        /* paragraphs, wrapped */
     const char *files, *examples;   /* may be NULL */

@@ -5,8 +5,6 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     const char *path = args->operands[0];
     lb_packed *model = NULL;
     lb_codegen_info info;
-    if (!args->output)
-        return cli_usage(args->verb, "codegen: -o DIR is missing");
     if (cli_is_dir(path))
         return cli_fail("%s: a directory, not a packed model; 'lowbit pack' makes one of a run", path);
     lb_status status = lb_packed_load(ctx, path, &model);
@@ -30,6 +28,7 @@ const cli_verb cli_verb_codegen = {
     .operands = "MODEL.lbm",
     .min_operands = 1,
     .max_operands = 1,
+    .output = "DIR",
     .options = options,
     .description =
         "Writes the network as C99 that needs no C library and no heap: weights as constants in their bits, the kernels\n"

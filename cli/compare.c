@@ -114,7 +114,7 @@ static void print_table(const entry *entries, int n) {
                   "run\tmodel\tmethod\tbits\tseed\tepochs\tminutes\tbest top-1 %%\tlast top-1 %%\tpacked bytes\timages/s");
     for (int i = 0; i < n; i++) {
         const cli_run *r = &entries[i].run;
-        snprintf(epochs, sizeof epochs, "%g%s", r->epochs, r->done ? "" : " (unfinished)");
+        snprintf(epochs, sizeof epochs, "%g%s", r->epochs, r->done || r->epochs == 0 ? "" : " (unfinished)");
         cli_table_row(&table, "%s\t%s\t%s\t%s\t%s\t%s\t%.1f\t%s\t%s\t%s\t%s", r->dir, get(r, "model.name", "-"),
                       method_text(method, r), bits_text(bits, r), get(r, "train.seed", "-"), epochs, r->minutes,
                       percent(best, r->best), percent(last, r->last), r->packed >= 0 ? cli_commas(bytes, r->packed) : "-",

@@ -21,8 +21,6 @@ static int add_data(const char *spec, const char **sets, int n) {
 }
 
 static int run(lb_ctx *ctx, const cli_args *args) {
-    if (!args->output)
-        return cli_usage(args->verb, "import: where to? give a run directory with -o");
     const char **sets = cli_alloc(((size_t)args->nsets + 2) * sizeof *sets);
     const int ndata = args->data ? add_data(args->data, sets, 0) : 0;
     for (int i = 0; i < args->nsets; i++)
@@ -60,6 +58,7 @@ const cli_verb cli_verb_import = {
     .operands = "NET.onnx",
     .min_operands = 1,
     .max_operands = 1,
+    .output = "RUN",
     .options = options,
     .description =
         "Reads a float classification network that PyTorch (torch.onnx), Keras (tf2onnx) or lowbit export wrote, opsets 6 to\n"

@@ -142,8 +142,10 @@ static double field(const json_t *object, const char *key) {
 
 static int read_metrics(const char *path, cli_run *run) {
     FILE *file = fopen(path, "r");
+    if (!file && errno == ENOENT)
+        return CLI_DONE; /* imported, and not trained yet */
     if (!file)
-        return cli_fail("%s: cannot open: %s; has this run been started?", path, strerror(errno));
+        return cli_fail("%s: cannot open: %s", path, strerror(errno));
     char *line = NULL;
     size_t capacity = 0;
     double *rates = NULL, stage = 0, before = 0;

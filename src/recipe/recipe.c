@@ -149,30 +149,34 @@ static void describe_when(const char *when, char *out, size_t size) {
         used += (size_t)snprintf(out + used, size - used, *c == '|' ? " or " : "%c", *c);
 }
 
-/* Given, but without effect in any stage it was given for. */
+/* Does any stage that the entry was given for read its key? */
+static bool is_read(const lb_recipe *recipe, const lb_entry *e) {
+    if (!e->key->when)
+        return true;
+    for (int k = 0; k < recipe->nstages; k++) {
+        const lb_config *stage = &recipe->stages[k];
+        if (e->stage >= 0 && e->stage != k)
+            continue;
+        if (e->rule < 0) {
+            if (lb_key_is_read(e->key, stage))
+                return true;
+        } else if (recipe->given->scopes[k + 1].has_layers == (e->stage >= 0)) { /* else this stage has other rules */
+            lb_config view = {0};
+            view.quant.weights = stage->quant.layers[e->rule].weights;
+            view.quant.activations = stage->quant.layers[e->rule].activations;
+            if (lb_key_is_read_base(e->key, &view))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Given in the file, or by overrides, but without effect. */
 static lb_status check_unread(const lb_recipe *recipe, bool from_file) {
     const lb_recipe_given *given = recipe->given;
     for (size_t i = 0; i < given->nentries; i++) {
         const lb_entry *e = &given->entries[i];
-        if ((e->line > 0) != from_file || !e->key->when)
-            continue;
-        bool read = false;
-        for (int k = 0; k < recipe->nstages && !read; k++) {
-            if (e->stage >= 0 && e->stage != k)
-                continue;
-            if (e->rule < 0) {
-                read = lb_key_is_read(e->key, &recipe->stages[k]);
-            } else {
-                lb_config view = {0};
-                bool own = given->scopes[k + 1].has_layers;
-                if (own != (e->stage >= 0))
-                    continue; /* this stage has other rules */
-                view.quant.weights = recipe->stages[k].quant.layers[e->rule].weights;
-                view.quant.activations = recipe->stages[k].quant.layers[e->rule].activations;
-                read = lb_key_is_read_base(e->key, &view);
-            }
-        }
-        if (read)
+        if ((e->line > 0) != from_file || is_read(recipe, e))
             continue;
         char when[160], where[200];
         describe_when(e->key->when, when, sizeof when);
@@ -183,6 +187,20 @@ static lb_status check_unread(const lb_recipe *recipe, bool from_file) {
         return lb_fail(recipe->ctx, LB_ERR_RECIPE, "%s: %s has no effect here: it is read only with %s", where, e->key->path, when);
     }
     return LB_OK;
+}
+
+/* Keys of a sound file that the overrides left without effect: most often meant, so no mistake. */
+static void note_unread(const lb_recipe *recipe) {
+    const lb_recipe_given *given = recipe->given;
+    char keys[400] = "";
+    size_t n = 0;
+    for (size_t i = 0; i < given->nentries && n < sizeof keys; i++) {
+        const lb_entry *e = &given->entries[i];
+        if (e->line > 0 && !is_read(recipe, e))
+            n += (size_t)snprintf(keys + n, sizeof keys - n, "%s %s (line %d)", n ? "," : "", e->key->path, e->line);
+    }
+    if (n)
+        lb_note(recipe->ctx, "%s: without effect under these --set:%s", recipe->path, keys);
 }
 
 /* ---- The object ---------------------------------------------------------------------------------------------------- */
@@ -231,6 +249,7 @@ static lb_status fill(lb_recipe *r, const char *text, size_t size, const char *c
         LB_TRY(add_override_text(r, overrides[i]));
     lb_recipe_resolve(r);
     LB_TRY(check_unread(r, false));
+    note_unread(r);
     return lb_recipe_check(r);
 }
 

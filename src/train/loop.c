@@ -1,4 +1,4 @@
-/* The training loop: steps, epochs, stages, checkpoints and logs. */
+/* The training loop: steps, epochs, stages and checkpoints. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -6,19 +6,18 @@
 
 #include "recipe/recipe.h"
 #include "train/loss.h"
+#include "train/report.h"
 #include "train/schedule.h"
-#include "train/trainer.h"
 
 /* A loss this large never comes back. */
 #define EXPLODED 1e4
 
 typedef struct loop {
     lb_trainer *t;
-    int64_t epoch_steps, stage_steps, epoch_base; /* epochs of the stages before, so that no two epochs share an order */
-    int64_t eval_steps;                           /* steps between evaluations */
-    double started, last_report;                  /* started: when the steps since the last evaluation began */
-    int64_t steps_before;
-    bool loading;                                 /* the loader's next batch is this step's */
+    lb_pace pace;
+    int64_t epoch_base; /* epochs of the stages before, so that no two epochs share an order */
+    int64_t eval_steps; /* steps between evaluations */
+    bool loading;       /* the loader's next batch is this step's */
 } loop;
 
 static lb_status save_to(lb_trainer *t, const char *name, bool full) {
@@ -48,7 +47,7 @@ static lb_status diverged(lb_trainer *t, const lb_learner *l, double loss) {
         *last && lb_exists(last) ? "; last.safetensors is from before" : "");
 }
 
-static lb_quant_when when_of(const lb_trainer *t) {
+lb_quant_when lb_trainer_when(const lb_trainer *t) {
     return (lb_quant_when){.step = (uint64_t)t->at.step,
                            .stage_step = t->at.stage_step,
                            .stage_steps = lb_trainer_stage_steps(t, t->at.stage)};
@@ -87,7 +86,7 @@ static lb_status update(lb_trainer *t, lb_learner *l, double lr) {
 
 /* Every learner sees the batch before any of them is updated. */
 lb_status lb_trainer_step(lb_trainer *t, const lb_batch *batch, double lr) {
-    const lb_quant_when when = when_of(t);
+    const lb_quant_when when = lb_trainer_when(t);
     double loss[LB_MAX_LEARNERS], terms[LB_MAX_LEARNERS];
     int64_t correct[LB_MAX_LEARNERS];
     for (int i = 0; i < t->nlearners; i++) {
@@ -109,159 +108,17 @@ lb_status lb_trainer_step(lb_trainer *t, const lb_batch *batch, double lr) {
     return LB_OK;
 }
 
-/* ---- Reports --------------------------------------------------------------------------------------------------------------- */
-
-static double running_loss(const lb_trainer *t) { return t->at.images ? t->at.loss_sum / (double)t->at.images : NAN; }
-static double running_top1(const lb_trainer *t) {
-    return t->at.images ? 100.0 * (double)t->at.correct / (double)t->at.images : NAN;
-}
-
-static void report_progress(loop *l) {
-    lb_trainer *t = l->t;
-    double time = lb_now();
-    if (time - l->last_report < 0.1 && t->at.stage_step < l->stage_steps)
-        return;
-    l->last_report = time;
-    char text[128];
-    int64_t epoch = (t->at.stage_step - 1) / l->epoch_steps + 1, epochs = (l->stage_steps + l->epoch_steps - 1) / l->epoch_steps;
-    if (t->recipe->nstages > 1)
-        snprintf(text, sizeof text, "stage %s, epoch %" PRId64 "/%" PRId64, t->config->stage, epoch, epochs);
-    else
-        snprintf(text, sizeof text, "epoch %" PRId64 "/%" PRId64, epoch, epochs);
-    int64_t done = t->at.step - l->steps_before;
-    lb_event event = {.kind = LB_EVENT_PROGRESS,
-                      .text = text,
-                      .done = t->at.stage_step,
-                      .total = l->stage_steps,
-                      .loss = running_loss(t),
-                      .top1 = running_top1(t),
-                      .rate = (double)(done * t->config->train.batch) / LB_MAX(time - l->started, 1e-9)};
-    lb_report(t->ctx, &event);
-}
-
-/* Fraction of the weights of convolutions and linear layers whose sign changed since the last call. */
-static double sign_flips(lb_trainer *t) {
-    int64_t flips = 0, count = 0;
-    for (int i = 0; i < t->net->nparams; i++) {
-        const lb_param *p = &t->net->params[i];
-        for (size_t k = p->offset; p->kind == LB_PARAM_WEIGHT && k < p->offset + p->count; k++) {
-            uint8_t bit = (uint8_t)(1u << (k & 7)), sign = t->net->values[k] < 0 ? bit : 0;
-            flips += (t->signs[k >> 3] & bit) != sign;
-            t->signs[k >> 3] = (uint8_t)((t->signs[k >> 3] & ~bit) | sign);
-            count++;
-        }
-    }
-    return count ? (double)flips / (double)count : 0;
-}
-
-/* Weights in all, and mean bits and quantized share over them. */
-static void weight_bits(const lb_net *net, const lb_quant_when *when, double *bits, double *quantized) {
-    double count = 0, sum = 0, low = 0;
-    for (int i = 0; i < net->nnodes; i++) {
-        const lb_node *node = &net->nodes[i];
-        if (node->op != LB_OP_CONV && node->op != LB_OP_LINEAR)
-            continue;
-        double n = (double)net->params[node->param[0]].count;
-        count += n;
-        sum += n * (node->quant ? node->quant->grid.bits : 32);
-        low += node->quant ? n * (double)node->quant->spec.mixer->share(&node->quant->spec, when) : 0;
-    }
-    *bits = count > 0 ? sum / count : 0;
-    *quantized = count > 0 ? low / count : 0;
-}
-
-static lb_status log_histograms(lb_trainer *t) {
-    for (int i = 0; i < t->net->nparams; i++) {
-        const lb_param *p = &t->net->params[i];
-        if (p->kind == LB_PARAM_WEIGHT)
-            LB_TRY(lb_tensorboard_histogram(t->board, p->name, t->at.step, t->net->values + p->offset, p->count));
-    }
-    return LB_OK;
-}
-
-static double running_terms(const lb_trainer *t) { return t->at.images ? t->at.terms_sum / (double)t->at.images : NAN; }
-
-/* Of the learners besides the first: test accuracies, and what the terms add to the first's loss. */
-static lb_status log_learners(const lb_trainer *t) {
-    if (t->nterms)
-        LB_TRY(lb_tensorboard_scalar(t->board, "train/distill", t->at.step, running_terms(t)));
-    for (int i = 1; i < t->nlearners; i++) {
-        char tag[64];
-        snprintf(tag, sizeof tag, "test/top1_%s", t->learners[i].name);
-        if (t->learners[i].optim)
-            LB_TRY(lb_tensorboard_scalar(t->board, tag, t->at.step, t->learners[i].top1));
-    }
-    return LB_OK;
-}
-
-static void json_add_learners(const lb_trainer *t, json_t *line) {
-    if (t->nterms)
-        json_object_set_new(line, "distill_loss", lb_json_number(running_terms(t)));
-    for (int i = 1; i < t->nlearners; i++) {
-        char key[64];
-        snprintf(key, sizeof key, "test_top1_%s", t->learners[i].name);
-        if (t->learners[i].optim)
-            json_object_set_new(line, key, lb_json_number(t->learners[i].top1));
-    }
-}
-
-static lb_status log_epoch(loop *l, const lb_metrics *test, double lr, double rate) {
-    lb_trainer *t = l->t;
-    double epoch = (double)t->at.stage_step / (double)l->epoch_steps, bits, quantized, flips = sign_flips(t);
-    const lb_quant_when when = when_of(t);
-    weight_bits(t->net, &when, &bits, &quantized);
-    lb_event event = {.kind = LB_EVENT_EPOCH, .done = t->at.stage_step, .total = l->stage_steps, .loss = running_loss(t),
-                      .top1 = test->top1, .rate = rate};
-    char text[400], stage[80] = "";
-    if (t->recipe->nstages > 1)
-        snprintf(stage, sizeof stage, "%-12s ", t->config->stage);
-    snprintf(text, sizeof text, "%sepoch %6.2f  loss %7.4f  train %6.2f %%  test %6.2f %%  lr %.5f  %6.0f images/s", stage, epoch,
-             running_loss(t), running_top1(t), test->top1, lr, rate);
-    for (int i = 1; i < t->nlearners; i++)
-        if (t->learners[i].optim)
-            snprintf(text + strlen(text), sizeof text - strlen(text), "  %s %6.2f %%", t->learners[i].name, t->learners[i].top1);
-    event.text = text;
-    lb_report(t->ctx, &event);
-    if (!t->dir)
-        return LB_OK;
-    const struct {
-        const char *tag;
-        double value;
-    } scalars[] = {{"train/loss", running_loss(t)}, {"train/top1", running_top1(t)},  {"test/loss", test->loss},
-                   {"test/top1", test->top1},       {"test/top5", test->top5},        {"lr", lr},
-                   {"weights/bits", bits},          {"weights/quantized", quantized}, {"weights/sign_flips", flips},
-                   {"images_per_s", rate}};
-    for (size_t i = 0; i < LB_COUNT(scalars); i++)
-        LB_TRY(lb_tensorboard_scalar(t->board, scalars[i].tag, t->at.step, scalars[i].value));
-    LB_TRY(log_learners(t));
-    int every = t->config->train.histograms;
-    if (every > 0 && llround(epoch) % every == 0)
-        LB_TRY(log_histograms(t));
-    LB_TRY(lb_tensorboard_flush(t->board));
-    json_t *line = json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "event", "epoch",
-                             "stage", t->at.stage, "epoch", lb_json_number(epoch), "step", (json_int_t)t->at.step, "train_loss",
-                             lb_json_number(running_loss(t)), "train_top1", lb_json_number(running_top1(t)), "test_loss",
-                             lb_json_number(test->loss), "test_top1", lb_json_number(test->top1), "test_top5",
-                             lb_json_number(test->top5), "lr", lb_json_number(lr), "weight_bits", lb_json_number(bits), "quantized",
-                             lb_json_number(quantized), "sign_flips", lb_json_number(flips), "images_per_s", lb_json_number(rate),
-                             "seconds", lb_json_number(lb_now() - l->started));
-    json_add_learners(t, line);
-    lb_status status = lb_jsonl_write(t->log, line);
-    json_decref(line);
-    return status;
-}
-
 /* ---- Batch norm ------------------------------------------------------------------------------------------------------------- */
 
 /* Running statistics of the network that is evaluated, from the first batches of this epoch. Training itself does not read them. */
 static lb_status estimate_statistics(loop *l) {
     lb_trainer *t = l->t;
-    const int64_t batches = t->config->train.bn_estimate, epoch = l->epoch_base + (t->at.stage_step - 1) / l->epoch_steps;
+    const int64_t batches = t->config->train.bn_estimate, epoch = l->epoch_base + (t->at.stage_step - 1) / l->pace.epoch_steps;
     l->loading = l->loading && batches == 0;
     for (int64_t i = 0; i < batches; i++) {
         const lb_batch *batch;
-        if (i % l->epoch_steps == 0)
-            LB_TRY(lb_loader_start(t->loader, epoch + i / l->epoch_steps, 0));
+        if (i % l->pace.epoch_steps == 0)
+            LB_TRY(lb_loader_start(t->loader, epoch + i / l->pace.epoch_steps, 0));
         LB_TRY(lb_loader_next(t->loader, &batch));
         for (int k = 0; k < t->nlearners; k++)
             if (t->learners[k].optim)
@@ -275,8 +132,9 @@ static lb_status estimate_statistics(loop *l) {
 
 static lb_status finish_epoch(loop *l) {
     lb_trainer *t = l->t;
-    double lr = lb_schedule_lr(&t->config->train, t->at.stage_step - 1, l->epoch_steps, l->stage_steps); /* of the last step */
-    double rate = (double)((t->at.step - l->steps_before) * t->config->train.batch) / LB_MAX(lb_now() - l->started, 1e-9);
+    const int64_t last = t->at.stage_step - 1;
+    const double lr = lb_schedule_lr(&t->config->train, last, l->pace.epoch_steps, l->pace.stage_steps);
+    const double rate = lb_pace_rate(t, &l->pace);
     lb_metrics test;
     LB_TRY(estimate_statistics(l));
     for (int i = t->nlearners - 1; i >= 0; i--) /* the first at last: its figures are the run's */
@@ -284,7 +142,7 @@ static lb_status finish_epoch(loop *l) {
             LB_TRY(lb_trainer_evaluate(t, &t->learners[i], &test));
             t->learners[i].top1 = test.top1;
         }
-    LB_TRY(log_epoch(l, &test, lr, rate));
+    LB_TRY(lb_report_epoch(t, &l->pace, &test, lr, rate));
     t->at.loss_sum = t->at.terms_sum = 0;
     t->at.correct = t->at.images = 0;
     bool better = test.top1 > t->at.best_top1;
@@ -294,8 +152,8 @@ static lb_status finish_epoch(loop *l) {
     if (better)
         LB_TRY(save_to(t, "best.safetensors", false));
     LB_TRY(save_to(t, "last.safetensors", true));
-    l->steps_before = t->at.step;
-    l->started = lb_now();
+    l->pace.steps_before = t->at.step;
+    l->pace.started = lb_now();
     return LB_OK;
 }
 
@@ -309,7 +167,7 @@ static lb_status stop_here(loop *l) {
 }
 
 static bool is_epoch_end(const loop *l) {
-    return l->t->at.stage_step % l->eval_steps == 0 || l->t->at.stage_step == l->stage_steps;
+    return l->t->at.stage_step % l->eval_steps == 0 || l->t->at.stage_step == l->pace.stage_steps;
 }
 
 static lb_status finish_epoch_or_stop(loop *l) {
@@ -320,25 +178,25 @@ static lb_status finish_epoch_or_stop(loop *l) {
 static lb_status run_stage(loop *l) {
     lb_trainer *t = l->t;
     const lb_train_config *train = &t->config->train;
-    l->epoch_steps = lb_trainer_epoch_steps(t);
-    l->stage_steps = lb_trainer_stage_steps(t, t->at.stage);
-    l->eval_steps = LB_MAX((int64_t)llround((double)train->eval_every * (double)l->epoch_steps), (int64_t)1);
-    l->started = lb_now();
-    l->steps_before = t->at.step;
+    l->pace.epoch_steps = lb_trainer_epoch_steps(t);
+    l->pace.stage_steps = lb_trainer_stage_steps(t, t->at.stage);
+    l->eval_steps = LB_MAX((int64_t)llround((double)train->eval_every * (double)l->pace.epoch_steps), (int64_t)1);
+    l->pace.started = lb_now();
+    l->pace.steps_before = t->at.step;
     if (t->at.images > 0 && is_epoch_end(l)) /* resumed after a stop while testing */
         LB_TRY(finish_epoch_or_stop(l));
-    while (t->at.stage_step < l->stage_steps) {
+    while (t->at.stage_step < l->pace.stage_steps) {
         if (lb_interrupted(t->ctx))
             return stop_here(l);
-        int64_t epoch = t->at.stage_step / l->epoch_steps, step = t->at.stage_step % l->epoch_steps;
+        int64_t epoch = t->at.stage_step / l->pace.epoch_steps, step = t->at.stage_step % l->pace.epoch_steps;
         if (step == 0 || !l->loading)
             LB_TRY(lb_loader_start(t->loader, l->epoch_base + epoch, step));
         l->loading = true;
         const lb_batch *batch;
         LB_TRY(lb_loader_next(t->loader, &batch));
-        double lr = lb_schedule_lr(train, t->at.stage_step, l->epoch_steps, l->stage_steps);
+        double lr = lb_schedule_lr(train, t->at.stage_step, l->pace.epoch_steps, l->pace.stage_steps);
         LB_TRY(lb_trainer_step(t, batch, lr));
-        report_progress(l);
+        lb_report_step(t, &l->pace);
         if (is_epoch_end(l))
             LB_TRY(finish_epoch_or_stop(l));
         else if (train->save_every > 0 && t->at.stage_step % train->save_every == 0)
@@ -461,7 +319,7 @@ static lb_status start(lb_trainer *t, bool resume) {
         LB_TRY(lb_net_init_from(t->ctx, t->net, t->config->train.init, t->config->quant.rescale));
     LB_TRY(lb_trainer_prepare(t));
     LB_TRY(lb_distill_start(t));
-    sign_flips(t);
+    lb_sign_flips(t);
     return LB_OK;
 }
 

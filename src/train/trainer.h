@@ -90,6 +90,9 @@ lb_status lb_trainer_need_images(lb_trainer *trainer);
  * weights. */
 lb_status lb_trainer_prepare(lb_trainer *trainer);
 
+/* What quantizers and mixers are told of the next step. */
+lb_quant_when lb_trainer_when(const lb_trainer *trainer);
+
 /* One training step on a batch: every learner forward, losses, backward, optimizer. */
 lb_status lb_trainer_step(lb_trainer *trainer, const lb_batch *batch, double lr);
 

@@ -17,6 +17,8 @@ top1=$(value top1)
 succeed eval in --json
 check "the same accuracy" "$(value top1)" = "$top1"
 expect 0 grep -q 'init: in$' in/recipe.yaml
+succeed compare in
+says '^in +onnx +none +float +1 +0 +0.0 +- '
 
 # Another method, from these weights.
 succeed train in/recipe.yaml --out low --set train.epochs=1 --set train.batch=32 --set quant.weights.method=lsq --set quant.activations.method=lsq -q
@@ -36,7 +38,7 @@ says '^onnx '
 before=$(fingerprint moved/in)
 refuse 1 'moved/in: a run is there already' import net.onnx -o moved/in
 check "nothing changed" "$(fingerprint moved/in)" = "$before"
-refuse 2 'give a run directory' import net.onnx
+refuse 2 '-o RUN is missing' import net.onnx
 refuse 2 'NET.onnx is missing' import -o new
 succeed import net.onnx -o guessed
 complains 'fashion-mnist guessed from 1 channels and 4 classes'

@@ -390,7 +390,8 @@ static void test_limits(void **state) {
 
 static void test_set(void **state) {
     (void)state;
-    lb_ctx *ctx = test_ctx();
+    test_log log;
+    lb_ctx *ctx = test_ctx_logging(&log);
     static const struct {
         const char *text, *message;
     } bad[] = {
@@ -436,10 +437,14 @@ static void test_set(void **state) {
         assert_int_equal(c->quant.weights.bits, 3);
         assert_true(c->data.mean[2] == 0.3f);
         assert_string_equal(c->data.path, "a: b #c");
-        assert_int_equal(c->train.schedule.name, LB_SCHED_COSINE); /* the file's milestones are then silently unread */
+        assert_int_equal(c->train.schedule.name, LB_SCHED_COSINE);
         assert_int_equal(c->train.steps, 9);
         assert_string_equal(c->train.init, i == 0 ? "it's" : i == 2 ? "runs/other" : "");
     }
+    /* What the file says of the other schedule is no mistake, but worth a word. */
+    test_contains(log.notes, "r.yaml: without effect under these --set: train.");
+    test_contains(log.notes, "train.schedule.milestones (line ");
+    assert_int_equal(log.nwarnings, 0);
     /* A rule that does not say its bits follows the override. */
     assert_int_equal(r->stages[0].quant.layers[0].weights.bits, 4);
     assert_int_equal(r->stages[0].quant.layers[1].weights.bits, 3);
