@@ -122,14 +122,16 @@ lb_status lb_cache_load(lb_data *data, const char *path, uint64_t signature, boo
     FILE *file = fopen(name, "rb");
     if (!file)
         return LB_OK;
+    const int classes = data->classes; /* a folder's are known already */
+    const char **class_names = data->class_names;
     lb_status status = LB_OK;
     if (!fstat(fileno(file), &st) && fread(&h, 1, sizeof h, file) == sizeof h &&
         header_sound(&h, signature, (uint64_t)st.st_size) && body_sound(file, &h))
         status = read_body(data, file, &h, hit);
     fclose(file);
     if (status == LB_OK && !*hit) {
-        data->classes = 0;
-        data->class_names = NULL;
+        data->classes = classes;
+        data->class_names = class_names;
         memset(data->split, 0, sizeof data->split);
     }
     return status;

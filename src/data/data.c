@@ -409,6 +409,17 @@ void lb_data_destroy(lb_data *data) {
     lb_free(ctx, data);
 }
 
+lb_status lb_data_check(const lb_data *data, const char *name, int channels, int classes) {
+    const int has = data->split[LB_TRAIN].c;
+    if (has != channels)
+        return lb_fail(data->ctx, LB_ERR_SHAPE, "%s: its images have %d channel%s, but %s takes %d", data->source, has,
+                       has == 1 ? "" : "s", name, channels);
+    if (data->classes > classes)
+        return lb_fail(data->ctx, LB_ERR_SHAPE, "%s: has %d classes, but %s tells only %d apart", data->source, data->classes, name,
+                       classes);
+    return LB_OK;
+}
+
 lb_status lb_data_from_spec(lb_ctx *ctx, const char *spec, const lb_data_config *base, lb_data **data) {
     *data = NULL;
     lb_data_config config = {.cache = true, .workers = 1};

@@ -42,6 +42,9 @@ void lb_data_destroy(lb_data *data);
  * become (size, mean, std: a known set's own figures included) stays as `base` says; base may be NULL. */
 lb_status lb_data_from_spec(lb_ctx *ctx, const char *spec, const lb_data_config *base, lb_data **data);
 
+/* Does a network (`name`, for the message) with so many input channels and classes suit the data? */
+lb_status lb_data_check(const lb_data *data, const char *name, int channels, int classes);
+
 /* The shape, classes and normalisation of a data set as text, and a data set made of that text: without images (split[].pixels is
  * NULL), for what only needs to know. The text may come from a hostile file. */
 const char *lb_data_describe(const lb_data *data, lb_pool *pool);

@@ -76,7 +76,8 @@ static lb_status reader_open(reader *r, const char *path, lb_split split, bool l
     LB_TRY(read_bytes(r, head, (size_t)(4 + 4 * ndims)));
     uint32_t magic = (uint32_t)head[0] << 24 | (uint32_t)head[1] << 16 | (uint32_t)head[2] << 8 | head[3];
     if (magic != (0x800u | (unsigned)ndims))
-        return lb_fail(r->ctx, LB_ERR_FORMAT, "%s: magic number 0x%08x is not that of an IDX file of %s (0x%08x)", r->path, magic,
+        return lb_fail(r->ctx, LB_ERR_FORMAT,
+                       "%s: magic number 0x%08x is not that of an IDX file of %s (0x%08x); get the file again", r->path, magic,
                        labels ? "labels" : "images", 0x800u | (unsigned)ndims);
     for (int i = 0; i < ndims; i++) {
         const uint8_t *p = head + 4 + 4 * i;
@@ -100,7 +101,7 @@ static lb_status check_end(reader *r) {
     int n = gzread(r->file, &byte, 1), error = Z_OK;
     const char *text = gzerror(r->file, &error);
     if (n > 0)
-        return lb_fail(r->ctx, LB_ERR_FORMAT, "%s: longer than its header says", r->path);
+        return lb_fail(r->ctx, LB_ERR_FORMAT, "%s: longer than its header says; get the file again", r->path);
     if (n < 0 || (error != Z_OK && error != Z_STREAM_END))
         return lb_fail(r->ctx, LB_ERR_FORMAT, "%s: damaged (%s); get the file again", r->path, text);
     return LB_OK;

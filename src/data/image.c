@@ -69,9 +69,9 @@ static lb_status jpeg_info(lb_decoder *decoder, const uint8_t *bytes, size_t siz
         return fail(decoder, LB_ERR_MEMORY, "out of memory for the JPEG decoder");
     int w = 0, h = 0, subsampling, space = -1; /* left alone, though it says success, if the file ends before its frame header */
     if (tjDecompressHeader3(decoder->jpeg, bytes, (unsigned long)size, &w, &h, &subsampling, &space) != 0)
-        return fail(decoder, LB_ERR_FORMAT, "not a sound JPEG image (%s)", tjGetErrorStr2(decoder->jpeg));
+        return fail(decoder, LB_ERR_FORMAT, "a damaged JPEG image (%s); remove or replace it", tjGetErrorStr2(decoder->jpeg));
     if (w < 1 || h < 1)
-        return fail(decoder, LB_ERR_FORMAT, "not a sound JPEG image (it ends before the picture)");
+        return fail(decoder, LB_ERR_FORMAT, "a damaged JPEG image (it ends before the picture); remove or replace it");
     if (space == TJCS_CMYK || space == TJCS_YCCK)
         return fail(decoder, LB_ERR_UNSUPPORTED, "a CMYK image; convert it to RGB");
     *info = (lb_image_info){h, w, space == TJCS_GRAY ? 1 : 3};
@@ -85,7 +85,7 @@ static lb_status jpeg_decode(lb_decoder *decoder, const uint8_t *bytes, size_t s
                                c == 1 ? TJPF_GRAY : TJPF_RGB, TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS);
     /* A warning means that the decoder carried on. Harmless ones are common in the wild; a missing end is a damaged file. */
     if (failed && (tjGetErrorCode(decoder->jpeg) != TJERR_WARNING || strstr(tjGetErrorStr2(decoder->jpeg), "remature")))
-        return fail(decoder, LB_ERR_FORMAT, "a damaged JPEG image (%s)", tjGetErrorStr2(decoder->jpeg));
+        return fail(decoder, LB_ERR_FORMAT, "a damaged JPEG image (%s); remove or replace it", tjGetErrorStr2(decoder->jpeg));
     return LB_OK;
 }
 
@@ -102,7 +102,7 @@ static lb_status png_open(lb_decoder *decoder, const uint8_t *bytes, size_t size
     if (!error)
         error = spng_get_ihdr(*png, &header);
     if (error)
-        return fail(decoder, LB_ERR_FORMAT, "not a sound PNG image (%s)", spng_strerror(error));
+        return fail(decoder, LB_ERR_FORMAT, "a damaged PNG image (%s); remove or replace it", spng_strerror(error));
     bool grey = header.color_type == SPNG_COLOR_TYPE_GRAYSCALE || header.color_type == SPNG_COLOR_TYPE_GRAYSCALE_ALPHA;
     *info = (lb_image_info){(int)header.height, (int)header.width, grey ? 1 : 3};
     return check_size(decoder, header.height, header.width);
@@ -113,11 +113,13 @@ static lb_status png_pixels(lb_decoder *decoder, spng_ctx *png, int c, const lb_
     LB_TRY(lb_decoder_grow(decoder, &decoder->pixels, &decoder->capacity, pixels * 3));
     int error = spng_decoded_image_size(png, SPNG_FMT_RGB8, &decoded);
     if (!error && decoded != pixels * 3)
-        return fail(decoder, LB_ERR_FORMAT, "a PNG image whose size is not what its header says");
+        return fail(decoder, LB_ERR_FORMAT, "a PNG image whose size is not what its header says; remove or replace it");
     if (!error)
         error = spng_decode_image(png, decoder->pixels, decoded, SPNG_FMT_RGB8, 0);
     if (error)
-        return fail(decoder, error == SPNG_EMEM ? LB_ERR_MEMORY : LB_ERR_FORMAT, "a damaged PNG image (%s)", spng_strerror(error));
+        return error == SPNG_EMEM
+                   ? fail(decoder, LB_ERR_MEMORY, "out of memory for the PNG decoder")
+                   : fail(decoder, LB_ERR_FORMAT, "a damaged PNG image (%s); remove or replace it", spng_strerror(error));
     if (c == 1)
         for (size_t i = 0; i < pixels; i++) { /* grey: r = g = b; colour: luma of ITU-R BT.601, as libjpeg's */
             const uint8_t *p = decoder->pixels + 3 * i;

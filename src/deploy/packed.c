@@ -226,18 +226,13 @@ lb_status lb_packed_data(lb_packed *m, const char *spec) {
         return lb_fail(m->ctx, LB_ERR_ARGUMENT, "%s does not say what data it was trained on; give it with --data", m->name);
     lb_data *data;
     LB_TRY(spec ? lb_data_from_spec(m->ctx, spec, &m->config, &data) : lb_data_load(m->ctx, &m->config, &data));
-    const lb_images *test = &data->split[LB_TEST];
-    lb_status status = LB_OK;
+    lb_status status;
     char *copy = NULL;
-    if (test->count == 0)
+    if (data->split[LB_TEST].count == 0)
         status = lb_fail(m->ctx, LB_ERR_UNSUPPORTED, "%s has no test images", data->source);
-    else if (test->c != m->info.ic)
-        status = lb_fail(m->ctx, LB_ERR_SHAPE, "%s takes images of %d channels but %s has %d", m->name, m->info.ic, data->source,
-                         test->c);
-    else if (data->classes > m->info.classes)
-        status = lb_fail(m->ctx, LB_ERR_SHAPE, "%s tells %d classes apart but %s has %d", m->name, m->info.classes, data->source,
-                         data->classes);
-    else if (spec && !(copy = copy_text(m->ctx, spec)))
+    else
+        status = lb_data_check(data, m->name, m->info.ic, m->info.classes);
+    if (!status && spec && !(copy = copy_text(m->ctx, spec)))
         status = LB_ERR_MEMORY;
     if (status != LB_OK) {
         lb_data_destroy(data);

@@ -80,15 +80,7 @@ static void warn_of_optimizer(const lb_trainer *t) {
 }
 
 static lb_status check_input(lb_trainer *t) {
-    const lb_shape *s = &t->net->nodes[0].dst;
-    const lb_images *images = &t->data->split[LB_TRAIN];
-    if (s->c != images->c)
-        return lb_fail(t->ctx, LB_ERR_SHAPE, "%s takes images of %d channels but %s has %d", t->net->name, s->c, t->data->source,
-                       images->c);
-    if (t->net->classes < t->data->classes)
-        return lb_fail(t->ctx, LB_ERR_SHAPE, "%s tells %d classes apart but %s has %d", t->net->name, t->net->classes,
-                       t->data->source, t->data->classes);
-    return LB_OK;
+    return lb_data_check(t->data, t->net->name, t->net->nodes[0].dst.c, t->net->classes);
 }
 
 /* Takes over `data`, to which the trainer's normalisation applies. */

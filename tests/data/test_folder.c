@@ -367,6 +367,8 @@ static void test_cache(void **state) {
     lb_data *data;
     assert_ok(s->ctx, lb_data_load(s->ctx, &config, &data));
     assert_int_equal(data->split[LB_TRAIN].count, NTRAIN + 1);
+    assert_int_equal(data->classes, 3);
+    assert_string_equal(data->class_names[2], "dog");
     lb_data_destroy(data);
     assert_int_equal(s->notes, rebuilt + 2);
     config.size = 4; /* read otherwise: a copy of its own */
