@@ -76,8 +76,8 @@ lb_status lb_quant_resolve(lb_ctx *ctx, const char *what, lb_quant_spec *spec, l
                        weights ? "" : "; lsq, cpq, pact, dorefa and uniform do");
     if (spec->bits < q->min_bits || spec->bits > q->max_bits) {
         if (q->min_bits == q->max_bits)
-            return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s has %d bit%s, not %d", what, q->name, q->min_bits,
-                           q->min_bits > 1 ? "s" : "", spec->bits);
+            return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s has %d bit%s, not %d; set bits to %d", what, q->name,
+                           q->min_bits, q->min_bits > 1 ? "s" : "", spec->bits, q->min_bits);
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s has %d to %d bits, not %d", what, q->name, q->min_bits, q->max_bits,
                        spec->bits);
     }

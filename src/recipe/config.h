@@ -4,6 +4,7 @@
 #define LB_CONFIG_H
 
 #include "core/core.h"
+#include "quant/quant.h"
 
 #define LB_CONFIG_TEXT 512   /* longest string value, with its 0 */
 #define LB_MAX_LAYER_RULES 32
@@ -104,34 +105,34 @@ typedef struct lb_train_config {
     lb_schedule_config schedule;
 } lb_train_config;
 
-/* One side of quant; names are looked up in the quantizer tables by lb_net_quantize. "" or "default": not given. */
+/* One side of quant; method and mixer are looked up in the tables of quant.h by lb_net_quantize. */
 typedef struct lb_tensor_config {
     char method[32];             /* none, or a quantizer */
     int bits;
-    char per[16];                /* default, tensor, filter */
-    char estimator[16];          /* default, ste, clipped, none, own */
-    char surrogate[16];          /* default, identity, hardtanh, clip01, relu */
-    char scale[16];              /* uniform: minmax, l2 */
+    lb_granularity per;          /* of weights only */
+    lb_estimator estimator;
+    lb_surrogate surrogate;
+    lb_scale_rule scale;         /* uniform */
     float threshold;             /* twn */
-    char cpq_backward[16];       /* cpq: expect, mode */
+    lb_cpq_backward cpq_backward; /* cpq */
     float temperature;           /* rq */
     float drop_top, drop_lower;  /* cpq, rq: DropBits */
-    char bit_lengths[16];        /* cpq, of weights only: fixed, learned, kept */
+    lb_bit_lengths bit_lengths;  /* cpq, of weights only */
     float bits_penalty;          /* learned */
-    char mixer[32];              /* constant */
+    char mixer[32];
     float mix;                   /* constant: m */
     float mix_start, mix_end;    /* alpha, stochastic: the ramp's ends, fractions of the stage */
     float mix_exponent;          /* alpha */
     int mix_every;               /* alpha: steps between updates */
-    char mix_scope[16];          /* default, filter, element (roulette), layer, block (stochastic) */
+    lb_mix_scope mix_scope;      /* roulette, stochastic */
     float mix_from;              /* stochastic: probability before the ramp */
-    char mix_schedule[16];       /* roulette, of weights only: constant, exp, average, tune */
-    float mix_ratio;             /* constant: quantized share */
-    char mix_partition[16];      /* stochastic, deterministic, fixed */
-    char mix_probability[16];    /* constant, linear, softmax, sigmoid */
-    char mix_rule[16];           /* paper, code */
-    char mix_order[16];          /* mask: forward, reverse, global */
-    char mix_ramp[16];           /* mask: cubic, linear, quadratic, cosine, flipped */
+    lb_mix_schedule mix_schedule; /* roulette, of weights only, as the next four */
+    float mix_ratio;             /* of mix_schedule constant */
+    lb_mix_partition mix_partition;
+    lb_mix_probability mix_probability; /* of mix_partition stochastic, as the next */
+    lb_mix_rule mix_rule;
+    lb_mix_order mix_order;      /* mask */
+    lb_mix_ramp mix_ramp;        /* mask */
     int mix_refresh;             /* mask: steps */
     float mix_settle;            /* mask: share of the stage */
 } lb_tensor_config;

@@ -16,7 +16,7 @@ static const char *const schedules[] = {"constant", "step", "multistep", "cosine
 static const char *const fills[] = {"black", "mean", NULL};
 static const char *const shortcuts[] = {"conv", "pad", NULL};
 static const char *const acts[] = {"auto", "relu", "relu6", "hardtanh", NULL};
-static const char *const pers[] = {"default", "tensor", "filter", NULL};
+static const char *const pers[] = {"tensor", "filter", "default", NULL};
 static const char *const estimators[] = {"default", "ste", "clipped", "none", "own", NULL};
 static const char *const surrogates[] = {"default", "identity", "hardtanh", "clip01", "relu", NULL};
 static const char *const scales[] = {"minmax", "l2", NULL};
@@ -82,11 +82,11 @@ static const char *const mixers[] = {
 #define TENSOR(path, field)                                                                                                        \
     NAME(path ".method", field.method, methods, "none", NULL, "quantizer; `none`: float (`lowbit list methods` describes them)"),  \
         {path ".bits", LB_KEY_INT, AT(field.bits), 0, 0, 1, 8, NULL, "2", path ".method!=none", "bits of one value"},              \
-        NAME(path ".estimator", field.estimator, estimators, "default", path ".method!=none",                                      \
+        WHEN_ENUM(path ".estimator", field.estimator, estimators, "default", path ".method!=none",                                      \
              "gradient through the quantized part; `default`: the quantizer's usual one"),                                         \
-        NAME(path ".surrogate", field.surrogate, surrogates, "default", path ".method!=none",                                      \
+        WHEN_ENUM(path ".surrogate", field.surrogate, surrogates, "default", path ".method!=none",                                      \
              "what the part that is not quantized yet does; `default`: the quantizer's usual one"),                                \
-        NAME(path ".scale", field.scale, scales, "minmax", path ".method=uniform",                                                 \
+        WHEN_ENUM(path ".scale", field.scale, scales, "minmax", path ".method=uniform",                                                 \
              "how the step is found: from the range, or by least squares"),                                                        \
         NAME(path ".mixer", field.mixer, mixers, "constant", path ".method!=none", "decides which part is quantized when"),        \
         FLOAT(path ".mix", field.mix, 0, 1, "1", path ".mixer=constant", "quantized share m of every value; 1: all of it"),        \
@@ -100,16 +100,16 @@ static const char *const mixers[] = {
          "steps between updates of the ramp"},                                                                                     \
         FLOAT(path ".mix_from", field.mix_from, 0, 1, "0.5", path ".mixer=stochastic",                                             \
               "probability of being quantized before the ramp"),                                                                   \
-        NAME(path ".mix_scope", field.mix_scope, mix_scopes, "default", path ".mixer=roulette|stochastic",                         \
+        WHEN_ENUM(path ".mix_scope", field.mix_scope, mix_scopes, "default", path ".mixer=roulette|stochastic",                         \
              "what is drawn as one: filter or element (roulette), layer or block (stochastic); `default`: the first"),       \
-        NAME(path ".mix_order", field.mix_order, orders, "forward", path ".mixer=mask",                                            \
+        WHEN_ENUM(path ".mix_order", field.mix_order, orders, "forward", path ".mixer=mask",                                            \
              "layers freeze from the input on, from the output on, or all at once"),                                               \
-        NAME(path ".mix_ramp", field.mix_ramp, ramps, "cubic", path ".mixer=mask", "how a layer's frozen share grows"),            \
+        WHEN_ENUM(path ".mix_ramp", field.mix_ramp, ramps, "cubic", path ".mixer=mask", "how a layer's frozen share grows"),            \
         {path ".mix_refresh", LB_KEY_INT, AT(field.mix_refresh), 0, 0, 1, LB_MAX_REFRESH, NULL, "100", path ".mixer=mask",         \
          "steps in which each entry draws once whether it is frozen"},                                                             \
         FLOAT(path ".mix_settle", field.mix_settle, 0, 0.99, "0.1", path ".mixer=mask",                                            \
               "last share of the stage in which everything is frozen"),                                                            \
-        NAME(path ".cpq_backward", field.cpq_backward, cpq_backwards, "expect", path ".method=cpq",                                \
+        WHEN_ENUM(path ".cpq_backward", field.cpq_backward, cpq_backwards, "expect", path ".method=cpq",                                \
              "gradient of the mean over all levels, or of the nearest level's probability"),                                       \
         FLOAT(path ".temperature", field.temperature, 0.01, 100, "1", path ".method=rq",                                           \
               "of the Gumbel softmax in the backward pass"),                                                                       \
@@ -241,21 +241,21 @@ static const lb_key keys[] = {
               "shrink)"),
     SECTION("quant.weights", "Weights of convolutions and linear layers."),
     TENSOR("quant.weights", quant.weights),
-    NAME("quant.weights.per", quant.weights.per, pers, "default", "quant.weights.method!=none",
+    WHEN_ENUM("quant.weights.per", quant.weights.per, pers, "default", "quant.weights.method!=none",
          "one step per tensor or per filter (output channel); `default`: the quantizer's usual one"),
     FLOAT("quant.weights.threshold", quant.weights.threshold, 0, 10, "0.7", "quant.weights.method=twn",
           "weights below threshold * mean|w| become 0"),
-    NAME("quant.weights.mix_schedule", quant.weights.mix_schedule, mix_schedules, "exp", "quant.weights.mixer=roulette",
+    WHEN_ENUM("quant.weights.mix_schedule", quant.weights.mix_schedule, mix_schedules, "exp", "quant.weights.mixer=roulette",
          "quantized share over the stage: mix_ratio; 50, 75, 87.5, 100 % by quarters; 20, 40 .. 100 % by fifths; 100 %"),
     FLOAT("quant.weights.mix_ratio", quant.weights.mix_ratio, 0, 1, "0.5", "quant.weights.mix_schedule=constant",
           "quantized share of the filters or weights"),
-    NAME("quant.weights.mix_partition", quant.weights.mix_partition, mix_partitions, "stochastic", "quant.weights.mixer=roulette",
+    WHEN_ENUM("quant.weights.mix_partition", quant.weights.mix_partition, mix_partitions, "stochastic", "quant.weights.mixer=roulette",
          "drawn at each step; those of least error; or drawn once for the stage"),
-    NAME("quant.weights.mix_probability", quant.weights.mix_probability, mix_probabilities, "linear",
+    WHEN_ENUM("quant.weights.mix_probability", quant.weights.mix_probability, mix_probabilities, "linear",
          "quant.weights.mix_partition=stochastic", "how the chance of being drawn depends on the error"),
-    NAME("quant.weights.mix_rule", quant.weights.mix_rule, mix_rules, "paper", "quant.weights.mix_partition=stochastic",
+    WHEN_ENUM("quant.weights.mix_rule", quant.weights.mix_rule, mix_rules, "paper", "quant.weights.mix_partition=stochastic",
          "draw the quantized ones by small error, or the others by large error"),
-    NAME("quant.weights.bit_lengths", quant.weights.bit_lengths, bit_lengths, "fixed", "quant.weights.method=cpq",
+    WHEN_ENUM("quant.weights.bit_lengths", quant.weights.bit_lengths, bit_lengths, "fixed", "quant.weights.method=cpq",
          "bits of each layer: `bits`; learned, from 2 to `bits`; or kept as the stage before (or train.init) learned them"),
     FLOAT("quant.weights.bits_penalty", quant.weights.bits_penalty, 0, 1e3, "0.01", "quant.weights.bit_lengths=learned",
           "weight in the loss of the expected number of levels above 2 bits, summed over layers"),
