@@ -38,43 +38,6 @@ static const option_row rows[] = {
 };
 #define NROWS (sizeof rows / sizeof *rows)
 
-/* ---- Nearest name -------------------------------------------------------------------------------------------------- */
-
-static size_t edit_distance(const char *a, const char *b) {
-    size_t row[64], na = strlen(a), nb = strlen(b);
-    if (na >= 64 || nb >= 64)
-        return 64;
-    for (size_t j = 0; j <= nb; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= na; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= nb; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = best;
-        }
-    }
-    return row[nb];
-}
-
-const char *cli_nearest(const char *word, const char *const *names, size_t count) {
-    const char *near = NULL;
-    size_t best = strlen(word) / 3 + 2; /* the first distance that is too far */
-    for (size_t i = 0; i < count; i++) {
-        size_t distance = edit_distance(word, names[i]);
-        if (distance < best) {
-            best = distance;
-            near = names[i];
-        }
-    }
-    return near;
-}
-
 /* ---- Parsing ------------------------------------------------------------------------------------------------------- */
 
 /* The verb's rows as getopt wants them; --help always. val is the cli_option. */
@@ -105,7 +68,7 @@ static int unknown_option(const cli_verb *verb, const struct option *longs, cons
         names[count] = longs[count].name;
     snprintf(name, sizeof name, "%s", word + strspn(word, "-"));
     name[strcspn(name, "=")] = 0;
-    const char *near = strncmp(word, "--", 2) ? NULL : cli_nearest(name, names, count);
+    const char *near = strncmp(word, "--", 2) ? NULL : lb_nearest(name, names, count);
     if (near)
         return cli_usage(verb, "unknown option '%s'; did you mean '--%s'?", word, near);
     return cli_usage(verb, "unknown option '%s'", word);

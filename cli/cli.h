@@ -64,9 +64,6 @@ void cli_args_free(cli_args *args);
 /* The manual page of a verb, on standard output. */
 void cli_print_help(const cli_verb *verb);
 
-/* The name nearest to `word` in edit distance, NULL if none is near. */
-const char *cli_nearest(const char *word, const char *const *names, size_t count);
-
 /* ---- Errors and progress (term.c) ---------------------------------------------------------------------------------- */
 
 /* One line "lowbit: error: ..." on standard error; returns CLI_FAILED. */

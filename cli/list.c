@@ -28,7 +28,7 @@ static int run(lb_ctx *ctx, const cli_args *args) {
         cli_table_print(&table);
         return CLI_DONE;
     }
-    const char *near = cli_nearest(word, names, sizeof names / sizeof *names);
+    const char *near = lb_nearest(word, names, sizeof names / sizeof *names);
     if (near)
         return cli_usage(args->verb, "list: '%s' is none of methods, models, data; did you mean '%s'?", word, near);
     return cli_usage(args->verb, "list: '%s' is none of methods, models, data", word);

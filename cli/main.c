@@ -33,7 +33,7 @@ static int unknown_verb(const char *name) {
     const char *names[NVERBS];
     for (size_t i = 0; i < NVERBS; i++)
         names[i] = verbs[i]->name;
-    const char *near = cli_nearest(name, names, NVERBS);
+    const char *near = lb_nearest(name, names, NVERBS);
     if (name[0] == '-')
         return cli_usage(NULL, "unknown option '%s'", name);
     if (near)

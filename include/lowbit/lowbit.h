@@ -367,6 +367,9 @@ typedef struct lb_list_row {
 /* Row i, or NULL after the last. Static memory. */
 const lb_list_row *lb_list(lb_list_kind kind, int i, lb_list_row *row);
 
+/* The name nearest to a misspelt word in edit distance, NULL if none is near: for "did you mean ...?". */
+const char *lb_nearest(const char *word, const char *const *names, size_t count);
+
 #ifdef __cplusplus
 }
 #endif

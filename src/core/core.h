@@ -109,9 +109,6 @@ bool lb_is_dir(const char *path);
 
 /* ---- Text ------------------------------------------------------------------------------------------------------ */
 
-/* The candidate nearest to `word` in edit distance, NULL if none is near (for "did you mean ...?"). */
-const char *lb_nearest(const char *word, const char *const *candidates, size_t count);
-
 /* Shell-like match with * and ?. */
 bool lb_match(const char *pattern, const char *text);
 

@@ -31,21 +31,21 @@ static size_t distance(const char *a, size_t na, const char *b, size_t nb) {
     return row[nb];
 }
 
-const char *lb_nearest(const char *word, const char *const *candidates, size_t count) {
+const char *lb_nearest(const char *word, const char *const *names, size_t count) {
     const char *nearest = NULL;
     size_t least = SIZE_MAX, length = word ? strlen(word) : 0;
     if (!length || length > LONGEST)
         return NULL;
     for (size_t i = 0; i < count; i++) {
-        size_t other = candidates[i] ? strlen(candidates[i]) : 0;
+        size_t other = names[i] ? strlen(names[i]) : 0;
         if (!other || other > LONGEST)
             continue;
         size_t longer = LB_MAX(length, other);
         size_t near = LB_MIN(LB_MAX(longer / 3, 1), longer - 1); /* a third may differ, but not everything */
-        size_t d = distance(word, length, candidates[i], other);
+        size_t d = distance(word, length, names[i], other);
         if (d <= near && d < least) {
             least = d;
-            nearest = candidates[i];
+            nearest = names[i];
         }
     }
     return nearest;
