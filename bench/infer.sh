@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Latency on one thread, networks with random weights: ref, the kernels of each instruction set and, if its files are there, ONNX
-# Runtime int8. make bench-infer. Arguments: the program, the tool that packs random networks.
+# Runtime int8; then the speed of the scalar kernels by kind of layer. make bench-infer. Arguments: the program, the tool that packs
+# random networks.
 # The peer is onnxruntime-node with ort_models.py's *_int8_bN.onnx in ../shared/peers (or $LOWBIT_PEERS). The programs take turns, the
 # least time counts. PIN may hold a command that pins a program, e.g. "taskset -c 1"; ROUNDS the number of turns; BATCH the batch.
 set -euo pipefail
@@ -65,3 +66,21 @@ for row in "resnet20 32 10 r20 200" "vgg-small 32 10 vgg 40" "resnet18 224 1000 
             printf " %10s %10s\n", o == "" ? "-" : sprintf("%.3f", o), o == "" ? "-" : sprintf("%.2f", o / b) }'
     done
 done
+
+# The scalar kernels, layer by layer: reference LAYERS (a regular expression) NETWORK SIDE METHOD BITS METHOD BITS.
+reference() {
+    local layers=$1
+    shift
+    "$random_model" "$1" "$2" 10 "$3" "$4" "$5" "$6" "$dir/reference.lbm" >/dev/null
+    $pin "$lowbit" bench "$dir/reference.lbm" --isa ref --profile --runs 10 -q |
+        awk -v layers="^($layers)\$" '$1 ~ layers { x = $6 / 2; if (!n++ || x < lo) lo = x; if (x > hi) hi = x }
+            END { if (n > 1) printf "%.1f to ", lo; printf "%.1f\n", hi }'
+}
+echo
+echo "the reference runtime, GMAC/s"
+row() { printf '%-40s %s\n' "$1" "$(reference "${@:2}")"; }
+row "3x3 integer convolutions of ResNet-20" 'layer.*conv[12]' resnet20 32 dorefa 2 dorefa 2
+row "first convolution (3 to 16 channels)" conv1 resnet20 32 dorefa 2 dorefa 2
+row "1x1 integer, 256 to 256 channels" block5.pointwise.conv mobilenet-v1 224 dorefa 2 dorefa 2
+row "depthwise integer" 'block.*depthwise.conv' mobilenet-v1 224 dorefa 2 dorefa 2
+row "3x3 float" 'layer1.*conv[12]' resnet20 32 none 2 none 2

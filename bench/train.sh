@@ -225,13 +225,15 @@ part_data() {
         memory=$(ours w2a2 data.train_limit=12800 data.test_limit=2000)
         ratio "$jpeg" "$memory" data-ratio
         ratio "$(field eval_images_per_s)" "$(field images_per_s)" eval-ratio
+        note evaluation "$(field eval_images_per_s)"
         note start "$(field start_s)"
         [ "$round" -gt 1 ] || rm "$dir/start" # its cache may have been cold
         note start "$(ours w2a2 >/dev/null; field start_s)"
     done
     say
     printf 'training from JPEG files just decoded / from the decoded copy: %.2f (goal 1.00)\n' "$(median "$dir/data-ratio")"
-    printf 'evaluation / training, images per second: %.2f (goal 3.00)\n' "$(median "$dir/eval-ratio")"
+    printf 'evaluation: %.0f images/s, %.2f times those of training (goal 3.00)\n' "$(median "$dir/evaluation")" \
+        "$(median "$dir/eval-ratio")"
     printf 'start to the end of the first step, all images, warm cache: %.2f s (goal 2.00)\n' "$(median "$dir/start")"
 }
 
