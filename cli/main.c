@@ -14,8 +14,12 @@ static void print_overview(FILE *file) {
     fputs("lowbit trains neural networks with 1- to 8-bit weights and activations and runs them with integers only.\n\n"
           "usage: lowbit VERB [OPTION]...\n\n",
           file);
-    for (size_t i = 0; i < NVERBS; i++)
-        fprintf(file, "  lowbit %-8s %-19s %s\n", verbs[i]->name, verbs[i]->operands, verbs[i]->summary);
+    for (size_t i = 0; i < NVERBS; i++) {
+        const cli_verb *v = verbs[i];
+        char operands[64];
+        snprintf(operands, sizeof operands, "%s%s%s", v->operands, v->output ? " -o " : "", v->output ? v->output : "");
+        fprintf(file, "  lowbit %-8s %-19s %s\n", v->name, operands, v->summary);
+    }
     fputs("\n"
           "'lowbit VERB --help' is the manual of a verb; 'lowbit --version' prints the version.\n"
           "Results go to standard output, progress and errors to standard error. Exit status: 0 done, 1 failed, 2 wrong usage.\n",

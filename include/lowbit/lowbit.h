@@ -92,6 +92,7 @@ const char *lb_error(const lb_ctx *ctx);
 /* Asks the running call to stop at the next step and save. May be called from a signal handler or another thread. */
 void lb_interrupt(lb_ctx *ctx);
 
+/* Compute threads: as asked for, or the processors that this process may use. */
 int lb_threads(const lb_ctx *ctx);
 
 /* ---- Recipes (docs/recipes.md lists every key) --------------------------------------------------------------------- */
@@ -246,6 +247,8 @@ typedef struct lb_latency {
     int threads, batch;
     const char *isa;            /* whose kernels ran */
 } lb_latency;
+
+/* Times `runs` inferences of `batch` images each (noise: speed does not depend on them) on all threads, after a warm-up. */
 lb_status lb_packed_bench(lb_packed *model, int batch, int runs, lb_latency *latency);
 
 /* A layer's part of the time. */

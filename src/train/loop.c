@@ -311,7 +311,10 @@ static lb_status start(lb_trainer *t, bool resume) {
         if (!lb_exists(path))
             return lb_fail(t->ctx, LB_ERR_IO, "%s: nothing to resume; run without --resume to start", path);
         LB_TRY(check_same_recipe(t));
-        return lb_checkpoint_resume(t, path);
+        LB_TRY(lb_checkpoint_resume(t, path));
+        if (t->at.stage == t->recipe->nstages - 1 && t->at.stage_step == lb_trainer_stage_steps(t, t->at.stage) && !t->at.images)
+            lb_note(t->ctx, "%s: trained to its end already; a larger train.epochs continues it", t->dir);
+        return LB_OK;
     }
     if (t->at.step > 0 || t->at.stage > 0)
         LB_TRY(start_over(t));

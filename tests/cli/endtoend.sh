@@ -46,7 +46,8 @@ fi
 check "resumed to the same bits" "$(weights stopped/last.safetensors)" = "$(weights runs/small/last.safetensors)"
 succeed train runs/small/recipe.yaml --out again -q
 check "the resolved recipe repeats the run" "$(weights again/best.safetensors)" = "$(weights runs/small/best.safetensors)"
-succeed train small.yaml --out runs/small --resume -q # a finished run has nothing left to do
+succeed train small.yaml --out runs/small --resume # a finished run has nothing left to do
+complains "runs/small: trained to its end already"
 check "nothing was trained again" "$(grep -c '"event": *"epoch"' runs/small/metrics.jsonl)" -eq 3
 
 succeed eval runs/small
