@@ -115,8 +115,9 @@ void cli_table_row(cli_table *table, const char *fmt, ...) __attribute__((format
 void cli_table_print(cli_table *table);
 void cli_table_free(cli_table *table);
 
-/* malloc and strdup that end the program with an error when memory is out. */
+/* calloc, realloc of an array and strdup that end the program with an error when memory is out. */
 void *cli_alloc(size_t size);
+void *cli_grow(void *array, size_t count, size_t size); /* count > 0 */
 char *cli_strdup(const char *text);
 
 /* ---- Profile of a packed model (profile.c) ------------------------------------------------------------------------- */

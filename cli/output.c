@@ -6,14 +6,17 @@
 
 #include "cli.h"
 
-void *cli_alloc(size_t size) {
-    void *ptr = calloc(1, size ? size : 1);
+static void *or_exit(void *ptr) {
     if (!ptr) {
         cli_fail("out of memory");
         exit(CLI_FAILED);
     }
     return ptr;
 }
+
+void *cli_alloc(size_t size) { return or_exit(calloc(1, size ? size : 1)); }
+
+void *cli_grow(void *array, size_t count, size_t size) { return or_exit(realloc(array, count * size)); }
 
 char *cli_strdup(const char *text) { return strcpy(cli_alloc(strlen(text) + 1), text); }
 
@@ -55,13 +58,8 @@ void cli_table_row(cli_table *table, const char *fmt, ...) {
     va_end(args);
     size_t columns = strlen(table->align);
     if (table->nrows == table->capacity) {
-        int capacity = table->capacity ? 2 * table->capacity : 16;
-        char **cells = cli_alloc((size_t)capacity * columns * sizeof *cells);
-        if (table->nrows)
-            memcpy(cells, table->cells, (size_t)table->nrows * columns * sizeof *cells);
-        free(table->cells);
-        table->cells = cells;
-        table->capacity = capacity;
+        table->capacity = table->capacity ? 2 * table->capacity : 16;
+        table->cells = cli_grow(table->cells, (size_t)table->capacity * columns, sizeof *table->cells);
     }
     char *next = text;
     for (size_t c = 0; c < columns; c++) {

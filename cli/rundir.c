@@ -50,12 +50,7 @@ bool cli_is_recipe(const char *path) {
 /* ---- recipe.yaml --------------------------------------------------------------------------------------------------- */
 
 static void add_setting(cli_run *run, const char *key, const char *value) {
-    cli_setting *grown = realloc(run->settings, ((size_t)run->nsettings + 1) * sizeof *grown);
-    if (!grown) {
-        cli_fail("out of memory");
-        exit(CLI_FAILED);
-    }
-    run->settings = grown;
+    run->settings = cli_grow(run->settings, (size_t)run->nsettings + 1, sizeof *run->settings);
     run->settings[run->nsettings++] = (cli_setting){cli_strdup(key), cli_strdup(value)};
 }
 
@@ -140,6 +135,37 @@ static double field(const json_t *object, const char *key) {
     return json_is_number(value) ? json_number_value(value) : NAN;
 }
 
+/* What lines before the present one said. */
+typedef struct history {
+    double stage, before; /* the present stage, and epochs of those before it */
+    double *rates;        /* (nrates) images per second */
+    size_t nrates;
+} history;
+
+static void take_epoch(const json_t *entry, cli_run *run, history *h) {
+    const double top1 = field(entry, "test_top1"), rate = field(entry, "images_per_s"), epoch = field(entry, "epoch"),
+                 seconds = field(entry, "seconds");
+    if (field(entry, "stage") != h->stage) { /* its epochs begin at 0 again */
+        h->stage = field(entry, "stage");
+        h->before = run->epochs;
+        run->best = NAN; /* best.safetensors is the last stage's */
+    }
+    run->done = false;
+    run->minutes += isfinite(seconds) ? seconds / 60 : 0;
+    run->epochs = h->before + (isfinite(epoch) ? epoch : 0);
+    if (isfinite(top1)) {
+        run->last = top1;
+        if (!(run->best >= top1)) {
+            run->best = top1;
+            run->best_epoch = run->epochs;
+        }
+    }
+    if (isfinite(rate)) {
+        h->rates = cli_grow(h->rates, h->nrates + 1, sizeof *h->rates);
+        h->rates[h->nrates++] = rate;
+    }
+}
+
 static int read_metrics(const char *path, cli_run *run) {
     FILE *file = fopen(path, "r");
     if (!file && errno == ENOENT)
@@ -148,54 +174,27 @@ static int read_metrics(const char *path, cli_run *run) {
         return cli_fail("%s: cannot open: %s", path, strerror(errno));
     char *line = NULL;
     size_t capacity = 0;
-    double *rates = NULL, stage = 0, before = 0;
-    int number = 0, nrates = 0, status = CLI_DONE;
-    while (status == CLI_DONE && getline(&line, &capacity, file) > 0) {
+    history h = {0};
+    int status = CLI_DONE;
+    for (int number = 1; status == CLI_DONE && getline(&line, &capacity, file) > 0; number++) {
         json_error_t error;
         json_t *entry = json_loads(line, 0, &error);
-        number++;
-        if (!entry) {
-            if (!strchr(line, '\n'))
-                break; /* the last line is being written */
+        const char *event = json_string_value(json_object_get(entry, "event"));
+        if (!entry && !strchr(line, '\n'))
+            break; /* the last line is being written */
+        if (!entry)
             status = cli_fail("%s:%d: not a JSON object: %s", path, number, error.text);
-        } else if (json_is_string(json_object_get(entry, "event"))) {
-            const char *event = json_string_value(json_object_get(entry, "event"));
-            if (!strcmp(event, "epoch")) {
-                double top1 = field(entry, "test_top1"), rate = field(entry, "images_per_s"), epoch = field(entry, "epoch");
-                if (field(entry, "stage") != stage) { /* its epochs begin at 0 again */
-                    stage = field(entry, "stage");
-                    before = run->epochs;
-                    run->best = NAN; /* best.safetensors is the last stage's */
-                }
-                double seconds = field(entry, "seconds");
-                run->minutes += isfinite(seconds) ? seconds / 60 : 0;
-                run->epochs = before + (isfinite(epoch) ? epoch : 0);
-                if (isfinite(top1)) {
-                    run->last = top1;
-                    if (!(run->best >= top1)) {
-                        run->best = top1;
-                        run->best_epoch = run->epochs;
-                    }
-                }
-                if (isfinite(rate)) {
-                    double *grown = realloc(rates, ((size_t)nrates + 1) * sizeof *rates);
-                    if (grown) {
-                        rates = grown;
-                        rates[nrates++] = rate;
-                    }
-                }
-                run->done = false;
-            } else if (!strcmp(event, "done")) {
-                run->done = true;
-            }
-        }
+        else if (event && !strcmp(event, "epoch"))
+            take_epoch(entry, run, &h);
+        else if (event && !strcmp(event, "done"))
+            run->done = true;
         json_decref(entry);
     }
-    if (nrates) {
-        qsort(rates, (size_t)nrates, sizeof *rates, by_value);
-        run->images_per_s = rates[nrates / 2];
+    if (h.nrates) {
+        qsort(h.rates, h.nrates, sizeof *h.rates, by_value);
+        run->images_per_s = h.rates[h.nrates / 2];
     }
-    free(rates);
+    free(h.rates);
     free(line);
     fclose(file);
     return status;

@@ -1,4 +1,5 @@
 /* Verification: the trainer's scores against the packed model's and generated C's, image by image. */
+#include <assert.h>
 #include <stdlib.h>
 
 #include "deploy/compiled.h"
@@ -73,6 +74,7 @@ static lb_status verify(lb_trainer *t, lb_packed *model, lb_verify_result *resul
     if (t->data->split[LB_TEST].count == 0)
         return lb_fail(t->ctx, LB_ERR_UNSUPPORTED, "%s has no test images", t->data->source);
     *result = (lb_verify_result){.npaths = PATH_ISAS + (int)lbrt_best_isa() + 1};
+    assert(result->npaths < (int)LB_COUNT(result->paths)); /* room for generated C */
     result->paths[PATH_TRAINER].name = "trainer";
     for (int i = PATH_ISAS; i < result->npaths; i++)
         result->paths[i].name = lbrt_isa_name((lbrt_isa)(i - PATH_ISAS));

@@ -1,12 +1,6 @@
 #include "recipe/keys.h"
 
-#include <errno.h>
-#include <float.h>
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
-
-#include "quant/quant.h"
 
 /* Choices in the order of their enum. */
 static const char *const precisions[] = {"auto", "f32", "bf16", NULL};
@@ -82,11 +76,11 @@ static const char *const mixers[] = {
 #define TENSOR(path, field)                                                                                                        \
     NAME(path ".method", field.method, methods, "none", NULL, "quantizer; `none`: float (`lowbit list methods` describes them)"),  \
         {path ".bits", LB_KEY_INT, AT(field.bits), 0, 0, 1, 8, NULL, "2", path ".method!=none", "bits of one value"},              \
-        WHEN_ENUM(path ".estimator", field.estimator, estimators, "default", path ".method!=none",                                      \
+        WHEN_ENUM(path ".estimator", field.estimator, estimators, "default", path ".method!=none",                                 \
              "gradient through the quantized part; `default`: the quantizer's usual one"),                                         \
-        WHEN_ENUM(path ".surrogate", field.surrogate, surrogates, "default", path ".method!=none",                                      \
+        WHEN_ENUM(path ".surrogate", field.surrogate, surrogates, "default", path ".method!=none",                                 \
              "what the part that is not quantized yet does; `default`: the quantizer's usual one"),                                \
-        WHEN_ENUM(path ".scale", field.scale, scales, "minmax", path ".method=uniform",                                                 \
+        WHEN_ENUM(path ".scale", field.scale, scales, "minmax", path ".method=uniform",                                            \
              "how the step is found: from the range, or by least squares"),                                                        \
         NAME(path ".mixer", field.mixer, mixers, "constant", path ".method!=none", "decides which part is quantized when"),        \
         FLOAT(path ".mix", field.mix, 0, 1, "1", path ".mixer=constant", "quantized share m of every value; 1: all of it"),        \
@@ -100,16 +94,16 @@ static const char *const mixers[] = {
          "steps between updates of the ramp"},                                                                                     \
         FLOAT(path ".mix_from", field.mix_from, 0, 1, "0.5", path ".mixer=stochastic",                                             \
               "probability of being quantized before the ramp"),                                                                   \
-        WHEN_ENUM(path ".mix_scope", field.mix_scope, mix_scopes, "default", path ".mixer=roulette|stochastic",                         \
+        WHEN_ENUM(path ".mix_scope", field.mix_scope, mix_scopes, "default", path ".mixer=roulette|stochastic",                    \
              "what is drawn as one: filter or element (roulette), layer or block (stochastic); `default`: the first"),       \
-        WHEN_ENUM(path ".mix_order", field.mix_order, orders, "forward", path ".mixer=mask",                                            \
+        WHEN_ENUM(path ".mix_order", field.mix_order, orders, "forward", path ".mixer=mask",                                       \
              "layers freeze from the input on, from the output on, or all at once"),                                               \
-        WHEN_ENUM(path ".mix_ramp", field.mix_ramp, ramps, "cubic", path ".mixer=mask", "how a layer's frozen share grows"),            \
+        WHEN_ENUM(path ".mix_ramp", field.mix_ramp, ramps, "cubic", path ".mixer=mask", "how a layer's frozen share grows"),       \
         {path ".mix_refresh", LB_KEY_INT, AT(field.mix_refresh), 0, 0, 1, LB_MAX_REFRESH, NULL, "100", path ".mixer=mask",         \
          "steps in which each entry draws once whether it is frozen"},                                                             \
         FLOAT(path ".mix_settle", field.mix_settle, 0, 0.99, "0.1", path ".mixer=mask",                                            \
               "last share of the stage in which everything is frozen"),                                                            \
-        WHEN_ENUM(path ".cpq_backward", field.cpq_backward, cpq_backwards, "expect", path ".method=cpq",                                \
+        WHEN_ENUM(path ".cpq_backward", field.cpq_backward, cpq_backwards, "expect", path ".method=cpq",                           \
              "gradient of the mean over all levels, or of the nearest level's probability"),                                       \
         FLOAT(path ".temperature", field.temperature, 0.01, 100, "1", path ".method=rq",                                           \
               "of the Gumbel softmax in the backward pass"),                                                                       \
@@ -242,21 +236,21 @@ static const lb_key keys[] = {
     SECTION("quant.weights", "Weights of convolutions and linear layers."),
     TENSOR("quant.weights", quant.weights),
     WHEN_ENUM("quant.weights.per", quant.weights.per, pers, "default", "quant.weights.method!=none",
-         "one step per tensor or per filter (output channel); `default`: the quantizer's usual one"),
+              "one step per tensor or per filter (output channel); `default`: the quantizer's usual one"),
     FLOAT("quant.weights.threshold", quant.weights.threshold, 0, 10, "0.7", "quant.weights.method=twn",
           "weights below threshold * mean|w| become 0"),
     WHEN_ENUM("quant.weights.mix_schedule", quant.weights.mix_schedule, mix_schedules, "exp", "quant.weights.mixer=roulette",
-         "quantized share over the stage: mix_ratio; 50, 75, 87.5, 100 % by quarters; 20, 40 .. 100 % by fifths; 100 %"),
+              "quantized share over the stage: mix_ratio; 50, 75, 87.5, 100 % by quarters; 20, 40 .. 100 % by fifths; 100 %"),
     FLOAT("quant.weights.mix_ratio", quant.weights.mix_ratio, 0, 1, "0.5", "quant.weights.mix_schedule=constant",
           "quantized share of the filters or weights"),
-    WHEN_ENUM("quant.weights.mix_partition", quant.weights.mix_partition, mix_partitions, "stochastic", "quant.weights.mixer=roulette",
-         "drawn at each step; those of least error; or drawn once for the stage"),
+    WHEN_ENUM("quant.weights.mix_partition", quant.weights.mix_partition, mix_partitions, "stochastic",
+              "quant.weights.mixer=roulette", "drawn at each step; those of least error; or drawn once for the stage"),
     WHEN_ENUM("quant.weights.mix_probability", quant.weights.mix_probability, mix_probabilities, "linear",
-         "quant.weights.mix_partition=stochastic", "how the chance of being drawn depends on the error"),
+              "quant.weights.mix_partition=stochastic", "how the chance of being drawn depends on the error"),
     WHEN_ENUM("quant.weights.mix_rule", quant.weights.mix_rule, mix_rules, "paper", "quant.weights.mix_partition=stochastic",
-         "draw the quantized ones by small error, or the others by large error"),
+              "draw the quantized ones by small error, or the others by large error"),
     WHEN_ENUM("quant.weights.bit_lengths", quant.weights.bit_lengths, bit_lengths, "fixed", "quant.weights.method=cpq",
-         "bits of each layer: `bits`; learned, from 2 to `bits`; or kept as the stage before (or train.init) learned them"),
+              "bits of each layer: `bits`; learned, from 2 to `bits`; or kept as the stage before (or train.init) learned them"),
     FLOAT("quant.weights.bits_penalty", quant.weights.bits_penalty, 0, 1e3, "0.01", "quant.weights.bit_lengths=learned",
           "weight in the loss of the expected number of levels above 2 bits, summed over layers"),
     SECTION("quant.activations", "What goes from layer to layer."),
@@ -292,18 +286,12 @@ const char *lb_key_quote(const char *text, size_t length, char out[80]) {
     return out;
 }
 
-/* Appends to a message, silently cut at its end. */
-static void LB_PRINTF(2, 3) append(char why[LB_KEY_WHY], const char *fmt, ...) {
+void lb_key_append(char why[LB_KEY_WHY], const char *fmt, ...) {
     size_t used = strlen(why);
     va_list args;
     va_start(args, fmt);
     vsnprintf(why + used, LB_KEY_WHY - used, fmt, args);
     va_end(args);
-}
-
-static void append_choices(char why[LB_KEY_WHY], const char *const *choices) {
-    for (size_t i = 0; choices[i]; i++)
-        append(why, "%s%s", i ? ", " : "", choices[i]);
 }
 
 /* The last word of a path. */
@@ -351,387 +339,12 @@ void lb_key_suggest(const char *path, char why[LB_KEY_WHY]) {
                 found = paths[i];
     why[0] = 0;
     if (found) {
-        append(why, "did you mean %s?", found);
+        lb_key_append(why, "did you mean %s?", found);
         return;
     }
-    append(why, "%s has ", nchildren && parent[0] ? parent : "a recipe");
+    lb_key_append(why, "%s has ", nchildren && parent[0] ? parent : "a recipe");
     if (!nchildren)
-        append(why, "model, data, train, quant, distill, stages");
+        lb_key_append(why, "model, data, train, quant, distill, stages");
     for (size_t i = 0; i < nchildren; i++)
-        append(why, "%s%s", i ? ", " : "", child_words[i]);
-}
-
-/* ---- Parsing ------------------------------------------------------------------------------------------------------- */
-
-/* [+-]digits[.digits][e[+-]digits], at least one digit before e: what strtod reads, minus hexadecimal, inf, nan and spaces. */
-static bool is_number(const char *text, bool whole) {
-    const char *c = text;
-    int digits = 0;
-    c += *c == '+' || *c == '-';
-    for (; *c >= '0' && *c <= '9'; c++)
-        digits++;
-    if (whole)
-        return digits > 0 && *c == 0;
-    if (*c == '.')
-        for (c++; *c >= '0' && *c <= '9'; c++)
-            digits++;
-    if (digits == 0)
-        return false;
-    if (*c == 'e' || *c == 'E') {
-        c++;
-        c += *c == '+' || *c == '-';
-        if (*c < '0' || *c > '9')
-            return false;
-        while (*c >= '0' && *c <= '9')
-            c++;
-    }
-    return *c == 0;
-}
-
-static bool fail_range(const lb_key *key, const char *given, char why[LB_KEY_WHY]) {
-    if (key->type == LB_KEY_UINT64)
-        append(why, "must be 0 to 18446744073709551615, not %s", given);
-    else
-        append(why, "must be %.10g to %.10g, not %s", key->min, key->max, given);
-    return false;
-}
-
-/* One number of the key's type. */
-static bool parse_number(const lb_key *key, const lb_key_scalar *s, lb_key_value *value, int index, char why[LB_KEY_WHY]) {
-    char quoted[80];
-    lb_key_quote(s->text, s->length, quoted);
-    bool whole = key->type == LB_KEY_INT || key->type == LB_KEY_INT64 || key->type == LB_KEY_UINT64 || key->type == LB_KEY_EDGE;
-    if (!s->plain || strlen(s->text) != s->length || !is_number(s->text, whole)) {
-        bool other = s->plain && whole && is_number(s->text, false);
-        append(why, "must be a %s%s, not %s%s%s", whole ? "whole " : "", "number", other ? "" : "the text \"", quoted,
-               other ? "" : "\"");
-        return false;
-    }
-    if (!whole) {
-        double d = strtod(s->text, NULL);
-        if (!(d >= key->min && d <= key->max))
-            return fail_range(key, quoted, why);
-        /* The bounds are doubles: a value next to one may round past it as a float, which is harmless. */
-        value->list[index] = (float)d;
-        return true;
-    }
-    errno = 0;
-    if (key->type == LB_KEY_UINT64) {
-        value->u = strtoull(s->text, NULL, 10);
-        return (errno || s->text[0] == '-') ? fail_range(key, quoted, why) : true;
-    }
-    long long i = strtoll(s->text, NULL, 10);
-    if (errno || (double)i < key->min || (double)i > key->max)
-        return fail_range(key, quoted, why);
-    value->i = i;
-    return true;
-}
-
-static int find_choice(const char *const *choices, const char *text) {
-    for (int i = 0; choices[i]; i++)
-        if (strcmp(choices[i], text) == 0)
-            return i;
-    return -1;
-}
-
-static bool fail_choice(const lb_key *key, const char *given, char why[LB_KEY_WHY]) {
-    size_t n = 0;
-    while (key->choices[n])
-        n++;
-    const char *near = lb_nearest(given, key->choices, n);
-    append(why, "must be one of ");
-    append_choices(why, key->choices);
-    append(why, ", not \"%s\"", given);
-    if (near)
-        append(why, "; did you mean %s?", near);
-    return false;
-}
-
-/* Valid UTF-8 without control characters. */
-static bool is_clean(const char *text, size_t length) {
-    const unsigned char *c = (const unsigned char *)text, *end = c + length;
-    while (c < end) {
-        uint32_t code = *c++;
-        if (code < 0x20 || code == 0x7F)
-            return false;
-        if (code < 0x80)
-            continue;
-        int more = code >= 0xF0 ? 3 : code >= 0xE0 ? 2 : 1;
-        if (code < 0xC2 || code > 0xF4 || end - c < more)
-            return false;
-        code &= 0x3Fu >> more;
-        for (int i = 0; i < more; i++, c++) {
-            if ((*c & 0xC0) != 0x80)
-                return false;
-            code = code << 6 | (*c & 0x3Fu);
-        }
-        if (code < (more == 1 ? 0x80u : more == 2 ? 0x800u : 0x10000u) || code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF))
-            return false;
-    }
-    return true;
-}
-
-static bool parse_one(const lb_key *key, const lb_key_scalar *s, lb_key_value *value, char why[LB_KEY_WHY]) {
-    static const char *const yes[] = {"true", "True", "TRUE", "yes", "on", NULL}, *const no[] = {"false", "False", "FALSE",
-                                                                                                 "no",    "off",   NULL};
-    char quoted[80];
-    lb_key_quote(s->text, s->length, quoted);
-    switch (key->type) {
-    case LB_KEY_BOOL:
-        value->i = s->plain && find_choice(yes, s->text) >= 0;
-        if (!value->i && !(s->plain && find_choice(no, s->text) >= 0)) {
-            append(why, "must be true or false, not \"%s\"", quoted);
-            return false;
-        }
-        return true;
-    case LB_KEY_TEXT:
-        if (s->length >= key->capacity) {
-            append(why, "must be at most %zu bytes long, not %zu", key->capacity - 1, s->length);
-            return false;
-        }
-        if (!is_clean(s->text, s->length)) {
-            append(why, "must be UTF-8 text without control characters");
-            return false;
-        }
-        value->text = s->text;
-        return true;
-    case LB_KEY_NAME:
-    case LB_KEY_ENUM:
-    case LB_KEY_EDGE:
-        if (key->type == LB_KEY_EDGE && s->plain && is_number(s->text, false))
-            return parse_number(key, s, value, 0, why);
-        value->i = strlen(s->text) == s->length ? find_choice(key->choices, s->text) : -1;
-        if (value->i < 0) {
-            if (key->type != LB_KEY_EDGE)
-                return fail_choice(key, quoted, why);
-            append(why, "must be float, same, or bits from %g to %g, not \"%s\"", key->min, key->max, quoted);
-            return false;
-        }
-        value->text = key->choices[value->i];
-        if (key->type == LB_KEY_EDGE)
-            value->i = value->i ? LB_EDGE_SAME : 0;
-        return true;
-    default:
-        return parse_number(key, s, value, 0, why);
-    }
-}
-
-bool lb_key_parse(const lb_key *key, const lb_key_scalar *scalars, int n, bool is_list, lb_key_value *value, char why[LB_KEY_WHY]) {
-    memset(value, 0, sizeof *value);
-    why[0] = 0;
-    bool wants_list = key->type == LB_KEY_LIST || key->type == LB_KEY_PAIR;
-    if (is_list != wants_list) {
-        append(why, wants_list ? "must be a list such as [0.5, 1]" : "must be one value, not a list");
-        return false;
-    }
-    if (!is_list)
-        return parse_one(key, scalars, value, why);
-    if (key->type == LB_KEY_PAIR ? n != 2 : (size_t)n > key->capacity) {
-        append(why, "must have %s%zu numbers, not %d", key->type == LB_KEY_PAIR ? "" : "at most ", key->capacity, n);
-        return false;
-    }
-    for (int i = 0; i < n; i++)
-        if (!parse_number(key, &scalars[i], value, i, why))
-            return false;
-    value->n = n;
-    if (key->type == LB_KEY_PAIR && value->list[0] > value->list[1]) {
-        append(why, "must be [smallest, largest]");
-        return false;
-    }
-    return true;
-}
-
-bool lb_key_parse_text(const lb_key *key, const char *text, char buffer[LB_CONFIG_TEXT], lb_key_value *value,
-                       char why[LB_KEY_WHY]) {
-    size_t length = strlen(text);
-    if (key->type != LB_KEY_LIST && key->type != LB_KEY_PAIR) {
-        lb_key_scalar scalar = {text, length, true};
-        if (key->type == LB_KEY_TEXT && strcmp(text, "\"\"") == 0)
-            scalar.text = "", scalar.length = 0;
-        return lb_key_parse(key, &scalar, 1, false, value, why);
-    }
-    lb_key_scalar scalars[LB_KEY_VALUES + 1];
-    int n = 0;
-    why[0] = 0;
-    if (length < 2 || length >= LB_CONFIG_TEXT || text[0] != '[' || text[length - 1] != ']') {
-        append(why, "must be a list such as [0.5, 1]");
-        return false;
-    }
-    memcpy(buffer, text + 1, length - 2);
-    buffer[length - 2] = 0;
-    char *c = buffer + strspn(buffer, " ");
-    while (*c && n <= LB_KEY_VALUES) {
-        size_t piece = strcspn(c, ","), end = piece;
-        while (end > 0 && c[end - 1] == ' ')
-            end--;
-        char *next = c + piece + (c[piece] == ',');
-        next += strspn(next, " ");
-        c[end] = 0;
-        scalars[n++] = (lb_key_scalar){c, end, true};
-        c = next;
-    }
-    return lb_key_parse(key, scalars, n, true, value, why);
-}
-
-/* ---- Places in a config -------------------------------------------------------------------------------------------- */
-
-void lb_key_store(const lb_key *key, const lb_key_value *value, void *base) {
-    char *at = (char *)base + key->offset;
-    switch (key->type) {
-    case LB_KEY_SECTION:
-        break;
-    case LB_KEY_INT:
-    case LB_KEY_ENUM:
-    case LB_KEY_EDGE:
-        memcpy(at, &(int){(int)value->i}, sizeof(int));
-        break;
-    case LB_KEY_INT64:
-        memcpy(at, &value->i, sizeof value->i);
-        break;
-    case LB_KEY_UINT64:
-        memcpy(at, &value->u, sizeof value->u);
-        break;
-    case LB_KEY_FLOAT:
-        memcpy(at, value->list, sizeof(float));
-        break;
-    case LB_KEY_BOOL:
-        memcpy(at, &(bool){value->i != 0}, sizeof(bool));
-        break;
-    case LB_KEY_TEXT:
-    case LB_KEY_NAME: {
-        size_t n = LB_MIN(strlen(value->text), key->capacity - 1);
-        memset(at, 0, key->capacity);
-        memcpy(at, value->text, n);
-        break;
-    }
-    case LB_KEY_LIST:
-    case LB_KEY_PAIR:
-        memset(at, 0, key->capacity * sizeof(float));
-        memcpy(at, value->list, (size_t)value->n * sizeof(float));
-        if (key->type == LB_KEY_LIST)
-            memcpy((char *)base + key->count_offset, &value->n, sizeof(int));
-        break;
-    }
-}
-
-void lb_key_store_default(const lb_key *key, void *base) {
-    if (key->type == LB_KEY_SECTION)
-        return;
-    char buffer[LB_CONFIG_TEXT], why[LB_KEY_WHY];
-    lb_key_value value;
-    bool ok = lb_key_parse_text(key, key->fallback, buffer, &value, why);
-    (void)ok; /* every default is tested to parse */
-    lb_key_store(key, &value, base);
-}
-
-/* Plain where that is clearly a string again, else double-quoted with escapes. */
-static void format_text(const char *text, char out[LB_KEY_FORMAT]) {
-    static const char *const words[] = {"true", "false", "yes", "no", "on", "off", "null", "y", "n", NULL};
-    size_t length = strlen(text);
-    bool plain = (text[0] >= 'a' && text[0] <= 'z') || (text[0] >= 'A' && text[0] <= 'Z') || text[0] == '/';
-    plain = plain && strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./*?") == length;
-    for (size_t i = 0; words[i] && plain; i++) {
-        size_t k = 0;
-        while (words[i][k] && (text[k] | 0x20) == words[i][k])
-            k++;
-        plain = words[i][k] || text[k];
-    }
-    if (plain) {
-        snprintf(out, LB_KEY_FORMAT, "%s", text);
-        return;
-    }
-    char *o = out, *end = out + LB_KEY_FORMAT - 12;
-    *o++ = '"';
-    for (const unsigned char *c = (const unsigned char *)text; *c && o < end;) {
-        uint32_t code = *c++;
-        int more = code >= 0xF0 ? 3 : code >= 0xE0 ? 2 : code >= 0x80 ? 1 : 0;
-        if (more == 0) {
-            if (code == '"' || code == '\\')
-                *o++ = '\\';
-            *o++ = (char)code;
-            continue;
-        }
-        code &= 0x3Fu >> more;
-        while (more-- > 0 && *c)
-            code = code << 6 | (*c++ & 0x3Fu);
-        o += snprintf(o, 12, "\\U%08X", (unsigned)code);
-    }
-    *o++ = '"';
-    *o = 0;
-}
-
-/* Appends the shortest of %.6g .. %.9g that reads back as the same float. */
-static void format_float(float x, char out[LB_KEY_FORMAT]) {
-    char number[32];
-    for (int digits = 6; digits <= 9; digits++) {
-        snprintf(number, sizeof number, "%.*g", digits, (double)x);
-        if ((float)strtod(number, NULL) == x)
-            break;
-    }
-    strcat(out, number);
-}
-
-void lb_key_format(const lb_key *key, const void *base, char out[LB_KEY_FORMAT]) {
-    const char *at = (const char *)base + key->offset;
-    int i = 0, n = 2;
-    int64_t i64;
-    uint64_t u64;
-    float list[LB_KEY_VALUES];
-    out[0] = 0;
-    switch (key->type) {
-    case LB_KEY_SECTION:
-        break;
-    case LB_KEY_INT:
-    case LB_KEY_ENUM:
-    case LB_KEY_EDGE:
-        memcpy(&i, at, sizeof i);
-        if (key->type == LB_KEY_ENUM)
-            snprintf(out, LB_KEY_FORMAT, "%s", key->choices[i]);
-        else if (key->type == LB_KEY_EDGE && i <= 0)
-            snprintf(out, LB_KEY_FORMAT, "%s", i == LB_EDGE_SAME ? "same" : "float");
-        else
-            snprintf(out, LB_KEY_FORMAT, "%d", i);
-        break;
-    case LB_KEY_INT64:
-        memcpy(&i64, at, sizeof i64);
-        snprintf(out, LB_KEY_FORMAT, "%lld", (long long)i64);
-        break;
-    case LB_KEY_UINT64:
-        memcpy(&u64, at, sizeof u64);
-        snprintf(out, LB_KEY_FORMAT, "%llu", (unsigned long long)u64);
-        break;
-    case LB_KEY_FLOAT:
-        memcpy(list, at, sizeof(float));
-        format_float(list[0], out);
-        break;
-    case LB_KEY_BOOL:
-        snprintf(out, LB_KEY_FORMAT, "%s", *at ? "true" : "false");
-        break;
-    case LB_KEY_TEXT:
-        format_text(at, out);
-        break;
-    case LB_KEY_NAME:
-        snprintf(out, LB_KEY_FORMAT, "%s", at);
-        break;
-    case LB_KEY_LIST:
-    case LB_KEY_PAIR: {
-        if (key->type == LB_KEY_LIST)
-            memcpy(&n, (const char *)base + key->count_offset, sizeof n);
-        memcpy(list, at, (size_t)n * sizeof(float));
-        strcpy(out, "[");
-        for (i = 0; i < n; i++) {
-            strcat(out, i ? ", " : "");
-            format_float(list[i], out);
-        }
-        strcat(out, "]");
-        break;
-    }
-    }
-}
-
-bool lb_key_equal(const lb_key *key, const void *a, const void *b) {
-    char x[LB_KEY_FORMAT], y[LB_KEY_FORMAT];
-    lb_key_format(key, a, x);
-    lb_key_format(key, b, y);
-    return strcmp(x, y) == 0;
+        lb_key_append(why, "%s%s", i ? ", " : "", child_words[i]);
 }

@@ -61,6 +61,9 @@ bool lb_key_is_below(const lb_key *key, const char *section);
 /* For messages: "did you mean ...?", or the keys that exist there. `path` is unknown. */
 void lb_key_suggest(const char *path, char why[LB_KEY_WHY]);
 
+/* Appends to a reason, silently cut at its end. */
+void lb_key_append(char why[LB_KEY_WHY], const char *fmt, ...) LB_PRINTF(2, 3);
+
 /* Checks what was given for a key and converts it; on failure false, with the reason ("must be ..., not ...") in `why`. */
 bool lb_key_parse(const lb_key *key, const lb_key_scalar *scalars, int n, bool is_list, lb_key_value *value, char why[LB_KEY_WHY]);
 
