@@ -1,8 +1,9 @@
-/* What every test includes: cmocka and its prerequisites, a context that fails the test on error, a failing allocator, and a context
- * that remembers what was reported. */
+/* What every test includes: cmocka and its prerequisites, a context that fails the test on error, a failing allocator, and a
+ * context that remembers what was reported. */
 #ifndef LB_TEST_SUPPORT_H
 #define LB_TEST_SUPPORT_H
 
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -57,6 +58,24 @@ static inline lb_ctx *test_ctx_with(test_allocator *a) {
     if (lb_ctx_create(&options, &ctx) != LB_OK)
         return NULL;
     return ctx;
+}
+
+/* Calls `run`, which leaves its allocator `left` blocks from where it wants, with left = 0, 1, ... until it succeeds: it must fail
+ * for lack of memory until then, and leak nothing. Returns how many blocks it took. */
+static inline long test_memory_runs_out(lb_status (*run)(lb_ctx *ctx, test_allocator *a, long left)) {
+    for (long left = 0;; left++) {
+        test_allocator a = {.left = LONG_MAX};
+        lb_ctx *ctx = test_ctx_with(&a);
+        const lb_status status = run(ctx, &a, left);
+        if (status != LB_OK) {
+            assert_int_equal(status, LB_ERR_MEMORY);
+            assert_non_null(strstr(lb_error(ctx), "memory"));
+        }
+        lb_ctx_destroy(ctx);
+        assert_int_equal(a.alive, 0);
+        if (status == LB_OK)
+            return left;
+    }
 }
 
 /* A context that remembers what was reported. */

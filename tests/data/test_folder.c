@@ -394,31 +394,30 @@ static void test_no_cache_possible(void **state) {
     assert_string_equal(lb_error(s->ctx), "");
 }
 
+/* With the cache too, whose copies come and go with the failures. */
+static bool memory_cache;
+static const char *memory_source;
+
+static lb_status load_with(lb_ctx *ctx, test_allocator *a, long left) {
+    lb_data_config config = config_of("folder", memory_source);
+    config.cache = memory_cache;
+    config.size = 5;
+    lb_data *data;
+    a->left = left;
+    const lb_status status = lb_data_load(ctx, &config, &data);
+    lb_data_destroy(data);
+    return status;
+}
+
 static void test_memory(void **state) {
-    scratch *s = *state;
+    (void)state;
     put_tree("pets");
     pack_tree("a.tar.gz", "");
-    (void)s;
-    for (int kind = 0; kind < 4; kind++)
-        for (long n = 0;; n++) {
-            test_allocator a = {.left = 1000};
-            lb_ctx *ctx = test_ctx_with(&a);
-            long before = a.alive;
-            lb_data_config config = config_of("folder", kind % 2 ? "a.tar.gz" : "pets");
-            config.cache = kind / 2;
-            config.size = 5;
-            a.left = n;
-            lb_data *data;
-            lb_status status = lb_data_load(ctx, &config, &data);
-            if (status == LB_OK)
-                lb_data_destroy(data);
-            else
-                assert_int_equal(status, LB_ERR_MEMORY);
-            assert_int_equal(a.alive, before);
-            lb_ctx_destroy(ctx);
-            if (status == LB_OK)
-                break;
-        }
+    for (int kind = 0; kind < 4; kind++) {
+        memory_source = kind % 2 ? "a.tar.gz" : "pets";
+        memory_cache = kind / 2;
+        assert_true(test_memory_runs_out(load_with) > 5);
+    }
 }
 
 static void test_interrupt(void **state) {

@@ -197,29 +197,20 @@ static void test_missing(void **state) {
     assert_load_fails(s->ctx, &config, "data.mean", "1 channel");
 }
 
+static lb_status load_with(lb_ctx *ctx, test_allocator *a, long left) {
+    lb_data_config config = config_of("", "mnist");
+    config.size = 7;
+    lb_data *data;
+    a->left = left;
+    const lb_status status = lb_data_load(ctx, &config, &data);
+    lb_data_destroy(data);
+    return status;
+}
+
 static void test_memory(void **state) {
     (void)state;
     put_all("mnist", true);
-    for (long n = 0;; n++) {
-        test_allocator a = {.left = 1000};
-        lb_ctx *ctx = test_ctx_with(&a);
-        long before = a.alive;
-        lb_data_config config = config_of("", "mnist");
-        config.size = 7;
-        a.left = n;
-        lb_data *data;
-        lb_status status = lb_data_load(ctx, &config, &data);
-        if (status == LB_OK)
-            lb_data_destroy(data);
-        else
-            assert_int_equal(status, LB_ERR_MEMORY);
-        assert_int_equal(a.alive, before);
-        lb_ctx_destroy(ctx);
-        if (status == LB_OK) {
-            assert_true(n > 5);
-            break;
-        }
-    }
+    assert_true(test_memory_runs_out(load_with) > 5);
 }
 
 static void test_interrupt(void **state) {

@@ -385,33 +385,25 @@ static void test_names(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+static lb_status build_with(lb_ctx *ctx, test_allocator *a, long left) {
+    lb_net *net;
+    int index;
+    a->left = left;
+    lb_status status = lb_net_create(ctx, "test", 17, 13, 3, &net);
+    assert_true((status == LB_OK) == (net != NULL));
+    if (status == LB_OK)
+        status = build_all(net);
+    if (status == LB_OK)
+        status = lb_net_insert_identity(net, 1, &index);
+    if (status == LB_OK)
+        status = lb_net_add_param(net, &net->nodes[2], "extra", LB_PARAM_QUANT, 1, (const int64_t[]){100000}, &index);
+    lb_net_destroy(net);
+    return status;
+}
+
 static void test_out_of_memory(void **state) {
     (void)state;
-    for (long n = 1;; n++) {
-        test_allocator allocator = {.left = n};
-        lb_ctx *ctx = test_ctx_with(&allocator);
-        lb_status status = LB_ERR_MEMORY;
-        if (ctx) {
-            lb_net *net = NULL;
-            status = lb_net_create(ctx, "test", 17, 13, 3, &net);
-            assert_true((status == LB_OK) == (net != NULL));
-            if (net)
-                status = build_all(net);
-            int index;
-            if (status == LB_OK)
-                status = lb_net_insert_identity(net, 1, &index);
-            if (status == LB_OK)
-                status = lb_net_add_param(net, &net->nodes[2], "extra", LB_PARAM_QUANT, 1, (const int64_t[]){100000}, &index);
-            assert_true(status == LB_OK || status == LB_ERR_MEMORY);
-            lb_net_destroy(net);
-            lb_ctx_destroy(ctx);
-        }
-        assert_int_equal(allocator.alive, 0);
-        if (status == LB_OK) {
-            assert_true(n > 20);
-            return;
-        }
-    }
+    assert_true(test_memory_runs_out(build_with) > 20);
 }
 
 static void test_initialise(void **state) {

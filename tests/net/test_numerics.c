@@ -197,33 +197,27 @@ static void too_wide(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+static lb_status create_with(lb_ctx *ctx, test_allocator *a, long left) {
+    lb_net *net;
+    assert_ok(ctx, lb_net_create(ctx, "small", 4, 4, 1, &net));
+    const int conv = lb_net_conv2d(net, lb_net_input(net), "conv", 3, 3, 1, 1, 1, true);
+    const int act = lb_net_relu(net, conv, "act");
+    const int fc = lb_net_linear(net, lb_net_globalpool(net, act, "pool"), "fc", 2, true);
+    assert_ok(ctx, lb_net_finish(net));
+    lb_net_initialise(net, 1, 0);
+    attach(ctx, net, act, "dorefa", LB_ACTIVATIONS, 2);
+    attach(ctx, net, fc, "dorefa", LB_WEIGHTS, 2);
+    a->left = left;
+    lb_numerics *n;
+    const lb_status status = lb_numerics_create(ctx, net, mean, std, &n);
+    lb_numerics_destroy(n);
+    lb_net_destroy(net);
+    return status;
+}
+
 static void out_of_memory(void **state) {
     (void)state;
-    for (long left = 0;; left++) {
-        test_allocator a = {1000, 0};
-        lb_ctx *ctx = test_ctx_with(&a);
-        lb_net *net;
-        assert_ok(ctx, lb_net_create(ctx, "small", 4, 4, 1, &net));
-        const int conv = lb_net_conv2d(net, lb_net_input(net), "conv", 3, 3, 1, 1, 1, true);
-        const int act = lb_net_relu(net, conv, "act");
-        const int fc = lb_net_linear(net, lb_net_globalpool(net, act, "pool"), "fc", 2, true);
-        assert_ok(ctx, lb_net_finish(net));
-        lb_net_initialise(net, 1, 0);
-        attach(ctx, net, act, "dorefa", LB_ACTIVATIONS, 2);
-        attach(ctx, net, fc, "dorefa", LB_WEIGHTS, 2);
-        const long before = a.alive;
-        a.left = left;
-        lb_numerics *n;
-        const lb_status status = lb_numerics_create(ctx, net, mean, std, &n);
-        lb_numerics_destroy(n);
-        assert_int_equal(a.alive, before);
-        lb_net_destroy(net);
-        lb_ctx_destroy(ctx);
-        assert_int_equal(a.alive, 0);
-        if (status == LB_OK)
-            break;
-        assert_int_equal(status, LB_ERR_MEMORY);
-    }
+    assert_true(test_memory_runs_out(create_with) > 1);
 }
 
 int main(void) {
