@@ -152,7 +152,7 @@ static void take_epoch(const json_t *entry, cli_run *run, history *h) {
     }
     run->done = false;
     run->minutes += isfinite(seconds) ? seconds / 60 : 0;
-    run->epochs = h->before + (isfinite(epoch) ? epoch : 0);
+    run->epochs = h->before + (isfinite(epoch) ? round(1000 * epoch) / 1000 : 0);
     if (isfinite(top1)) {
         run->last = top1;
         if (!(run->best >= top1)) {
