@@ -17,7 +17,7 @@
 /* Steps stay in 2^-100 .. 2^100, so that a step, its reciprocal and products with codes are normal floats. NaN: the smallest. */
 static inline float lb_step_bound(double step) { return step > 0x1p-100 ? (float)(step < 0x1p100 ? step : 0x1p100) : 0x1p-100f; }
 
-/* Learned steps and clips get a floor where training cannot run u / step into the sky (METHODS 6: "keep s > 0 by flooring"). */
+/* Learned steps and clips get a floor where training cannot run u / step into the sky. */
 static inline float lb_learned_bound(float value) { return value > 1e-8f ? lb_step_bound((double)value) : 1e-8f; }
 
 static inline float lb_finite(float u) { return fabsf(u) <= FLT_MAX ? u : 0.f; }

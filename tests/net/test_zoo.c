@@ -187,7 +187,7 @@ static void test_width(void **state) {
     lb_ctx_destroy(ctx);
 }
 
-/* METHODS 1.2. */
+/* The networks of SQ's released code (Dong 2017). */
 static void test_sq(void **state) {
     (void)state;
     lb_ctx *ctx = test_ctx();

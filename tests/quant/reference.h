@@ -129,7 +129,7 @@ static inline double ref_sigmoid(double y) { return 1 / (1 + exp(-y)); }
 static inline double ref_between(double a, double b) {
     return a > 0 ? ref_sigmoid(-a) - ref_sigmoid(-b) : ref_sigmoid(b) - ref_sigmoid(a);
 }
-/* Probability of code k of lo..hi for x (METHODS 3.1, without the fuzz). */
+/* Probability of code k of lo..hi for x (RQ's, without the papers' small constant). */
 static inline double ref_pi(double x, double step, double sigma, int lo, int hi, int k) {
     return ref_between((step * (k - 0.5) - x) / sigma, (step * (k + 0.5) - x) / sigma) /
            ref_between((step * (lo - 0.5) - x) / sigma, (step * (hi + 0.5) - x) / sigma);

@@ -31,10 +31,10 @@ static double surrogate_value(const lb_quant *q, double x, double a, double s, i
     const double step = exp(a), sigma = exp(s);
     if (q->spec.cpq_backward == LB_CPQ_EXPECT)
         return ref_expect(x, step, sigma, q->grid.lo, q->grid.hi);
-    return step * code * (1 + ref_pi(x, step, sigma, q->grid.lo, q->grid.hi, code) - pi0); /* METHODS 3.2: y, dy = d pi */
+    return step * code * (1 + ref_pi(x, step, sigma, q->grid.lo, q->grid.hi, code) - pi0); /* y, dy = d pi */
 }
 
-/* The three derivatives of the mode rule as METHODS 3.2 prints them: G g dpi/dx; G (n + g dpi/dalpha); G g dpi/dsigma. */
+/* The three derivatives of the mode rule as docs/methods.md has them: G g dpi/dx; G (n + g dpi/dalpha); G g dpi/dsigma. */
 static void check_gradient(lb_ctx *ctx, int bits, lb_cpq_backward backward, double ratio) {
     lb_quant q = quant_of(ctx, &lb_quantizer_cpq, bits, backward);
     static float code[N], diff_u[N], work[2 * N];

@@ -1,5 +1,5 @@
-/* LeNet-5 as low-bit papers use it: 32C5-MP2-64C5-MP2-512FC (Li 2016; RQ, METHODS 3.1). Unpadded convolutions as in Caffe's LeNet,
- * which the papers started from; batch norm after each layer, without which low-bit weights have no scale of their own. */
+/* LeNet-5 as low-bit papers use it: 32C5-MP2-64C5-MP2-512FC (Li 2016; RQ, Louizos 2019). Unpadded convolutions as in Caffe's
+ * LeNet, which the papers started from; batch norm after each layer, without which low-bit weights have no scale of their own. */
 #include "net/zoo/zoo.h"
 
 lb_status lb_zoo_lenet5(lb_net *net, const lb_config *config, int x) {

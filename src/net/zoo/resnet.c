@@ -22,7 +22,8 @@ static int unit(const lb_zoo *zoo, int src, const char *prefix, int number, int 
     return relu ? lb_zoo_act(zoo, x, lb_zoo_join(prefix, lb_zoo_number("relu", number).text).text, LB_ACT_RELU) : x;
 }
 
-/* Two 3x3 convolutions and a shortcut. `sq` (METHODS 1.2): convolutions with biases, 2x2 shortcut, no relu after the addition. */
+/* Two 3x3 convolutions and a shortcut. `sq`, as in SQ's released model (Dong 2017): convolutions with biases, 2x2 shortcut, no relu
+ * after the addition. */
 static int basic_block(const lb_zoo *zoo, int src, const char *prefix, int oc, int stride, bool sq) {
     int x = unit(zoo, src, prefix, 1, oc, 3, stride, sq, true);
     x = unit(zoo, x, prefix, 2, oc, 3, 1, sq, false);

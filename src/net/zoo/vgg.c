@@ -46,12 +46,12 @@ static lb_status build(lb_net *net, const lb_config *config, int x, const plan *
     return net->status;
 }
 
-/* METHODS 3.1, Li 2016. */
+/* Li 2016; RQ, Louizos 2019. */
 lb_status lb_zoo_vgg7(lb_net *net, const lb_config *config, int x) {
     return build(net, config, x, &(plan){.channels = {128, 256, 512}, .nfc = 1, .fc = 1024, .act = LB_ACT_RELU});
 }
 
-/* METHODS 1.2, the released Caffe model: no biases but the classifier's, batch norm with learned scale, dropout 0.25 and 0.5. Its
+/* SQ, Dong 2017, the released Caffe model: no biases but the classifier's, batch norm with learned scale, dropout 0.25 and 0.5. Its
  * weights start from N(0, 0.01^2): set model.init_std to 0.01. */
 lb_status lb_zoo_vgg9(lb_net *net, const lb_config *config, int x) {
     return build(net, config, x,
@@ -63,7 +63,7 @@ lb_status lb_zoo_vgg_small(lb_net *net, const lb_config *config, int x) {
     return build(net, config, x, &(plan){.channels = {128, 256, 512}, .act = LB_ACT_RELU});
 }
 
-/* METHODS 6, BNN: conv, pool, batch norm (eps 1e-4), hard tanh; batch norm after the classifier too. */
+/* BNN, Courbariaux 2016: conv, pool, batch norm (eps 1e-4), hard tanh; batch norm after the classifier too. */
 lb_status lb_zoo_binarynet(lb_net *net, const lb_config *config, int x) {
     return build(net, config, x,
                  &(plan){.channels = {128, 256, 512},

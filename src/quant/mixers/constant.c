@@ -1,5 +1,5 @@
 /* constant: m is a number of the recipe. 1 (the default) is plain quantization-aware training, 0 the float network with its
- * surrogates, anything between a fixed blend (AB's alpha held still). DESIGN section 2. */
+ * surrogates, anything between a fixed blend (AB's alpha held still). */
 #include "quant/quant.h"
 
 static bool weights(const lb_quant_spec *spec, const lb_quant_when *when, const float *u, const float *step, const float *code,

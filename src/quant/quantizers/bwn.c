@@ -4,7 +4,7 @@
  *   backward  identity
  *
  * One scale per filter as in the paper; `per: tensor` takes one per layer (as 1-bit DoReFa). The identity gradient is the one of
- * SQ's code and of the BWN baselines (METHODS 1.2, 6); the gradient XNOR-Net's paper derives, scale included, is quantizer xnor. */
+ * SQ's code and of the BWN baselines; the gradient XNOR-Net's paper derives, scale included, is quantizer xnor. */
 #include "quant/helpers.h"
 
 static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,

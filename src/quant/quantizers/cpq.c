@@ -1,5 +1,4 @@
-/* cpq: Cluster-Promoting Quantization with DropBits (Lee et al., ICCV 2021, arXiv 2109.02100, eq. 1 to 3; read second-hand,
- * METHODS 3.2 and 3.3).
+/* cpq: Cluster-Promoting Quantization with DropBits (Lee et al., ICCV 2021, arXiv 2109.02100, eq. 1 to 3; read second-hand).
  *
  *   forward   code = argmax of pi, which is clip(rint(u / alpha), lo, hi): lo = -2^(b-1), hi = 2^(b-1) - 1 of this step's bits b
  *   backward  expect: that of sum over k of pi_k alpha k

@@ -5,10 +5,10 @@
  *             d u~/d step = lo below, hi above, code - u / step inside; summed, times g = 1 / sqrt(N max(hi, 1))
  *   init      step = 2 mean |u| / sqrt(max(hi, 1)): weights, or the first batch
  *
- * N is the weights that share the step, or the features of one image; not the batch (METHODS 6: third-party code counts the batch
- * too). 1 bit signed, where the formulas degenerate: code = sign(u), d u~/d step = code, d u~/du = 1[|u| < step] (METHODS 6,
- * advice; the gradient to u keeps LSQ's rule that it ends at the outermost level). Unsigned activations have negative inputs ReLUed
- * away, so the mean |u| of init is of max(u, 0). step is floored at 1e-8. */
+ * N is the weights that share the step, or the features of one image; not the batch (third-party code counts the batch too). 1 bit
+ * signed, where the formulas degenerate: code = sign(u), d u~/d step = code, d u~/du = 1[|u| < step] (our reading: the gradient to
+ * u keeps LSQ's rule that it ends at the outermost level). Unsigned activations have negative inputs ReLUed away, so the mean |u|
+ * of init is of max(u, 0). step is floored at 1e-8. */
 #include "quant/helpers.h"
 
 static float gradient_scale(int64_t elements, float hi) { return (float)(1.0 / sqrt((double)LB_MAX(elements, 1) * (double)hi)); }

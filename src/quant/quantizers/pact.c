@@ -4,9 +4,9 @@
  *                 backward  d u~/du = 1[0 < u < clip];  d u~/d clip = 1[u >= clip]
  *   weights       DoReFa's, as in the paper
  *
- * clip starts at 10 and is L2-regularised as weights are (train.optimizer.decay_quant: 1). The start is from memory (METHODS 6;
- * AdaBits starts at 8 and 10); the decay pulls it into place. The exact straight-through version, which adds (u~ - u) / clip inside
- * the range (AdaBits, SAT), is lsq's gradient: use lsq for it. */
+ * clip starts at 10 and is L2-regularised as weights are (train.optimizer.decay_quant: 1). The start is from memory (AdaBits starts
+ * at 8 and 10); the decay pulls it into place. The exact straight-through version, which adds (u~ - u) / clip inside the range
+ * (AdaBits, SAT), is lsq's gradient: use lsq for it. */
 #include "quant/helpers.h"
 
 static void grid(const lb_quant_spec *spec, lb_grid *g) { lb_quantizer_dorefa.grid(spec, g); }

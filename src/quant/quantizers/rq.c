@@ -1,4 +1,4 @@
-/* rq: Relaxed Quantization, the straight-through variant RQ-ST (Louizos et al., ICLR 2019, arXiv 1810.01875; METHODS 3.1).
+/* rq: Relaxed Quantization, the straight-through variant RQ-ST (Louizos et al., ICLR 2019, arXiv 1810.01875).
  *
  *   forward   a code drawn from pi: argmax of log pi_k + nu_k, nu_k = -log(-log U) Gumbel noise; evaluation, and of an image that
  *             enters the network: the nearest code

@@ -4,7 +4,7 @@
  *   backward  weights: identity (both papers apply dL/du~ to u, and clip u to [-1, 1] after the update:
  *             train.optimizer.clip_weights); activations: 1[|u| < 1], the derivative of hard tanh
  *
- * As the authors' code does it (METHODS 6). Only the deterministic form; the papers' stochastic one is left out. BNN writes
+ * As the authors' code does it. Only the deterministic form; the papers' stochastic one is left out. BNN writes
  * 1[|u| <= 1] for activations, forms take open intervals: a difference at two points only. */
 #include "quant/helpers.h"
 

@@ -6,7 +6,7 @@
  *
  * threshold: 0.7 (first version of the paper and the authors' code; later versions print 0.75: quant.weights.threshold).
  * `per: filter` takes the step, not Delta, per filter, as SQ's code does; that code's Delta is of the mean-centred weights, ours is
- * the paper's (METHODS 1.2, 6). A filter with nothing above Delta has codes 0 and the smallest step; in SQ's code, step 0. */
+ * the paper's. A filter with nothing above Delta has codes 0 and the smallest step; in SQ's code, step 0. */
 #include "quant/helpers.h"
 
 static void grid(const lb_quant_spec *spec, lb_grid *g) {

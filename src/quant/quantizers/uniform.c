@@ -1,5 +1,5 @@
 /* uniform: evenly spaced levels whose step follows the data (Jacob et al. 2018, arXiv 1712.05877, for the range rule; PPQ in AB,
- * Liu & Mattina 2019, arXiv 1903.01061, for least squares; METHODS 2, read from memory there).
+ * Liu & Mattina 2019, arXiv 1903.01061, for least squares, from memory).
  *
  *   weights       code = clip(rint(u / step), lo, hi), lo = -2^(b-1), hi = 2^(b-1) - 1
  *     minmax      step = max |u| / hi, so that codes are -hi .. hi: symmetric, lo unused

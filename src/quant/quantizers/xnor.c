@@ -4,7 +4,7 @@
  *   backward  weights, own: dL/du = dL/du~ (1 / n + step * 1[|u| < 1]), n = weights of the filter (paper, section 3.1, "training");
  *             activations: 1[|u| < 1]
  *
- * Readings taken (METHODS 6):
+ * Readings taken:
  *  - own is the formula the paper prints. The product rule worked out gives another first term,
  *    (1 / n) sign(u_i) sum_j dL/du~_j sign(u_j); the authors' code takes the printed one, times (1 - 1 / ic), times n for SGD or
  *    1e9 for Adam. Estimator `ste` is the plain alternative.
