@@ -21,7 +21,7 @@ typedef struct known_set {
     const char *entries[5]; /* what it is called inside a place; a final * matches the rest, which may not start with a digit */
     const char *system; /* absolute path where a package installs it */
     const char *get; /* for the message when it is not there */
-    int classes, channels;
+    int classes, channels, size; /* size: pixels per side; all 0: any */
     float mean[3], std[3];
     const char *class_names[10];
 } known_set;
@@ -35,6 +35,7 @@ static const known_set known_sets[] = {
      .get = "apt install dataset-fashion-mnist, or put its four .gz files into data/fashion-mnist/",
      .classes = 10,
      .channels = 1,
+     .size = 28,
      .mean = {.2860f},
      .std = {.3530f},
      .class_names = {"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"}},
@@ -45,6 +46,7 @@ static const known_set known_sets[] = {
      .get = "get the four .gz files from https://yann.lecun.com/exdb/mnist/ and put them into data/mnist/",
      .classes = 10,
      .channels = 1,
+     .size = 28,
      .mean = {.1307f},
      .std = {.3081f},
      .class_names = {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}},
@@ -55,6 +57,7 @@ static const known_set known_sets[] = {
      .get = "get https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz and unpack it in data/",
      .classes = 10,
      .channels = 3,
+     .size = 32,
      .mean = {.4914f, .4822f, .4465f},
      .std = {.2470f, .2435f, .2616f},
      .class_names = {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"}},
@@ -65,6 +68,7 @@ static const known_set known_sets[] = {
      .get = "get https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz and unpack it in data/",
      .classes = 100,
      .channels = 3,
+     .size = 32,
      .mean = {.5071f, .4866f, .4409f},
      .std = {.2673f, .2564f, .2762f}},
     {.name = "folder",
@@ -407,6 +411,16 @@ void lb_data_destroy(lb_data *data) {
     lb_ctx *ctx = data->ctx;
     lb_pool_free(&data->pool);
     lb_free(ctx, data);
+}
+
+bool lb_data_known(const lb_data_config *config, int *size, int *channels, int *classes) {
+    const known_set *set = config->path[0] ? NULL : find_known(config->name);
+    if (!set || !set->classes)
+        return false;
+    *size = config->size ? config->size : set->size;
+    *channels = set->channels;
+    *classes = set->classes;
+    return true;
 }
 
 lb_status lb_data_check(const lb_data *data, const char *name, int channels, int classes) {

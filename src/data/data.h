@@ -42,6 +42,10 @@ void lb_data_destroy(lb_data *data);
  * become (size, mean, std: a known set's own figures included) stays as `base` says; base may be NULL. */
 lb_status lb_data_from_spec(lb_ctx *ctx, const char *spec, const lb_data_config *base, lb_data **data);
 
+/* Pixels per side, channels and classes of the data set that the config names, without looking for it; false: that takes reading,
+ * since a path may hold anything. */
+bool lb_data_known(const lb_data_config *config, int *size, int *channels, int *classes);
+
 /* Does a network (`name`, for the message) with so many input channels and classes suit the data? */
 lb_status lb_data_check(const lb_data *data, const char *name, int channels, int classes);
 

@@ -150,16 +150,9 @@ static lb_status inspect_model(lb_ctx *ctx, const char *path, lb_inspection *in)
 
 /* Image and classes of the data, without reading it if its name says them and no path may say otherwise. */
 static lb_status data_shape(lb_ctx *ctx, const lb_config *config, lb_shape *image, int *classes) {
-    static const struct {
-        const char *name;
-        int size, c, classes;
-    } known[] = {{"fashion-mnist", 28, 1, 10}, {"mnist", 28, 1, 10}, {"cifar10", 32, 3, 10}, {"cifar100", 32, 3, 100}};
-    for (size_t i = 0; i < LB_COUNT(known); i++) {
-        if (strcmp(known[i].name, config->data.name) || *config->data.path)
-            continue;
-        const int size = config->data.size ? config->data.size : known[i].size;
-        *image = (lb_shape){size, size, known[i].c};
-        *classes = known[i].classes;
+    int size;
+    if (lb_data_known(&config->data, &size, &image->c, classes)) {
+        image->h = image->w = size;
         return LB_OK;
     }
     lb_data *data;

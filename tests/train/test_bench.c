@@ -7,10 +7,10 @@
 
 enum { MB = 16, STEPS = 5 };
 
-#define SMALL(model)                                                                                                                \
-    "model: {name: " model ", width: 0.5}\n"                                                                                        \
-    "data: {name: fashion-mnist, path: " DATA ", train_limit: 64, test_limit: 40}\n"                                               \
-    "train: {batch: 16, eval_batch: 16, precision: f32}\n"                                                                         \
+#define SMALL(model)                                                                                          \
+    "model: {name: " model ", width: 0.5}\n"                                                                  \
+    "data: {name: fashion-mnist, path: " DATA ", train_limit: 64, test_limit: 40}\n"                          \
+    "train: {batch: 16, eval_batch: 16, precision: f32}\n"                                                    \
     "quant: {weights: {method: dorefa, bits: 2}, activations: {method: lsq, bits: 2}}\n"
 
 static const lb_profile_row *row_named(const lb_profile *profile, const char *name, const char *op) {
