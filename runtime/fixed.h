@@ -33,6 +33,27 @@ static inline int32_t lbrt_apply(const lbrt_requant *r, int32_t x) {
     return lbrt_saturate(lbrt_shift_right((int64_t)x * r->mul + r->add, r->shift));
 }
 
+/* The product of two fixed-point numbers; rounds half up, saturates. */
+static inline int32_t lbrt_fixed_mul(int32_t a, int32_t b) {
+    return lbrt_saturate(lbrt_shift_right((int64_t)a * b + ((int64_t)1 << (LBRT_FIX_BITS - 1)), LBRT_FIX_BITS));
+}
+
+/* 1 / (1 + e^-x) of a fixed-point number, to the nearest one. With 30 fractional bits: e^-|x| = 2^-k 2^-f, and 2^-f, f in [0, 1),
+ * by ten terms of the series of e^-u, u = f ln 2; the first one left out is below 2^-30. */
+static inline int32_t lbrt_sigmoid(int32_t x) {
+    const int64_t one = (int64_t)1 << 30, log2_e = 1549082005, ln_2 = 744261118;
+    const int64_t a = x < 0 ? -(int64_t)x : x;
+    if (a >= (int64_t)16 << LBRT_FIX_BITS) /* 1 - 2^-23 */
+        return x < 0 ? 0 : 1 << LBRT_FIX_BITS;
+    const int64_t t = (a * log2_e) >> LBRT_FIX_BITS, u = ((t & (one - 1)) * ln_2) >> 30;
+    int64_t e = one;
+    for (int32_t n = 10; n > 0; n--)
+        e = one - ((u * e) >> 30) / n;
+    e >>= t >> 30;
+    const int64_t sum = one + e, y = (((int64_t)1 << (30 + LBRT_FIX_BITS)) + sum / 2) / sum;
+    return (int32_t)(x < 0 ? ((int64_t)1 << LBRT_FIX_BITS) - y : y);
+}
+
 static inline int32_t lbrt_clamp(int32_t v, int32_t lo, int32_t hi) { return v < lo ? lo : v > hi ? hi : v; }
 
 #endif

@@ -20,6 +20,8 @@
 #define lbrt_ref_point LBRT_NAME(point)
 #define lbrt_ref_maxpool LBRT_NAME(maxpool)
 #define lbrt_ref_sumpool LBRT_NAME(sumpool)
+#define lbrt_ref_mul LBRT_NAME(mul)
+#define lbrt_ref_sigmoid LBRT_NAME(sigmoid)
 #define lbrt_accepts_all LBRT_NAME(accepts_all)
 #define lbrt_epilogue_row LBRT_NAME(epilogue_row)
 #define lbrt_widen32 LBRT_NAME(widen32)
@@ -43,6 +45,8 @@ typedef struct lbrt_call {
     lbrt_site site;
     const void *prepared; /* what prepare() made */
     const void *src, *res;
+    const void *sources[LBRT_MAX_SOURCES]; /* copy, mul */
+    const lbrt_tensor *tensors; /* the graph's */
     void *dst, *scratch;
     size_t row0, row1;
 } lbrt_call;
@@ -69,13 +73,14 @@ const lbrt_kernel *lbrt_fast_kernel(size_t i, lbrt_isa *isa);
 /* Ref kernels. */
 int lbrt_accepts_all(const lbrt_site *site);
 extern const lbrt_kernel lbrt_ref_input, lbrt_ref_input_float, lbrt_ref_conv, lbrt_ref_depthwise, lbrt_ref_conv_float,
-    lbrt_ref_point, lbrt_ref_point_float, lbrt_ref_maxpool, lbrt_ref_maxpool_float, lbrt_ref_sumpool, lbrt_ref_sumpool_float;
+    lbrt_ref_point, lbrt_ref_point_float, lbrt_ref_maxpool, lbrt_ref_maxpool_float, lbrt_ref_sumpool, lbrt_ref_sumpool_float,
+    lbrt_ref_copy, lbrt_ref_mul, lbrt_ref_mul_float, lbrt_ref_sigmoid;
 
 /* Kernels of x86-64. */
 extern const lbrt_kernel lbrt_avx2_input, lbrt_avx2_conv, lbrt_avx2_depthwise, lbrt_avx2_point, lbrt_avx2_maxpool,
-    lbrt_avx2_sumpool, lbrt_avx2_bytes_input, lbrt_avx2_bytes_maxpool, lbrt_avx2_bytes_sumpool;
+    lbrt_avx2_sumpool, lbrt_avx2_mul, lbrt_avx2_sigmoid, lbrt_avx2_bytes_input, lbrt_avx2_bytes_maxpool, lbrt_avx2_bytes_sumpool;
 extern const lbrt_kernel lbrt_avx512_input, lbrt_avx512_conv, lbrt_avx512_depthwise, lbrt_avx512_point, lbrt_avx512_maxpool,
-    lbrt_avx512_sumpool, lbrt_avx512_bytes_input, lbrt_avx512_bytes_maxpool, lbrt_avx512_bytes_sumpool;
+    lbrt_avx512_sumpool, lbrt_avx512_mul, lbrt_avx512_sigmoid, lbrt_avx512_bytes_input, lbrt_avx512_bytes_maxpool, lbrt_avx512_bytes_sumpool;
 extern const lbrt_kernel lbrt_avx512_vnni, lbrt_avx512_winograd, lbrt_avx512_lookup;
 
 typedef struct lbrt_step {
@@ -150,8 +155,13 @@ static inline lbrt_tensor lbrt_view(const lbrt_site *site) {
  * Integer domain. */
 void lbrt_epilogue_range(const lbrt_epilogue *e, const lbrt_requant *requant, const lbrt_tensor *res, int32_t *lo, int32_t *hi);
 
-/* The interval a pool gives, NULL-free; needs no weights. */
-void lbrt_pool_range(const lbrt_layer *layer, const lbrt_tensor *src, int32_t *lo, int32_t *hi);
+/* The interval a pool, copy, product or sigmoid gives; needs no weights. sources: copy, mul: the tensors of layer->sources. */
+void lbrt_bare_range(const lbrt_layer *layer, const lbrt_tensor *sources, int32_t *lo, int32_t *hi);
+
+/* Pools, copies, products, sigmoids: they have no epilogue. */
+static inline int lbrt_is_bare(const lbrt_layer *layer) {
+    return layer->op != LBRT_OP_INPUT && layer->op != LBRT_OP_CONV && layer->op != LBRT_OP_POINT;
+}
 
 /* Integer values of weights [first, first + count) of output channel oc. */
 void lbrt_unpack(const lbrt_layer *layer, const lbrt_tensor *src, int32_t oc, int16_t *dst);

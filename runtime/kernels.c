@@ -4,7 +4,8 @@
 static const lbrt_kernel *const ref[] = {
     &lbrt_ref_input,         &lbrt_ref_input_float, &lbrt_ref_depthwise,     &lbrt_ref_conv,
     &lbrt_ref_conv_float,    &lbrt_ref_point,       &lbrt_ref_point_float,   &lbrt_ref_maxpool,
-    &lbrt_ref_maxpool_float, &lbrt_ref_sumpool,     &lbrt_ref_sumpool_float,
+    &lbrt_ref_maxpool_float, &lbrt_ref_sumpool,     &lbrt_ref_sumpool_float, &lbrt_ref_copy,
+    &lbrt_ref_mul,           &lbrt_ref_mul_float,   &lbrt_ref_sigmoid,
 };
 
 /* Kernels with the first instruction set that has them; of those without a cost the first counts. */
@@ -25,6 +26,8 @@ static const struct {
     {LBRT_ISA_AVX512, &lbrt_avx512_point},
     {LBRT_ISA_AVX512, &lbrt_avx512_maxpool},
     {LBRT_ISA_AVX512, &lbrt_avx512_sumpool},
+    {LBRT_ISA_AVX512, &lbrt_avx512_mul},
+    {LBRT_ISA_AVX512, &lbrt_avx512_sigmoid},
     {LBRT_ISA_AVX2, &lbrt_avx2_bytes_input},
     {LBRT_ISA_AVX2, &lbrt_avx2_bytes_maxpool},
     {LBRT_ISA_AVX2, &lbrt_avx2_bytes_sumpool},
@@ -34,6 +37,8 @@ static const struct {
     {LBRT_ISA_AVX2, &lbrt_avx2_point},
     {LBRT_ISA_AVX2, &lbrt_avx2_maxpool},
     {LBRT_ISA_AVX2, &lbrt_avx2_sumpool},
+    {LBRT_ISA_AVX2, &lbrt_avx2_mul},
+    {LBRT_ISA_AVX2, &lbrt_avx2_sigmoid},
 #endif
     {LBRT_ISA_REF, NULL},
 };

@@ -302,17 +302,85 @@ static void read_input(lbrt_loader *l, lbrt_layer *layer, const lbrt_site *site)
     e->requant = read_requants(l, layer, site, &lo, &hi);
 }
 
-static void read_pool(lbrt_loader *l, lbrt_layer *layer, const lbrt_site *site) {
+static int same_shape(const lbrt_tensor *a, const lbrt_tensor *b) { return a->h == b->h && a->w == b->w && a->c == b->c; }
+
+/* The sources behind the first, which every layer has. */
+static void read_sources(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt_tensor *sources) {
+    lbrt_reader *r = &l->r;
+    layer->nsources = layer->op == LBRT_OP_MUL ? 2 : lbrt_get_within(r, 1, LBRT_MAX_SOURCES, "a number of sources");
+    layer->sources[0] = layer->src;
+    for (int32_t k = 1; k < layer->nsources; k++) {
+        layer->sources[k] = lbrt_get_within(r, 0, index, "a layer's source");
+        if (r->what == NULL)
+            sources[k] = lbrt_load_tensor(l, layer->sources[k]);
+    }
+}
+
+/* Stride and runs of channels, each behind the one before. */
+static void read_copy(lbrt_loader *l, lbrt_layer *layer, const lbrt_tensor *sources, const lbrt_tensor *dst) {
+    lbrt_reader *r = &l->r;
+    layer->sh = layer->sw = lbrt_get_within(r, 1, LBRT_MAX_SIDE, "a stride");
+    layer->nparts = lbrt_get_within(r, 1, LBRT_MAX_CHANNELS, "a number of runs of channels");
+    for (int32_t k = 0; k < layer->nsources && r->what == NULL; k++)
+        if ((sources[k].h - 1) / layer->sh + 1 != dst->h || (sources[k].w - 1) / layer->sw + 1 != dst->w ||
+            sources[k].h != sources[0].h || sources[k].w != sources[0].w || sources[k].type != dst->type)
+            lbrt_reject(r, "a source of another shape or type");
+    if ((size_t)layer->nparts > (r->size - r->at) / 3) /* bytes of a run at least */
+        lbrt_reject(r, "data behind the end");
+    if (r->what != NULL)
+        return;
+    lbrt_part *parts = lbrt_take(&l->carve, (size_t)layer->nparts, sizeof *parts);
+    int32_t at = 0, filled = 0;
+    for (int32_t p = 0; p < layer->nparts && r->what == NULL; p++) {
+        lbrt_part part;
+        part.source = layer->nsources > 1 ? lbrt_get_within(r, 0, layer->nsources - 1, "a run's source") : 0;
+        part.dst = at + lbrt_get_within(r, 0, dst->c - at, "a run's place");
+        part.src = lbrt_get_within(r, 0, sources[part.source].c - 1, "a run's first channel");
+        part.count = lbrt_get_within(r, 1, sources[part.source].c - part.src, "a run's length");
+        if (part.count > dst->c - part.dst)
+            lbrt_reject(r, "a run behind the last channel");
+        at = part.dst + part.count;
+        filled += part.count;
+        if (parts != NULL)
+            parts[p] = part;
+    }
+    layer->parts = parts;
+    layer->zeros = filled < dst->c;
+}
+
+/* Pools, copies, products, sigmoids. */
+static void read_bare(lbrt_loader *l, int32_t index, lbrt_layer *layer, const lbrt_site *site) {
     lbrt_reader *r = &l->r;
     const lbrt_tensor *src = site->src, *dst = site->dst;
-    const int32_t type = layer->op == LBRT_OP_MAXPOOL || src->type == LBRT_F32 ? src->type : LBRT_I32;
-    if (dst->c != src->c || dst->type != type || layer->is_float != (src->type == LBRT_F32))
-        lbrt_reject(r, "a pool that does not fit its source");
-    int32_t lo, hi;
-    lbrt_pool_range(layer, src, &lo, &hi);
+    lbrt_tensor sources[LBRT_MAX_SOURCES];
+    int32_t type = src->type, lo, hi;
+    sources[0] = *src;
+    if (layer->op == LBRT_OP_COPY || layer->op == LBRT_OP_MUL)
+        read_sources(l, index, layer, sources);
+    if (layer->op == LBRT_OP_COPY)
+        read_copy(l, layer, sources, dst);
+    if (r->what != NULL)
+        return;
+    if (layer->op == LBRT_OP_SUMPOOL && type != LBRT_F32)
+        type = LBRT_I32;
+    if (layer->op != LBRT_OP_COPY && dst->c != src->c)
+        lbrt_reject(r, "a layer that changes the channels");
+    if (layer->op == LBRT_OP_SIGMOID && (type != LBRT_I32 || !same_shape(src, dst)))
+        lbrt_reject(r, "a sigmoid that does not fit its source");
+    if (layer->op == LBRT_OP_MUL &&
+        ((type != LBRT_I32 && type != LBRT_F32) || !same_shape(src, dst) || sources[1].type != type || sources[1].c != dst->c ||
+         ((sources[1].h != 1 || sources[1].w != 1) && !same_shape(&sources[1], dst))))
+        lbrt_reject(r, "a product that does not fit its sources");
+    if (dst->type != type || layer->is_float != (src->type == LBRT_F32))
+        lbrt_reject(r, "a result of another type than its source");
+    if (r->what != NULL)
+        return;
+    lbrt_bare_range(layer, sources, &lo, &hi);
     if (type != LBRT_F32 && (lo < dst->lo || hi > dst->hi))
         lbrt_reject(r, "results that could leave the stated range");
 }
+
+static int holds_signs(const lbrt_loader *l, int32_t tensor) { return l->signs[tensor / 8] >> tensor % 8 & 1; }
 
 void lbrt_load_layer(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt_step *step) {
     lbrt_reader *r = &l->r;
@@ -355,11 +423,14 @@ void lbrt_load_layer(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt_step
     else if (layer->op == LBRT_OP_INPUT)
         read_input(l, layer, &site);
     else
-        read_pool(l, layer, &site);
+        read_bare(l, index, layer, &site);
     if (r->what != NULL)
         return;
-    layer->src_signs = l->signs[layer->src / 8] >> layer->src % 8 & 1;
-    if (layer->epilogue.flags & LBRT_SIGN || (layer->op == LBRT_OP_MAXPOOL && layer->src_signs))
+    layer->src_signs = holds_signs(l, layer->src);
+    int signs = (layer->op == LBRT_OP_MAXPOOL || layer->op == LBRT_OP_COPY) && !layer->zeros;
+    for (int32_t k = 0, t; signs && (t = lbrt_layer_reads(layer, k)) >= 0; k++)
+        signs = holds_signs(l, t);
+    if (layer->epilogue.flags & LBRT_SIGN || signs)
         l->signs[layer->dst / 8] |= (uint8_t)(1u << layer->dst % 8);
     step->kernel = lbrt_select(&site, l->isa);
     if (step->kernel->prepared_size != NULL)

@@ -25,6 +25,11 @@ typedef enum lbrt_op {
     LBRT_OP_MAXPOOL,  /* keeps its source's type */
     LBRT_OP_SUMPOOL,  /* sum over the window, zeros in the padding, not divided. Integers: the exact sum, saturated to i32.
                        * Floats: f32, each sum rounded, in the order kh, kw */
+    LBRT_OP_COPY,     /* channels of one or several tensors of dst's type as they are, side by side or in other places, of every
+                       * stride-th pixel; zeros elsewhere */
+    LBRT_OP_MUL,      /* the product of two tensors, both fixed point (lbrt_fixed_mul) or both f32; the second one has the same
+                       * shape or one pixel, whose channels serve all */
+    LBRT_OP_SIGMOID,  /* fixed point: lbrt_sigmoid */
     LBRT_OPS
 } lbrt_op;
 
@@ -79,21 +84,34 @@ typedef struct lbrt_weights {
     const float *f32;            /* bits == 32: (oc, kh, kw, ic / groups) */
 } lbrt_weights;
 
+/* Copy: a run of channels. */
+typedef struct lbrt_part {
+    int32_t source;              /* number in the layer's sources */
+    int32_t dst, src, count;     /* first channel there, first channel here, how many */
+} lbrt_part;
+
+#define LBRT_MAX_SOURCES 8
+
 typedef struct lbrt_layer {
     int32_t op;
     int32_t src, dst;            /* tensor indices */
-    int32_t kh, kw, sh, sw, pt, pl, pb, pr, groups;
+    int32_t nsources;            /* copy: 1 .. LBRT_MAX_SOURCES, mul: 2 */
+    int32_t sources[LBRT_MAX_SOURCES]; /* their tensors; the first one is src */
+    int32_t nparts;              /* copy */
+    const lbrt_part *parts;      /* (nparts) in the order of dst, without overlap */
+    int32_t zeros;               /* copy: they leave channels of dst out */
+    int32_t kh, kw, sh, sw, pt, pl, pb, pr, groups; /* copy: sh, sw alone; dst[y][x] is of src[y sh][x sw] */
     int32_t flat;                /* conv: view src as 1 x 1 x (h w c) */
     int32_t src_signs;           /* src holds only -1 and 1: found when a file is loaded, for kernels */
     /* Float domain: integer source elements are first multiplied by src_step (one f32 multiplication), packed weights' integer
      * values are used as they are (their step is in the epilogue's scale). A convolution's products are added in the order kh,
      * kw, ic, starting from +0, each product and each sum rounded to f32; positions in the padding are left out. */
-    int32_t is_float;            /* conv, point: 1: float domain. Input, pools: implied by dst's, src's type */
+    int32_t is_float;            /* conv, point: 1: float domain. Input, others: implied by dst's, src's type */
     float src_step;              /* ignored for an f32 source */
     lbrt_weights weights;
     /* input layer: integer (dst u8, i8, i32): code = clamp(apply(epilogue.requant[c], pixel), qlo, qhi); float (dst f32):
-     * pixel * scale[c] + offset[c]. Its flags are AFFINE | CODE or AFFINE (packing does not look at them). Pools have no
-     * epilogue: flags 0. */
+     * pixel * scale[c] + offset[c]. Its flags are AFFINE | CODE or AFFINE (packing does not look at them). What is not input, conv
+     * or point has no epilogue: flags 0. */
     lbrt_epilogue epilogue;
     const char *name;            /* 0-terminated */
 } lbrt_layer;
@@ -106,6 +124,14 @@ typedef struct lbrt_graph {
     const lbrt_tensor *tensors;
     const lbrt_layer *layers;
 } lbrt_graph;
+
+/* Tensor k, from 0 on, that a layer reads, -1 behind the last: its sources, and the epilogue's residual. */
+static inline int32_t lbrt_layer_reads(const lbrt_layer *layer, int32_t k) {
+    const int32_t n = layer->op == LBRT_OP_COPY || layer->op == LBRT_OP_MUL ? layer->nsources : 1;
+    if (k < n)
+        return k == 0 ? layer->src : layer->sources[k];
+    return k == n && layer->epilogue.flags & LBRT_RESIDUAL ? layer->epilogue.residual : -1;
+}
 
 /* Limits of the format, also of what packing accepts. */
 #define LBRT_MAX_LAYERS 4096

@@ -46,11 +46,9 @@ size_t lbrt_plan(const lbrt_graph *graph, lbrt_slot *slots) {
     }
     if (total >= SIZE_MAX - LBRT_ALIGN) /* then no sum of sizes below can overflow */
         return SIZE_MAX;
-    for (int32_t i = 0; i < graph->nlayers; i++) {
-        use(slots, graph->layers[i].src, i);
-        if (graph->layers[i].epilogue.flags & LBRT_RESIDUAL)
-            use(slots, graph->layers[i].epilogue.residual, i);
-    }
+    for (int32_t i = 0; i < graph->nlayers; i++)
+        for (int32_t k = 0, t; (t = lbrt_layer_reads(&graph->layers[i], k)) >= 0; k++)
+            use(slots, t, i);
     size_t peak = 0, bound = SIZE_MAX;
     int32_t head = -1;
     /* Sizes in descending order, equal ones by index, without sorting anything: n is small. */

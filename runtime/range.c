@@ -69,7 +69,29 @@ void lbrt_epilogue_range(const lbrt_epilogue *e, const lbrt_requant *requant, co
     }
 }
 
-void lbrt_pool_range(const lbrt_layer *layer, const lbrt_tensor *src, int32_t *lo, int32_t *hi) {
+static void mul_range(const lbrt_tensor *a, const lbrt_tensor *b, int32_t *lo, int32_t *hi) {
+    const int32_t corner[4] = {lbrt_fixed_mul(a->lo, b->lo), lbrt_fixed_mul(a->lo, b->hi), lbrt_fixed_mul(a->hi, b->lo),
+                               lbrt_fixed_mul(a->hi, b->hi)};
+    *lo = *hi = corner[0];
+    for (int i = 1; i < 4; i++) {
+        *lo = corner[i] < *lo ? corner[i] : *lo;
+        *hi = corner[i] > *hi ? corner[i] : *hi;
+    }
+}
+
+static void copy_range(const lbrt_layer *layer, const lbrt_tensor *sources, int32_t *lo, int32_t *hi) {
+    for (int32_t k = 1; k < layer->nsources; k++) {
+        *lo = sources[k].lo < *lo ? sources[k].lo : *lo;
+        *hi = sources[k].hi > *hi ? sources[k].hi : *hi;
+    }
+    if (layer->zeros) {
+        *lo = *lo < 0 ? *lo : 0;
+        *hi = *hi > 0 ? *hi : 0;
+    }
+}
+
+void lbrt_bare_range(const lbrt_layer *layer, const lbrt_tensor *sources, int32_t *lo, int32_t *hi) {
+    const lbrt_tensor *src = &sources[0];
     *lo = src->lo;
     *hi = src->hi;
     if (layer->op == LBRT_OP_SUMPOOL) {
@@ -81,6 +103,13 @@ void lbrt_pool_range(const lbrt_layer *layer, const lbrt_tensor *src, int32_t *l
             *lo = lbrt_saturate(src->lo * count);
             *hi = lbrt_saturate(src->hi * count);
         }
+    } else if (layer->op == LBRT_OP_COPY) {
+        copy_range(layer, sources, lo, hi);
+    } else if (layer->op == LBRT_OP_MUL) {
+        mul_range(&sources[0], &sources[1], lo, hi);
+    } else if (layer->op == LBRT_OP_SIGMOID) {
+        *lo = lbrt_sigmoid(src->lo);
+        *hi = lbrt_sigmoid(src->hi);
     }
 }
 
@@ -91,8 +120,12 @@ int lbrt_layer_range(const lbrt_graph *graph, int index, int32_t *lo, int32_t *h
     *lo = *hi = 0;
     if (dst->type == LBRT_F32)
         return 1;
-    if (layer->op == LBRT_OP_MAXPOOL || layer->op == LBRT_OP_SUMPOOL) {
-        lbrt_pool_range(layer, src, lo, hi);
+    if (lbrt_is_bare(layer)) {
+        lbrt_tensor sources[LBRT_MAX_SOURCES];
+        sources[0] = *src;
+        for (int32_t k = 1; lbrt_layer_reads(layer, k) >= 0; k++)
+            sources[k] = graph->tensors[layer->sources[k]];
+        lbrt_bare_range(layer, sources, lo, hi);
         return 1;
     }
     if (layer->op == LBRT_OP_INPUT || layer->is_float) {

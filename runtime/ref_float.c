@@ -188,3 +188,22 @@ static void pool_run(const lbrt_call *call) {
 
 const lbrt_kernel lbrt_ref_maxpool_float = {"ref", LBRT_OP_MAXPOOL, is_float, NULL, NULL, NULL, pool_run, NULL};
 const lbrt_kernel lbrt_ref_sumpool_float = {"ref", LBRT_OP_SUMPOOL, is_float, NULL, NULL, NULL, pool_run, NULL};
+
+/* ---- Product ---------------------------------------------------------------------------------------------------------- */
+
+static int is_f32(const lbrt_site *site) { return site->dst->type == LBRT_F32; }
+
+static void mul_run(const lbrt_call *call) {
+    const lbrt_tensor *dst = call->site.dst, *other = &call->tensors[call->site.layer->sources[1]];
+    const size_t w = (size_t)dst->w, c = (size_t)dst->c, pixels = (size_t)dst->h * w;
+    const int broadcast = lbrt_elements(other) != lbrt_elements(dst);
+    for (size_t p = call->row0 * w; p < call->row1 * w; p++) {
+        const float *restrict a = (const float *)call->sources[0] + p * c;
+        const float *restrict b = (const float *)call->sources[1] + (broadcast ? p / pixels : p) * c;
+        float *restrict out = (float *)call->dst + p * c;
+        for (size_t i = 0; i < c; i++)
+            out[i] = a[i] * b[i];
+    }
+}
+
+const lbrt_kernel lbrt_ref_mul_float = {"ref", LBRT_OP_MUL, is_f32, NULL, NULL, NULL, mul_run, NULL};

@@ -108,6 +108,10 @@ static int count_pieces(const lbrt_site *site, int mb, int count) {
     return count;
 }
 
+static const void *tensor_data(const lbrt_model *model, int32_t tensor, const uint8_t *images, const uint8_t *base, int mb) {
+    return tensor == 0 ? images : base + model->slots[tensor].offset * (size_t)mb;
+}
+
 lbrt_status lbrt_run_layers(const lbrt_model *model, int first, int last, const uint8_t *images, int mb, void *arena,
                             size_t arena_size, int32_t *scores, const lbrt_threads *threads) {
     const int count = threads != NULL ? threads->count : 1;
@@ -128,10 +132,11 @@ lbrt_status lbrt_run_layers(const lbrt_model *model, int first, int last, const 
         call->site.dst = &g->tensors[i + 1];
         call->site.res = has_res ? &g->tensors[l->epilogue.residual] : NULL;
         call->prepared = model->steps[i].prepared;
-        call->src = l->src == 0 ? images : base + model->slots[l->src].offset * (size_t)mb;
-        call->res = NULL;
-        if (has_res)
-            call->res = l->epilogue.residual == 0 ? images : base + model->slots[l->epilogue.residual].offset * (size_t)mb;
+        call->tensors = g->tensors;
+        call->src = tensor_data(model, l->src, images, base, mb);
+        call->res = has_res ? tensor_data(model, l->epilogue.residual, images, base, mb) : NULL;
+        for (int32_t k = 0; k < l->nsources; k++)
+            call->sources[k] = tensor_data(model, l->sources[k], images, base, mb);
         call->dst = i + 1 == g->nlayers ? (void *)scores : base + model->slots[i + 1].offset * (size_t)mb;
         call->scratch = base + model->peak * (size_t)mb;
         call->row0 = 0;

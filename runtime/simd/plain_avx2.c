@@ -5,5 +5,6 @@
 #include "../epilogue.c"
 #include "../ref_conv.c"
 #include "../ref_int.c"
+#include "../ref_mul.c"
 
 #include "../bytes.inc.h"

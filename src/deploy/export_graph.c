@@ -312,7 +312,9 @@ static lb_status export_func(lb_exporting *e, int i, lb_onnx_value src, lb_onnx_
     static const char *const names[] = {"LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid"};
     const lb_node *node = &e->net->nodes[i];
     const bool swish = node->u.func.kind == LB_FUNC_HARDSWISH; /* newer than the oldest opset that is written */
-    *v = src = e->exact ? lb_exact_to_float(e, i, 0, src) : src;
+    if (e->exact)
+        return refuse(e, node, "a function in fixed point");
+    *v = src;
     const char *output = swish ? lb_onnx_name(e->b, "%s/gate", node->name) : node->name;
     Onnx__NodeProto *func = lb_onnx_node(e->b, names[swish ? LB_FUNC_HARDSIGMOID : node->u.func.kind], output, 1, &src.name);
     if (swish || node->u.func.kind == LB_FUNC_HARDSIGMOID || node->u.func.kind == LB_FUNC_LEAKY)
@@ -325,14 +327,30 @@ static lb_status export_func(lb_exporting *e, int i, lb_onnx_value src, lb_onnx_
 
 static lb_status export_mul(lb_exporting *e, int i, lb_onnx_value a, lb_onnx_value b, lb_onnx_value *v) {
     const lb_node *node = &e->net->nodes[i];
-    if (e->exact) {
-        a = lb_exact_to_float(e, i, 0, a);
-        b = lb_exact_to_float(e, i, 1, b);
-    }
+    if (e->exact)
+        return refuse(e, node, "a product in fixed point");
     a = unflatten(e, lb_onnx_name(e->b, "%s/image0", node->name), a, node->dst.c);
     b = unflatten(e, lb_onnx_name(e->b, "%s/image1", node->name), b, node->dst.c);
     *v = a;
     v->name = lb_export_op(e, "Mul", node->name, 2, (const char *[]){a.name, b.name});
+    return LB_OK;
+}
+
+static lb_status export_concat(lb_exporting *e, int i, lb_onnx_value *v) {
+    const lb_node *node = &e->net->nodes[i];
+    const bool fixed = e->exact && e->n->nodes[i].kind == LB_NUM_FIXED;
+    const char *inputs[LB_MAX_SRC];
+    for (int s = 0; s < node->nsrc; s++) {
+        lb_onnx_value src = e->values[node->src[s]];
+        if (e->exact)
+            src = fixed ? lb_exact_to_fixed(e, i, s, src) : lb_exact_to_float(e, i, s, src);
+        src = unflatten(e, lb_onnx_name(e->b, "%s/image%d", node->name, s), src, lb_src_shape(e->net, node, s)->c);
+        inputs[s] = src.name;
+        *v = src;
+    }
+    Onnx__NodeProto *concat = lb_onnx_node(e->b, "Concat", node->name, node->nsrc, inputs);
+    lb_onnx_int(e->b, concat, "axis", 1);
+    v->name = node->name;
     return LB_OK;
 }
 
@@ -353,6 +371,7 @@ static lb_status export_node(lb_exporting *e, int i, lb_onnx_value *v) {
     case LB_OP_SHORTCUTPAD: return export_shortcutpad(e, node, *src, v);
     case LB_OP_FUNC: return export_func(e, i, *src, v);
     case LB_OP_MUL: return export_mul(e, i, *src, e->values[node->src[1]], v);
+    case LB_OP_CONCAT: return export_concat(e, i, v);
     case LB_OP_COUNT: break;
     }
     return refuse(e, node, "an operator without counterpart");

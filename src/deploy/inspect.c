@@ -21,13 +21,13 @@ static int bits_of(int32_t lo, int32_t hi) {
     return bits;
 }
 
-/* Lowering makes zero-padding shortcuts and flattening of a batch norm's source into convolutions with weights 0 and 1. */
+/* Lowering makes the flattening of a batch norm's source into a convolution with weights of 1. */
 static bool is_copy(const lbrt_layer *l) {
     return l->op == LBRT_OP_CONV && l->weights.bits == 1 && l->weights.mul == 1 && l->weights.add == 0;
 }
 
 static const char *op_name(const lbrt_layer *l, const lbrt_tensor *src) {
-    static const char *const names[LBRT_OPS] = {"input", "conv", "pointwise", "maxpool", "sumpool"};
+    static const char *const names[LBRT_OPS] = {"input", "conv", "pointwise", "maxpool", "sumpool", "copy", "mul", "sigmoid"};
     if (is_copy(l))
         return "copy";
     if (l->op == LBRT_OP_CONV && l->kh == 1 && l->kw == 1 && (l->flat || (src->h == 1 && src->w == 1)))

@@ -1,13 +1,22 @@
 #include "deploy/lower_layer.h"
 
+#include <math.h>
+
 typedef struct group {
     int head, tail; /* first and last node */
     lb_lower_state s;
     bool open;      /* ends in an epilogue that may grow */
+    int concat;     /* the concat whose numbers it ends in, -1: none; its tensor then has no others */
 } group;
 
 static const lb_numeric *source(const lb_lowering *l, const lb_node *node, int i) { return lb_numeric_src(l->n, node, i); }
 static int index_of(const lb_lowering *l, const lb_numeric *x) { return (int)(x - l->n->nodes); }
+
+/* A quantized activation that reads concat i alone: its codes can be made before they are put together. -1: there is none. */
+static int coder_of(const lb_lowering *l, int i) {
+    const int r = l->n->nodes[i].reader;
+    return r >= 0 && l->net->nodes[r].op == LB_OP_ACT && l->n->nodes[r].quantized ? r : -1;
+}
 
 /* ---- Groups: which nodes share a layer ------------------------------------------------------------------------------- */
 
@@ -15,7 +24,7 @@ static int index_of(const lb_lowering *l, const lb_numeric *x) { return (int)(x 
 static void open_group(const lb_lowering *l, group *g, int i) {
     const lb_node *node = &l->net->nodes[i];
     const lb_numeric *x = &l->n->nodes[i];
-    *g = (group){.head = i, .tail = i, .s = {LB_PHASE_START, x->kind, x}};
+    *g = (group){.head = i, .tail = i, .s = {LB_PHASE_START, x->kind, x}, .concat = -1};
     switch (node->op) {
     case LB_OP_CONV:
     case LB_OP_LINEAR:
@@ -26,9 +35,32 @@ static void open_group(const lb_lowering *l, group *g, int i) {
     case LB_OP_BATCHNORM: g->open = true, g->s.phase = LB_PHASE_AFFINE; break;
     case LB_OP_ADD: g->open = true, g->s.phase = LB_PHASE_RESIDUAL; break;
     case LB_OP_ACT: g->open = true, g->s.phase = x->quantized ? LB_PHASE_DONE : LB_PHASE_CLAMP; break;
+    case LB_OP_CONCAT: g->open = true, g->s.phase = LB_PHASE_CLAMP; break;
+    case LB_OP_FUNC:
+        g->open = node->u.func.kind != LB_FUNC_HARDSWISH && node->u.func.kind != LB_FUNC_SIGMOID;
+        g->s.phase = node->u.func.kind == LB_FUNC_HARDSIGMOID ? LB_PHASE_CLAMP
+                     : node->u.func.kind == LB_FUNC_LEAKY     ? LB_PHASE_RESIDUAL
+                                                              : LB_PHASE_AFFINE;
+        break;
     default: break;
     }
     g->open = g->open && !x->from_pixels;
+}
+
+/* Lets the groups before concat i end in the numbers that it puts together: codes, if an activation follows, or fixed point. */
+static void join_concat(const lb_lowering *l, group *groups, int i) {
+    const lb_node *node = &l->net->nodes[i];
+    const int coder = coder_of(l, i);
+    const bool in_float = l->n->nodes[i].kind == LB_NUM_F32;
+    for (int s = 0; s < node->nsrc; s++) {
+        const int t = l->n->nodes[node->src[s]].tensor;
+        group *g = &groups[t];
+        if (g->tail != t || !g->open || l->n->nodes[t].reader != i || (l->n->nodes[t].kind == LB_NUM_F32) != in_float)
+            continue;
+        lb_lower_state state = g->s;
+        if (coder >= 0 ? lb_lower_fits(l, &state, coder) : state.kind == LB_NUM_INT && lb_lower_fits_fixed(&state))
+            g->concat = i;
+    }
 }
 
 /* groups[i]: the one that ends with tensor node i; tail -1: none. */
@@ -43,9 +75,12 @@ static void find_groups(const lb_lowering *l, group *groups) {
         for (int s = 0; s < node->nsrc; s++) {
             const int t = l->n->nodes[node->src[s]].tensor;
             lb_lower_state state = groups[t].s;
-            if (t > into && groups[t].tail == t && groups[t].open && l->n->nodes[t].reader == i && lb_lower_fits(l, &state, i, t))
+            if (t > into && groups[t].tail == t && groups[t].open && l->n->nodes[t].reader == i &&
+                lb_same_shape(&l->n->nodes[t].shape, &x->shape) && lb_lower_fits(l, &state, i))
                 into = t;
         }
+        if (node->op == LB_OP_CONCAT)
+            join_concat(l, groups, i);
         if (into < 0) {
             open_group(l, &groups[i], i);
             continue;
@@ -53,11 +88,13 @@ static void find_groups(const lb_lowering *l, group *groups) {
         groups[i] = groups[into];
         groups[into].tail = -1;
         groups[i].tail = i;
-        (void)lb_lower_fits(l, &groups[i].s, i, into);
+        (void)lb_lower_fits(l, &groups[i].s, i);
     }
 }
 
 /* ---- Layers ---------------------------------------------------------------------------------------------------------- */
+
+static lbrt_layer *last(const lb_lowering *l) { return &l->layers[l->out->graph.nlayers - 1]; }
 
 /* A layer of its own that brings src to FIXED, or to F32, or only to a flat shape. */
 static lb_status convert(lb_lowering *l, int i, const lb_numeric *src, const lb_shape *shape, bool to_float, bool to_fixed,
@@ -67,6 +104,20 @@ static lb_status convert(lb_lowering *l, int i, const lb_numeric *src, const lb_
     if (to_fixed)
         LB_TRY(lb_lower_fixed(l, &s, shape->c));
     return lb_lower_end(l, shape, tensor);
+}
+
+/* Source k of node i in FIXED or F32: as it is, or by a layer of its own. */
+static lb_status bring(lb_lowering *l, int i, int k, lb_number to, int *tensor) {
+    const lb_numeric *src = source(l, &l->net->nodes[i], k);
+    *tensor = l->place[index_of(l, src)];
+    if (src->kind == to)
+        return LB_OK;
+    if (src->kind != LB_NUM_F32)
+        return convert(l, i, src, &src->shape, to == LB_NUM_F32, to == LB_NUM_FIXED, tensor);
+    lb_lower_state s;
+    LB_TRY(lb_lower_point(l, i, src, &src->shape, true, &s));
+    last(l)->epilogue.flags |= LBRT_TO_FIXED;
+    return lb_lower_end(l, &src->shape, tensor);
 }
 
 /* Codes, least significant bit first, each output channel beginning at a byte. */
@@ -149,27 +200,149 @@ static lb_status begin_avgpool(lb_lowering *l, int i) {
     return lb_lower_affine(l, x, x->shape.c);
 }
 
-/* Every stride-th pixel, channels moved and zero ones: a 1x1 convolution whose rows have at most a single 1. */
+/* A layer that copies: to be given `nparts` parts. */
+static lb_status begin_copy(lb_lowering *l, int i, const int *sources, int nsources, int nparts, lbrt_part **parts) {
+    lbrt_layer *layer = lb_lower_begin(l, LBRT_OP_COPY, i, sources[0]);
+    layer->is_float = l->tensors[sources[0]].type == LBRT_F32;
+    layer->nsources = nsources;
+    for (int k = 0; k < nsources; k++)
+        layer->sources[k] = sources[k];
+    *parts = lb_pool_alloc(&l->out->pool, (size_t)nparts, sizeof **parts);
+    layer->nparts = nparts;
+    layer->parts = *parts;
+    return *parts ? LB_OK : LB_ERR_MEMORY;
+}
+
+/* Every stride-th pixel, channels moved and zero ones. */
 static lb_status begin_shortcutpad(lb_lowering *l, int i) {
     const lb_node *node = &l->net->nodes[i];
-    const lb_numeric *src = source(l, node, 0);
-    const size_t ic = (size_t)src->shape.c, oc = (size_t)node->dst.c, row = lbrt_packed_bytes((int32_t)ic, 1);
-    lbrt_layer *layer = lb_lower_begin(l, LBRT_OP_CONV, i, l->place[index_of(l, src)]);
+    const int from = l->place[index_of(l, source(l, node, 0))], n = node->u.shortcutpad.nparts;
+    lbrt_part *parts;
+    LB_TRY(begin_copy(l, i, &from, 1, n, &parts));
+    lbrt_layer *layer = last(l);
     layer->sh = layer->sw = node->u.shortcutpad.stride;
-    layer->is_float = src->kind == LB_NUM_F32;
-    uint8_t *unit = lb_pool_alloc(&l->out->pool, oc * row, 1);
-    if (!unit)
-        return LB_ERR_MEMORY;
-    for (int p = 0; p < node->u.shortcutpad.nparts; p++) {
+    int filled = 0;
+    for (int p = 0; p < n; p++) {
         const lb_part *part = &node->u.shortcutpad.parts[p];
-        for (size_t k = 0; k < (size_t)part->count; k++) {
-            const size_t c = (size_t)part->src + k;
-            unit[((size_t)part->dst + k) * row + c / 8] = (uint8_t)(1u << c % 8);
-        }
+        int at = p; /* they may come in any order */
+        for (; at > 0 && parts[at - 1].dst > part->dst; at--)
+            parts[at] = parts[at - 1];
+        parts[at] = (lbrt_part){0, part->dst, part->src, part->count};
+        filled += part->count;
     }
-    layer->weights = (lbrt_weights){.bits = 1, .mul = 1, .packed = unit};
+    layer->zeros = filled < node->dst.c;
     return LB_OK;
 }
+
+/* Source k of a concat as the codes that activation `coder` makes of it. */
+static lb_status code_source(lb_lowering *l, int i, int k, int coder, int *tensor) {
+    const lb_numeric *src = source(l, &l->net->nodes[i], k);
+    const bool in_float = l->n->nodes[i].kind == LB_NUM_F32;
+    lb_lower_state s;
+    LB_TRY(lb_lower_point(l, i, src, &src->shape, in_float, &s));
+    if (!in_float)
+        LB_TRY(lb_lower_fixed(l, &s, src->shape.c));
+    lb_lower_act(l, &l->n->nodes[coder]);
+    return lb_lower_end(l, &src->shape, tensor);
+}
+
+/* The sources, coded if an activation follows, side by side. */
+static lb_status begin_concat(lb_lowering *l, int i, const group *groups) {
+    const lb_node *node = &l->net->nodes[i];
+    const int coder = coder_of(l, i);
+    int tensor[LB_MAX_SRC];
+    for (int k = 0; k < node->nsrc; k++) {
+        const int t = index_of(l, source(l, node, k));
+        tensor[k] = l->place[t];
+        if (groups[t].concat == i)
+            continue;
+        LB_TRY(coder >= 0 ? code_source(l, i, k, coder, &tensor[k]) : bring(l, i, k, l->n->nodes[i].kind, &tensor[k]));
+    }
+    lbrt_part *parts;
+    LB_TRY(begin_copy(l, i, tensor, node->nsrc, node->nsrc, &parts));
+    for (int k = 0, at = 0; k < node->nsrc; k++) {
+        const int c = source(l, node, k)->shape.c;
+        parts[k] = (lbrt_part){k, at, 0, c};
+        at += c;
+    }
+    return LB_OK;
+}
+
+/* ---- Functions and products ------------------------------------------------------------------------------------------ */
+
+/* A product's layer. */
+static void begin_product(lb_lowering *l, int i, int a, int b) {
+    lbrt_layer *layer = lb_lower_begin(l, LBRT_OP_MUL, i, a);
+    layer->is_float = l->tensors[a].type == LBRT_F32;
+    layer->nsources = 2;
+    layer->sources[0] = a;
+    layer->sources[1] = b;
+}
+
+static lb_status begin_mul(lb_lowering *l, int i) {
+    int a, b;
+    LB_TRY(bring(l, i, 0, l->n->nodes[i].kind, &a));
+    LB_TRY(bring(l, i, 1, l->n->nodes[i].kind, &b));
+    begin_product(l, i, a, b);
+    return LB_OK;
+}
+
+/* A pointwise layer of tensor src, FIXED or F32, with affine number k of a function. */
+static lb_status begin_affine(lb_lowering *l, int i, int src, int k) {
+    const lb_numeric *x = &l->n->nodes[i];
+    const bool in_float = x->kind == LB_NUM_F32;
+    lbrt_layer *layer = lb_lower_begin(l, LBRT_OP_POINT, i, src);
+    layer->is_float = in_float;
+    lb_numeric one = {.requant = in_float ? NULL : x->func + k, .scale = x->func_scale, .offset = x->func_offset};
+    one.affine_channels = x->func_channels == x->shape.c ? x->shape.c : 1;
+    return lb_lower_affine(l, &one, x->shape.c);
+}
+
+static void add_clamp(lb_lowering *l, int32_t lo, int32_t hi) {
+    lbrt_epilogue *e = &last(l)->epilogue;
+    e->flags |= LBRT_CLAMP;
+    e->lo = lo;
+    e->hi = hi;
+    e->flo = lo == INT32_MIN ? -INFINITY : (float)lo * 0x1p-16f;
+    e->fhi = (float)hi * 0x1p-16f;
+}
+
+static lb_status begin_func(lb_lowering *l, int i) {
+    const lb_numeric *x = &l->n->nodes[i];
+    const lb_func_kind kind = l->net->nodes[i].u.func.kind;
+    int from, mid = -1;
+    LB_TRY(bring(l, i, 0, x->kind, &from));
+    switch (kind) {
+    case LB_FUNC_LEAKY:
+        lb_lower_begin(l, LBRT_OP_POINT, i, from)->is_float = x->kind == LB_NUM_F32;
+        add_clamp(l, INT32_MIN, 0);
+        LB_TRY(lb_lower_end(l, &x->shape, &mid));
+        LB_TRY(begin_affine(l, i, mid, 0));
+        last(l)->epilogue.flags |= LBRT_RESIDUAL;
+        last(l)->epilogue.residual = from;
+        break;
+    case LB_FUNC_HARDSIGMOID:
+    case LB_FUNC_HARDSWISH:
+        LB_TRY(begin_affine(l, i, from, 0));
+        add_clamp(l, 0, 1 << LBRT_FIX_BITS);
+        if (kind == LB_FUNC_HARDSIGMOID)
+            break;
+        LB_TRY(lb_lower_end(l, &x->shape, &mid));
+        begin_product(l, i, from, mid);
+        break;
+    case LB_FUNC_SIGMOID: lb_lower_begin(l, LBRT_OP_SIGMOID, i, from); break;
+    case LB_FUNC_TANH:
+        LB_TRY(begin_affine(l, i, from, 0));
+        LB_TRY(lb_lower_end(l, &x->shape, &mid));
+        lb_lower_begin(l, LBRT_OP_SIGMOID, i, mid);
+        LB_TRY(lb_lower_end(l, &x->shape, &mid));
+        LB_TRY(begin_affine(l, i, mid, 1));
+        break;
+    }
+    return LB_OK;
+}
+
+/* ---- Input, residual, epilogue --------------------------------------------------------------------------------------- */
 
 static lb_status begin_input(lb_lowering *l, int i) {
     const lb_numeric *x = &l->n->nodes[i];
@@ -212,7 +385,7 @@ static lb_status set_residual(lb_lowering *l, lb_lower_state *s, int i, const re
     const lb_numeric *x = &l->n->nodes[i];
     if (x->kind == LB_NUM_FIXED)
         LB_TRY(lb_lower_fixed(l, s, x->shape.c));
-    lbrt_epilogue *e = &l->layers[l->out->graph.nlayers - 1].epilogue;
+    lbrt_epilogue *e = &last(l)->epilogue;
     e->flags |= LBRT_RESIDUAL;
     e->residual = r->tensor;
     e->res = r->r;
@@ -238,7 +411,7 @@ static lb_status append(lb_lowering *l, lb_lower_state *s, int i, const residual
 }
 
 /* Everything of a group up to and including its first node. */
-static lb_status begin_group(lb_lowering *l, int i, const residual *r, lb_lower_state *s) {
+static lb_status begin_group(lb_lowering *l, const group *groups, int i, const residual *r, lb_lower_state *s) {
     const lb_node *node = &l->net->nodes[i];
     const lb_numeric *x = &l->n->nodes[i];
     *s = (lb_lower_state){LB_PHASE_START, x->kind, x};
@@ -256,11 +429,9 @@ static lb_status begin_group(lb_lowering *l, int i, const residual *r, lb_lower_
         layer->is_float = x->kind == LB_NUM_F32;
         return LB_OK;
     }
-    case LB_OP_FUNC:
-    case LB_OP_MUL:
-        return lb_fail(l->out->pool.ctx, LB_ERR_UNSUPPORTED,
-                       "%s (%s): packed models do not have this operator; the run can be trained, evaluated and exported",
-                       node->name, lb_op_info(node->op)->name);
+    case LB_OP_CONCAT: return begin_concat(l, i, groups);
+    case LB_OP_FUNC: return begin_func(l, i);
+    case LB_OP_MUL: return begin_mul(l, i);
     default: break;
     }
     if (x->from_pixels)
@@ -272,7 +443,7 @@ static lb_status begin_group(lb_lowering *l, int i, const residual *r, lb_lower_
 
 static bool is_output(const lb_lowering *l, int i) { return l->n->nodes[l->net->nnodes - 1].tensor == i; }
 
-static lb_status lower_group(lb_lowering *l, const group *g, const int *into) {
+static lb_status lower_group(lb_lowering *l, const group *groups, const group *g, const int *into) {
     lb_ctx *ctx = l->out->pool.ctx;
     residual r = {0};
     /* At most one addition is in a group; what its other operand needs comes first. */
@@ -286,17 +457,24 @@ static lb_status lower_group(lb_lowering *l, const group *g, const int *into) {
             break;
     }
     lb_lower_state s;
-    LB_TRY(begin_group(l, g->head, &r, &s));
-    for (int i = g->head; i != g->tail;) {
+    LB_TRY(begin_group(l, groups, g->head, &r, &s));
+    for (int i = g->head; i != g->tail && l->net->nodes[g->head].op != LB_OP_CONCAT;) { /* a concat's codes are there */
         i = l->n->nodes[i].reader;
         LB_TRY(append(l, &s, i, &r));
     }
     const lb_numeric *x = &l->n->nodes[g->tail];
+    if (g->concat >= 0) {
+        const int coder = coder_of(l, g->concat);
+        if (s.kind != LB_NUM_F32)
+            LB_TRY(lb_lower_fixed(l, &s, x->shape.c));
+        if (coder >= 0)
+            lb_lower_act(l, &l->n->nodes[coder]);
+    }
     int *place = &l->place[g->tail];
     if (!is_output(l, g->tail))
         return lb_lower_end(l, &x->shape, place);
     /* Scores in fixed point: in this epilogue if it has room, else in a layer of their own. */
-    lbrt_layer *layer = &l->layers[l->out->graph.nlayers - 1];
+    lbrt_layer *layer = last(l);
     const bool has_room = layer->op == LBRT_OP_CONV || layer->op == LBRT_OP_POINT;
     if (x->kind == LB_NUM_F32 && has_room) {
         layer->epilogue.flags |= LBRT_TO_FIXED;
@@ -304,7 +482,7 @@ static lb_status lower_group(lb_lowering *l, const group *g, const int *into) {
         LB_TRY(lb_lower_end(l, &x->shape, place));
         LB_TRY(lb_lower_point(l, g->tail, x, &x->shape, x->kind == LB_NUM_F32, &s));
         if (x->kind == LB_NUM_F32)
-            l->layers[l->out->graph.nlayers - 1].epilogue.flags |= LBRT_TO_FIXED;
+            last(l)->epilogue.flags |= LBRT_TO_FIXED;
         else
             LB_TRY(lb_lower_fixed(l, &s, x->shape.c));
     } else if (x->kind == LB_NUM_INT) {
@@ -330,7 +508,7 @@ static lb_status lower_all(lb_lowering *l, group *groups, int *into) {
             into[l->n->nodes[t].reader] = t;
     for (int i = 0; i < l->net->nnodes; i++)
         if (groups[i].tail >= 0)
-            LB_TRY(lower_group(l, &groups[i], into));
+            LB_TRY(lower_group(l, groups, &groups[i], into));
     return LB_OK;
 }
 
@@ -363,7 +541,7 @@ static lb_status copy_layer_names(lb_lowered *out, lbrt_layer *layers) {
 
 static lb_status lower(lb_lowered *out, const lb_net *net, const float *mean, const float *std, const char *const *class_names) {
     lb_ctx *ctx = out->pool.ctx;
-    const size_t nnodes = (size_t)net->nnodes, most = 3 * nnodes + 2; /* layers: a node may need one before and one behind it */
+    const size_t nnodes = (size_t)net->nnodes, most = (LB_MAX_SRC + 3) * nnodes + 2; /* layers: one for each source of a concat */
     lb_lowering l = {.out = out, .net = net};
     LB_TRY(copy_names(out, net, class_names));
     l.tensors = lb_pool_alloc(&out->pool, most + 1, sizeof *l.tensors);

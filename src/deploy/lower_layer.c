@@ -2,8 +2,6 @@
 
 static lbrt_layer *last(const lb_lowering *l) { return &l->layers[l->out->graph.nlayers - 1]; }
 
-static bool same_shape(const lb_shape *a, const lb_shape *b) { return a->h == b->h && a->w == b->w && a->c == b->c; }
-
 /* ---- What fits ------------------------------------------------------------------------------------------------------- */
 
 static bool advance(lb_lower_state *s, lb_phase latest, lb_phase to) {
@@ -13,29 +11,28 @@ static bool advance(lb_lower_state *s, lb_phase latest, lb_phase to) {
     return true;
 }
 
-/* Integers become FIXED by the affine. */
-static bool becomes_fixed(lb_lower_state *s) {
+bool lb_lower_fits_fixed(lb_lower_state *s) {
     if (s->kind == LB_NUM_INT && !advance(s, LB_PHASE_START, LB_PHASE_AFFINE))
         return false;
     s->kind = LB_NUM_FIXED;
     return true;
 }
 
-bool lb_lower_fits(const lb_lowering *l, lb_lower_state *s, int i, int main) {
+bool lb_lower_fits(const lb_lowering *l, lb_lower_state *s, int i) {
     const lb_node *node = &l->net->nodes[i];
     const lb_numeric *x = &l->n->nodes[i];
     lb_lower_state next = *s;
     bool fits = false;
-    if (x->from_pixels || !same_shape(&l->n->nodes[main].shape, &x->shape))
+    if (x->from_pixels)
         return false;
     switch (node->op) {
     case LB_OP_BATCHNORM: fits = advance(&next, LB_PHASE_START, LB_PHASE_AFFINE); break;
     case LB_OP_ADD:
-        fits = x->kind == LB_NUM_F32 ? s->kind == LB_NUM_F32 : becomes_fixed(&next);
+        fits = x->kind == LB_NUM_F32 ? s->kind == LB_NUM_F32 : lb_lower_fits_fixed(&next);
         fits = fits && advance(&next, LB_PHASE_AFFINE, LB_PHASE_RESIDUAL);
         break;
     case LB_OP_ACT:
-        fits = s->kind == LB_NUM_F32 || becomes_fixed(&next);
+        fits = s->kind == LB_NUM_F32 || lb_lower_fits_fixed(&next);
         fits = fits &&
                advance(&next, x->quantized ? LB_PHASE_CLAMP : LB_PHASE_RESIDUAL, x->quantized ? LB_PHASE_DONE : LB_PHASE_CLAMP);
         break;
@@ -61,7 +58,7 @@ lbrt_layer *lb_lower_begin(lb_lowering *l, lbrt_op op, int i, int src) {
 }
 
 lb_status lb_lower_point(lb_lowering *l, int i, const lb_numeric *src, const lb_shape *shape, bool is_float, lb_lower_state *s) {
-    const bool same = same_shape(&src->shape, shape);
+    const bool same = lb_same_shape(&src->shape, shape);
     lbrt_layer *layer = lb_lower_begin(l, same ? LBRT_OP_POINT : LBRT_OP_CONV, i, l->place[src - l->n->nodes]);
     layer->is_float = is_float;
     *s = (lb_lower_state){LB_PHASE_START, is_float ? LB_NUM_F32 : src->kind, src};
@@ -213,7 +210,7 @@ lb_status lb_lower_end(lb_lowering *l, const lb_shape *shape, int *tensor) {
     LB_TRY(make_thresholds(l, layer, shape->c));
     lbrt_tensor *dst = &l->tensors[g->ntensors];
     *dst = (lbrt_tensor){.h = shape->h, .w = shape->w, .c = shape->c, .type = LBRT_I32};
-    if (layer->op == LBRT_OP_MAXPOOL)
+    if (layer->op == LBRT_OP_MAXPOOL || layer->op == LBRT_OP_COPY || layer->op == LBRT_OP_MUL)
         dst->type = src->type;
     else if (layer->op == LBRT_OP_SUMPOOL)
         dst->type = src->type == LBRT_F32 ? LBRT_F32 : LBRT_I32;

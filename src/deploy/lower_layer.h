@@ -24,8 +24,10 @@ typedef struct lb_lowering {
     int *place;           /* (nnodes) a tensor node's tensor in the graph, -1: none yet */
 } lb_lowering;
 
-/* True if node i can follow in the epilogue of a layer that stands at *s, where it reads tensor `main`; *s is moved on. */
-bool lb_lower_fits(const lb_lowering *l, lb_lower_state *s, int i, int main);
+/* True if node i, whatever its shape, can follow in the epilogue of a layer that stands at *s; *s is moved on. */
+bool lb_lower_fits(const lb_lowering *l, lb_lower_state *s, int i);
+/* True if whole numbers can become fixed point there. */
+bool lb_lower_fits_fixed(lb_lower_state *s);
 
 /* Begins a layer of node i reading graph tensor src. */
 lbrt_layer *lb_lower_begin(lb_lowering *l, lbrt_op op, int i, int src);

@@ -215,6 +215,27 @@ static void put_weights(writer *w, const lbrt_layer *layer, const lbrt_tensor *s
     put_bytes(w, weights->packed, (size_t)oc * lbrt_packed_bytes(count, weights->bits));
 }
 
+/* The sources behind the first; a copy's stride and runs of channels. */
+static void put_sources(writer *w, const lbrt_layer *l) {
+    if (l->op == LBRT_OP_COPY)
+        put_num(w, (uint32_t)l->nsources);
+    for (int32_t k = 1; k < l->nsources; k++)
+        put_num(w, (uint32_t)l->sources[k]);
+    if (l->op != LBRT_OP_COPY)
+        return;
+    put_num(w, (uint32_t)l->sh);
+    put_num(w, (uint32_t)l->nparts);
+    for (int32_t p = 0, at = 0; p < l->nparts; p++) {
+        const lbrt_part *part = &l->parts[p];
+        if (l->nsources > 1)
+            put_num(w, (uint32_t)part->source);
+        put_num(w, (uint32_t)(part->dst - at));
+        put_num(w, (uint32_t)part->src);
+        put_num(w, (uint32_t)part->count);
+        at = part->dst + part->count;
+    }
+}
+
 static void put_layer(writer *w, const lbrt_graph *graph, int32_t index) {
     const lbrt_layer *l = &graph->layers[index];
     const lbrt_tensor *src = &graph->tensors[l->src], *dst = &graph->tensors[index + 1];
@@ -239,6 +260,8 @@ static void put_layer(writer *w, const lbrt_graph *graph, int32_t index) {
         put_f32(w, src->type == LBRT_F32 ? 1.0f : l->src_step);
     if (l->op == LBRT_OP_CONV)
         put_weights(w, l, src, dst->c);
+    if (l->op == LBRT_OP_COPY || l->op == LBRT_OP_MUL)
+        put_sources(w, l);
     if (computes) {
         put_epilogue(w, l, src, dst->c);
     } else if (l->op == LBRT_OP_INPUT && is_float) {
@@ -248,6 +271,15 @@ static void put_layer(writer *w, const lbrt_graph *graph, int32_t index) {
         put_snum(w, l->epilogue.qhi);
         put_requants(w, l->epilogue.requant, dst->c);
     }
+}
+
+static bool readable_sources(const lbrt_layer *l, int32_t index) {
+    if (l->nsources < 1 || l->nsources > LBRT_MAX_SOURCES || l->sources[0] != l->src || (l->op == LBRT_OP_MUL && l->nsources != 2))
+        return false;
+    for (int32_t k = 0; k < l->nsources; k++)
+        if (l->sources[k] < 0 || l->sources[k] > index)
+            return false;
+    return l->op == LBRT_OP_MUL || (l->sh == l->sw && l->parts);
 }
 
 /* What keeps put_layer and the range proof from reading what is not there. */
@@ -264,8 +296,11 @@ static const char *unreadable(const lbrt_graph *g, int32_t index) {
     const lbrt_tensor *src = &g->tensors[l->src], *dst = &g->tensors[index + 1];
     if (l->op == LBRT_OP_INPUT)
         return dst->type == LBRT_F32 ? (e->scale && e->offset ? NULL : "no scale or offset") : e->requant ? NULL : "no requant";
-    if (l->op == LBRT_OP_MAXPOOL || l->op == LBRT_OP_SUMPOOL)
-        return e->flags == 0 ? NULL : "a pool with an epilogue";
+    if (l->op == LBRT_OP_COPY || l->op == LBRT_OP_MUL)
+        if (!readable_sources(l, index))
+            return "its sources or runs of channels";
+    if (lbrt_is_bare(l))
+        return e->flags == 0 ? NULL : "an epilogue, which its operator does not have";
     if (l->op == LBRT_OP_CONV) {
         const int32_t ic = l->flat ? src->h * src->w * src->c : src->c;
         if (l->groups < 1 || ic % l->groups != 0 || dst->c % l->groups != 0)

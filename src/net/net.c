@@ -50,7 +50,8 @@ static lb_status append(lb_net *net, const lb_node *proto) {
     const char *label = proto->name ? proto->name : desc->name;
     if (net->finished)
         return lb_fail(net->ctx, LB_ERR_ARGUMENT, "%s: the network is finished; no layer can be added", label);
-    if (proto->nsrc != desc->nsrc)
+    const bool list = desc->nsrc == LB_MAX_SRC;
+    if (list ? proto->nsrc < 2 || proto->nsrc > LB_MAX_SRC : proto->nsrc != desc->nsrc)
         return lb_fail(net->ctx, LB_ERR_ARGUMENT, "%s: %d sources, but %s has %d", label, proto->nsrc, desc->name, desc->nsrc);
     for (int i = 0; i < proto->nsrc; i++)
         if (proto->src[i] < 0 || proto->src[i] >= net->nnodes)

@@ -9,7 +9,7 @@
 #include "quant/quant.h"
 #include "recipe/config.h"
 
-#define LB_MAX_SRC 2
+#define LB_MAX_SRC 8
 #define LB_MAX_PARAMS 4
 
 /* Every operator: enumerator, name in messages and files. One file src/net/<name>.c each. */
@@ -26,7 +26,8 @@
     X(DROPOUT, dropout)       \
     X(SHORTCUTPAD, shortcutpad) \
     X(FUNC, func)             \
-    X(MUL, mul)
+    X(MUL, mul)               \
+    X(CONCAT, concat)
 
 typedef enum lb_op {
 #define LB_X(id, name) LB_OP_##id,
@@ -142,12 +143,13 @@ static inline const lb_shape *lb_src_shape(const lb_net *net, const lb_node *nod
     return &net->nodes[node->src[i]].dst;
 }
 static inline float *lb_param_values(const lb_net *net, int param) { return net->values + net->params[param].offset; }
+static inline bool lb_same_shape(const lb_shape *a, const lb_shape *b) { return a->h == b->h && a->w == b->w && a->c == b->c; }
 static inline size_t lb_shape_count(const lb_shape *s) { return (size_t)s->h * (size_t)s->w * (size_t)s->c; }
 
 /* One row per operator, in src/net/ops.c; the functions are in the operator's own file. */
 typedef struct lb_op_desc {
     const char *name;
-    int nsrc;
+    int nsrc;                    /* LB_MAX_SRC: two or more */
     /* Fills node->dst from the sources' shapes and adds parameters; fails with LB_ERR_SHAPE naming both layers. */
     lb_status (*infer)(lb_net *net, lb_node *node);
     /* Multiply-accumulates of one image. NULL: none. */

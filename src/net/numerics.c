@@ -31,13 +31,11 @@ static lb_status make_requant(lb_ctx *ctx, const lb_node *node, double a, double
     return LB_OK;
 }
 
-static bool same_shape(const lb_shape *a, const lb_shape *b) { return a->h == b->h && a->w == b->w && a->c == b->c; }
-
 static const float *values_or_null(const lb_net *net, int param) { return param < 0 ? NULL : lb_param_values(net, param); }
 
 /* Source i as the node sees it is another shape than stored: a flattened image. */
 static bool reads_flat(const lb_numerics *n, const lb_node *node, int i) {
-    return !same_shape(lb_src_shape(n->net, node, i), &lb_numeric_src(n, node, i)->shape);
+    return !lb_same_shape(lb_src_shape(n->net, node, i), &lb_numeric_src(n, node, i)->shape);
 }
 
 /* Who is alive, which tensor each node shows, and who reads it. */
@@ -287,6 +285,37 @@ static lb_status avgpool_numbers(lb_numerics *n, const lb_node *node, lb_numeric
     return make_requant(n->pool.ctx, node, 1.0 / (double)area, 0, &x->requant[0]);
 }
 
+static lb_status func_numbers(lb_numerics *n, const lb_node *node, lb_numeric *x, const lb_numeric *src) {
+    const lb_func_kind kind = node->u.func.kind;
+    double a[2] = {(double)node->u.func.alpha, 0}, b[2] = {(double)node->u.func.beta, 0};
+    const bool curved = kind == LB_FUNC_SIGMOID || kind == LB_FUNC_TANH, in_float = src->kind == LB_NUM_F32 && !curved;
+    if (kind == LB_FUNC_LEAKY)
+        a[0] -= 1, b[0] = 0;
+    else if (kind == LB_FUNC_HARDSWISH)
+        a[0] = 1.0 / 6, b[0] = 0.5;
+    else if (kind == LB_FUNC_TANH)
+        a[0] = a[1] = 2, b[0] = 0, b[1] = -1;
+    x->func_channels = kind == LB_FUNC_SIGMOID ? 0 : kind == LB_FUNC_TANH ? 2 : 1;
+    x->kind = LB_NUM_F32;
+    if (!in_float)
+        set_fixed(x);
+    const size_t count = (size_t)x->func_channels;
+    x->func = lb_pool_alloc(&n->pool, in_float ? 0 : count, sizeof *x->func);
+    x->func_scale = lb_pool_alloc(&n->pool, in_float ? count : 0, sizeof *x->func_scale);
+    x->func_offset = lb_pool_alloc(&n->pool, in_float ? count : 0, sizeof *x->func_offset);
+    if (!x->func || !x->func_scale || !x->func_offset)
+        return LB_ERR_MEMORY;
+    for (size_t i = 0; i < count; i++) {
+        if (!in_float) {
+            LB_TRY(make_requant(n->pool.ctx, node, a[i], b[i] * 65536.0, &x->func[i]));
+            continue;
+        }
+        x->func_scale[i] = (float)a[i];
+        x->func_offset[i] = (float)b[i];
+    }
+    return LB_OK;
+}
+
 static lb_status shortcutpad_numbers(lb_numerics *n, const lb_node *node, lb_numeric *x, const lb_numeric *src) {
     x->kind = src->kind;
     x->lo = LB_MIN(src->lo, 0);
@@ -326,13 +355,23 @@ static lb_status node_numbers(lb_numerics *n, int index, const float *mean, cons
         return act_numbers(n, node, x, src, mean, std);
     case LB_OP_ADD: {
         const lb_numeric *other = lb_numeric_src(n, node, 1);
-        if (same_shape(&src->shape, &other->shape))
+        if (lb_same_shape(&src->shape, &other->shape))
             x->shape = src->shape;
         x->kind = LB_NUM_F32;
         if (src->kind != LB_NUM_F32 && other->kind != LB_NUM_F32)
             set_fixed(x);
         return LB_OK;
     }
+    case LB_OP_CONCAT:
+    case LB_OP_MUL:
+        set_fixed(x);
+        for (int s = 0; s < node->nsrc; s++) {
+            if (reads_flat(n, node, s))
+                return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: cannot follow flatten", node->name);
+            if (lb_numeric_src(n, node, s)->kind == LB_NUM_F32)
+                x->kind = LB_NUM_F32;
+        }
+        return LB_OK;
     case LB_OP_MAXPOOL:
     case LB_OP_AVGPOOL:
     case LB_OP_SHORTCUTPAD:
@@ -341,15 +380,7 @@ static lb_status node_numbers(lb_numerics *n, int index, const float *mean, cons
         return node->op == LB_OP_MAXPOOL   ? copy_numbers(n, x, src)
                : node->op == LB_OP_AVGPOOL ? avgpool_numbers(n, node, x, src)
                                            : shortcutpad_numbers(n, node, x, src);
-    case LB_OP_FUNC:
-        x->shape = src->shape;
-        x->kind = LB_NUM_F32;
-        return LB_OK;
-    case LB_OP_MUL:
-        if (flat || reads_flat(n, node, 1))
-            return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: cannot follow flatten", node->name);
-        x->kind = LB_NUM_F32;
-        return LB_OK;
+    case LB_OP_FUNC: x->shape = src->shape; return func_numbers(n, node, x, src);
     case LB_OP_FLATTEN:
     case LB_OP_DROPOUT:
         *x = (lb_numeric){.live = true, .tensor = x->tensor, .reader = -1, .folded = -1, .shape = src->shape, .kind = src->kind};

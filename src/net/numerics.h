@@ -26,7 +26,13 @@
  *   avgpool    INT with one step: sums, step / (kh kw). Accumulators with many steps, and INT whose sums could leave int32: brought
  *              to FIXED first. FIXED: the exact sum, saturated, then requant by 1 / (kh kw). F32: sum, then * (float)(1 / (kh kw)).
  *   shortcutpad    keeps the kind; channels without source are 0.
- *   func, mul  F32, from sources as float (value * step).
+ *   concat     any F32 source: F32 (others: value * step). Else FIXED; an INT source is first brought to FIXED by one requant.
+ *   mul        any F32 source: F32 (others: value * step). Else FIXED: lbrt_fixed_mul, INT sources being brought to FIXED first.
+ *   func       sigmoid, tanh: FIXED, of a source in FIXED (INT by one requant, F32 by rint(v * 65536), saturated): lbrt_sigmoid;
+ *              apply(func[1], lbrt_sigmoid(apply(func[0], x))), which are 2 x and 2 x - 1.
+ *              The others keep F32, and bring INT to FIXED. With f[c](x) = apply(func[c], x) or, in F32, x * a[c] + b[c] with two
+ *              roundings: hardsigmoid is clamp(f(x), 0, 1), a = alpha, b = beta; hardswish x * clamp(f(x), 0, 1), a = 1 / 6, b =
+ *              1 / 2, a product as mul's; leaky f(min(x, 0)) + x, a = alpha - 1, b = 0, a sum as add's.
  *   flatten, dropout  nothing; the flat view has one step only if the source had.
  *   output     scores are FIXED; INT by requant with its step, F32 by rint(v * 65536), saturated.
  *
@@ -78,6 +84,11 @@ typedef struct lb_numeric {
     lbrt_requant *requant;
     float *scale, *offset;
     int affine_channels; /* c: how many there are; those of element e of a stored image: e % c */
+
+    /* func: (1), (c) or, for tanh, (2): see above. In F32 func_scale and func_offset instead */
+    lbrt_requant *func;
+    float *func_scale, *func_offset;
+    int func_channels;
 
     /* act */
     bool quantized, sign;

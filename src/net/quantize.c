@@ -228,7 +228,8 @@ static lb_status find_nonnegative(const lb_net *net, int index, bool *result) {
         return LB_ERR_MEMORY;
     for (int i = 1; i <= index; i++) {
         const lb_node *node = &net->nodes[i];
-        known[i] = node->op == LB_OP_ACT ? node->u.act.lo >= 0 : node->op == LB_OP_ADD || lb_trace_through(node->op);
+        known[i] = node->op == LB_OP_ACT ? node->u.act.lo >= 0
+                                         : node->op == LB_OP_ADD || node->op == LB_OP_CONCAT || lb_trace_through(node->op);
         for (int s = 0; node->op != LB_OP_ACT && s < node->nsrc; s++)
             known[i] &= known[node->src[s]];
     }

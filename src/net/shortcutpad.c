@@ -1,6 +1,6 @@
 /* shortcutpad: every stride-th pixel with its channels in other places and zeros in between. As the parameter-free residual
  * shortcut (He et al. 2016, option A) missing channels are appended; a network that puts half of them in front is the same up to
- * the order of channels. Imported networks slice and shuffle channels with it, and put tensors side by side as a sum of two. */
+ * the order of channels. Imported networks slice and shuffle channels with it. */
 #include "net/ops.h"
 
 static bool inside(int first, int count, int all) { return first >= 0 && count >= 1 && first <= all - count; }

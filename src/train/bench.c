@@ -84,7 +84,9 @@ static void step_costs(const lb_plan *plan, const lb_step *s, lb_cost *cost) {
     } else if (s->kind == LB_STEP_INPUT) {
         cost[LB_PASS_FORWARD].bytes = size + (double)plan->values[s->node].rows * plan->values[s->node].c;
     } else {
-        const double src = value_bytes(plan, s->src);
+        double src = 0;
+        for (int i = 0; i < plan->net->nodes[s->node].nsrc; i++)
+            src += value_bytes(plan, plan->net->nodes[s->node].src[i]);
         cost[LB_PASS_FORWARD].bytes = src + size;
         if (s->grad >= 0)
             cost[LB_PASS_BACKWARD_DATA].bytes = (plan->values[s->node].ngrads + 2) * size + src;

@@ -178,25 +178,36 @@ static int joins(const lb_net *net, const lb_numerics *n, int i) {
     return best;
 }
 
-static lb_status stage_real(lb_eval_plan *plan, lb_stage *st, const lb_node *node) {
+/* concat, func, mul: all sources in fixed point, or all as floats. */
+static lb_status stage_sources(lb_eval_plan *plan, lb_stage *st, const lb_net *net, lb_stage_op op) {
     const lb_numerics *n = plan->numerics;
-    st->op = LB_STAGE_REAL;
-    st->real = node;
-    st->acc_type = LB_STORED_F32;
-    st->other = -1;
+    const lb_node *node = &net->nodes[st->node];
+    const lb_numeric *x = &n->nodes[st->node];
+    const bool fixed = x->kind == LB_NUM_FIXED;
+    size_t staging = 0;
+    st->op = op;
+    st->acc_type = fixed ? LB_STORED_I32 : LB_STORED_F32;
+    st->func = x;
+    st->func_kind = node->u.func.kind;
+    st->nsources = node->nsrc;
+    st->sources = lb_pool_alloc(&plan->memory, (size_t)node->nsrc, sizeof *st->sources);
+    if (!st->sources)
+        return LB_ERR_MEMORY;
     for (int s = 0; s < node->nsrc; s++) {
         const lb_numeric *src = lb_numeric_src(n, node, s);
-        st->step[s] = lb_pool_alloc(&plan->memory, (size_t)src->shape.c, sizeof(float));
-        if (!st->step[s])
-            return LB_ERR_MEMORY;
-        for (int c = 0; c < src->shape.c; c++)
-            st->step[s][c] = lb_numeric_step(src, c);
-        if (s == 1) {
-            st->other = (int)(src - n->nodes);
-            st->other_type = stored_type(src);
-            st->other_count = lb_shape_count(&src->shape);
-        }
+        lb_eval_source *from = &st->sources[s];
+        *from = (lb_eval_source){
+            .tensor = (int)(src - n->nodes), .c = src->shape.c, .period = period_of(src->shape.c), .count = lb_shape_count(&src->shape)};
+        builder b;
+        state now = {src->kind, src};
+        LB_TRY(begin(&b, plan, net, 1, from->period, &from->chain, &from->nchain));
+        if (fixed && src->kind == LB_NUM_F32)
+            push(&b, LB_CHAIN_FIXED_F32);
+        else
+            LB_TRY(fixed ? push_fixed(&b, &now) : push_float(&b, &now));
+        staging += from->count * (size_t)plan->chunk * 4;
     }
+    plan->staging = LB_MAX(plan->staging, staging);
     return LB_OK;
 }
 
@@ -259,8 +270,9 @@ static lb_status stage_operator(lb_eval_plan *plan, lb_infer *infer, lb_stage *s
         st->nparts = node->u.shortcutpad.nparts;
         st->pool = (lb_eval_pool){.iw = src->shape.w, .c = src->shape.c, .oh = x->shape.h, .ow = x->shape.w};
         return LB_OK;
-    case LB_OP_FUNC:
-    case LB_OP_MUL: return stage_real(plan, st, node);
+    case LB_OP_CONCAT: return stage_sources(plan, st, net, LB_STAGE_CONCAT);
+    case LB_OP_FUNC: return stage_sources(plan, st, net, LB_STAGE_FUNC);
+    case LB_OP_MUL: return stage_sources(plan, st, net, LB_STAGE_MUL);
     default: st->op = LB_STAGE_POINT; return LB_OK;
     }
 }
@@ -378,8 +390,8 @@ static lb_status build_stages(lb_eval_plan *plan, lb_infer *infer, const lb_net 
                                             .first = plan->nstages,
                                             .last = plan->nstages};
         reads(plan, st->src, plan->nstages);
-        if (st->op == LB_STAGE_REAL)
-            reads(plan, st->other, plan->nstages);
+        for (int k = 0; k < st->nsources; k++)
+            reads(plan, st->sources[k].tensor, plan->nstages);
         for (int k = 0; k < st->nchain; k++)
             if (st->chain[k].kind == LB_CHAIN_ADD || st->chain[k].kind == LB_CHAIN_ADD_F32)
                 reads(plan, st->chain[k].other, plan->nstages);

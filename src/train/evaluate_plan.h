@@ -48,8 +48,16 @@ typedef struct lb_chain {
 typedef enum lb_stage_op {
     LB_STAGE_PIXELS, /* image to floats */
     LB_STAGE_POINT,  /* the chain alone */
-    LB_STAGE_CONV, LB_STAGE_MAXPOOL, LB_STAGE_SUMPOOL, LB_STAGE_PAD, LB_STAGE_REAL /* func, mul */
+    LB_STAGE_CONV, LB_STAGE_MAXPOOL, LB_STAGE_SUMPOOL, LB_STAGE_PAD, LB_STAGE_CONCAT, LB_STAGE_FUNC, LB_STAGE_MUL
 } lb_stage_op;
+
+/* concat, func, mul: one of its sources, which a chain brings to the numbers that the operator computes with. */
+typedef struct lb_eval_source {
+    int tensor, c;
+    size_t period, count;      /* count: numbers of one image */
+    int nchain;
+    lb_chain *chain;
+} lb_eval_source;
 
 typedef enum lb_conv_way {
     LB_WAY_INT8,    /* oneDNN, 8-bit */
@@ -84,11 +92,10 @@ typedef struct lb_stage {
     float *pixel_scale, *pixel_offset; /* (period) */
     int stride, nparts;        /* shortcutpad */
     const lb_part *parts;
-    const lb_node *real;       /* func, mul: its node, the factors that make floats of its sources (c), and the second source */
-    float *step[2];
-    int other;
-    lb_stored other_type;
-    size_t other_count;
+    const lb_numeric *func;    /* func: its numbers */
+    lb_func_kind func_kind;
+    int nsources;
+    lb_eval_source *sources;   /* (nsources) concat, func, mul */
 } lb_stage;
 
 typedef struct lb_eval_plan {

@@ -1,4 +1,5 @@
 /* Runs the evaluator's stages on one thread. */
+#include "float_rules.h"
 #include "train/evaluate_plan.h"
 
 typedef struct run {
@@ -175,27 +176,74 @@ static void run_pad(const run *r, const lb_stage *st, const void *src, void *acc
     }
 }
 
-static float as_float(lb_stored type, const void *data, size_t i) {
-    switch (type) {
-    case LB_STORED_U8: return (float)((const uint8_t *)data)[i];
-    case LB_STORED_S8: return (float)((const int8_t *)data)[i];
-    case LB_STORED_I32: return (float)((const int32_t *)data)[i];
-    case LB_STORED_F32: break;
-    }
-    return ((const float *)data)[i];
+/* Source k through its chain, to `dst`; where that ends. */
+static void *read_source(const run *r, const lb_stage *st, int k, void *dst) {
+    const lb_eval_source *source = &st->sources[k];
+    const lb_eval_tensor *t = &r->plan->tensors[source->tensor];
+    const size_t count = (size_t)r->count * source->count;
+    pass(r, NULL, source->chain, source->nchain, source->period, count, r->workspace + t->offset, t->type, false, dst, st->acc_type);
+    return at_mut(dst, st->acc_type, count);
 }
 
-static void run_real(const run *r, const lb_stage *st, const void *src, float *dst) {
-    const size_t c = (size_t)st->c, count = st->acc_count;
-    const void *other = st->other < 0 ? NULL : r->workspace + r->plan->tensors[st->other].offset;
-    for (int i = 0; i < r->count; i++) {
-        const void *a = at(src, st->src_type, (size_t)i * st->src_count);
-        const void *b = other ? at(other, st->other_type, (size_t)i * st->other_count) : NULL;
-        for (size_t k = 0; k < count; k++) {
-            const float x = as_float(st->src_type, a, k) * st->step[0][k % c];
-            *dst++ = b ? x * (as_float(st->other_type, b, k % st->other_count) * st->step[1][k % c]) : lb_func_value(st->real, x);
-        }
+/* Each source's pixels to their place among the others'. */
+static void run_concat(const run *r, const lb_stage *st, void *acc) {
+    const size_t size = lb_stored_size(st->acc_type), row = (size_t)st->c * size;
+    void *staging = r->workspace + r->plan->staging;
+    size_t first = 0;
+    for (int k = 0; k < st->nsources; k++) {
+        const size_t own = (size_t)st->sources[k].c * size;
+        const char *end = read_source(r, st, k, staging);
+        char *to = (char *)acc + first;
+        for (const char *from = staging; from < end; from += own, to += row)
+            memcpy(to, from, own);
+        first += own;
     }
+}
+
+static void run_mul(const run *r, const lb_stage *st, void *acc) {
+    void *const first = r->workspace + r->plan->staging, *const second = read_source(r, st, 0, first);
+    const size_t count = st->sources[0].count, other = st->sources[1].count;
+    read_source(r, st, 1, second);
+    for (size_t n = 0; n < (size_t)r->count; n++)
+        for (size_t k = 0; k < count; k++) {
+            const size_t i = n * count + k, j = n * other + k % other;
+            if (st->acc_type == LB_STORED_F32)
+                ((float *)acc)[i] = ((const float *)first)[i] * ((const float *)second)[j];
+            else
+                ((int32_t *)acc)[i] = lbrt_fixed_mul(((const int32_t *)first)[i], ((const int32_t *)second)[j]);
+        }
+}
+
+static int32_t func_fixed(lb_func_kind kind, const lbrt_requant *f, int32_t x) {
+    const int32_t one = 1 << LBRT_FIX_BITS;
+    switch (kind) {
+    case LB_FUNC_LEAKY: return lbrt_saturate((int64_t)lbrt_apply(f, LB_MIN(x, 0)) + x);
+    case LB_FUNC_SIGMOID: return lbrt_sigmoid(x);
+    case LB_FUNC_TANH: return lbrt_apply(&f[1], lbrt_sigmoid(lbrt_apply(&f[0], x)));
+    case LB_FUNC_HARDSIGMOID: return lbrt_clamp(lbrt_apply(f, x), 0, one);
+    case LB_FUNC_HARDSWISH: break;
+    }
+    return lbrt_fixed_mul(x, lbrt_clamp(lbrt_apply(f, x), 0, one));
+}
+
+/* sigmoid and tanh are always in fixed point. */
+static float func_float(lb_func_kind kind, float scale, float offset, float x) {
+    if (kind == LB_FUNC_LEAKY)
+        return ((x > 0 ? 0 : x) * scale + offset) + x;
+    const float gate = lbrt_clamp_f32(x * scale + offset, 0, 1);
+    return kind == LB_FUNC_HARDSWISH ? x * gate : gate;
+}
+
+static void run_func(const run *r, const lb_stage *st, void *acc) {
+    const size_t count = (size_t)r->count * st->sources[0].count;
+    const lb_numeric *x = st->func;
+    read_source(r, st, 0, acc);
+    const size_t c = st->func_kind == LB_FUNC_TANH ? 1 : (size_t)LB_MAX(x->func_channels, 1);
+    for (size_t i = 0; i < count; i++)
+        if (st->acc_type == LB_STORED_F32)
+            ((float *)acc)[i] = func_float(st->func_kind, x->func_scale[i % c], x->func_offset[i % c], ((float *)acc)[i]);
+        else
+            ((int32_t *)acc)[i] = func_fixed(st->func_kind, x->func + i % c, ((int32_t *)acc)[i]);
 }
 
 static bool run_stage(const run *r, const lb_stage *st, int thread, const uint8_t *image, int32_t *scores) {
@@ -229,8 +277,12 @@ static bool run_stage(const run *r, const lb_stage *st, int thread, const uint8_
             return false;
     } else if (st->op == LB_STAGE_PAD) {
         run_pad(r, st, src, acc);
-    } else if (st->op == LB_STAGE_REAL) {
-        run_real(r, st, src, acc);
+    } else if (st->op == LB_STAGE_CONCAT) {
+        run_concat(r, st, acc);
+    } else if (st->op == LB_STAGE_FUNC) {
+        run_func(r, st, acc);
+    } else if (st->op == LB_STAGE_MUL) {
+        run_mul(r, st, acc);
     } else {
         run_pool(r, st, src, acc);
     }

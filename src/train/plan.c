@@ -83,8 +83,9 @@ static void fuse_chain(builder *b, lb_step *step) {
 static lb_step *new_step(builder *b, lb_step_kind kind, int node) {
     lb_step *step = &b->plan->steps[b->plan->nsteps++];
     *step = (lb_step){.kind = kind, .node = node, .src = b->net->nodes[node].nsrc ? b->net->nodes[node].src[0] : -1,
-                      .residual = -1, .conv = -1, .bn = -1, .act = -1, .acc = -1, .dz = -1, .dx = -1, .dx2 = -1, .grad = -1,
-                      .workspace = -1};
+                      .residual = -1, .conv = -1, .bn = -1, .act = -1, .acc = -1, .dz = -1, .dx = -1, .grad = -1, .workspace = -1};
+    for (size_t i = 0; i < LB_COUNT(step->more_dx); i++)
+        step->more_dx[i] = -1;
     return step;
 }
 
@@ -167,18 +168,19 @@ static lb_status emit_node(builder *b, int i) {
         return LB_OK;
     case LB_OP_FUNC:
     case LB_OP_MUL:
-        step = new_step(b, LB_STEP_REAL, i);
-        touch(b, value_of(plan, step->src)->buffer, plan->nsteps - 1);
+    case LB_OP_CONCAT:
+        step = new_step(b, node->op == LB_OP_CONCAT ? LB_STEP_CONCAT : LB_STEP_REAL, i);
         LB_TRY(make_value(b, i, value_of(plan, step->src)->type, plan->nsteps - 1));
-        plan->values[i].wants_grad = value_of(plan, step->src)->wants_grad;
-        if (node->op == LB_OP_MUL) {
-            step->residual = node->src[1];
-            touch(b, value_of(plan, step->residual)->buffer, plan->nsteps - 1);
-            plan->values[i].wants_grad |= value_of(plan, step->residual)->wants_grad;
-            if (value_of(plan, step->residual)->type != value_of(plan, step->src)->type)
+        for (int s = 0; s < node->nsrc; s++) {
+            const lb_value *src = value_of(plan, node->src[s]);
+            touch(b, src->buffer, plan->nsteps - 1);
+            plan->values[i].wants_grad |= src->wants_grad;
+            if (src->type != plan->values[i].type)
                 return lb_fail(plan->ctx, LB_ERR_UNSUPPORTED, "%s: its sources are of different precision; use train.precision f32",
                                node->name);
         }
+        if (node->op == LB_OP_MUL)
+            step->residual = node->src[1];
         return LB_OK;
     default:
         return lb_fail(plan->ctx, LB_ERR_UNSUPPORTED, "%s: operator %s cannot be trained", node->name, lb_op_info(node->op)->name);
@@ -313,21 +315,18 @@ static lb_status step_backward(builder *b, int index) {
     LB_TRY(grad_buffer(b, v, time, &step->grad));
     if (step->workspace >= 0)
         touch(b, step->workspace, time);
-    if (step->kind == LB_STEP_REAL) {
-        touch(b, src->buffer, time);
-        if (step->residual >= 0) {
-            lb_value *other = value_of(plan, step->residual);
-            touch(b, other->buffer, time);
-            if (other->wants_grad) {
-                LB_TRY(new_buffer(b, value_size(other), time, &step->dx2));
-                LB_TRY(add_grad(b, step->residual, step->dx2, false, time));
-            }
-        }
-        if (!src->wants_grad)
-            return LB_OK;
+    const lb_node *node = &b->net->nodes[step->node];
+    for (int s = 0; s < node->nsrc; s++) {
+        lb_value *from = value_of(plan, node->src[s]);
+        int *dx = s ? &step->more_dx[s - 1] : &step->dx;
+        if (step->kind == LB_STEP_REAL)
+            touch(b, from->buffer, time);
+        if (!from->wants_grad)
+            continue;
+        LB_TRY(new_buffer(b, value_size(from), time, dx));
+        LB_TRY(add_grad(b, node->src[s], *dx, false, time));
     }
-    LB_TRY(new_buffer(b, value_size(src), time, &step->dx));
-    return add_grad(b, step->src, step->dx, false, time);
+    return LB_OK;
 }
 
 /* Losses leave the first gradients, in real units. */

@@ -15,7 +15,7 @@
 #include "train/simd/kernels.h"
 
 typedef enum lb_step_kind {
-    LB_STEP_INPUT, LB_STEP_CONV, LB_STEP_NORM, LB_STEP_POOL, LB_STEP_DROPOUT, LB_STEP_PAD,
+    LB_STEP_INPUT, LB_STEP_CONV, LB_STEP_NORM, LB_STEP_POOL, LB_STEP_DROPOUT, LB_STEP_PAD, LB_STEP_CONCAT,
     LB_STEP_REAL /* func, mul */
 } lb_step_kind;
 
@@ -45,9 +45,9 @@ typedef struct lb_step {
     int acc;               /* conv and its norm: buffer of the accumulator, which becomes its gradient. -1: norm reads src */
     lb_dtype acc_type;
     int dz;                /* norm: buffer of its first backward pass */
-    int dx2;               /* mul: buffer of the gradient handed to its second source (`residual`), or -1 */
-    int dx;                /* norm without conv, conv, pool, dropout: buffer of the gradient handed to src, or -1 */
-    int grad;              /* pool, dropout, func, mul: buffer of the summed gradient */
+    int more_dx[LB_MAX_SRC - 1]; /* mul, concat: buffers of the gradients handed to the sources behind the first, or -1 */
+    int dx;                /* all but norm behind conv: buffer of the gradient handed to src, or -1 */
+    int grad;              /* all but norm and conv: buffer of the summed gradient */
     int workspace;         /* max pool; conv whose accumulator is f32 among bf16: its gradient as bf16 */
     lb_conv_prims *prims;
     lb_pool_prims *pool;

@@ -450,20 +450,51 @@ static void shortcut_pad(const lb_plan *plan, const lb_step *step, size_t bytes,
             }
 }
 
-/* ---- Functions and products, in real numbers ----------------------------------------------------------------------------- */
-
 enum { REAL_BLOCK = 64 };
-
-/* The product's second source: one row for each pixel, or one for all of an image's. */
-static size_t other_row(const lb_plan *plan, const lb_step *step, size_t row) {
-    const lb_value *v = &plan->values[step->node], *other = value_of(plan, step->residual);
-    return other->rows == v->rows ? row : row / (v->rows / other->rows);
-}
 
 static void read_block(const lb_plan *plan, lb_dtype type, const void *data, size_t at, size_t n, float scale, float *block) {
     plan->kernels[type]->to_f32(type, (const unsigned char *)data + at * lb_dtype_size(type), block, n);
     for (size_t i = 0; i < n; i++)
         block[i] *= scale;
+}
+
+/* dst[row] = the sources' rows one after the other, as real numbers; backward the other way round. */
+static void concat(const lb_plan *plan, const lb_step *step, bool backward, unsigned char *all) {
+    const lb_node *node = &plan->net->nodes[step->node];
+    const lb_value *v = &plan->values[step->node];
+    const size_t bytes = lb_dtype_size(v->type);
+    size_t at = 0;
+    for (int s = 0; s < node->nsrc; s++) {
+        const lb_value *src = value_of(plan, node->src[s]);
+        const int dx = s ? step->more_dx[s - 1] : step->dx;
+        const size_t c = (size_t)src->c;
+        unsigned char *own = backward ? dx < 0 ? NULL : lb_plan_buffer(plan, dx) : data_of(plan, node->src[s]);
+#pragma omp parallel for num_threads(plan->threads)
+        for (size_t row = 0; row < (own ? v->rows : 0); row++) {
+            unsigned char *joined = all + (row * (size_t)v->c + at) * bytes, *single = own + row * c * bytes;
+            unsigned char *to = backward ? single : joined;
+            const unsigned char *from = backward ? joined : single;
+            if (src->step == 1) {
+                memcpy(to, from, c * bytes);
+                continue;
+            }
+            for (size_t k = 0; k < c; k += REAL_BLOCK) {
+                float block[REAL_BLOCK];
+                const size_t n = LB_MIN((size_t)REAL_BLOCK, c - k);
+                read_block(plan, v->type, from, k, n, src->step, block);
+                plan->kernels[v->type]->from_f32(v->type, block, to + k * bytes, n);
+            }
+        }
+        at += c;
+    }
+}
+
+/* ---- Functions and products, in real numbers ----------------------------------------------------------------------------- */
+
+/* The product's second source: one row for each pixel, or one for all of an image's. */
+static size_t other_row(const lb_plan *plan, const lb_step *step, size_t row) {
+    const lb_value *v = &plan->values[step->node], *other = value_of(plan, step->residual);
+    return other->rows == v->rows ? row : row / (v->rows / other->rows);
 }
 
 static void real_forward(const lb_plan *plan, const lb_step *step) {
@@ -531,9 +562,12 @@ static lb_status plain_forward(lb_plan *plan, lb_step *step) {
     lb_value *v = &plan->values[step->node];
     const void *src = data_of(plan, step->src);
     void *dst = lb_plan_buffer(plan, v->buffer);
-    if (step->kind == LB_STEP_REAL) {
+    if (step->kind == LB_STEP_REAL || step->kind == LB_STEP_CONCAT) {
         v->step = 1;
-        real_forward(plan, step);
+        if (step->kind == LB_STEP_REAL)
+            real_forward(plan, step);
+        else
+            concat(plan, step, false, dst);
         return LB_OK;
     }
     v->step = value_of(plan, step->src)->step;
@@ -560,9 +594,13 @@ static lb_status plain_backward(lb_plan *plan, lb_step *step) {
         share(v->rows * (size_t)v->c, omp_get_thread_num(), omp_get_num_threads(), &first, &last);
         plan->kernels[v->type]->sum(v->type, v->ngrads, grad, factor, sum, first, last);
     }
+    if (step->kind == LB_STEP_CONCAT) {
+        concat(plan, step, true, sum);
+        return LB_OK;
+    }
     if (step->kind == LB_STEP_REAL) {
-        if (step->dx2 >= 0)
-            real_backward_second(plan, step, sum, lb_plan_buffer(plan, step->dx2));
+        if (step->residual >= 0 && step->more_dx[0] >= 0)
+            real_backward_second(plan, step, sum, lb_plan_buffer(plan, step->more_dx[0]));
         if (dx)
             real_backward_first(plan, step, sum, dx);
         return LB_OK;

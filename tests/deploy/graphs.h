@@ -219,6 +219,45 @@ static inline int test_out(int in, int before, int behind, int k, int stride) {
     return in + before + behind < k ? 0 : (in + before + behind - k) / stride + 1;
 }
 
+static inline bool test_same_size(const lbrt_tensor *a, const lbrt_tensor *b) { return a->h == b->h && a->w == b->w; }
+
+/* Sources and runs of channels of a copy. */
+static inline void test_random_copy(test_graph *t, lbrt_layer *l, lbrt_tensor *dst) {
+    const lbrt_tensor *src = &t->tensors[l->src];
+    lbrt_part *parts = test_block(t, LBRT_MAX_SOURCES + 4, sizeof *parts);
+    l->sh = l->sw = test_in(t, 0, 2) ? 1 : test_in(t, 2, 3);
+    l->nsources = 1;
+    l->sources[0] = l->src;
+    for (int32_t r = 0; r <= l->dst - 1 && l->nsources < LBRT_MAX_SOURCES; r++)
+        if (test_same_size(&t->tensors[r], src) && t->tensors[r].type == src->type && test_in(t, 0, 1))
+            l->sources[l->nsources++] = r;
+    *dst = (lbrt_tensor){(src->h - 1) / l->sh + 1, (src->w - 1) / l->sw + 1, 0, src->type, 0, 0};
+    const int most = l->nsources + test_in(t, 0, 4);
+    int n = 0;
+    for (int p = 0; p < most && dst->c < 40; p++, n++) {
+        const int source = p < l->nsources ? p : test_in(t, 0, l->nsources - 1), c = t->tensors[l->sources[source]].c;
+        const int gap = test_in(t, 0, 5) == 0 ? test_in(t, 1, 3) : 0, first = test_in(t, 0, 2) ? 0 : test_in(t, 0, c - 1);
+        l->zeros |= gap > 0;
+        parts[p] = (lbrt_part){source, dst->c + gap, first, test_in(t, 1, c - first)};
+        dst->c = parts[p].dst + parts[p].count;
+    }
+    l->nparts = n;
+    l->parts = parts;
+}
+
+/* The second factor: a tensor of the same shape, or one pixel for all. */
+static inline void test_random_factor(test_graph *t, lbrt_layer *l) {
+    const lbrt_tensor *src = &t->tensors[l->src];
+    l->nsources = 2;
+    l->sources[0] = l->sources[1] = l->src;
+    for (int32_t r = 0; r <= l->dst - 1; r++) {
+        const lbrt_tensor *other = &t->tensors[r];
+        if (other->c == src->c && other->type == src->type && (test_same_size(other, src) || (other->h == 1 && other->w == 1)) &&
+            test_in(t, 0, 1))
+            l->sources[1] = r;
+    }
+}
+
 /* Appends a random layer; the last one gives `classes` scores. */
 static inline void test_random_layer(test_graph *t, const test_weights *format, int classes) {
     for (int attempt = 0; attempt < 1000; attempt++) {
@@ -226,19 +265,23 @@ static inline void test_random_layer(test_graph *t, const test_weights *format, 
         lbrt_layer *l = &t->layers[index];
         lbrt_tensor *dst = &t->tensors[index + 1];
         const int nblocks = t->nblocks;
-        *l = (lbrt_layer){.op = test_in(t, 0, 5),
+        *l = (lbrt_layer){.op = test_in(t, 0, 11),
                           .src = test_in(t, 0, 4) && index > 0 ? index : test_in(t, 0, index),
                           .dst = index + 1,
                           .groups = 1};
-        if (l->op == LBRT_OP_INPUT || l->op > LBRT_OP_SUMPOOL || classes > 0)
+        if (l->op == LBRT_OP_INPUT || l->op >= LBRT_OPS || classes > 0)
             l->op = LBRT_OP_CONV;
         static const char *const names[] = {"a", "block.1.conv2", "", NULL};
         l->name = names[test_in(t, 0, 3)];
         const lbrt_tensor *src = &t->tensors[l->src];
-        l->is_float = src->type == LBRT_F32 || (format->bits == 32 && l->op == LBRT_OP_CONV) || test_in(t, 0, 5) == 0;
+        const bool wide = src->type == LBRT_I32 || src->type == LBRT_F32;
+        if ((l->op == LBRT_OP_MUL && !wide) || (l->op == LBRT_OP_SIGMOID && src->type != LBRT_I32))
+            continue;
+        const bool geometric = l->op == LBRT_OP_CONV || l->op == LBRT_OP_MAXPOOL || l->op == LBRT_OP_SUMPOOL;
+        l->is_float = src->type == LBRT_F32 || (format->bits == 32 && l->op == LBRT_OP_CONV) || (!lbrt_is_bare(l) && test_in(t, 0, 5) == 0);
         l->src_step = test_float(t, 0.3f);
         l->kh = l->kw = l->sh = l->sw = 1;
-        if (l->op != LBRT_OP_POINT && classes == 0) {
+        if (geometric && classes == 0) {
             l->kh = test_in(t, 1, 4);
             l->kw = test_in(t, 0, 1) ? l->kh : test_in(t, 1, 4);
             l->sh = test_in(t, 1, 3);
@@ -269,6 +312,10 @@ static inline void test_random_layer(test_graph *t, const test_weights *format, 
                 dst->h = dst->w = 1;
             test_random_weights(t, l, src, dst->c, format->bits == 32 && !l->is_float ? &weight_formats[0] : format);
         }
+        if (l->op == LBRT_OP_COPY)
+            test_random_copy(t, l, dst);
+        else if (l->op == LBRT_OP_MUL)
+            test_random_factor(t, l);
         if (l->op == LBRT_OP_CONV || l->op == LBRT_OP_POINT)
             test_random_epilogue(t, l, dst, classes > 0);
         else if (l->op == LBRT_OP_SUMPOOL && src->type != LBRT_F32)
@@ -414,6 +461,28 @@ static inline test_value plain_element(const lbrt_graph *g, int index, test_valu
         if (l->is_float && st->type != LBRT_F32)
             v.f = (float)v.i * l->src_step;
         return plain_epilogue(l, v, c, res, res_tensor);
+    }
+    if (l->op == LBRT_OP_COPY) {
+        for (int p = 0; p < l->nparts; p++) {
+            const lbrt_part *part = &l->parts[p];
+            const lbrt_tensor *from = &g->tensors[l->sources[part->source]];
+            if (c >= part->dst && c < part->dst + part->count)
+                v = values[l->sources[part->source]][((size_t)(y * l->sh) * (size_t)from->w + (size_t)(x * l->sw)) * (size_t)from->c +
+                                                     (size_t)(c - part->dst + part->src)];
+        }
+        return v;
+    }
+    if (l->op == LBRT_OP_MUL) {
+        const lbrt_tensor *other = &g->tensors[l->sources[1]];
+        const test_value a = src[at], b = values[l->sources[1]][other->h == dt->h && other->w == dt->w ? at : (size_t)c];
+        const int64_t product = a.i * b.i + 32768;
+        v.i = plain_saturate(product / 65536 - (product % 65536 < 0));
+        v.f = a.f * b.f;
+        return v;
+    }
+    if (l->op == LBRT_OP_SIGMOID) {
+        v.i = (int64_t)rint(65536 / (1 + exp((double)-src[at].i / 65536)));
+        return v;
     }
     const int ih = l->flat ? 1 : st->h, iw = l->flat ? 1 : st->w, ic = l->flat ? st->h * st->w * st->c : st->c;
     const int icg = ic / l->groups, group = l->op == LBRT_OP_CONV ? c / (dt->c / l->groups) : 0;

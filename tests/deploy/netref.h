@@ -192,6 +192,16 @@ static inline void netref_run(netref *r, const uint8_t *pixels) {
             }
             break;
         }
+        case LB_OP_CONCAT: {
+            size_t at = 0;
+            for (int s = 0; s < node->nsrc; s++) {
+                const size_t own = (size_t)lb_src_shape(r->net, node, s)->c;
+                for (size_t i = 0; i < count / c * own; i++)
+                    dst[i / own * c + at + i % own] = netref_src(r, node, s)[i];
+                at += own;
+            }
+            break;
+        }
         case LB_OP_FUNC:
             for (size_t i = 0; i < count; i++)
                 dst[i] = netref_func(node, netref_src(r, node, 0)[i]);

@@ -15,7 +15,9 @@ static void run(const lbrt_site *site, const lbrt_kernel *kernel, const void *sr
     memset(scratch, 0xa5, scratch_size);
     if (kernel->prepare)
         kernel->prepare(site, prepared);
-    const lbrt_call call = {*site, prepared, src, res, dst, scratch, row0, row1};
+    const lbrt_tensor tensors[2] = {*site->src, site->res ? *site->res : *site->src};
+    const lbrt_call call = {.site = *site, .prepared = prepared, .src = src, .res = res, .sources = {src, res}, .tensors = tensors,
+                            .dst = dst, .scratch = scratch, .row0 = row0, .row1 = row1};
     kernel->run(&call);
     free(prepared), free(scratch);
 }
@@ -142,8 +144,9 @@ static void convolutions(void **state) {
 
 static void other_layers(void **state) {
     (void)state;
-    static const lbrt_op ops[] = {LBRT_OP_INPUT, LBRT_OP_POINT, LBRT_OP_MAXPOOL, LBRT_OP_SUMPOOL};
-    for (int round = 0; round < 800; round++) {
+    static const lbrt_op ops[] = {LBRT_OP_INPUT,   LBRT_OP_POINT, LBRT_OP_MAXPOOL,
+                                   LBRT_OP_SUMPOOL, LBRT_OP_MUL,   LBRT_OP_SIGMOID};
+    for (int round = 0; round < 1200; round++) {
         test_graph t = {.state = 4711 + (uint64_t)round * 7654321};
         lbrt_layer l = {.op = ops[round % (int)LB_COUNT(ops)], .groups = 1};
         lbrt_tensor src = sources[test_in(&t, 0, (int)LB_COUNT(sources) - 1)], dst, res;
@@ -151,8 +154,20 @@ static void other_layers(void **state) {
         src.h = test_in(&t, 1, 9), src.w = test_in(&t, 1, 40), src.c = test_in(&t, 1, test_in(&t, 0, 1) ? 4 : 100);
         if (l.op == LBRT_OP_INPUT)
             src.type = LBRT_U8, src.lo = 0, src.hi = 255;
+        if (l.op == LBRT_OP_MUL || l.op == LBRT_OP_SIGMOID) {
+            const int32_t most = INT32_MAX >> test_in(&t, 0, 14);
+            src.type = LBRT_I32, src.lo = -most, src.hi = most;
+        }
         dst = src;
-        if (l.op == LBRT_OP_POINT) {
+        if (l.op == LBRT_OP_MUL) { /* the second source stands where others have a residual */
+            res = src;
+            site.res = &res;
+            l.nsources = 2, l.sources[1] = 1;
+            if (test_in(&t, 0, 1))
+                res.h = res.w = 1;
+        } else if (l.op == LBRT_OP_SIGMOID) {
+            l.nsources = 0;
+        } else if (l.op == LBRT_OP_POINT) {
             test_random_epilogue(&t, &l, &dst, test_in(&t, 0, 4) == 0);
             add_residual(&t, &l, &dst, &res, &site);
         } else if (l.op == LBRT_OP_INPUT) {

@@ -293,6 +293,68 @@ static void selected_channels(lb_ctx *ctx, lb_net *net, int x) {
     lb_net_linear(net, lb_net_globalpool(net, x, "avg"), "fc", 4, true);
 }
 
+static int concat(lb_net *net, const char *name, int a, int b, int c) {
+    return lb_net_append(net, &(lb_node){.op = LB_OP_CONCAT, .name = name, .nsrc = c < 0 ? 2 : 3, .src = {a, b, c}});
+}
+static int func(lb_net *net, const char *name, int x, lb_func_kind kind) {
+    lb_node node = {.op = LB_OP_FUNC, .name = name, .nsrc = 1, .src = {x}};
+    node.u.func.kind = kind;
+    node.u.func.alpha = 0.3f, node.u.func.beta = 0.4f;
+    return lb_net_append(net, &node);
+}
+static int mul(lb_net *net, const char *name, int a, int b) {
+    return lb_net_append(net, &(lb_node){.op = LB_OP_MUL, .name = name, .nsrc = 2, .src = {a, b}});
+}
+
+/* Side by side: accumulators, activations and codes that become codes together; with floats; one that has other readers; nothing
+ * behind; the scores. */
+static void concatenated(lb_ctx *ctx, lb_net *net, int x) {
+    const int acc = codes_conv(ctx, net, x, "bwn1", 6), same = codes_conv(ctx, net, x, "bwn2", 3);
+    const int relu = lb_net_relu(net, lb_net_batchnorm(net, codes_conv(ctx, net, x, "bwn3", 4), "bn1", 0, 0), "relu1");
+    int y = lb_net_relu(net, concat(net, "c1", acc, relu, x), "q.c1");
+    y = codes_conv(ctx, net, y, "bwn4", 5);
+    const int z = lb_net_clip(net, concat(net, "c2", y, same, lb_net_input(net)), "q.c2", -1, 1);
+    y = concat(net, "c3", lb_net_batchnorm(net, codes_conv(ctx, net, z, "bwn5", 4), "bn2", 0, 0), same, z);
+    const int a = lb_net_batchnorm(net, y, "bn3", 0, 0), b = codes_conv(ctx, net, lb_net_relu(net, y, "q.c3"), "bwn6", 13);
+    y = lb_net_globalpool(net, concat(net, "c4", a, b, -1), "avg");
+    concat(net, "scores", lb_net_linear(net, y, "fc", 2, true), lb_net_linear(net, y, "fc2", 2, false), -1);
+}
+
+/* Every function, of accumulators, fixed point, codes and floats; with an activation behind, a quantized one, a sum, nothing. */
+static void functions(lb_ctx *ctx, lb_net *net, int x) {
+    static const char *const names[] = {"leaky", "sigmoid", "tanh", "hard sigmoid", "hard swish"};
+    char name[5][5][32];
+    int image = lb_net_input(net), all = -1;
+    for (int k = LB_FUNC_LEAKY; k <= LB_FUNC_HARDSWISH; k++) {
+        static const char *const of[] = {"%s", "%s of acc", "%s of codes", "q.%s", "%s of float"};
+        for (size_t i = 0; i < LB_COUNT(of); i++)
+            snprintf(name[k][i], sizeof name[k][i], of[i], names[k]);
+        char layer[] = "bwn1a", bn[] = "bn1";
+        layer[3] = bn[2] = (char)('1' + k);
+        int y = func(net, name[k][1], codes_conv(ctx, net, x, layer, 6), (lb_func_kind)k);
+        y = func(net, name[k][0], lb_net_batchnorm(net, y, bn, 0, 0), (lb_func_kind)k);
+        y = lb_net_clip(net, y, name[k][3], -1, 1);
+        y = func(net, name[k][2], y, (lb_func_kind)k);
+        layer[4] = 'b';
+        y = lb_net_add(net, codes_conv(ctx, net, lb_net_clip(net, y, NULL, -0.5f, 1), layer, 3),
+                       func(net, name[k][4], image, (lb_func_kind)k), NULL);
+        all = all < 0 ? y : lb_net_add(net, all, y, NULL);
+    }
+    lb_net_linear(net, lb_net_globalpool(net, all, "avg"), "fc", 4, true);
+}
+
+/* Squeeze-and-excitation, codes and accumulators times each other, floats times fixed point; a product as scores. */
+static void products(lb_ctx *ctx, lb_net *net, int x) {
+    int y = lb_net_relu(net, lb_net_batchnorm(net, codes_conv(ctx, net, x, "bwn1", 6), "bn1", 0, 0), "q.y");
+    int gate = lb_net_conv2d(net, lb_net_globalpool(net, y, "squeeze"), "bwn2", 6, 1, 1, 0, 1, true);
+    y = lb_net_relu(net, mul(net, "gated", y, func(net, "gate", gate, LB_FUNC_HARDSIGMOID)), "q.gated");
+    y = mul(net, "codes", codes_conv(ctx, net, y, "bwn3", 6), y);
+    y = codes_conv(ctx, net, lb_net_clip(net, y, "q.codes", -1, 1), "bwn4", 3);
+    y = mul(net, "floats", y, mul(net, "image", lb_net_input(net), lb_net_input(net)));
+    y = lb_net_globalpool(net, y, "avg");
+    mul(net, "scores", lb_net_linear(net, y, "fc1", 4, true), func(net, "tanh", lb_net_linear(net, y, "fc2", 4, true), LB_FUNC_TANH));
+}
+
 static const struct unusual {
     const char *name;
     build_fn build;
@@ -313,6 +375,10 @@ static const struct unusual {
     {"odd geometry", odd_geometry, false},
     {"odd geometry, signs", odd_geometry, true},
     {"padded shortcuts", padded_shortcuts, false},
+    {"concatenated", concatenated, false},
+    {"concatenated, signs", concatenated, true},
+    {"functions", functions, false},
+    {"products", products, false},
     {"accumulators added, signs", accumulators_added, true},
 };
 

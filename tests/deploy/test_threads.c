@@ -38,7 +38,7 @@ static void same_scores(void **state) {
     lb_ctx *ctx;
     assert_int_equal(lb_ctx_create(NULL, &ctx), LB_OK);
     int most = 0;
-    for (uint64_t seed = 1; seed <= 20; seed++) {
+    for (uint64_t seed = 1; seed <= 40; seed++) {
         test_graph t;
         unsigned char *bytes;
         size_t size;

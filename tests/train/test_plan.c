@@ -68,6 +68,11 @@ static lb_net *make_net(lb_ctx *ctx, bool smooth, bool pad) {
         x = lb_net_append(net, &(lb_node){.op = LB_OP_MUL, .nsrc = 2, .src = {x, gate}});
         x = lb_net_add(net, x, f, NULL);
     }
+    if (pad) { /* side by side, one of them twice */
+        const int half = lb_net_avgpool(net, x, "same", 1, 1, 0);
+        x = lb_net_append(net, &(lb_node){.op = LB_OP_CONCAT, .name = "concat", .nsrc = 3, .src = {half, x, half}});
+        x = lb_net_batchnorm(net, lb_net_conv2d(net, x, "conv5", 6, 1, 1, 0, 1, false), "bn6", 0, 0);
+    }
     x = lb_net_dropout(net, x, "drop", 0.25f);
     x = lb_net_flatten(net, x, "flat");
     x = lb_net_linear(net, x, "fc1", 12, false);

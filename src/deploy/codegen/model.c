@@ -44,8 +44,9 @@ static void write_once(lb_code *code, size_t start, const char *text) {
 
 /* The kernel of layer i: its header, and what is defined before that. */
 static void include_kernel(const lb_generator *g, lb_code *code, size_t start, int i) {
-    static const char *const plain[LBRT_OPS] = {"input", NULL, "point", "maxpool", "sumpool"};
-    static const char *const floats[LBRT_OPS] = {"float_input", "float_conv", "float_point", "float_pool", "float_pool"};
+    static const char *const plain[LBRT_OPS] = {"input", NULL, "point", "maxpool", "sumpool", "copy", "mul", "sigmoid"};
+    static const char *const floats[LBRT_OPS] = {"float_input", "float_conv", "float_point", "float_pool",
+                                                "float_pool",  "copy",       "float_mul",   NULL};
     const lbrt_layer *l = &g->graph->layers[i];
     const int type = (int)g->graph->tensors[l->src].type;
     lb_packing packing;
@@ -150,6 +151,25 @@ static void write_float_epilogue(const lb_generator *g, lb_code *code, int i) {
     lb_code_printf(code, "},\n");
 }
 
+/* Copies, products, sigmoids. False: layer i is none of them. */
+static bool write_elementwise(const lb_generator *g, lb_code *code, int i) {
+    const lbrt_layer *l = &g->graph->layers[i];
+    const lbrt_tensor *src = &g->graph->tensors[l->src], *dst = &g->graph->tensors[i + 1];
+    const int count = (int)lbrt_elements(dst);
+    switch ((lbrt_op)l->op) {
+    case LBRT_OP_COPY:
+        lb_code_printf(code, "static const copy layer_%d = {%d, %d, %d, %d, %d, %d, %d, %d, parts_%d};\n", i, (int)src->w, (int)dst->h,
+                       (int)dst->w, (int)dst->c, (int)l->sh, lbrt_type_size(dst->type) == 4, (int)l->zeros, (int)l->nparts, i);
+        return true;
+    case LBRT_OP_MUL:
+        lb_code_printf(code, "static const %s layer_%d = {%d, %d};\n", l->is_float ? "float_mul" : "mul", i, count,
+                       (int)lbrt_elements(&g->graph->tensors[l->sources[1]]));
+        return true;
+    case LBRT_OP_SIGMOID: lb_code_printf(code, "static const sigmoid layer_%d = {%d};\n", i, count); return true;
+    default: return false;
+    }
+}
+
 static void write_integer_layer(const lb_generator *g, lb_code *code, int i) {
     const lbrt_layer *l = &g->graph->layers[i];
     const lbrt_tensor *src = &g->graph->tensors[l->src], *dst = &g->graph->tensors[i + 1];
@@ -243,6 +263,15 @@ static void write_place(const lb_generator *g, lb_code *code, int tensor) {
         lb_code_printf(code, "memory + %zu", g->slots[tensor].offset);
 }
 
+static void write_sources(const lb_generator *g, lb_code *code, const lbrt_layer *l) {
+    lb_code_printf(code, "(const void *const[]){");
+    for (int k = 0; k < l->nsources; k++) {
+        lb_code_printf(code, k ? ", " : "");
+        write_place(g, code, l->sources[k]);
+    }
+    lb_code_printf(code, "}");
+}
+
 static void write_call(const lb_generator *g, lb_code *code, int i) {
     const lbrt_layer *l = &g->graph->layers[i];
     const bool is_float = l->is_float;
@@ -255,12 +284,18 @@ static void write_call(const lb_generator *g, lb_code *code, int i) {
         name = is_float ? "run_float_conv" : packed ? "run_packed_conv" : conv_names[g->graph->tensors[l->src].type];
         break;
     case LBRT_OP_POINT: name = is_float ? "run_float_point" : "run_point"; break;
+    case LBRT_OP_COPY: name = "run_copy"; break;
+    case LBRT_OP_MUL: name = is_float ? "run_float_mul" : "run_mul"; break;
+    case LBRT_OP_SIGMOID: name = "run_sigmoid"; break;
     default: name = is_float ? "run_float_pool" : l->op == LBRT_OP_MAXPOOL ? "run_maxpool" : "run_sumpool"; break;
     }
     lb_code_printf(code, "    %s(&layer_%d, ", name, i);
     if (packed)
         lb_code_printf(code, "tile_%d, ", (int)l->weights.bits);
-    write_place(g, code, l->src);
+    if (l->op == LBRT_OP_COPY || l->op == LBRT_OP_MUL)
+        write_sources(g, code, l);
+    else
+        write_place(g, code, l->src);
     if (l->op == LBRT_OP_CONV || l->op == LBRT_OP_POINT) {
         lb_code_printf(code, ", ");
         if (l->epilogue.flags & LBRT_RESIDUAL)
@@ -304,6 +339,8 @@ void lb_write_model(const lb_generator *g, lb_code *code) {
         lb_code_name(code, l->name);
         lb_code_printf(code, ", %d x %d x %d to %d x %d x %d */\n", (int)src->h, (int)src->w, (int)src->c, (int)dst->h, (int)dst->w,
                        (int)dst->c);
+        if (write_elementwise(g, code, i))
+            continue;
         if (l->is_float)
             write_float_layer(g, code, i);
         else

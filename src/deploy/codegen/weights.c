@@ -99,6 +99,18 @@ static void write_pairs(lb_generator *g, lb_code *code, int i, const lb_packing 
     lb_free(g->ctx, bias);
 }
 
+static void write_parts(lb_generator *g, lb_code *code, int i) {
+    const lbrt_layer *l = &g->graph->layers[i];
+    lb_code_printf(code, "static const copy_part parts_%d[%d] = {", i, (int)l->nparts);
+    for (int p = 0; p < l->nparts; p++) {
+        const lbrt_part *part = &l->parts[p];
+        lb_code_printf(code, "%s{%d, %d, %d, %d, %d},", p % 4 ? " " : "\n    ", (int)part->source,
+                       (int)g->graph->tensors[l->sources[part->source]].c, (int)part->src, (int)part->dst, (int)part->count);
+    }
+    lb_code_printf(code, "\n};\n");
+    count(g, (size_t)l->nparts, 5 * sizeof(int32_t));
+}
+
 static void write_layer(lb_generator *g, lb_code *code, int i) {
     const lbrt_layer *l = &g->graph->layers[i];
     const lbrt_tensor *src = &g->graph->tensors[l->src], *dst = &g->graph->tensors[i + 1];
@@ -119,6 +131,8 @@ static void write_layer(lb_generator *g, lb_code *code, int i) {
         lb_code_printf(code, "};\n");
         count(g, bytes, 1);
     }
+    if (l->op == LBRT_OP_COPY)
+        write_parts(g, code, i);
     if (l->is_float) {
         if (e->flags & LBRT_AFFINE) {
             write_floats(g, code, "scale", i, e->scale, oc);

@@ -1,5 +1,5 @@
 /* Channels in other places: Slice, Split, Concat, and channel shuffles, which are Reshape and Transpose until somebody wants an
- * image. All are shortcutpads; side by side is the sum of tensors that are zero where the other one is not. */
+ * image: shortcutpads, and concat. */
 #include "net/import/internal.h"
 
 /* ---- The channels of a view ------------------------------------------------------------------------------------------- */
@@ -40,9 +40,8 @@ static int *find_channels(lb_importer *im, const lb_view *v) {
     return channel;
 }
 
-/* Channels from[0 .. count) of a node, `at` channels behind the first of oc; the others are zero. A selection of a selection is
- * one of what that one reads. */
-static lb_status append_select(lb_importer *im, int src, const int *from, int count, int at, int oc, const char *name, int *index) {
+/* Channels from[0 .. count) of a node. */
+static lb_status append_select(lb_importer *im, int src, const int *from, int count, const char *name, int *index) {
     lb_part *parts = lb_pool_alloc(&im->pool, (size_t)count, sizeof *parts);
     int n = 0;
     if (!parts)
@@ -51,11 +50,11 @@ static lb_status append_select(lb_importer *im, int src, const int *from, int co
         if (n && parts[n - 1].src + parts[n - 1].count == from[c])
             parts[n - 1].count++;
         else
-            parts[n++] = (lb_part){at + c, from[c], 1};
+            parts[n++] = (lb_part){c, from[c], 1};
     }
     lb_node node = {.op = LB_OP_SHORTCUTPAD, .name = name, .nsrc = 1, .src = {src}};
     node.u.shortcutpad.stride = 1;
-    node.u.shortcutpad.oc = oc;
+    node.u.shortcutpad.oc = count;
     node.u.shortcutpad.nparts = n;
     node.u.shortcutpad.parts = parts;
     return lb_import_append(im, &node, index);
@@ -70,7 +69,7 @@ lb_status lb_import_image(lb_importer *im, lb_view *v) {
     int index;
     if (!channel)
         return lb_import_refuse(im, "its input is no image in the order batch, channels, height, width");
-    LB_TRY(append_select(im, v->node, channel, c, 0, c, lb_import_unique(im, "shuffle"), &index));
+    LB_TRY(append_select(im, v->node, channel, c, lb_import_unique(im, "shuffle"), &index));
     lb_view_image(im, index, v->ndim, v);
     v->pt = padded.pt, v->pl = padded.pl, v->pb = padded.pb, v->pr = padded.pr;
     return LB_OK;
@@ -82,7 +81,7 @@ lb_status lb_import_slice(lb_importer *im, const lb_view *src, int64_t first, in
     if (!channel || first < 0 || count < 1 || first > im->net->nodes[src->node].dst.c - count)
         return lb_import_refuse(im, "only channels of an image are taken apart; not %lld from %lld on", (long long)count,
                                 (long long)first);
-    LB_TRY(append_select(im, src->node, channel + first, (int)count, 0, (int)count, lb_import_name(im, NULL), &index));
+    LB_TRY(append_select(im, src->node, channel + first, (int)count, lb_import_name(im, NULL), &index));
     lb_view_image(im, index, src->ndim, dst);
     return LB_OK;
 }
@@ -134,37 +133,28 @@ static lb_status read_gather(lb_importer *im) {
             return lb_import_damaged(im, "gathers channel %lld of %d", (long long)wanted->i[k], c);
         from[k] = channel[i];
     }
-    LB_TRY(append_select(im, src->node, from, (int)wanted->count, 0, (int)wanted->count, lb_import_name(im, NULL), &index));
+    LB_TRY(append_select(im, src->node, from, (int)wanted->count, lb_import_name(im, NULL), &index));
     lb_view_image(im, index, src->ndim, &dst);
     return lb_import_set_view(im, &dst);
 }
 
-/* The inputs' channels where they come to lie, one after the other, added up. In a dense block each Concat begins with what the
- * one before put together: that sum is used again. */
-static lb_status put_together(lb_importer *im, const int *nodes, int n, int c, lb_concat *made) {
+/* The inputs side by side, at most LB_MAX_SRC at a time. In a dense block each Concat begins with what the one before put together:
+ * that is used again. */
+static lb_status put_together(lb_importer *im, const int *nodes, int n, lb_concat *made) {
     const lb_concat *before = NULL;
     for (int i = 0; i < im->nconcats; i++) {
         const lb_concat *k = &im->concats[i];
         if (k->n < n && k->n > (before ? before->n : 1) && !memcmp(k->nodes, nodes, (size_t)k->n * sizeof *nodes))
             before = k;
     }
-    int sum = -1, at = 0;
-    for (int i = before ? before->n - 1 : 0; i < n; i++) {
-        const int src = before && sum < 0 ? before->result : nodes[i], own = im->net->nodes[src].dst.c;
-        int *from = lb_pool_alloc(&im->pool, (size_t)own, sizeof *from), index;
-        if (!from)
-            return LB_ERR_MEMORY;
-        for (int k = 0; k < own; k++)
-            from[k] = k;
-        LB_TRY(append_select(im, src, from, own, at, c, lb_import_unique(im, "beside"), &index));
-        at += own;
-        if (sum >= 0) {
-            const lb_node node = {.op = LB_OP_ADD, .name = lb_import_name(im, NULL), .nsrc = 2, .src = {sum, index}};
-            LB_TRY(lb_import_append(im, &node, &index));
-        }
-        sum = index;
+    int done = before ? before->n : 1, result = before ? before->result : nodes[0];
+    while (done < n) {
+        lb_node node = {.op = LB_OP_CONCAT, .name = lb_import_name(im, NULL), .nsrc = 1, .src = {result}};
+        while (done < n && node.nsrc < LB_MAX_SRC)
+            node.src[node.nsrc++] = nodes[done++];
+        LB_TRY(lb_import_append(im, &node, &result));
     }
-    *made = (lb_concat){nodes, n, sum};
+    *made = (lb_concat){nodes, n, result};
     return LB_OK;
 }
 
@@ -199,7 +189,7 @@ static lb_status read_concat(lb_importer *im) {
     void *concats = im->concats;
     lb_concat made = {nodes, 1, nodes[0]};
     if (n > 1)
-        LB_TRY(put_together(im, nodes, (int)n, (int)c, &made));
+        LB_TRY(put_together(im, nodes, (int)n, &made));
     LB_TRY(lb_grow(im->ctx, &concats, &im->concats_capacity, (size_t)im->nconcats + 1, sizeof *im->concats));
     im->concats = concats;
     im->concats[im->nconcats++] = made;
