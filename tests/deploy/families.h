@@ -49,6 +49,49 @@ static const family families[] = {
     {"mobilenet-v2", "plain", LB_SHORTCUT_CONV, 0.15f, 33, 35, 3},
 };
 
+/* As networks come from elsewhere: channels split, shuffled and put side by side, squeeze-and-excitation, every function. */
+static const family mixed = {"mixed", "plain", LB_SHORTCUT_CONV, 1, 13, 11, 3};
+
+static inline int mixed_select(lb_net *net, int x, const lb_part *parts, int nparts, int oc) {
+    lb_node node = {.op = LB_OP_SHORTCUTPAD, .nsrc = 1, .src = {x}};
+    node.u.shortcutpad.oc = oc;
+    node.u.shortcutpad.nparts = nparts;
+    node.u.shortcutpad.parts = parts;
+    return lb_net_append(net, &node);
+}
+static inline int mixed_func(lb_net *net, int x, lb_func_kind kind) {
+    lb_node node = {.op = LB_OP_FUNC, .nsrc = 1, .src = {x}};
+    node.u.func.kind = kind;
+    node.u.func.alpha = 0.25f, node.u.func.beta = 0.5f;
+    return lb_net_append(net, &node);
+}
+static inline int mixed_conv(lb_net *net, int x, int oc, int k) {
+    return lb_net_batchnorm(net, lb_net_conv2d(net, x, NULL, oc, k, 1, k / 2, 1, false), NULL, 0, 0);
+}
+
+static inline lb_net *make_mixed(lb_ctx *ctx) {
+    static const lb_part front[] = {{0, 0, 6}}, back[] = {{0, 6, 6}},
+                         shuffle[] = {{0, 0, 1}, {1, 8, 1}, {2, 3, 2}, {4, 10, 3}, {7, 1, 2}, {9, 13, 1}};
+    lb_net *net;
+    assert_ok(ctx, lb_net_create(ctx, "mixed", mixed.h, mixed.w, mixed.c, &net));
+    int x = mixed_func(net, mixed_conv(net, lb_net_input(net), 12, 3), LB_FUNC_HARDSWISH);
+    const int left = mixed_select(net, x, front, 1, 6), right = mixed_select(net, x, back, 1, 6);
+    const int a = lb_net_relu(net, mixed_conv(net, right, 5, 3), NULL), b = mixed_func(net, mixed_conv(net, right, 3, 1), LB_FUNC_TANH);
+    x = lb_net_append(net, &(lb_node){.op = LB_OP_CONCAT, .nsrc = 3, .src = {left, a, b}});
+    x = mixed_conv(net, mixed_select(net, x, shuffle, 6, 10), 8, 1);
+    x = mixed_func(net, x, LB_FUNC_LEAKY);
+    int gate = lb_net_relu(net, lb_net_conv2d(net, lb_net_globalpool(net, x, NULL), NULL, 4, 1, 1, 0, 1, true), NULL);
+    gate = mixed_func(net, lb_net_conv2d(net, gate, NULL, 8, 1, 1, 0, 1, true), LB_FUNC_HARDSIGMOID);
+    x = lb_net_append(net, &(lb_node){.op = LB_OP_MUL, .nsrc = 2, .src = {x, gate}});
+    const int c = lb_net_relu(net, mixed_conv(net, x, 6, 1), NULL), d = lb_net_relu(net, mixed_conv(net, x, 5, 3), NULL);
+    x = lb_net_append(net, &(lb_node){.op = LB_OP_CONCAT, .nsrc = 2, .src = {c, d}});
+    x = mixed_conv(net, x, 6, 3);
+    x = lb_net_append(net, &(lb_node){.op = LB_OP_MUL, .nsrc = 2, .src = {x, mixed_func(net, x, LB_FUNC_SIGMOID)}});
+    lb_net_linear(net, lb_net_globalpool(net, lb_net_add(net, x, mixed_conv(net, x, 6, 1), NULL), NULL), NULL, CLASSES, true);
+    assert_ok(ctx, lb_net_finish(net));
+    return net;
+}
+
 static inline void family_name(const family *f, char name[64]) {
     snprintf(name, 64, "%s_%s%s_%dx%d", f->name, f->variant, f->shortcut == LB_SHORTCUT_PAD ? "_pad" : "", f->h, f->w);
 }
@@ -61,7 +104,7 @@ static inline lb_net *make_net(lb_ctx *ctx, const family *f, const scheme *s, in
     config.quant.weights = test_tensor(s->weights, s->weight_bits > 8 ? 2 : s->weight_bits);
     config.quant.activations = test_tensor(s->activations, s->activation_bits > 8 ? 2 : s->activation_bits);
     config.quant.edge_first = config.quant.edge_last = config.quant.edge_shortcut = edge;
-    lb_net *net = test_net(ctx, &config, f->h, f->w, f->c, CLASSES);
+    lb_net *net = f == &mixed ? make_mixed(ctx) : test_net(ctx, &config, f->h, f->w, f->c, CLASSES);
     assert_ok(ctx, lb_net_quantize(net, &config));
     return net;
 }

@@ -49,9 +49,13 @@ static void check(lb_ctx *ctx, test_graph *t, const char *format, int round) {
  * the way. */
 static int npacked, nshared, nchunked;
 
+/* Layers of each operator. */
+static int nlayers[LBRT_OPS];
+
 static void count_kernels(const lbrt_graph *graph) {
     for (int i = 0; i < graph->nlayers; i++) {
         lb_packing p;
+        nlayers[graph->layers[i].op]++;
         if (!lb_codegen_packing(graph, i, &p))
             continue;
         npacked++;
@@ -63,7 +67,7 @@ static void count_kernels(const lbrt_graph *graph) {
 static void random_graphs(void **state) {
     const test_weights *format = *state;
     lb_ctx *ctx = test_ctx();
-    for (int round = 0; round < 3; round++) {
+    for (int round = 0; round < 4; round++) {
         test_graph t;
         test_graph_random(&t, (uint64_t)(round + 1) * 1000 + (uint64_t)(format - weight_formats), format, 8);
         count_kernels(&t.g);
@@ -77,6 +81,9 @@ static void all_kernels_ran(void **state) {
     (void)state;
     if (getenv("LB_TEST_VERBOSE"))
         printf("%d packed, %d of two pixels in a half, %d in chunks\n", npacked, nshared, nchunked);
+    for (int op = 0; op < LBRT_OPS; op++)
+        if (nlayers[op] < 5)
+            fail_msg("operator %d has %d layers only", op, nlayers[op]);
     assert_true(npacked - nshared > 5 && nshared - nchunked > 5 && nchunked > 2);
 }
 

@@ -86,14 +86,14 @@ static void random_networks(void **state) {
 }
 
 int main(void) {
-    struct CMUnitTest tests[LB_COUNT(families)];
-    char names[LB_COUNT(families)][64];
-    for (size_t i = 0; i < LB_COUNT(families); i++) {
-        family_name(&families[i], names[i]);
+    struct CMUnitTest tests[LB_COUNT(families) + 1];
+    char names[LB_COUNT(tests)][64];
+    for (size_t i = 0; i < LB_COUNT(tests); i++) {
         union {
             const family *from;
             void *to;
-        } f = {&families[i]};
+        } f = {i < LB_COUNT(families) ? &families[i] : &mixed};
+        family_name(f.from, names[i]);
         tests[i] = (struct CMUnitTest){.name = names[i], .test_func = random_networks, .initial_state = f.to};
     }
     return _cmocka_run_group_tests("verify_random", tests, LB_COUNT(tests), NULL, NULL);

@@ -27,6 +27,29 @@ static const unsigned char tiny[] = {
     0x00, 0xff,  0x00, 0x00, 0xff, /* mul -256, add -65536 */
 };
 
+/* 1 x 1 x 2 image: its channels swapped behind a zero, as fixed point, squared, through a sigmoid: 3 classes. */
+static const unsigned char moved[] = {
+    'L',  'B',  'M',  0x1a, 1,    0,    0,    0,    102,  0,    0,    0,    0,    0,    0,    0, /* as above */
+    0,    0, /* name, no notes */
+    3,    0, /* 3 classes without names */
+    1,    1,    2, /* image */
+    4, /* 4 layers */
+    1,    1,    3,    0,    0,    0xfe, 3, /* tensor 1: u8, 0..255 */
+    1,    1,    3,    2,    0,    0x80, 0x80, 0xf8, 0x0f, /* tensor 2: i32, 0..255 * 65536, zigzag 255 << 17 */
+    1,    1,    3,    2,    0,    0xfe, 0xff, 0xff, 0xff, 0x0f, /* tensor 3: i32, 0..INT32_MAX */
+    1,    1,    3,    2,    0,    0x80, 0x80, 0x08, /* tensor 4: i32, 0..65536 */
+    5,    0,    0,    'c',  0, /* copy, no options, source tensor 0, name */
+    1,    1,    2, /* one source, stride 1, two runs */
+    1,    1,    1, /* behind a gap of 1: channel 1, one channel */
+    0,    0,    1, /* then channel 0, one channel */
+    2,    0,    1,    'p',  0, /* point, source tensor 1 */
+    1,    3,    0,    0,    0, /* affine: mul in 3 bytes, add in 0, fraction 0, shift 0 */
+    0,    0,    1,    0,    0,    1,    0,    0,    1, /* mul 65536 */
+    6,    0,    2,    'm',  0, /* product, source tensor 2 */
+    2, /* and tensor 2 */
+    7,    0,    3,    's',  0, /* sigmoid, source tensor 3 */
+};
+
 /* Puts the right checksum in. */
 static void seal(unsigned char *bytes, size_t size) {
     uint32_t crc = lbrt_crc32c(0, bytes, 12);
@@ -70,6 +93,27 @@ static void by_hand(void **state) {
     assert_int_equal(lbrt_argmax(scores, 2), 0);
     const int32_t equal[] = {3, 7, 7, -1};
     assert_int_equal(lbrt_argmax(equal, 4), 1);
+}
+
+static void moved_by_hand(void **state) {
+    (void)state;
+    unsigned char bytes[sizeof moved], memory[8192], arena[1024];
+    memcpy(bytes, moved, sizeof moved);
+    seal(bytes, sizeof bytes);
+    lbrt_info info;
+    lbrt_model *model;
+    const char *what;
+    int layer;
+    const lbrt_status status = lbrt_probe_why(bytes, sizeof bytes, lbrt_best_isa(), &info, &what, &layer);
+    if (status != LBRT_OK)
+        fail_msg("layer %d: %s: %s", layer, lbrt_status_text(status), what != NULL ? what : "");
+    assert_true(info.model_size <= sizeof memory);
+    assert_int_equal(lbrt_open(bytes, sizeof bytes, memory, sizeof memory, &model), LBRT_OK);
+    const uint8_t images[] = {1, 2, 200, 0};
+    int32_t scores[6];
+    assert_int_equal(lbrt_run(model, images, 2, arena, sizeof arena, scores), LBRT_OK);
+    const int32_t want[] = {32768, 64357, 47911, 32768, 32768, 65536}; /* sigmoids of 0, 4, 1; of 0, 0, 32767.99 */
+    assert_memory_equal(scores, want, sizeof want);
 }
 
 /* The reason and the layer come with a rejected field. */
@@ -139,6 +183,6 @@ static int write_files(const char *dir) {
 int main(int argc, char **argv) {
     if (argc == 2)
         return write_files(argv[1]);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(by_hand), cmocka_unit_test(why)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(by_hand), cmocka_unit_test(moved_by_hand), cmocka_unit_test(why)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -50,6 +50,27 @@ static void fixed_point(void **state) {
     }
 }
 
+/* Every number where it is not flat yet: to the nearest, but for ties that double cannot tell apart. */
+static void sigmoid_and_product(void **state) {
+    (void)state;
+    int32_t before = 0;
+    for (int32_t x = -18 * 65536; x <= 18 * 65536; x++) {
+        const int32_t y = lbrt_sigmoid(x);
+        const double exact = 65536 / (1 + exp(-(double)x / 65536));
+        if (fabs(y - exact) > 0.5 + 1e-4 || y < before)
+            fail_msg("sigmoid of %d is %d, not %.6f", (int)x, (int)y, exact);
+        before = y;
+    }
+    static const int32_t ends[][2] = {{INT32_MIN, 0}, {-(16 << 16), 0}, {0, 1 << 15}, {16 << 16, 1 << 16}, {INT32_MAX, 1 << 16}};
+    for (size_t i = 0; i < LB_COUNT(ends); i++)
+        assert_int_equal(lbrt_sigmoid(ends[i][0]), ends[i][1]);
+    static const int32_t products[][3] = {{3 << 16, -(5 << 16), -(15 << 16)}, {1, 1 << 15, 1}, {1, (1 << 15) - 1, 0}, {-1, 1 << 15, 0},
+                                          {INT32_MAX, INT32_MAX, INT32_MAX}, {INT32_MIN, INT32_MIN, INT32_MAX},
+                                          {INT32_MIN, INT32_MAX, INT32_MIN}, {INT32_MIN, 1 << 16, INT32_MIN}};
+    for (size_t i = 0; i < LB_COUNT(products); i++)
+        assert_int_equal(lbrt_fixed_mul(products[i][0], products[i][1]), products[i][2]);
+}
+
 static void float_rules(void **state) {
     (void)state;
     static const float special[] = {0.0f,       -0.0f,       0.5f,       1.5f,       2.5f,        -0.5f,       -1.5f,
@@ -179,7 +200,13 @@ static void float_convolution(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(checksum), cmocka_unit_test(fixed_point), cmocka_unit_test(float_rules),
-                                       cmocka_unit_test(plan), cmocka_unit_test(float_convolution)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(checksum),
+        cmocka_unit_test(fixed_point),
+        cmocka_unit_test(sigmoid_and_product),
+        cmocka_unit_test(float_rules),
+        cmocka_unit_test(plan),
+        cmocka_unit_test(float_convolution),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
