@@ -25,17 +25,22 @@ const char *lb_status_name(lb_status status) {
     return "unknown status";
 }
 
-static void *default_alloc(void *user, size_t size) {
+/* Aligned upwards in a block that is larger by LB_ALIGN; where it begins stands before it. */
+void *lb_default_alloc(void *user, size_t size) {
     (void)user;
-    if (size > SIZE_MAX - LB_ALIGN)
+    unsigned char *block = size > SIZE_MAX - LB_ALIGN ? NULL : calloc(1, size + LB_ALIGN);
+    if (!block)
         return NULL;
-    size = LB_MAX(size, 1);
-    return aligned_alloc(LB_ALIGN, (size + LB_ALIGN - 1) / LB_ALIGN * LB_ALIGN);
+    unsigned char *ptr = block + LB_ALIGN - (uintptr_t)block % LB_ALIGN;
+    memcpy(ptr - sizeof block, &block, sizeof block);
+    return ptr;
 }
 
 static void default_free(void *user, void *ptr) {
+    unsigned char *block;
     (void)user;
-    free(ptr);
+    memcpy(&block, (unsigned char *)ptr - sizeof block, sizeof block);
+    free(block);
 }
 
 static int processors(void) {
@@ -56,7 +61,7 @@ lb_status lb_ctx_create(const lb_ctx_options *options, lb_ctx **ctx) {
     if (!o.allocator.alloc != !o.allocator.free || o.threads < 0)
         return LB_ERR_ARGUMENT;
     if (!o.allocator.alloc) {
-        o.allocator.alloc = default_alloc;
+        o.allocator.alloc = lb_default_alloc;
         o.allocator.free = default_free;
     }
     if (!o.threads)

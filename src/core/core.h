@@ -62,6 +62,10 @@ bool lb_interrupted(const lb_ctx *ctx);
 /* `count * size` bytes, zeroed, 64-byte aligned. NULL (message recorded) when out of memory or when the product overflows.
  * A count of 0 gives a valid pointer. */
 void *lb_alloc(lb_ctx *ctx, size_t count, size_t size);
+
+/* The allocator of a context that was given none. Its memory is zero already, so that pages nobody writes to take no room. */
+void *lb_default_alloc(void *user, size_t size);
+
 void lb_free(lb_ctx *ctx, void *ptr); /* NULL is fine */
 
 /* Grows an array made by lb_alloc to hold at least `need` elements (doubling); *capacity is updated. */

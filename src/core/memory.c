@@ -15,7 +15,7 @@ void *lb_alloc(lb_ctx *ctx, size_t count, size_t size) {
         lb_fail(ctx, LB_ERR_MEMORY, "out of memory: cannot get %zu bytes; a smaller batch or network needs less", bytes);
         return NULL;
     }
-    return memset(ptr, 0, bytes);
+    return a->alloc == lb_default_alloc ? ptr : memset(ptr, 0, bytes);
 }
 
 void lb_free(lb_ctx *ctx, void *ptr) {

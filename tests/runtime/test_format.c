@@ -1,5 +1,5 @@
-/* docs/format.md taken at its word: a file written by hand, byte by byte, opened and run. With a directory as argument the program
- * writes that file and images for the example instead. */
+/* docs/format.md taken at its word: files written by hand, byte by byte, opened and run. With a directory as argument the program
+ * writes those files, which a fuzzer may start from, and images for the example instead. */
 #include "internal.h"
 #include "support.h"
 
@@ -157,9 +157,16 @@ static void why(void **state) {
     }
 }
 
-static int write_files(const char *dir) {
-    unsigned char bytes[sizeof tiny];
+static int write_file(const char *dir, const char *name, const void *data, size_t size) {
     char path[512];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *f = fopen(path, "wb");
+    const int ok = f != NULL && fwrite(data, 1, size, f) == size;
+    return (f != NULL && fclose(f) == 0) && ok;
+}
+
+static int write_files(const char *dir) {
+    unsigned char bytes[sizeof tiny], other[sizeof moved];
     static const struct {
         const char *name, *text;
         size_t size;
@@ -167,16 +174,11 @@ static int write_files(const char *dir) {
                   {"image.raw", "\x0a\x14\x03\x04", 4},
                   {"wide.pgm", "P5\n3 2\n255\n123456", 17}};
     complete(bytes);
-    snprintf(path, sizeof path, "%s/tiny.lbm", dir);
-    FILE *f = fopen(path, "wb");
-    int ok = f != NULL && fwrite(bytes, 1, sizeof bytes, f) == sizeof bytes;
-    ok &= f != NULL && fclose(f) == 0;
-    for (size_t i = 0; i < LB_COUNT(images); i++) {
-        snprintf(path, sizeof path, "%s/%s", dir, images[i].name);
-        f = fopen(path, "wb");
-        ok &= f != NULL && fwrite(images[i].text, 1, images[i].size, f) == images[i].size;
-        ok &= f != NULL && fclose(f) == 0;
-    }
+    memcpy(other, moved, sizeof moved);
+    seal(other, sizeof other);
+    int ok = write_file(dir, "tiny.lbm", bytes, sizeof bytes) && write_file(dir, "moved.lbm", other, sizeof other);
+    for (size_t i = 0; i < LB_COUNT(images); i++)
+        ok &= write_file(dir, images[i].name, images[i].text, images[i].size);
     return !ok;
 }
 

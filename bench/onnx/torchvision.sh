@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# make torchvision: torchvision's networks (python3-torchvision) exported, imported, compared with PyTorch, trained for an epoch with 4-bit weights
+# and activations on CIFAR-10, packed and verified; prints a table. Argument: the build folder.
+# What is done lies in runs/torchvision and is not done again; training that was interrupted is resumed. NETS="resnet18 ..." chooses networks,
+# SET="key=value ..." gives more settings for training (SET="train.steps=6 data.test_limit=100" tries everything out), VERIFY=N the number of
+# test images that are verified, ROOT=DIR another place.
+set -euo pipefail
+build=$(realpath "$1") here=$(dirname "$(realpath "$0")")
+lowbit=$build/lowbit root=${ROOT:-runs/torchvision} verify=${VERIFY:-50} threshold=1e-3
+mkdir -p "$root"
+
+/usr/bin/python3 -c 'import torchvision' 2>/dev/null || {
+    echo "torchvision: needs PyTorch; apt-get install python3-torchvision" >&2
+    exit 1
+}
+
+# once FILE COMMAND...: makes FILE unless it is there; an interrupted command leaves nothing.
+once() {
+    local file=$1
+    shift
+    [ -e "$file" ] && return
+    "$@" >"$file.part"
+    mv "$file.part" "$file"
+}
+
+compare() {
+    rm -rf "$1/compared"
+    "$lowbit" import "$1/net.onnx" -o "$1/compared" --data cifar10 --set data.test_limit=8 \
+        --set "data.mean=[0.5, 0.5, 0.5]" --set "data.std=[0.25, 0.25, 0.25]" -q >&2
+    "$build/onnx_reference" "$1/compared" "$1/reference"
+    /usr/bin/python3 "$here/networks.py" compare "$1/net" "$1/reference" || {
+        echo "$1: more than $threshold away from PyTorch" >&2
+        return 1
+    }
+    rm -rf "$1/compared" "$1/reference"
+}
+
+train() {
+    local resume=() setting options=() epochs=(train.epochs=1)
+    case " ${SET:-}" in *" train.steps="*) epochs=() ;; esac
+    for setting in "${epochs[@]}" quant.weights.method=lsq quant.weights.bits=4 quant.activations.method=lsq quant.activations.bits=4 ${SET:-}; do
+        options+=(--set "$setting")
+    done
+    [ -e "$1/w4a4/last.safetensors" ] && resume=(--resume) || rm -rf "$1/w4a4"
+    "$lowbit" train "$1/float/recipe.yaml" --out "$1/w4a4" "${options[@]}" "${resume[@]}" >&2
+    "$lowbit" eval "$1/w4a4" -q
+}
+
+# The first test images only: every path, ref among them, runs each.
+verify_some() {
+    rm -rf "$1/verified"
+    cp -r "$1/w4a4" "$1/verified"
+    sed -i "s/^  test_limit: .*/  test_limit: $verify/" "$1/verified/recipe.yaml"
+    "$lowbit" verify "$1/verified"
+    rm -rf "$1/verified"
+}
+
+one_network() {
+    local name=$1 size=64 dir=$root/$1
+    [ "$name" != vgg11_bn ] || size=224 # its classifier wants 7 x 7 pixels
+    mkdir -p "$dir"
+    once "$dir/exported" /usr/bin/python3 "$here/networks.py" export "$name" "$size" "$dir/net"
+    once "$dir/difference" compare "$dir"
+    [ -e "$dir/float/last.safetensors" ] || rm -rf "$dir/float"
+    once "$dir/imported" "$lowbit" import "$dir/net.onnx" -o "$dir/float" --data cifar10 -q
+    once "$dir/trained" train "$dir"
+    once "$dir/packed" "$lowbit" pack "$dir/w4a4"
+    once "$dir/equal" verify_some "$dir"
+    rows+=("$(printf '| %s, %s x %s | %s | %s | %s | %s |' "$name" "$size" "$size" "$(cut -d' ' -f1 "$dir/difference")" \
+        "$(sed 's/ *top-5.*//; s/^top-1 //' "$dir/trained")" "$(sed 's/.*lbm: \([0-9,]* bytes\).*; \([0-9.]* times\) .*/\1, \2 smaller/' "$dir/packed")" \
+        "$(tail -1 "$dir/equal")")")
+}
+
+rows=()
+for name in ${NETS:-resnet18 mobilenet_v2 vgg11_bn squeezenet1_1 shufflenet_v2_x1_0 densenet121 googlenet mobilenet_v3_small}; do
+    echo "== $name" >&2
+    one_network "$name"
+done
+echo "| network | largest difference of a score from PyTorch's | top-1 after an epoch of W4A4 | packed | verified |"
+echo "|---|---:|---:|---:|---|"
+printf '%s\n' "${rows[@]}"
