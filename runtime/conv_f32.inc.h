@@ -2,6 +2,7 @@
  * can compile it once more per instruction set. Vectors run over output channels, each of which adds in the stated order, so the
  * bits do not depend on the vector length. Needs -ffp-contract=off. */
 #include "ref_float.h"
+#include "window.h"
 
 #if defined(__GNUC__)
 #if defined(__AVX512F__)
@@ -23,7 +24,7 @@ static inline void lbrt_tile_2x4(const lbrt_conv_shape *s, const float *src, con
     lbrt_vec a0 = {0}, a1 = {0}, a2 = {0}, a3 = {0}, b0 = {0}, b1 = {0}, b2 = {0}, b3 = {0};
     for (int32_t ky = ky0; ky < ky1; ky++)
         for (int32_t kx = kx0; kx < kx1; kx++) {
-            const ptrdiff_t at = ((ptrdiff_t)ky * s->iw + kx) * s->ic;
+            const ptrdiff_t at = ((ptrdiff_t)ky * (s->gap_h + 1) * s->iw + (ptrdiff_t)kx * (s->gap_w + 1)) * s->ic;
             const float *p = w + ((ptrdiff_t)ky * s->kw + kx) * ic * s->oc;
             for (int32_t i = 0; i < ic; i++, p += s->oc) {
                 const float va = src[offset[0] + at + i], vb = src[offset[1] + at + i];
@@ -46,7 +47,7 @@ static inline void lbrt_tile_4x1(const lbrt_conv_shape *s, const float *src, con
     lbrt_vec va = {0}, vb = {0}, vc = {0}, vd = {0};
     for (int32_t ky = ky0; ky < ky1; ky++)
         for (int32_t kx = kx0; kx < kx1; kx++) {
-            const ptrdiff_t at = ((ptrdiff_t)ky * s->iw + kx) * s->ic;
+            const ptrdiff_t at = ((ptrdiff_t)ky * (s->gap_h + 1) * s->iw + (ptrdiff_t)kx * (s->gap_w + 1)) * s->ic;
             const float *p = w + ((ptrdiff_t)ky * s->kw + kx) * ic * s->oc;
             for (int32_t i = 0; i < ic; i++, p += s->oc) {
                 const lbrt_vec v = LBRT_LOAD(p);
@@ -65,7 +66,7 @@ static inline void lbrt_pixel_any(const lbrt_conv_shape *s, const float *src, co
         dst[o] = 0.0f;
     for (int32_t ky = 0; ky < s->kh; ky++)
         for (int32_t kx = 0; kx < s->kw; kx++) {
-            const int32_t y = y0 + ky, x = x0 + kx;
+            const int32_t y = y0 + ky * (s->gap_h + 1), x = x0 + kx * (s->gap_w + 1);
             if (y < 0 || y >= s->ih || x < 0 || x >= s->iw)
                 continue;
             const float *p = src + ((ptrdiff_t)y * s->iw + x) * s->ic, *restrict q = w + ((ptrdiff_t)ky * s->kw + kx) * ic * s->oc;
@@ -91,14 +92,15 @@ void LBRT_CONV_F32_ROW(const lbrt_conv_shape *s, const float *src, const float *
         return;
     }
     /* Output columns [in0, in1) see the whole kernel width. */
-    int32_t in0 = (s->pl + s->sw - 1) / s->sw, in1 = s->iw + s->pl >= s->kw ? (s->iw + s->pl - s->kw) / s->sw + 1 : 0;
+    const int32_t span = s->kw + (s->kw - 1) * s->gap_w;
+    int32_t in0 = (s->pl + s->sw - 1) / s->sw, in1 = s->iw + s->pl >= span ? (s->iw + s->pl - span) / s->sw + 1 : 0;
     in0 = in0 < s->ow ? in0 : s->ow;
     in1 = in1 < in0 ? in0 : in1 < s->ow ? in1 : s->ow;
     for (int32_t g = 0; g < s->groups; g++) {
         int32_t o = g * ocg;
         const int32_t end = o + ocg;
 #if defined(LBRT_LANES)
-        const int32_t ky0 = y0 < 0 ? -y0 : 0, ky1 = y0 + s->kh > s->ih ? s->ih - y0 : s->kh;
+        const int32_t ky0 = lbrt_first_tap(y0, s->gap_h, s->kh), ky1 = lbrt_end_tap(y0, s->gap_h, s->kh, s->ih);
         const ptrdiff_t base = ((ptrdiff_t)y0 * s->iw - s->pl) * s->ic + (ptrdiff_t)g * ic;
         for (; o + LBRT_LANES <= end;) {
             const int32_t width = o + 4 * LBRT_LANES <= end ? 4 * LBRT_LANES : LBRT_LANES;
@@ -108,8 +110,8 @@ void LBRT_CONV_F32_ROW(const lbrt_conv_shape *s, const float *src, const float *
                     n = in1 - ox < 4 ? in1 - ox : 4;
                 } else {
                     const int32_t x0 = ox * s->sw - s->pl;
-                    kx0 = x0 < 0 ? -x0 : 0;
-                    kx1 = x0 + s->kw > s->iw ? s->iw - x0 : s->kw;
+                    kx0 = lbrt_first_tap(x0, s->gap_w, s->kw);
+                    kx1 = lbrt_end_tap(x0, s->gap_w, s->kw, s->iw);
                 }
                 float *out[4];
                 ptrdiff_t offset[4];

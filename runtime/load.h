@@ -11,7 +11,7 @@
 #define LBRT_CHECKSUM_AT 12
 
 /* Option bits of a layer, flags of a threshold block. */
-enum { LBRT_FILE_FLOAT = 1, LBRT_FILE_FLAT = 2, LBRT_FILE_SQUARE = 4 };
+enum { LBRT_FILE_FLOAT = 1, LBRT_FILE_FLAT = 2, LBRT_FILE_SQUARE = 4, LBRT_FILE_DILATED = 8, LBRT_FILE_OPTIONS = 15 };
 enum { LBRT_FILE_WIDTH = 7, LBRT_FILE_FLIP = 8 };
 #define LBRT_FILE_SHIFT_EACH 255 /* requant block: every channel has its own shift */
 

@@ -2,8 +2,9 @@
 #include "load.h"
 
 /* Source, kernel, stride, padding; checks that the result has dst's shape. */
-static void read_geometry(lbrt_loader *l, lbrt_layer *layer, const lbrt_site *site, int square) {
+static void read_geometry(lbrt_loader *l, lbrt_layer *layer, const lbrt_site *site, uint32_t options) {
     lbrt_reader *r = &l->r;
+    const int square = (options & LBRT_FILE_SQUARE) != 0;
     layer->kh = layer->kw = lbrt_get_within(r, 1, LBRT_MAX_SIDE, "a kernel's height");
     if (!square)
         layer->kw = lbrt_get_within(r, 1, LBRT_MAX_SIDE, "a kernel's width");
@@ -16,8 +17,19 @@ static void read_geometry(lbrt_loader *l, lbrt_layer *layer, const lbrt_site *si
         layer->pb = lbrt_get_within(r, 0, LBRT_MAX_SIDE, "a padding");
         layer->pr = lbrt_get_within(r, 0, LBRT_MAX_SIDE, "a padding");
     }
+    if (options & LBRT_FILE_DILATED) {
+        layer->gap_h = lbrt_get_within(r, 0, LBRT_MAX_SIDE, "pixels between taps");
+        layer->gap_w = lbrt_get_within(r, 0, LBRT_MAX_SIDE, "pixels between taps");
+        if ((int64_t)(layer->kh - 1) * (layer->gap_h + 1) > LBRT_MAX_SIDE || (int64_t)(layer->kw - 1) * (layer->gap_w + 1) > LBRT_MAX_SIDE)
+            lbrt_reject(r, "a kernel that spans too much");
+        if (!lbrt_is_dilated(layer))
+            lbrt_reject(r, "a layer's options");
+        if (r->what != NULL)
+            return;
+    }
     const lbrt_tensor view = lbrt_view(site);
-    const int32_t h = view.h + layer->pt + layer->pb - layer->kh, w = view.w + layer->pl + layer->pr - layer->kw;
+    const int32_t h = view.h + layer->pt + layer->pb - layer->kh - (layer->kh - 1) * layer->gap_h;
+    const int32_t w = view.w + layer->pl + layer->pr - layer->kw - (layer->kw - 1) * layer->gap_w;
     if (h < 0 || w < 0 || h / layer->sh + 1 != site->dst->h || w / layer->sw + 1 != site->dst->w)
         lbrt_reject(r, "kernel, stride and padding do not give the stated shape");
     if (layer->op != LBRT_OP_CONV &&
@@ -388,7 +400,7 @@ void lbrt_load_layer(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt_step
     memset(step, 0, sizeof *step);
     layer->op = lbrt_get_within(r, 0, LBRT_OPS - 1, "a layer's operator");
     const uint32_t options = lbrt_get_u8(r);
-    if (options > (LBRT_FILE_FLOAT | LBRT_FILE_FLAT | LBRT_FILE_SQUARE) || (options & LBRT_FILE_FLAT && layer->op != LBRT_OP_CONV))
+    if (options > LBRT_FILE_OPTIONS || (options & (LBRT_FILE_FLAT | LBRT_FILE_DILATED) && layer->op != LBRT_OP_CONV))
         lbrt_reject(r, "a layer's options");
     layer->is_float = (options & LBRT_FILE_FLOAT) != 0;
     layer->flat = (options & LBRT_FILE_FLAT) != 0;
@@ -409,7 +421,7 @@ void lbrt_load_layer(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt_step
         lbrt_reject(r, "a layer that changes the shape");
     const int geometric = layer->op == LBRT_OP_CONV || layer->op == LBRT_OP_MAXPOOL || layer->op == LBRT_OP_SUMPOOL;
     if (geometric)
-        read_geometry(l, layer, &site, (options & LBRT_FILE_SQUARE) != 0);
+        read_geometry(l, layer, &site, options);
     else if (options & LBRT_FILE_SQUARE)
         lbrt_reject(r, "a layer's options");
     if (computes && layer->is_float)

@@ -101,6 +101,7 @@ typedef struct lbrt_layer {
     const lbrt_part *parts;      /* (nparts) in the order of dst, without overlap */
     int32_t zeros;               /* copy: they leave channels of dst out */
     int32_t kh, kw, sh, sw, pt, pl, pb, pr, groups; /* copy: sh, sw alone; dst[y][x] is of src[y sh][x sw] */
+    int32_t gap_h, gap_w;        /* conv: pixels between the kernel's taps: dilation - 1 */
     int32_t flat;                /* conv: view src as 1 x 1 x (h w c) */
     int32_t src_signs;           /* src holds only -1 and 1: found when a file is loaded, for kernels */
     /* Float domain: integer source elements are first multiplied by src_step (one f32 multiplication), packed weights' integer
@@ -159,6 +160,8 @@ int lbrt_layer_range(const lbrt_graph *graph, int index, int32_t *lo, int32_t *h
 /* The range of output channel oc's accumulator (conv) or source element (point), integer domain. Padding counts, so that 0 and
  * every partial sum, in any order, lie inside for conv. False if it could leave 32 bits. */
 int lbrt_source_range(const lbrt_layer *layer, const lbrt_tensor *src, int oc, int32_t *lo, int32_t *hi);
+
+static inline int lbrt_is_dilated(const lbrt_layer *layer) { return layer->gap_h != 0 || layer->gap_w != 0; }
 
 /* Weights of one output channel. */
 static inline int32_t lbrt_weights_per_channel(const lbrt_layer *layer, const lbrt_tensor *src) {

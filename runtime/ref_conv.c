@@ -2,6 +2,7 @@
  * plain dot products with the unpacked weights, four output channels and two pixels at a time. The loader has proven that no sum
  * leaves 32 bits. */
 #include "epilogue.h"
+#include "window.h"
 
 #define PAD 16 /* weights and gathered values are padded with zeros to a multiple of this */
 #define OC 4 /* output channels at a time */
@@ -61,22 +62,22 @@ static void gather(const window *w, size_t image, int32_t oy, int32_t ox, int32_
     const lbrt_layer *l = w->call->site.layer;
     const size_t c = (size_t)w->view.c, ic = (size_t)w->ic;
     const int32_t y0 = oy * l->sh - l->pt, x0 = ox * l->sw - l->pl;
-    const int32_t left = x0 < 0 ? (-x0 < l->kw ? -x0 : l->kw) : 0;
-    const int32_t right = x0 + l->kw > w->view.w ? (w->view.w > x0 + left ? w->view.w - x0 : left) : l->kw;
+    const int32_t left = lbrt_first_tap(x0, l->gap_w, l->kw), end = lbrt_end_tap(x0, l->gap_w, l->kw, w->view.w);
+    const int32_t right = end > left ? end : left;
     size_t n = 0;
     for (int32_t ky = 0; ky < l->kh; ky++) {
-        const int32_t y = y0 + ky;
+        const int32_t y = y0 + ky * (l->gap_h + 1);
         if (y < 0 || y >= w->view.h) {
             skip(w, (size_t)l->kw * ic, patch, &n);
             continue;
         }
         const size_t row = (image * (size_t)w->view.h + (size_t)y) * (size_t)w->view.w;
         skip(w, (size_t)left * ic, patch, &n);
-        if (ic == c && right > left)
+        if (ic == c && l->gap_w == 0 && right > left)
             fetch(w, (row + (size_t)(x0 + left)) * c, (size_t)(right - left) * c, patch, &n);
         else
             for (int32_t kx = left; kx < right; kx++)
-                fetch(w, (row + (size_t)(x0 + kx)) * c + (size_t)group * ic, ic, patch, &n);
+                fetch(w, (row + (size_t)(x0 + kx * (l->gap_w + 1))) * c + (size_t)group * ic, ic, patch, &n);
         skip(w, (size_t)(l->kw - right) * ic, patch, &n);
     }
 }
@@ -195,7 +196,7 @@ static void depthwise_run(const lbrt_call *call) {
             memset(acc, 0, c * sizeof *acc);
             for (int32_t ky = 0; ky < l->kh; ky++)
                 for (int32_t kx = 0; kx < l->kw; kx++) {
-                    const int32_t y = y0 + ky, x = x0 + kx;
+                    const int32_t y = y0 + ky * (l->gap_h + 1), x = x0 + kx * (l->gap_w + 1);
                     if (y < 0 || y >= view.h || x < 0 || x >= view.w)
                         continue;
                     const int16_t *restrict w = (const int16_t *)call->prepared + (size_t)(ky * l->kw + kx) * c;

@@ -138,7 +138,7 @@ static void conv_run(const lbrt_call *call) {
     const lbrt_layer *l = call->site.layer;
     const lbrt_tensor view = lbrt_view(&call->site), *dst = call->site.dst;
     const lbrt_conv_shape shape = {view.h, view.w, view.c, dst->h, dst->w, dst->c,   l->kh,
-                                   l->kw,  l->sh,  l->sw,  l->pt,  l->pl,  l->groups};
+                                   l->kw,  l->sh,  l->sw,  l->pt,  l->pl,  l->groups, l->gap_h, l->gap_w};
     const size_t elements = lbrt_elements(&view), oh = (size_t)dst->h, ow = (size_t)dst->w, oc = (size_t)dst->c;
     float *const out = call->scratch, *const image = out + ow * oc;
     size_t converted = SIZE_MAX;

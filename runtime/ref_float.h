@@ -9,7 +9,7 @@
 #include "float_rules.h"
 
 typedef struct lbrt_conv_shape {
-    int32_t ih, iw, ic, oh, ow, oc, kh, kw, sh, sw, pt, pl, groups;
+    int32_t ih, iw, ic, oh, ow, oc, kh, kw, sh, sw, pt, pl, groups, gap_h, gap_w;
 } lbrt_conv_shape;
 
 /* dst(n, oy, ox, oc) = sum over kh, kw, ic, in this order, of src * weights, from +0, each product and each sum rounded to f32,

@@ -106,7 +106,8 @@ static products products_of(const lbrt_site *site, int32_t each, int32_t most_st
 static int accepts(const lbrt_site *site) {
     const lbrt_layer *l = site->layer;
     const lbrt_tensor *src = site->src;
-    if (l->is_float || l->groups != 1 || (src->type != LBRT_U8 && src->type != LBRT_I8) || l->weights.bits > 2)
+    if (l->is_float || l->groups != 1 || lbrt_is_dilated(l) || (src->type != LBRT_U8 && src->type != LBRT_I8) ||
+        l->weights.bits > 2)
         return 0;
     if (src->lo < -MAX_VALUE || src->hi > MAX_VALUE || src->hi - src->lo > 3)
         return 0;

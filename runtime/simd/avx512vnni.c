@@ -62,7 +62,7 @@ static split split_of(const lbrt_weights *w) {
 
 static int accepts(const lbrt_site *site) {
     const lbrt_layer *l = site->layer;
-    if (l->is_float || l->groups != 1 || (site->src->type != LBRT_U8 && site->src->type != LBRT_I8))
+    if (l->is_float || l->groups != 1 || lbrt_is_dilated(l) || (site->src->type != LBRT_U8 && site->src->type != LBRT_I8))
         return 0;
     const geometry g = geometry_of(site);
     return strip_size(site, &g) <= STRIP_LIMIT;

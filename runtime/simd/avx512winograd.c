@@ -76,7 +76,8 @@ static const int32_t plus4[6] = {5, 2, 5, 3, 3, 5}, minus4[6] = {5, 8, 5, 3, 3, 
 static int accepts(const lbrt_site *site) {
     const lbrt_layer *l = site->layer;
     const lbrt_tensor *src = site->src;
-    if (l->is_float || l->flat || l->groups != 1 || l->kh != 3 || l->kw != 3 || l->sh != 1 || l->sw != 1 || src->type > LBRT_I8)
+    if (l->is_float || l->flat || l->groups != 1 || lbrt_is_dilated(l) || l->kh != 3 || l->kw != 3 || l->sh != 1 || l->sw != 1 ||
+        src->type > LBRT_I8)
         return 0;
     /* Transformed weights are at most 12 * 3 * |w|, 12 = 4 * 3 and 3 along rows and columns. */
     const int32_t first = l->weights.add, last = l->weights.mul * ((1 << l->weights.bits) - 1) + l->weights.add;

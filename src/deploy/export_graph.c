@@ -152,6 +152,8 @@ static lb_status export_conv(lb_exporting *e, int i, lb_onnx_value src, lb_onnx_
     lb_onnx_ints(e->b, conv, "strides", (int[]){c->sh, c->sw}, 2);
     lb_onnx_ints(e->b, conv, "pads", (int[]){c->pt, c->pl, c->pb, c->pr}, 4);
     lb_onnx_int(e->b, conv, "group", c->groups);
+    if (c->gap_h || c->gap_w)
+        lb_onnx_ints(e->b, conv, "dilations", (int[]){c->gap_h + 1, c->gap_w + 1}, 2);
     *result = finish_sums(e, i, sums, false);
     return LB_OK;
 }

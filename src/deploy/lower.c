@@ -172,6 +172,7 @@ static lb_status begin_conv(lb_lowering *l, int i) {
         layer->kh = c->kh, layer->kw = c->kw, layer->sh = c->sh, layer->sw = c->sw;
         layer->pt = c->pt, layer->pl = c->pl, layer->pb = c->pb, layer->pr = c->pr;
         layer->groups = c->groups;
+        layer->gap_h = c->gap_h, layer->gap_w = c->gap_w;
         if (layer->flat && (c->kh != 1 || c->kw != 1 || c->sh != 1 || c->sw != 1 || c->pt || c->pl || c->pb || c->pr))
             return lb_fail(l->out->pool.ctx, LB_ERR_UNSUPPORTED, "%s: a convolution with a kernel cannot follow flatten",
                            node->name);

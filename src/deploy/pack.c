@@ -244,7 +244,8 @@ static void put_layer(writer *w, const lbrt_graph *graph, int32_t index) {
     const int is_float = computes ? l->is_float != 0 : (l->op == LBRT_OP_INPUT ? dst : src)->type == LBRT_F32;
     const int square = geometric && l->kh == l->kw && l->sh == l->sw && l->pt == l->pl && l->pt == l->pb && l->pt == l->pr;
     put_u8(w, (unsigned)l->op);
-    put_u8(w, (is_float ? LBRT_FILE_FLOAT : 0u) | (l->flat ? LBRT_FILE_FLAT : 0u) | (square ? LBRT_FILE_SQUARE : 0u));
+    put_u8(w, (is_float ? LBRT_FILE_FLOAT : 0u) | (l->flat ? LBRT_FILE_FLAT : 0u) | (square ? LBRT_FILE_SQUARE : 0u) |
+                  (lbrt_is_dilated(l) ? LBRT_FILE_DILATED : 0u));
     put_num(w, (uint32_t)l->src);
     put_text(w, l->name);
     if (geometric && square) {
@@ -255,6 +256,10 @@ static void put_layer(writer *w, const lbrt_graph *graph, int32_t index) {
         const int32_t fields[] = {l->kh, l->kw, l->sh, l->sw, l->pt, l->pl, l->pb, l->pr};
         for (size_t i = 0; i < LB_COUNT(fields); i++)
             put_num(w, (uint32_t)fields[i]);
+    }
+    if (lbrt_is_dilated(l)) {
+        put_num(w, (uint32_t)l->gap_h);
+        put_num(w, (uint32_t)l->gap_w);
     }
     if (computes && l->is_float)
         put_f32(w, src->type == LBRT_F32 ? 1.0f : l->src_step);

@@ -1,4 +1,4 @@
-/* conv: two-dimensional convolution (correlation), grouped and depthwise included. */
+/* conv: two-dimensional convolution (correlation), grouped, depthwise and dilated included. */
 #include "net/ops.h"
 
 static lb_status infer(lb_net *net, lb_node *node) {
@@ -9,7 +9,12 @@ static lb_status infer(lb_net *net, lb_node *node) {
     conv->sw = conv->sw ? conv->sw : conv->sh;
     conv->groups = conv->groups ? conv->groups : 1;
 
-    lb_window window = {conv->kh, conv->kw, conv->sh, conv->sw, conv->pt, conv->pl, conv->pb, conv->pr};
+    /* As large as what the kernel spans; a kernel that is too large itself is lb_op_slide's to refuse. */
+    const int64_t span_h = conv->kh + (conv->kh - 1LL) * conv->gap_h, span_w = conv->kw + (conv->kw - 1LL) * conv->gap_w;
+    if (conv->gap_h < 0 || conv->gap_w < 0 || span_h > INT32_MAX || span_w > INT32_MAX)
+        return lb_fail(net->ctx, LB_ERR_ARGUMENT, "%s: %d and %d pixels between the taps of its %dx%d kernel", node->name,
+                       conv->gap_h, conv->gap_w, conv->kh, conv->kw);
+    lb_window window = {(int)span_h, (int)span_w, conv->sh, conv->sw, conv->pt, conv->pl, conv->pb, conv->pr};
     int64_t oh, ow;
     LB_TRY(lb_op_slide(net, node, &window, &oh, &ow));
     if (conv->oc < 1)

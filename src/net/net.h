@@ -66,6 +66,7 @@ typedef struct lb_conv {
     int oc, kh, kw, sh, sw;   /* a zero kw, sh, sw means kh, 1, sh */
     int pt, pl, pb, pr;       /* zero padding: top, left, bottom, right */
     int groups;               /* zero means 1; groups == ic is depthwise */
+    int gap_h, gap_w;         /* pixels between the kernel's taps, down and across: dilation - 1 */
     bool bias;
 } lb_conv;
 

@@ -60,7 +60,7 @@ static lb_status infer_conv(lb_eval_plan *plan, lb_infer *infer, lb_stage *st, c
     lb_infer_dims dims = {.mb = images, .ih = st->ih * rows, .iw = st->iw, .ic = st->ic, .oh = st->oh * rows, .ow = st->ow,
                           .oc = c->oc, .kh = c->kh, .kw = c->kw, .sh = c->sh, .sw = c->sw,
                           .pt = c->pt, .pl = c->pl, .pb = c->pb, .pr = c->pr,
-                          .groups = c->groups,
+                          .groups = c->groups, .gap_h = c->gap_h, .gap_w = c->gap_w,
                           .src = src};
     float *halves = NULL;
     if (st->halves) {
@@ -94,7 +94,7 @@ static lb_status ordered_conv(lb_eval_plan *plan, lb_stage *st, const float *wei
     }
     st->ordered = (lb_ordered_conv){.ih = st->ih, .iw = st->iw, .ic = st->ic, .oh = st->oh, .ow = st->ow, .oc = c->oc, .kh = c->kh,
                                     .kw = c->kw, .sh = c->sh, .sw = c->sw, .pt = c->pt, .pl = c->pl, .groups = c->groups,
-                                    .weights = packed};
+                                    .gap_h = c->gap_h, .gap_w = c->gap_w, .weights = packed};
     return LB_OK;
 }
 

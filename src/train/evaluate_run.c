@@ -108,7 +108,7 @@ static void conv_int32(const lb_stage *st, const int32_t *src, int32_t *dst) {
                 int32_t acc = 0;
                 for (int ky = 0; ky < c->kh; ky++) {
                     for (int kx = 0; kx < c->kw; kx++) {
-                        const int iy = y * c->sh - c->pt + ky, ix = x * c->sw - c->pl + kx;
+                        const int iy = y * c->sh - c->pt + ky * (c->gap_h + 1), ix = x * c->sw - c->pl + kx * (c->gap_w + 1);
                         if (iy < 0 || iy >= st->ih || ix < 0 || ix >= st->iw)
                             continue;
                         const int32_t *s = src + ((int64_t)iy * st->iw + ix) * st->ic + o / ocg * icg;

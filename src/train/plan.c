@@ -400,13 +400,15 @@ static lb_status make_conv(lb_plan *plan, lb_step *step) {
                          .pb = c->pb,
                          .pr = c->pr,
                          .groups = c->groups,
+                         .gap_h = c->gap_h,
+                         .gap_w = c->gap_w,
                          .src_type = value->type,
                          .dst_type = step->acc_type,
                          .backward_data = value->wants_grad};
     if (node->op == LB_OP_LINEAR) {
         dims.linear = true;
         dims.kh = dims.kw = dims.sh = dims.sw = dims.groups = 1;
-        dims.pt = dims.pl = dims.pb = dims.pr = 0;
+        dims.pt = dims.pl = dims.pb = dims.pr = dims.gap_h = dims.gap_w = 0;
     }
     lb_status status = lb_conv_prims_create(plan->backend, &dims, &step->prims);
     if (status)

@@ -215,6 +215,9 @@ static inline void test_random_epilogue(test_graph *t, lbrt_layer *l, lbrt_tenso
     }
 }
 
+/* What a dilated kernel spans. */
+static inline int test_span(int k, int gap) { return k + (k - 1) * gap; }
+
 static inline int test_out(int in, int before, int behind, int k, int stride) {
     return in + before + behind < k ? 0 : (in + before + behind - k) / stride + 1;
 }
@@ -292,10 +295,13 @@ static inline void test_random_layer(test_graph *t, const test_weights *format, 
             l->pr = test_in(t, 0, 1) ? l->pl : test_in(t, 0, l->kw - 1);
             if (l->op == LBRT_OP_CONV && test_in(t, 0, 5) == 0)
                 l->pt += 3; /* rows that see only padding */
+            if (l->op == LBRT_OP_CONV && test_in(t, 0, 6) == 0)
+                l->gap_h = test_in(t, 0, 2), l->gap_w = test_in(t, 0, 2);
         }
         l->flat = classes > 0;
         *dst = (lbrt_tensor){
-            test_out(src->h, l->pt, l->pb, l->kh, l->sh), test_out(src->w, l->pl, l->pr, l->kw, l->sw), src->c, src->type, 0, 0};
+            test_out(src->h, l->pt, l->pb, test_span(l->kh, l->gap_h), l->sh),
+            test_out(src->w, l->pl, l->pr, test_span(l->kw, l->gap_w), l->sw), src->c, src->type, 0, 0};
         if (dst->h < 1 || dst->w < 1)
             continue;
         if (l->op == LBRT_OP_CONV) {
@@ -490,7 +496,7 @@ static inline test_value plain_element(const lbrt_graph *g, int index, test_valu
     int first = 1;
     for (int ky = 0; ky < l->kh; ky++)
         for (int kx = 0; kx < l->kw; kx++) {
-            const int sy = y * l->sh - l->pt + ky, sx = x * l->sw - l->pl + kx;
+            const int sy = y * l->sh - l->pt + ky * (l->gap_h + 1), sx = x * l->sw - l->pl + kx * (l->gap_w + 1);
             if (sy < 0 || sy >= ih || sx < 0 || sx >= iw)
                 continue;
             const test_value *pixel = src + ((size_t)sy * (size_t)iw + (size_t)sx) * (size_t)ic;

@@ -65,7 +65,7 @@ static inline void netref_conv(const netref *r, const lb_node *node, double *dst
                     double sum = bias ? (double)bias[o] : 0;
                     for (int ky = 0; ky < c.kh; ky++)
                         for (int kx = 0; kx < c.kw; kx++) {
-                            const int iy = y * c.sh - c.pt + ky, ix = x * c.sw - c.pl + kx;
+                            const int iy = y * c.sh - c.pt + ky * (c.gap_h + 1), ix = x * c.sw - c.pl + kx * (c.gap_w + 1);
                             if (iy < 0 || iy >= s.h || ix < 0 || ix >= s.w)
                                 continue;
                             const double *p =

@@ -66,7 +66,9 @@ static void selected(void **state) {
     lb_net *net;
     assert_ok(ctx, lb_net_create(ctx, "selected", 9, 7, 3, &net));
     lb_node select = {.op = LB_OP_SHORTCUTPAD, .nsrc = 1};
-    const int x = lb_net_batchnorm(net, lb_net_conv2d(net, 0, "conv1", 6, 3, 1, 1, 1, false), "bn1", 0, 0);
+    lb_node conv = {.op = LB_OP_CONV, .name = "conv1", .nsrc = 1};
+    conv.u.conv = (lb_conv){.oc = 6, .kh = 3, .kw = 3, .pt = 1, .pl = 1, .pb = 1, .pr = 1, .gap_h = 1};
+    const int x = lb_net_batchnorm(net, lb_net_append(net, &conv), "bn1", 0, 0);
     select.u.shortcutpad.oc = 3, select.u.shortcutpad.nparts = 3, select.u.shortcutpad.parts = odd;
     select.name = "odd", select.src[0] = x;
     const int few = lb_net_relu(net, lb_net_append(net, &select), "relu1");

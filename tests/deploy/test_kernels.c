@@ -55,11 +55,14 @@ static void random_geometry(test_graph *t, lbrt_layer *l, lbrt_tensor *src, lbrt
             l->pt = l->pl = l->pb = l->pr = 0;
         src->h = test_in(t, 1, 8), src->w = test_in(t, 1, large ? 60 : 16), src->c = test_in(t, 1, large ? 70 : 20);
         l->flat = test_in(t, 0, 9) == 0;
+        l->gap_h = l->gap_w = 0;
+        if (!l->flat && test_in(t, 0, 5) == 0)
+            l->gap_h = test_in(t, 0, 3), l->gap_w = test_in(t, 0, 3);
         if (l->flat)
             l->kh = l->kw = l->sh = l->sw = 1, l->pt = l->pl = l->pb = l->pr = 0;
         const int h = l->flat ? 1 : src->h, w = l->flat ? 1 : src->w;
-        dst->h = h + l->pt + l->pb < l->kh ? 0 : (h + l->pt + l->pb - l->kh) / l->sh + 1;
-        dst->w = w + l->pl + l->pr < l->kw ? 0 : (w + l->pl + l->pr - l->kw) / l->sw + 1;
+        dst->h = test_out(h, l->pt, l->pb, test_span(l->kh, l->gap_h), l->sh);
+        dst->w = test_out(w, l->pl, l->pr, test_span(l->kw, l->gap_w), l->sw);
     } while (dst->h == 0 || dst->w == 0);
     dst->c = test_in(t, 1, large ? 150 : 40);
 }

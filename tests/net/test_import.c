@@ -161,7 +161,8 @@ static void wide_pad(lb_onnx_build *b) { attribute_of(b, "Conv", "pads")->ints[3
 static void few_pads(lb_onnx_build *b) { attribute_of(b, "Conv", "pads")->n_ints = 3; }
 static void zero_groups(lb_onnx_build *b) { lb_onnx_int(b, node_of(b, "Conv"), "group", 0); }
 static void two_groups(lb_onnx_build *b) { lb_onnx_int(b, node_of(b, "Conv"), "group", 2); }
-static void gaps(lb_onnx_build *b) { lb_onnx_ints(b, node_of(b, "Conv"), "dilations", (const int[]){2, 2}, 2); }
+static void gaps(lb_onnx_build *b) { lb_onnx_ints(b, node_of(b, "MaxPool"), "dilations", (const int[]){2, 2}, 2); }
+static void huge_gaps(lb_onnx_build *b) { lb_onnx_ints(b, node_of(b, "Conv"), "dilations", (const int[]){1, 1 << 28}, 2); }
 static void not_swapped(lb_onnx_build *b) { attribute_of(b, "Gemm", "transB")->i = 0; }
 static void wrong_bias(lb_onnx_build *b) { node_of(b, "Gemm")->input[2] = TEXT("conv.bias"); }
 static void image_weights(lb_onnx_build *b) { node_of(b, "Gemm")->input[1] = TEXT("relu_out"); }
@@ -271,7 +272,8 @@ static void refused(void **state) {
         {few_pads, "pads has 3 entries"},
         {zero_groups, "in 0 groups"},
         {two_groups, "in 2 groups"},
-        {gaps, "dilation 2 x 2"},
+        {gaps, "only convolutions' kernels may have gaps"},
+        {huge_gaps, "with gaps of 0 x 268435455"},
         {not_swapped, "do not fit an input of 64"},
         {wrong_bias, "its bias has 4 elements for 5 channels"},
         {image_weights, "'relu_out', depends on the image"},

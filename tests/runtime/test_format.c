@@ -131,7 +131,7 @@ static void why(void **state) {
         {44, 0, -1, "the number of layers"},
         {48, 3, -1, "the output is not one 32-bit score per class"},
         {59, 9, 0, "a layer's operator"},
-        {60, 8, 0, "a layer's options"},
+        {60, 16, 0, "a layer's options"},
         {61, 1, 0, "a layer's source"},
         {65, 2, 0, "kernel, stride and padding do not give the stated shape"},
         {68, 3, 0, "groups that do not divide the channels"},

@@ -158,10 +158,13 @@ static void float_convolution(void **state) {
         s.pt = in(0, 4);
         s.pl = in(0, 4);
         const int pb = in(0, 4), pr = in(0, 4), mb = 2;
-        if (s.ih + s.pt + pb < s.kh || s.iw + s.pl + pr < s.kw)
+        if (round % 3 == 0)
+            s.gap_h = in(0, 3), s.gap_w = in(0, 3);
+        const int down = s.kh + (s.kh - 1) * s.gap_h, across = s.kw + (s.kw - 1) * s.gap_w;
+        if (s.ih + s.pt + pb < down || s.iw + s.pl + pr < across)
             continue;
-        s.oh = (s.ih + s.pt + pb - s.kh) / s.sh + 1;
-        s.ow = (s.iw + s.pl + pr - s.kw) / s.sw + 1;
+        s.oh = (s.ih + s.pt + pb - down) / s.sh + 1;
+        s.ow = (s.iw + s.pl + pr - across) / s.sw + 1;
         const int icg = s.ic / s.groups;
         const size_t nsrc = (size_t)(mb * s.ih * s.iw * s.ic), nw = (size_t)(s.kh * s.kw * icg * s.oc),
                      ndst = (size_t)(mb * s.oh * s.ow * s.oc);
@@ -182,7 +185,7 @@ static void float_convolution(void **state) {
                         for (int ky = 0; ky < s.kh; ky++)
                             for (int kx = 0; kx < s.kw; kx++)
                                 for (int i = 0; i < icg; i++) {
-                                    const int sy = y * s.sh - s.pt + ky, sx = x * s.sw - s.pl + kx;
+                                    const int sy = y * s.sh - s.pt + ky * (s.gap_h + 1), sx = x * s.sw - s.pl + kx * (s.gap_w + 1);
                                     if (sy < 0 || sy >= s.ih || sx < 0 || sx >= s.iw)
                                         continue;
                                     const float product =

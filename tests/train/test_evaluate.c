@@ -123,9 +123,10 @@ static void kernels(void **state) {
 static void ordered(void **state) {
     (void)state;
     static const lb_ordered_conv shapes[] = {
-        {5, 7, 3, 5, 7, 16, 3, 3, 1, 1, 1, 1, 1, NULL},  {6, 5, 4, 3, 3, 17, 3, 3, 2, 2, 1, 1, 1, NULL},
-        {8, 8, 6, 8, 8, 6, 3, 3, 1, 1, 1, 1, 6, NULL},   {9, 11, 8, 5, 6, 40, 7, 5, 2, 2, 3, 2, 2, NULL},
-        {1, 9, 33, 1, 9, 10, 1, 1, 1, 1, 0, 0, 1, NULL}, {2, 2, 1, 2, 2, 1, 5, 5, 1, 1, 2, 2, 1, NULL},
+        {5, 7, 3, 5, 7, 16, 3, 3, 1, 1, 1, 1, 1, 0, 0, NULL},  {6, 5, 4, 3, 3, 17, 3, 3, 2, 2, 1, 1, 1, 0, 0, NULL},
+        {8, 8, 6, 8, 8, 6, 3, 3, 1, 1, 1, 1, 6, 0, 0, NULL},   {9, 11, 8, 5, 6, 40, 7, 5, 2, 2, 3, 2, 2, 0, 0, NULL},
+        {1, 9, 33, 1, 9, 10, 1, 1, 1, 1, 0, 0, 1, 0, 0, NULL}, {2, 2, 1, 2, 2, 1, 5, 5, 1, 1, 2, 2, 1, 0, 0, NULL},
+        {9, 8, 5, 7, 4, 20, 3, 3, 1, 2, 1, 2, 1, 1, 2, NULL},   {8, 9, 4, 8, 9, 4, 3, 3, 1, 1, 2, 3, 4, 1, 2, NULL},
     };
     for (size_t s = 0; s < LB_COUNT(shapes); s++) {
         lb_ordered_conv c = shapes[s];
@@ -142,7 +143,8 @@ static void ordered(void **state) {
                 packed[(((o / ocg) * blocks + o % ocg / 16) * inner + k) * 16 + o % ocg % 16] = w;
             }
         c.weights = packed;
-        const lbrt_conv_shape shape = {c.ih, c.iw, c.ic, c.oh, c.ow, c.oc, c.kh, c.kw, c.sh, c.sw, c.pt, c.pl, c.groups};
+        const lbrt_conv_shape shape = {c.ih, c.iw, c.ic, c.oh, c.ow, c.oc, c.kh, c.kw, c.sh, c.sw, c.pt, c.pl, c.groups,
+                                       c.gap_h, c.gap_w};
         lbrt_conv_f32(&shape, src, plain, want, 0, 1);
         const lb_eval_kernels *k;
         for (int i = 0; (k = lb_eval_kernels_variant(i)); i++) {

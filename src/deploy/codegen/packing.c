@@ -22,7 +22,7 @@ bool lb_codegen_packing(const lbrt_graph *graph, int i, lb_packing *p) {
     const lbrt_tensor *src = &graph->tensors[l->src];
     const int32_t bits = l->weights.bits;
     *p = (lb_packing){.count = lbrt_weights_per_channel(l, src), .base = LB_MIN(src->lo, 0)};
-    if (l->op != LBRT_OP_CONV || l->is_float || (bits != 1 && bits != 2 && bits != 4 && bits != 8) ||
+    if (l->op != LBRT_OP_CONV || l->is_float || lbrt_is_dilated(l) || (bits != 1 && bits != 2 && bits != 4 && bits != 8) ||
         (src->type != LBRT_U8 && src->type != LBRT_I8) || graph->tensors[i + 1].c == l->groups || p->count > INT32_MAX / 64)
         return false;
     p->pairs = 16 / bits;

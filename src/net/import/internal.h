@@ -179,9 +179,9 @@ typedef struct lb_import_op {
     lb_status (*read)(lb_importer *im);
 } lb_import_op;
 
-/* The window of the current convolution or pooling of kernel kh x kw over an image: strides, padding, with that of a Pad node
- * before it, and what ceil_mode adds behind. */
-lb_status lb_import_window(lb_importer *im, const lb_view *src, int64_t kh, int64_t kw, lb_window *window);
+/* The window of the current convolution or pooling of kernel kh x kw over an image: what the kernel spans, strides, padding, with
+ * that of a Pad node before it, and what ceil_mode adds behind. gap: pixels between the kernel's taps; NULL: none are allowed. */
+lb_status lb_import_window(lb_importer *im, const lb_view *src, int64_t kh, int64_t kw, lb_window *window, int gap[2]);
 
 /* An image in the usual order; where only its channels are in another, a shortcutpad is appended. */
 lb_status lb_import_image(lb_importer *im, lb_view *view);

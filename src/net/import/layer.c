@@ -41,7 +41,7 @@ static void round_up(int in, int k, int stride, int before, int *after) {
         *after = (int)(begin + k - in - before);
 }
 
-lb_status lb_import_window(lb_importer *im, const lb_view *src, int64_t kh, int64_t kw, lb_window *w) {
+lb_status lb_import_window(lb_importer *im, const lb_view *src, int64_t kh, int64_t kw, lb_window *w, int gap[2]) {
     const lb_shape *s = &im->net->nodes[src->node].dst;
     const int dims = src->ndim - 2;
     int dh, dw;
@@ -53,8 +53,16 @@ lb_status lb_import_window(lb_importer *im, const lb_view *src, int64_t kh, int6
     LB_TRY(read_pair(im, "dilations", dims, 1, &dh, &dw));
     if (dims == 1)
         w->sh = 1;
-    if ((dh != 1 && kh > 1) || (dw != 1 && kw > 1))
-        return lb_import_refuse(im, "dilation %d x %d; only kernels without gaps are read", dh, dw);
+    dh = kh > 1 ? dh - 1 : 0;
+    dw = kw > 1 ? dw - 1 : 0;
+    if ((dh || dw) && !gap)
+        return lb_import_refuse(im, "dilation; only convolutions' kernels may have gaps");
+    if ((kh - 1) * (dh + 1LL) >= LB_MAX_EXTENT || (kw - 1) * (dw + 1LL) >= LB_MAX_EXTENT)
+        return lb_import_refuse(im, "a kernel of %lld x %lld with gaps of %d x %d", (long long)kh, (long long)kw, dh, dw);
+    w->kh += (w->kh - 1) * dh;
+    w->kw += (w->kw - 1) * dw;
+    if (gap)
+        gap[0] = dh, gap[1] = dw;
     const Onnx__AttributeProto *auto_pad = lb_import_attribute(im, "auto_pad");
     const bool upper = is_text(auto_pad, "SAME_UPPER"), lower = is_text(auto_pad, "SAME_LOWER");
     const int64_t *pads = lb_import_ints(im, "pads", &count);
@@ -123,11 +131,12 @@ static lb_status read_conv(lb_importer *im) {
                                  (long long)ic, (long long)groups, (long long)channels);
     LB_TRY(read_bias(im, 2, oc, &bias));
     lb_window w;
-    LB_TRY(lb_import_window(im, src, kh, kw, &w));
+    int gap[2];
+    LB_TRY(lb_import_window(im, src, kh, kw, &w, gap));
     lb_node node = {.op = LB_OP_CONV, .name = lb_import_name(im, parameter_name(im, 1)), .nsrc = 1, .src = {src->node}};
     node.u.conv = (lb_conv){.oc = (int)oc,
-                            .kh = w.kh,
-                            .kw = w.kw,
+                            .kh = (int)kh,
+                            .kw = (int)kw,
                             .sh = w.sh,
                             .sw = w.sw,
                             .pt = w.pt,
@@ -135,6 +144,8 @@ static lb_status read_conv(lb_importer *im) {
                             .pb = w.pb,
                             .pr = w.pr,
                             .groups = (int)groups,
+                            .gap_h = gap[0],
+                            .gap_w = gap[1],
                             .bias = bias != NULL};
     int index;
     LB_TRY(lb_import_append(im, &node, &index));

@@ -118,10 +118,10 @@ static lb_status read_pool(lb_importer *im) {
         return lb_import_damaged(im, "its kernel_shape has %zu entries for an image of %d dimensions", n, src->ndim);
     if (lb_import_is_read(im, 1))
         return lb_import_refuse(im, "its second output is used");
-    LB_TRY(lb_import_window(im, src, n == 2 ? kernel[0] : 1, kernel[n - 1], &w));
+    LB_TRY(lb_import_window(im, src, n == 2 ? kernel[0] : 1, kernel[n - 1], &w, NULL));
     bare = *src;
     bare.pt = bare.pl = bare.pb = bare.pr = 0;
-    LB_TRY(lb_import_window(im, &bare, n == 2 ? kernel[0] : 1, kernel[n - 1], &alone));
+    LB_TRY(lb_import_window(im, &bare, n == 2 ? kernel[0] : 1, kernel[n - 1], &alone, NULL));
     const bool own = alone.pt || alone.pl || alone.pb || alone.pr;
     if (!max && own && (!lb_import_int(im, "count_include_pad", 0) || lb_import_int(im, "ceil_mode", 0)))
         return lb_import_refuse(im, "averages at the edge over fewer pixels; only padding that counts as zeros is read "

@@ -26,7 +26,7 @@ lb_status lb_backend_reserve(lb_backend *backend);
 /* A convolution, or with kh = kw = ih = iw = 1 and `linear` an inner product. */
 typedef struct lb_conv_dims {
     int mb, ih, iw, ic, oh, ow, oc;
-    int kh, kw, sh, sw, pt, pl, pb, pr, groups;
+    int kh, kw, sh, sw, pt, pl, pb, pr, groups, gap_h, gap_w;
     bool linear;
     lb_dtype src_type;  /* of src, diff_src, diff_dst and the reordered weights */
     lb_dtype dst_type;  /* of dst */

@@ -48,7 +48,7 @@ static lb_status plain_weights(lb_backend *backend, const lb_conv_dims *d, dnnl_
 
 static lb_status describe(lb_backend *backend, const lb_conv_dims *d, lb_pass pass, lb_op_desc_any *op) {
     dnnl_memory_desc_t src, dst, weights;
-    dnnl_dims_t dims, stride = {d->sh, d->sw}, left = {d->pt, d->pl}, right = {d->pb, d->pr};
+    dnnl_dims_t dims, stride = {d->sh, d->sw}, gap = {d->gap_h, d->gap_w}, left = {d->pt, d->pl}, right = {d->pb, d->pr};
     LB_TRY(nhwc(backend, d->mb, d->ih, d->iw, d->ic, d->src_type, d->linear, &src));
     LB_TRY(nhwc(backend, d->mb, d->oh, d->ow, d->oc, pass == LB_PASS_FORWARD ? d->dst_type : d->src_type, d->linear, &dst));
     int n = weight_dims(d, dims);
@@ -63,13 +63,13 @@ static lb_status describe(lb_backend *backend, const lb_conv_dims *d, lb_pass pa
                      : dnnl_inner_product_backward_weights_desc_init(&op->linear, &src, &weights, NULL, &dst);
     else
         status = pass == LB_PASS_FORWARD
-                     ? dnnl_convolution_forward_desc_init(&op->conv, dnnl_forward_training, dnnl_convolution_direct, &src, &weights,
-                                                          NULL, &dst, stride, left, right)
+                     ? dnnl_dilated_convolution_forward_desc_init(&op->conv, dnnl_forward_training, dnnl_convolution_direct, &src,
+                                                                  &weights, NULL, &dst, stride, gap, left, right)
                  : pass == LB_PASS_BACKWARD_DATA
-                     ? dnnl_convolution_backward_data_desc_init(&op->conv, dnnl_convolution_direct, &src, &weights, &dst, stride,
-                                                                left, right)
-                     : dnnl_convolution_backward_weights_desc_init(&op->conv, dnnl_convolution_direct, &src, &weights, NULL, &dst,
-                                                                   stride, left, right);
+                     ? dnnl_dilated_convolution_backward_data_desc_init(&op->conv, dnnl_convolution_direct, &src, &weights, &dst,
+                                                                        stride, gap, left, right)
+                     : dnnl_dilated_convolution_backward_weights_desc_init(&op->conv, dnnl_convolution_direct, &src, &weights, NULL,
+                                                                           &dst, stride, gap, left, right);
     return lb_dnnl_check(backend, status, "describing a convolution");
 }
 

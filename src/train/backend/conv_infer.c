@@ -88,7 +88,7 @@ static lb_status make_desc(lb_infer_conv *conv, const lb_infer_dims *d) {
     const dnnl_dims_t src_dims = {d->mb, d->ic, d->ih, d->iw}, dst_dims = {d->mb, d->oc, d->oh, d->ow};
     const dnnl_dims_t weight_dims = {d->oc, d->ic / d->groups, d->kh, d->kw};
     const dnnl_dims_t group_dims = {d->groups, d->oc / d->groups, d->ic / d->groups, d->kh, d->kw};
-    const dnnl_dims_t strides = {d->sh, d->sw}, before = {d->pt, d->pl};
+    const dnnl_dims_t strides = {d->sh, d->sw}, gap = {d->gap_h, d->gap_w}, before = {d->pt, d->pl};
     const dnnl_dims_t behind = {d->pb, d->pr};
     dnnl_memory_desc_t src, weights, dst;
     dnnl_convolution_desc_t op;
@@ -96,8 +96,8 @@ static lb_status make_desc(lb_infer_conv *conv, const lb_infer_dims *d) {
     DNNL(ctx, dnnl_memory_desc_init_by_tag(&dst, 4, dst_dims, dst_type, dnnl_nhwc));
     DNNL(ctx, dnnl_memory_desc_init_by_tag(&weights, grouped ? 5 : 4, grouped ? group_dims : weight_dims, weight_type,
                                            dnnl_format_tag_any));
-    DNNL(ctx, dnnl_convolution_forward_desc_init(&op, dnnl_forward_inference, dnnl_convolution_direct, &src, &weights, NULL, &dst,
-                                                 strides, before, behind));
+    DNNL(ctx, dnnl_dilated_convolution_forward_desc_init(&op, dnnl_forward_inference, dnnl_convolution_direct, &src, &weights, NULL,
+                                                         &dst, strides, gap, before, behind));
     dnnl_primitive_attr_t attr;
     DNNL(ctx, dnnl_primitive_attr_create(&attr));
     dnnl_status_t status = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);

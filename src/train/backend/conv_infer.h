@@ -9,7 +9,7 @@ typedef enum lb_infer_type { LB_INFER_U8, LB_INFER_S8, LB_INFER_F32 } lb_infer_t
 /* The result is s32 for 8-bit sources, f32 for floats. A linear layer is a 1x1 convolution. */
 typedef struct lb_infer_dims {
     int mb, ih, iw, ic, oh, ow, oc;
-    int kh, kw, sh, sw, pt, pl, pb, pr, groups;
+    int kh, kw, sh, sw, pt, pl, pb, pr, groups, gap_h, gap_w;
     lb_infer_type src;
 } lb_infer_dims;
 

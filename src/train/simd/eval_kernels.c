@@ -1,5 +1,7 @@
 #include "train/simd/eval_kernels.h"
 
+#include "window.h"
+
 #include <math.h>
 
 #if defined(LB_ISA_avx512)
@@ -158,12 +160,13 @@ typedef float lanes __attribute__((vector_size(4 * LB_ORDERED_LANES), aligned(4)
     static inline void CAT(tile_, tile)(const lb_ordered_conv *conv, const float *src, int64_t origin, const float *weights,       \
                                         int y0, int y1, int x0, int x1, int count, float *dst) {                                   \
         const int icg = conv->ic / conv->groups, step = conv->sw * conv->ic;                                                       \
+        const int64_t down = (conv->gap_h + 1LL) * conv->iw, across = conv->gap_w + 1LL;                                           \
         lanes acc[tile];                                                                                                           \
         for (int t = 0; t < tile; t++)                                                                                             \
             acc[t] = (lanes){0};                                                                                                   \
         for (int ky = y0; ky < y1; ky++) {                                                                                         \
             for (int kx = x0; kx < x1; kx++) {                                                                                     \
-                const float *s = src + (origin + ((int64_t)ky * conv->iw + kx) * conv->ic);                                        \
+                const float *s = src + (origin + (ky * down + kx * across) * conv->ic);                                            \
                 const float *w = weights + (int64_t)(ky * conv->kw + kx) * icg * LB_ORDERED_LANES;                                 \
                 for (int i = 0; i < icg; i++, w += LB_ORDERED_LANES)                                                               \
                     for (int t = 0; t < tile; t++)                                                                                 \
@@ -179,17 +182,18 @@ TILED(4)
 
 static void conv_row(const lb_ordered_conv *conv, const float *src, const float *weights, int y, int count, float *dst) {
     const int top = y * conv->sh - conv->pt;
-    const int y0 = top < 0 ? -top : 0, y1 = top + conv->kh > conv->ih ? conv->ih - top : conv->kh;
+    const int y0 = lbrt_first_tap(top, conv->gap_h, conv->kh), y1 = lbrt_end_tap(top, conv->gap_h, conv->kh, conv->ih);
+    const int span = conv->kw + (conv->kw - 1) * conv->gap_w;
     for (int x = 0; x < conv->ow;) {
         const int left = x * conv->sw - conv->pl, last = left + 3 * conv->sw;
         const int64_t origin =
             ((int64_t)top * conv->iw + left) * conv->ic; /* outside of the image where the window begins outside */
-        if (x + 4 <= conv->ow && left >= 0 && last + conv->kw <= conv->iw) {
+        if (x + 4 <= conv->ow && left >= 0 && last + span <= conv->iw) {
             tile_4(conv, src, origin, weights, y0, y1, 0, conv->kw, count, dst + x * conv->oc);
             x += 4;
             continue;
         }
-        const int x0 = left < 0 ? -left : 0, x1 = left + conv->kw > conv->iw ? conv->iw - left : conv->kw;
+        const int x0 = lbrt_first_tap(left, conv->gap_w, conv->kw), x1 = lbrt_end_tap(left, conv->gap_w, conv->kw, conv->iw);
         tile_1(conv, src, origin, weights, y0, y1, x0, x1, count, dst + x * conv->oc);
         x++;
     }

@@ -11,7 +11,7 @@
 #define LB_ORDERED_LANES 16
 typedef struct lb_ordered_conv {
     int ih, iw, ic, oh, ow, oc;
-    int kh, kw, sh, sw, pt, pl, groups;
+    int kh, kw, sh, sw, pt, pl, groups, gap_h, gap_w;
     const float *weights; /* (groups, ceil(oc / groups / 16), kh, kw, ic / groups, 16), zeros behind the last channel */
 } lb_ordered_conv;
 

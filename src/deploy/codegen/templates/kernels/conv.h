@@ -25,6 +25,7 @@ static void CONV(const conv *c, const void *src, const void *res, void *dst, voi
     mem_i16 *const weights = (mem_i16 *)scratch;
     const window *const s = &c->s;
     const int32_t ic = s->ic / s->groups, ocg = s->oc / s->groups;
+    const size_t across = (size_t)s->ic * (size_t)(s->gap_w + 1);
     for (int32_t o = 0; o < s->oc; o++) {
         const SOURCE *const from = (const SOURCE *)src + o / ocg * ic;
         size_t at = (size_t)o;
@@ -34,9 +35,9 @@ static void CONV(const conv *c, const void *src, const void *res, void *dst, voi
                 const inside in = inside_of(s, oy, ox);
                 int32_t sum = 0;
                 for (int32_t ky = in.ky0; ky < in.ky1; ky++) {
-                    size_t x = pixel_at(s, in.y0 + ky, in.x0 + in.kx0);
+                    size_t x = pixel_at(s, in.y0 + ky * (s->gap_h + 1), in.x0 + in.kx0 * (s->gap_w + 1));
                     const mem_i16 *w = weights + (ky * s->kw + in.kx0) * ic;
-                    for (int32_t kx = in.kx0; kx < in.kx1; kx++, x += (size_t)s->ic, w += ic)
+                    for (int32_t kx = in.kx0; kx < in.kx1; kx++, x += across, w += ic)
                         for (int32_t i = 0; i < ic; i++)
                             sum += from[x + (size_t)i] * w[i];
                 }

@@ -19,6 +19,7 @@ static void run_float_conv(const float_conv *c, const void *src, const void *res
     mem_f32 *const unpacked = (mem_f32 *)scratch;
     const window *const s = &c->s;
     const int32_t ic = s->ic / s->groups, ocg = s->oc / s->groups;
+    const size_t across = (size_t)s->ic * (size_t)(s->gap_w + 1);
     for (int32_t o = 0; o < s->oc; o++) {
         const size_t first = (size_t)(o / ocg * ic);
         const mem_f32 *weights = unpacked;
@@ -35,9 +36,9 @@ static void run_float_conv(const float_conv *c, const void *src, const void *res
                 const inside in = inside_of(s, oy, ox);
                 float sum = 0.0f;
                 for (int32_t ky = in.ky0; ky < in.ky1; ky++) {
-                    size_t x = pixel_at(s, in.y0 + ky, in.x0 + in.kx0) + first;
+                    size_t x = pixel_at(s, in.y0 + ky * (s->gap_h + 1), in.x0 + in.kx0 * (s->gap_w + 1)) + first;
                     const mem_f32 *w = weights + (ky * s->kw + in.kx0) * ic;
-                    for (int32_t kx = in.kx0; kx < in.kx1; kx++, x += (size_t)s->ic, w += ic)
+                    for (int32_t kx = in.kx0; kx < in.kx1; kx++, x += across, w += ic)
                         for (int32_t i = 0; i < ic; i++) {
                             const float product = get_float(src, c->src_type, x + (size_t)i, c->src_step) * w[i];
                             sum = sum + product;

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "fixed.h"
+#include "window.h"
 
 enum { TYPE_U8, TYPE_I8, TYPE_I32, TYPE_F32 };
 
@@ -32,13 +33,13 @@ static inline void put_int(void *dst, int32_t type, size_t i, int32_t v) {
         ((uint8_t *)dst)[i] = (uint8_t)v;
 }
 
-/* A window that moves over an image; groups divide the channels of a convolution. */
+/* A window that moves over an image; groups divide the channels of a convolution, whose taps may have pixels between them. */
 typedef struct window {
-    int32_t ih, iw, ic, oh, ow, oc, kh, kw, sh, sw, pt, pl, groups;
+    int32_t ih, iw, ic, oh, ow, oc, kh, kw, sh, sw, pt, pl, groups, gap_h, gap_w;
 } window;
 
 /* The part of an output pixel's window that lies inside the image: its rows ky0 .. ky1 - 1 and columns kx0 .. kx1 - 1. Row ky of
- * the window is row y0 + ky of the image, columns alike. */
+ * the window is row y0 + ky (gap_h + 1) of the image, columns alike. */
 typedef struct inside {
     int32_t y0, x0, ky0, ky1, kx0, kx1;
 } inside;
@@ -47,10 +48,10 @@ static inline inside inside_of(const window *s, int32_t oy, int32_t ox) {
     inside w;
     w.y0 = oy * s->sh - s->pt;
     w.x0 = ox * s->sw - s->pl;
-    w.ky0 = w.y0 < 0 ? -w.y0 : 0;
-    w.kx0 = w.x0 < 0 ? -w.x0 : 0;
-    w.ky1 = w.y0 + s->kh > s->ih ? s->ih - w.y0 : s->kh;
-    w.kx1 = w.x0 + s->kw > s->iw ? s->iw - w.x0 : s->kw;
+    w.ky0 = lbrt_first_tap(w.y0, s->gap_h, s->kh);
+    w.kx0 = lbrt_first_tap(w.x0, s->gap_w, s->kw);
+    w.ky1 = lbrt_end_tap(w.y0, s->gap_h, s->kh, s->ih);
+    w.kx1 = lbrt_end_tap(w.x0, s->gap_w, s->kw, s->iw);
     if (w.kx0 >= w.kx1) /* all columns are padding: no rows either */
         w.ky1 = w.ky0;
     return w;
