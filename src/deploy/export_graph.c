@@ -317,6 +317,12 @@ static lb_status export_func(lb_exporting *e, int i, lb_onnx_value src, lb_onnx_
     if (e->exact)
         return refuse(e, node, "a function in fixed point");
     *v = src;
+    if (node->u.func.slopes) {
+        const char *slopes = per_channel(e, &src, lb_onnx_name(e->b, "%s/slope", node->name), lb_param_values(e->net, node->param[0]),
+                                         node->dst.c, !src.flat);
+        v->name = lb_export_op(e, "PRelu", node->name, 2, (const char *[]){src.name, slopes});
+        return LB_OK;
+    }
     const char *output = swish ? lb_onnx_name(e->b, "%s/gate", node->name) : node->name;
     Onnx__NodeProto *func = lb_onnx_node(e->b, names[swish ? LB_FUNC_HARDSIGMOID : node->u.func.kind], output, 1, &src.name);
     if (swish || node->u.func.kind == LB_FUNC_HARDSIGMOID || node->u.func.kind == LB_FUNC_LEAKY)

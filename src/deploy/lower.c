@@ -295,7 +295,7 @@ static lb_status begin_affine(lb_lowering *l, int i, int src, int k) {
     lbrt_layer *layer = lb_lower_begin(l, LBRT_OP_POINT, i, src);
     layer->is_float = in_float;
     lb_numeric one = {.requant = in_float ? NULL : x->func + k, .scale = x->func_scale, .offset = x->func_offset};
-    one.affine_channels = x->func_channels == x->shape.c ? x->shape.c : 1;
+    one.affine_channels = l->net->nodes[i].u.func.slopes ? x->func_channels : 1;
     return lb_lower_affine(l, &one, x->shape.c);
 }
 

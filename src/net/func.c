@@ -1,4 +1,4 @@
-/* func: activation functions that are no clips. They compute in float; packed models do not have them. */
+/* func: activation functions that are no clips. */
 #include <math.h>
 
 #include "net/ops.h"
@@ -7,13 +7,18 @@ static lb_status infer(lb_net *net, lb_node *node) {
     if ((unsigned)node->u.func.kind > LB_FUNC_HARDSWISH || !isfinite(node->u.func.alpha) || !isfinite(node->u.func.beta))
         return lb_fail(net->ctx, LB_ERR_ARGUMENT, "%s: function %d with parameters %g and %g", node->name, (int)node->u.func.kind,
                        (double)node->u.func.alpha, (double)node->u.func.beta);
-    return lb_op_same_shape(net, node);
+    LB_TRY(lb_op_same_shape(net, node));
+    if (!node->u.func.slopes)
+        return LB_OK;
+    if (node->u.func.kind != LB_FUNC_LEAKY)
+        return lb_fail(net->ctx, LB_ERR_ARGUMENT, "%s: only a leaky function has slopes", node->name);
+    return lb_net_add_param(net, node, "slope", LB_PARAM_SLOPE, 1, (int64_t[]){node->dst.c}, &node->param[0]);
 }
 
 static float clip01(float x) { return x < 0 ? 0 : x > 1 ? 1 : x; }
 
-float lb_func_value(const lb_node *node, float x) {
-    const float alpha = node->u.func.alpha, beta = node->u.func.beta;
+float lb_func_value(const lb_node *node, float alpha, float x) {
+    const float beta = node->u.func.beta;
     switch (node->u.func.kind) {
     case LB_FUNC_LEAKY: return x < 0 ? alpha * x : x;
     case LB_FUNC_SIGMOID: return 1 / (1 + expf(-x));
@@ -24,8 +29,8 @@ float lb_func_value(const lb_node *node, float x) {
     return x;
 }
 
-float lb_func_slope(const lb_node *node, float x) {
-    const float alpha = node->u.func.alpha, beta = node->u.func.beta;
+float lb_func_slope(const lb_node *node, float alpha, float x) {
+    const float beta = node->u.func.beta;
     switch (node->u.func.kind) {
     case LB_FUNC_LEAKY: return x < 0 ? alpha : 1;
     case LB_FUNC_SIGMOID: {

@@ -1,5 +1,5 @@
 /* mul: the product of two tensors of one shape, or of an image and one number for each of its channels, as in
- * squeeze-and-excitation (Hu et al. 2018). It computes in float; packed models do not have it. */
+ * squeeze-and-excitation (Hu et al. 2018). */
 #include "net/ops.h"
 
 static lb_status infer(lb_net *net, lb_node *node) {

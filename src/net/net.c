@@ -198,6 +198,10 @@ void lb_net_initialise(lb_net *net, uint64_t seed, float weights_std) {
             for (size_t j = 0; j < param->count; j++)
                 values[j] = 1;
             break;
+        case LB_PARAM_SLOPE:
+            for (size_t j = 0; j < param->count; j++)
+                values[j] = 0.25f; /* as PReLU's authors did (He et al. 2015) */
+            break;
         case LB_PARAM_BIAS:
         case LB_PARAM_BN_BETA:
         case LB_PARAM_BN_MEAN:

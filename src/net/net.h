@@ -44,6 +44,7 @@ typedef enum lb_param_kind {
     LB_PARAM_BN_BETA,  /* (c) */
     LB_PARAM_BN_MEAN,  /* (c) running statistic: saved, never given a gradient */
     LB_PARAM_BN_VAR,   /* (c) running statistic, the unbiased variance */
+    LB_PARAM_SLOPE,    /* (c) of a leaky function's negative side */
     LB_PARAM_QUANT     /* learned by a quantizer: step, clip, ... */
 } lb_param_kind;
 
@@ -101,7 +102,8 @@ typedef struct lb_node {
     const char *name;
     int nsrc, src[LB_MAX_SRC];   /* indices of earlier nodes */
     lb_shape dst;
-    int param[LB_MAX_PARAMS];    /* indices into net->params or -1. conv, linear: weight, bias; batchnorm: gamma, beta, mean, var */
+    int param[LB_MAX_PARAMS];    /* indices into net->params or -1. conv, linear: weight, bias; batchnorm: gamma, beta, mean, var;
+                                  * func: slopes */
     union {
         lb_conv conv;            /* linear uses oc and bias only */
         lb_pooling pool;
@@ -111,7 +113,11 @@ typedef struct lb_node {
                                   * beta: the function stays as it was */
         } bn;
         struct { lb_act_kind kind; float lo, hi; } act; /* lo, hi hold the range for every kind (relu: 0, INFINITY) */
-        struct { lb_func_kind kind; float alpha, beta; } func;
+        struct {
+            lb_func_kind kind;
+            float alpha, beta;
+            bool slopes;         /* leaky: each channel has an alpha of its own, a parameter (PReLU) */
+        } func;
         struct { float ratio; } dropout;
         struct {
             int stride, oc, nparts;
@@ -162,9 +168,14 @@ const lb_op_desc *lb_op_info(lb_op op);
  * builder functions of lowbit.h are all this. Returns the index, or -1 after a failure, which sticks in net->status. */
 int lb_net_append(lb_net *net, const lb_node *node);
 
-/* A func node's function and its derivative. */
-float lb_func_value(const lb_node *node, float x);
-float lb_func_slope(const lb_node *node, float x);
+/* A func node's alpha in channel c. */
+static inline float lb_func_alpha(const lb_net *net, const lb_node *node, size_t c) {
+    return node->param[0] < 0 ? node->u.func.alpha : lb_param_values(net, node->param[0])[c];
+}
+
+/* A func node's function and its derivative, with that alpha. */
+float lb_func_value(const lb_node *node, float alpha, float x);
+float lb_func_slope(const lb_node *node, float alpha, float x);
 
 /* "16x16x32" into text; returns text. */
 #define LB_SHAPE_TEXT 40

@@ -287,6 +287,9 @@ static lb_status avgpool_numbers(lb_numerics *n, const lb_node *node, lb_numeric
 
 static lb_status func_numbers(lb_numerics *n, const lb_node *node, lb_numeric *x, const lb_numeric *src) {
     const lb_func_kind kind = node->u.func.kind;
+    const bool slopes = node->param[0] >= 0;
+    if (slopes && x->shape.c != node->dst.c)
+        return lb_fail(n->pool.ctx, LB_ERR_UNSUPPORTED, "%s: cannot follow flatten", node->name);
     double a[2] = {(double)node->u.func.alpha, 0}, b[2] = {(double)node->u.func.beta, 0};
     const bool curved = kind == LB_FUNC_SIGMOID || kind == LB_FUNC_TANH, in_float = src->kind == LB_NUM_F32 && !curved;
     if (kind == LB_FUNC_LEAKY)
@@ -295,7 +298,7 @@ static lb_status func_numbers(lb_numerics *n, const lb_node *node, lb_numeric *x
         a[0] = 1.0 / 6, b[0] = 0.5;
     else if (kind == LB_FUNC_TANH)
         a[0] = a[1] = 2, b[0] = 0, b[1] = -1;
-    x->func_channels = kind == LB_FUNC_SIGMOID ? 0 : kind == LB_FUNC_TANH ? 2 : 1;
+    x->func_channels = slopes ? x->shape.c : kind == LB_FUNC_SIGMOID ? 0 : kind == LB_FUNC_TANH ? 2 : 1;
     x->kind = LB_NUM_F32;
     if (!in_float)
         set_fixed(x);
@@ -306,12 +309,13 @@ static lb_status func_numbers(lb_numerics *n, const lb_node *node, lb_numeric *x
     if (!x->func || !x->func_scale || !x->func_offset)
         return LB_ERR_MEMORY;
     for (size_t i = 0; i < count; i++) {
+        const double scale = slopes ? (double)lb_func_alpha(n->net, node, i) - 1 : a[i], offset = slopes ? 0 : b[i];
         if (!in_float) {
-            LB_TRY(make_requant(n->pool.ctx, node, a[i], b[i] * 65536.0, &x->func[i]));
+            LB_TRY(make_requant(n->pool.ctx, node, scale, offset * 65536.0, &x->func[i]));
             continue;
         }
-        x->func_scale[i] = (float)a[i];
-        x->func_offset[i] = (float)b[i];
+        x->func_scale[i] = (float)scale;
+        x->func_offset[i] = (float)offset;
     }
     return LB_OK;
 }

@@ -32,7 +32,7 @@
  *              apply(func[1], lbrt_sigmoid(apply(func[0], x))), which are 2 x and 2 x - 1.
  *              The others keep F32, and bring INT to FIXED. With f[c](x) = apply(func[c], x) or, in F32, x * a[c] + b[c] with two
  *              roundings: hardsigmoid is clamp(f(x), 0, 1), a = alpha, b = beta; hardswish x * clamp(f(x), 0, 1), a = 1 / 6, b =
- *              1 / 2, a product as mul's; leaky f(min(x, 0)) + x, a = alpha - 1, b = 0, a sum as add's.
+ *              1 / 2, a product as mul's; leaky f(min(x, 0)) + x, a = alpha[c] - 1, b = 0, a sum as add's.
  *   flatten, dropout  nothing; the flat view has one step only if the source had.
  *   output     scores are FIXED; INT by requant with its step, F32 by rint(v * 65536), saturated.
  *

@@ -221,8 +221,7 @@ static lb_status quantize_weights(work *w, const layer *l) {
     return attach(w, l->node, &spec, &grid);
 }
 
-/* Is everything that comes from node `index` at least 0, as far as can be seen? */
-static lb_status find_nonnegative(const lb_net *net, int index, bool *result) {
+lb_status lb_net_nonnegative(const lb_net *net, int index, bool *result) {
     bool *known = lb_alloc(net->ctx, (size_t)index + 1, sizeof *known);
     if (!known)
         return LB_ERR_MEMORY;
@@ -253,7 +252,7 @@ static lb_status find_site(work *w, const layer *l, int *site) {
             return LB_OK;
         }
     bool nonnegative;
-    LB_TRY(find_nonnegative(net, tensor, &nonnegative));
+    LB_TRY(lb_net_nonnegative(net, tensor, &nonnegative));
     LB_TRY(lb_net_insert_identity(net, consumer, site));
     if (nonnegative) { /* sums and joins of activations: relu is the identity there, and lets codes begin at 0 */
         net->nodes[*site].u.act.kind = LB_ACT_RELU;

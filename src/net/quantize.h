@@ -24,6 +24,9 @@ bool lb_spec_equal(const lb_quant_spec *a, const lb_quant_spec *b);
 /* block[i] (nnodes): for what lies between an addition and where its branches part, that addition (the innermost one); else i. */
 lb_status lb_net_blocks(const lb_net *net, int *block);
 
+/* Is everything that comes from node `index` at least 0, as far as can be seen? */
+lb_status lb_net_nonnegative(const lb_net *net, int index, bool *result);
+
 /* Is this node passed when a layer's input is traced back to the activation that made it? */
 static inline bool lb_trace_through(lb_op op) {
     return op == LB_OP_MAXPOOL || op == LB_OP_AVGPOOL || op == LB_OP_FLATTEN || op == LB_OP_DROPOUT || op == LB_OP_SHORTCUTPAD;

@@ -68,6 +68,9 @@ static bool rule_of(const lb_optimizer_config *c, const lb_net *net, const lb_pa
     case LB_PARAM_BIAS:
         decay *= c->decay_bias;
         break;
+    case LB_PARAM_SLOPE: /* decay would make it a relu */
+        decay = 0;
+        break;
     case LB_PARAM_BN_GAMMA:
     case LB_PARAM_BN_BETA:
         decay *= c->decay_bn;

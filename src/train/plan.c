@@ -181,6 +181,7 @@ static lb_status emit_node(builder *b, int i) {
         }
         if (node->op == LB_OP_MUL)
             step->residual = node->src[1];
+        plan->values[i].wants_grad |= node->param[0] >= 0;
         return LB_OK;
     default:
         return lb_fail(plan->ctx, LB_ERR_UNSUPPORTED, "%s: operator %s cannot be trained", node->name, lb_op_info(node->op)->name);

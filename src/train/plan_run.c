@@ -512,7 +512,7 @@ static void real_forward(const lb_plan *plan, const lb_step *step) {
                 read_block(plan, v->type, data_of(plan, step->residual), other_row(plan, step, row) * c + k, n,
                            value_of(plan, step->residual)->step, b);
             for (size_t i = 0; i < n; i++)
-                a[i] = step->residual >= 0 ? a[i] * b[i] : lb_func_value(node, a[i]);
+                a[i] = step->residual >= 0 ? a[i] * b[i] : lb_func_value(node, lb_func_alpha(plan->net, node, k + i), a[i]);
             plan->kernels[v->type]->from_f32(v->type, a, dst + (row * c + k) * lb_dtype_size(v->type), n);
         }
 }
@@ -534,9 +534,29 @@ static void real_backward_first(const lb_plan *plan, const lb_step *step, const 
             else
                 read_block(plan, v->type, data_of(plan, step->src), row * c + k, n, src->step, a);
             for (size_t i = 0; i < n; i++)
-                g[i] *= step->residual >= 0 ? a[i] : lb_func_slope(node, a[i]);
+                g[i] *= step->residual >= 0 ? a[i] : lb_func_slope(node, lb_func_alpha(plan->net, node, k + i), a[i]);
             plan->kernels[v->type]->from_f32(v->type, g, dx + (row * c + k) * lb_dtype_size(v->type), n);
         }
+}
+
+/* Of a leaky function's slopes: dz times what is negative, over all rows. */
+static void slopes_backward(const lb_plan *plan, const lb_step *step, const void *dz, float *diff) {
+    const lb_value *v = &plan->values[step->node], *src = value_of(plan, step->src);
+    const size_t c = (size_t)v->c;
+#pragma omp parallel for num_threads(plan->threads)
+    for (size_t k = 0; k < c; k += REAL_BLOCK) {
+        float a[REAL_BLOCK], g[REAL_BLOCK];
+        double sum[REAL_BLOCK] = {0};
+        const size_t n = LB_MIN((size_t)REAL_BLOCK, c - k);
+        for (size_t row = 0; row < v->rows; row++) {
+            read_block(plan, v->type, dz, row * c + k, n, 1, g);
+            read_block(plan, v->type, data_of(plan, step->src), row * c + k, n, src->step, a);
+            for (size_t i = 0; i < n; i++)
+                sum[i] += a[i] < 0 ? (double)a[i] * (double)g[i] : 0;
+        }
+        for (size_t i = 0; i < n; i++)
+            diff[k + i] += (float)sum[i];
+    }
 }
 
 /* That of the second: summed over the pixels that it was multiplied with. */
@@ -582,7 +602,7 @@ static lb_status plain_forward(lb_plan *plan, lb_step *step) {
     return LB_OK;
 }
 
-static lb_status plain_backward(lb_plan *plan, lb_step *step) {
+static lb_status plain_backward(lb_plan *plan, lb_step *step, float *diff) {
     lb_value *v = &plan->values[step->node];
     const void *grad[LB_MAX_GRADS];
     float factor[LB_MAX_GRADS];
@@ -599,6 +619,9 @@ static lb_status plain_backward(lb_plan *plan, lb_step *step) {
         return LB_OK;
     }
     if (step->kind == LB_STEP_REAL) {
+        const int slopes = plan->net->nodes[step->node].param[0];
+        if (slopes >= 0)
+            slopes_backward(plan, step, sum, diff + plan->net->params[slopes].offset);
         if (step->residual >= 0 && step->more_dx[0] >= 0)
             real_backward_second(plan, step, sum, lb_plan_buffer(plan, step->more_dx[0]));
         if (dx)
@@ -687,7 +710,7 @@ lb_status lb_plan_backward(lb_plan *plan, float *diff) {
         else if (step->kind == LB_STEP_NORM && step->dz >= 0)
             norm_backward(plan, step, diff);
         else if (step->kind != LB_STEP_INPUT && step->kind != LB_STEP_NORM && step->grad >= 0)
-            LB_TRY(plain_backward(plan, step));
+            LB_TRY(plain_backward(plan, step, diff));
         lb_lap(plan->laps, LB_LAP_STEPS + i, LB_PASS_BACKWARD_DATA);
     }
     weights_backward(plan, diff);

@@ -86,6 +86,8 @@ static inline lb_net *make_mixed(lb_ctx *ctx) {
     lb_node dilated = {.op = LB_OP_CONV, .nsrc = 1, .src = {x}};
     dilated.u.conv = (lb_conv){.oc = 8, .kh = 3, .kw = 2, .pt = 2, .pb = 2, .pl = 1, .pr = 2, .gap_h = 1, .gap_w = 2, .groups = 2};
     x = lb_net_relu(net, lb_net_batchnorm(net, lb_net_append(net, &dilated), NULL, 0, 0), NULL);
+    lb_node slopes = {.op = LB_OP_FUNC, .nsrc = 1, .src = {mixed_conv(net, x, 7, 1)}, .u.func.slopes = true};
+    x = lb_net_append(net, &slopes);
     const int c = lb_net_relu(net, mixed_conv(net, x, 6, 1), NULL), d = lb_net_relu(net, mixed_conv(net, x, 5, 3), NULL);
     x = lb_net_append(net, &(lb_node){.op = LB_OP_CONCAT, .nsrc = 2, .src = {c, d}});
     x = mixed_conv(net, x, 6, 3);

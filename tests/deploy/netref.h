@@ -143,8 +143,8 @@ static inline void netref_act(const netref *r, const lb_node *node, double *dst)
     }
 }
 
-static inline double netref_func(const lb_node *node, double x) {
-    const double alpha = (double)node->u.func.alpha, beta = (double)node->u.func.beta;
+static inline double netref_func(const lb_node *node, double alpha, double x) {
+    const double beta = (double)node->u.func.beta;
     switch (node->u.func.kind) {
     case LB_FUNC_LEAKY: return fmax(x, 0) + alpha * fmin(x, 0);
     case LB_FUNC_SIGMOID: return 1 / (1 + exp(-x));
@@ -204,7 +204,7 @@ static inline void netref_run(netref *r, const uint8_t *pixels) {
         }
         case LB_OP_FUNC:
             for (size_t i = 0; i < count; i++)
-                dst[i] = netref_func(node, netref_src(r, node, 0)[i]);
+                dst[i] = netref_func(node, (double)lb_func_alpha(r->net, node, i % c), netref_src(r, node, 0)[i]);
             break;
         case LB_OP_MUL: {
             const size_t each = lb_shape_count(&node->dst), other = lb_shape_count(lb_src_shape(r->net, node, 1));
@@ -252,6 +252,8 @@ static inline void netref_fill(lb_net *net, uint32_t seed) {
         for (size_t k = 0; k < p->count; k++) {
             if (p->kind == LB_PARAM_BIAS || p->kind == LB_PARAM_BN_BETA)
                 v[k] = netref_uniform(&seed, -0.5f, 0.5f);
+            else if (p->kind == LB_PARAM_SLOPE)
+                v[k] = netref_uniform(&seed, -0.4f, 1.3f);
             else if (p->kind == LB_PARAM_BN_GAMMA)
                 v[k] = netref_bits(&seed) % 12 == 0
                            ? 0

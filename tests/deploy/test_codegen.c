@@ -64,12 +64,25 @@ static void count_kernels(const lbrt_graph *graph) {
     }
 }
 
+static bool has_chunks(const lbrt_graph *graph) {
+    lb_packing p;
+    for (int i = 0; i < graph->nlayers; i++)
+        if (lb_codegen_packing(graph, i, &p) && p.chunk < p.words)
+            return true;
+    return false;
+}
+
 static void random_graphs(void **state) {
     const test_weights *format = *state;
     lb_ctx *ctx = test_ctx();
-    for (int round = 0; round < 4; round++) {
+    for (int round = 0; round < 3; round++) {
         test_graph t;
-        test_graph_random(&t, (uint64_t)(round + 1) * 1000 + (uint64_t)(format - weight_formats), format, 8);
+        uint64_t seed = (uint64_t)(round + 1) * 1000 + (uint64_t)(format - weight_formats);
+        test_graph_random(&t, seed, format, 8);
+        for (int tries = 0; round == 0 && tries < 60 && !has_chunks(&t.g); tries++) { /* they are rare */
+            test_graph_free(&t);
+            test_graph_random(&t, seed += 5000, format, 8);
+        }
         count_kernels(&t.g);
         check(ctx, &t, format->name, round);
         test_graph_free(&t);

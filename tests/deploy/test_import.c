@@ -97,6 +97,8 @@ static lb_net *make_gated(lb_ctx *ctx) {
         x = lb_net_append(net, &func);
         x = lb_net_batchnorm(net, lb_net_conv2d(net, x, NULL, 6, 1, 1, 0, 1, false), NULL, 0, 0);
     }
+    lb_node slopes = {.op = LB_OP_FUNC, .name = "prelu", .nsrc = 1, .src = {x}, .u.func.slopes = true};
+    x = lb_net_append(net, &slopes);
     int gate = lb_net_conv2d(net, lb_net_globalpool(net, x, "squeeze"), "excite", 6, 1, 1, 0, 1, true);
     lb_node sigmoid = {.op = LB_OP_FUNC, .name = "gate", .nsrc = 1, .src = {gate}};
     sigmoid.u.func.kind = LB_FUNC_SIGMOID;

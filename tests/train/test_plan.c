@@ -73,6 +73,10 @@ static lb_net *make_net(lb_ctx *ctx, bool smooth, bool pad) {
         dilated.u.conv = (lb_conv){.oc = 6, .kh = 3, .kw = 2, .pt = 2, .pb = 2, .pl = 2, .pr = 1, .gap_h = 1, .gap_w = 2};
         x = lb_net_append(net, &dilated);
     }
+    if (pad) {
+        lb_node slopes = {.op = LB_OP_FUNC, .nsrc = 1, .src = {x}, .name = "slopes", .u.func.slopes = true};
+        x = lb_net_append(net, &slopes);
+    }
     if (pad) { /* side by side, one of them twice */
         const int half = lb_net_avgpool(net, x, "same", 1, 1, 0);
         x = lb_net_append(net, &(lb_node){.op = LB_OP_CONCAT, .name = "concat", .nsrc = 3, .src = {half, x, half}});

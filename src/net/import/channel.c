@@ -1,4 +1,4 @@
-/* Arithmetic by channel: batch norm, and addition and multiplication with constants. On the image itself it becomes part of the
+/* Arithmetic by channel: batch norm, slopes, and addition and multiplication with constants. On the image itself it becomes part of the
  * normalisation, behind a layer without bias its bias, elsewhere a batch norm. Addition of two images is here too. */
 #include <float.h>
 #include <math.h>
@@ -168,6 +168,40 @@ static lb_status with_constant(lb_importer *im, int which, const lb_constant *k)
     return lb_import_set_view(im, &dst);
 }
 
+/* One slope for each channel, or a constant one for all. */
+static lb_status read_prelu(lb_importer *im) {
+    lb_view *src, dst;
+    const lb_constant *slope;
+    const int64_t *order = NULL;
+    int dim;
+    LB_TRY(lb_import_view(im, 0, &src));
+    LB_TRY(lb_import_constant(im, 1, &slope));
+    if (slope->whole || slope->count < 1)
+        return lb_import_refuse(im, "its constant holds no real numbers");
+    dst = *src;
+    lb_node node = {.op = LB_OP_FUNC, .nsrc = 1};
+    const bool single = slope->count == 1 && !slope->weight;
+    node.u.func.alpha = single ? slope->f[0] : 0;
+    node.u.func.slopes = !single;
+    if (!single) {
+        LB_TRY(find_dim(im, &dst, slope, &dim));
+        if (dim >= 0)
+            LB_TRY(find_channels(im, &dst, dim, slope->count, &order));
+    }
+    node.name = lb_import_name(im, single ? NULL : lb_import_input(im, 1)->name);
+    node.src[0] = dst.node;
+    LB_TRY(lb_import_append(im, &node, &dst.node));
+    if (!single)
+        LB_TRY(lb_import_fill(im, &(lb_import_values){.param = im->net->nodes[dst.node].param[0],
+                                                      .src = slope->f,
+                                                      .rows = 1,
+                                                      .cols = im->net->nodes[dst.node].dst.c,
+                                                      .col_stride = slope->count > 1,
+                                                      .order = order,
+                                                      .factor = 1}));
+    return lb_import_set_view(im, &dst);
+}
+
 /* ---- Two images ------------------------------------------------------------------------------------------------------- */
 
 /* Sums of equal shapes; products also with one number for each channel. */
@@ -208,7 +242,7 @@ static lb_status read_arithmetic(lb_importer *im) {
 
 static const lb_import_op ops[] = {
     {"Add", read_arithmetic}, {"BatchNormalization", read_batchnorm}, {"Div", read_arithmetic}, {"Mul", read_arithmetic},
-    {"Sub", read_arithmetic},
+    {"PRelu", read_prelu},    {"Sub", read_arithmetic},
 };
 
 lb_import_reader lb_import_channel_reader(const lb_importer *im) { return lb_import_look_up(im, ops, LB_COUNT(ops)); }

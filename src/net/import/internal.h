@@ -32,7 +32,8 @@ typedef struct lb_view {
     int batch_dim; /* which dimension counts the images */
     int ndigits;
     lb_digit digit[LB_IMPORT_DIGITS]; /* in the order of dimensions, most significant first */
-    int pt, pl, pb, pr; /* zero padding that the next convolution or average takes over */
+    int pt, pl, pb, pr; /* padding that the next convolution or pooling takes over: zeros, or */
+    bool pads_lowest; /* what never wins a maximum */
 } lb_view;
 
 typedef enum lb_tensor_kind { LB_TENSOR_NONE, LB_TENSOR_CONSTANT, LB_TENSOR_VIEW } lb_tensor_kind;
@@ -114,7 +115,7 @@ lb_tensor *lb_import_input(lb_importer *im, int i);
 /* Input i must be there and be of that kind. */
 lb_status lb_import_constant(lb_importer *im, int i, const lb_constant **constant);
 lb_status lb_import_view(lb_importer *im, int i, lb_view **view);
-/* The same for those that take a Pad node's padding over; lb_import_view refuses it. */
+/* The same for those that take a Pad node's padding over; lb_import_view refuses it. They must ask for pads_lowest. */
 lb_status lb_import_padded_view(lb_importer *im, int i, lb_view **view);
 
 const Onnx__AttributeProto *lb_import_attribute(const lb_importer *im, const char *name);

@@ -121,6 +121,8 @@ static lb_status read_conv(lb_importer *im) {
     LB_TRY(lb_import_padded_view(im, 0, &input));
     LB_TRY(lb_import_constant(im, 1, &weights));
     image = *input;
+    if (image.pads_lowest)
+        return lb_import_refuse(im, "reads what a Pad node made of other than zeros");
     LB_TRY(lb_import_image(im, &image));
     if (weights->whole || weights->ndim != src->ndim)
         return lb_import_refuse(im, "its weights have %d dimensions, its input %d", weights->ndim, src->ndim);

@@ -1,4 +1,6 @@
 /* Operators that only move or pad an image's numbers: most change the view and make no layer. */
+#include <float.h>
+
 #include "net/import/internal.h"
 
 lb_status lb_import_perm(lb_importer *im, int ndim, int64_t *perm) {
@@ -108,7 +110,7 @@ static lb_status move_cast(lb_importer *im) {
 
 /* ---- Padding and strides ---------------------------------------------------------------------------------------------- */
 
-/* Zero padding of height and width waits in the view for the next convolution or average; channels are appended by a
+/* Padding of height and width waits in the view for the next convolution or pooling; channels are appended by a
  * shortcutpad. */
 static lb_status move_pad(lb_importer *im) {
     lb_view *src, dst;
@@ -132,10 +134,11 @@ static lb_status move_pad(lb_importer *im) {
     dst = *src;
     if (!any)
         return lb_import_set_view(im, &dst);
-    if (value != 0 || !lb_view_is_image(im, src) || src->ndim != 4 || pads[0] || pads[4])
-        return lb_import_refuse(im, "only zeros around an image or its channels are read");
+    const bool lowest = value <= -FLT_MAX, before = src->pt || src->pl || src->pb || src->pr;
+    if ((value != 0 && !lowest) || (lowest && (pads[1] || pads[5])) || (before && lowest != src->pads_lowest) || !lb_view_is_image(im, src) || src->ndim != 4 || pads[0] || pads[4])
+        return lb_import_refuse(im, "only zeros around an image or its channels, or what never wins a maximum, are read");
     if (pads[1] || pads[5]) {
-        if (src->pt || src->pl || src->pb || src->pr || pads[2] || pads[3] || pads[6] || pads[7])
+        if (before || pads[2] || pads[3] || pads[6] || pads[7])
             return lb_import_refuse(im, "pads channels together with height and width");
         const int c = im->net->nodes[src->node].dst.c;
         const lb_part part = {(int)pads[1], 0, c};
@@ -151,6 +154,7 @@ static lb_status move_pad(lb_importer *im) {
         lb_view_image(im, index, 4, &dst);
         return lb_import_set_view(im, &dst);
     }
+    dst.pads_lowest = lowest;
     dst.pt += (int)pads[2], dst.pl += (int)pads[3], dst.pb += (int)pads[6], dst.pr += (int)pads[7];
     if (dst.pt > LB_MAX_EXTENT || dst.pl > LB_MAX_EXTENT || dst.pb > LB_MAX_EXTENT || dst.pr > LB_MAX_EXTENT)
         return lb_import_refuse(im, "pads too much");

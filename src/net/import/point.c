@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "net/import/internal.h"
+#include "net/quantize.h"
 
 /* A node of one source that keeps its shape, and with it the view. */
 static lb_status append_like(lb_importer *im, const lb_view *src, lb_node node) {
@@ -55,15 +56,6 @@ static lb_status read_hard_sigmoid(lb_importer *im) {
     return append_func(im, LB_FUNC_HARDSIGMOID, lb_import_real(im, "alpha", 0.2f), lb_import_real(im, "beta", 0.5f));
 }
 
-/* Only with one slope for all channels. */
-static lb_status read_prelu(lb_importer *im) {
-    const lb_constant *slope;
-    LB_TRY(lb_import_constant(im, 1, &slope));
-    if (slope->count != 1 || slope->whole || slope->weight)
-        return lb_import_refuse(im, "has %lld slopes; only a single one is read", (long long)slope->count);
-    return append_func(im, LB_FUNC_LEAKY, slope->f[0], 0);
-}
-
 static lb_status read_dropout(lb_importer *im) {
     lb_view *src;
     float ratio;
@@ -108,11 +100,15 @@ static lb_status read_pool(lb_importer *im) {
     lb_window w, alone;
     size_t n;
     const int64_t *kernel = lb_import_ints(im, "kernel_shape", &n);
-    if (max)
-        LB_TRY(lb_import_view(im, 0, &input));
-    else
-        LB_TRY(lb_import_padded_view(im, 0, &input));
+    LB_TRY(lb_import_padded_view(im, 0, &input));
     image = *input;
+    const bool padded = image.pt || image.pl || image.pb || image.pr;
+    bool harmless = true; /* zeros beside numbers from 0 on never win a maximum */
+    if (max && padded && !image.pads_lowest)
+        LB_TRY(lb_net_nonnegative(im->net, image.node, &harmless));
+    if (!harmless || (!max && image.pads_lowest))
+        return lb_import_refuse(im, "reads what a Pad node made; a maximum wants zeros beside an activation, or -infinity, an average "
+                                    "zeros");
     LB_TRY(lb_import_image(im, &image));
     if (n != (size_t)src->ndim - 2)
         return lb_import_damaged(im, "its kernel_shape has %zu entries for an image of %d dimensions", n, src->ndim);
@@ -180,7 +176,6 @@ static const lb_import_op ops[] = {
     {"LeakyRelu", read_leaky},
     {"LogSoftmax", read_softmax},
     {"MaxPool", read_pool},
-    {"PRelu", read_prelu},
     {"ReduceMean", read_mean},
     {"Relu", read_relu},
     {"Sigmoid", read_sigmoid},

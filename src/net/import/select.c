@@ -72,6 +72,7 @@ lb_status lb_import_image(lb_importer *im, lb_view *v) {
     LB_TRY(append_select(im, v->node, channel, c, lb_import_unique(im, "shuffle"), &index));
     lb_view_image(im, index, v->ndim, v);
     v->pt = padded.pt, v->pl = padded.pl, v->pb = padded.pb, v->pr = padded.pr;
+    v->pads_lowest = padded.pads_lowest;
     return LB_OK;
 }
 
