@@ -184,7 +184,9 @@ static lb_status read_prelu(lb_importer *im) {
     node.u.func.alpha = single ? slope->f[0] : 0;
     node.u.func.slopes = !single;
     if (!single) {
-        LB_TRY(find_dim(im, &dst, slope, &dim));
+        dim = slope->count == 1 ? -1 : 1; /* before opset 7 a list goes along the channels */
+        if (im->opset >= 7 || slope->ndim != 1)
+            LB_TRY(find_dim(im, &dst, slope, &dim));
         if (dim >= 0)
             LB_TRY(find_channels(im, &dst, dim, slope->count, &order));
     }
