@@ -63,7 +63,8 @@ check-onnx: all ## export RUN=runs/quickstart as ONNX, count predictions that ON
 	@cmake --build $(BUILD) --target onnx_reference
 	@bench/onnx/check.sh $(BUILD) $(RUN)
 
-torchvision: all ## torchvision's networks imported, trained for an epoch at 4 bits on CIFAR-10, packed, verified (python3-torchvision); NETS="resnet18"
+torchvision: all ## torchvision's networks imported, trained for an epoch at 4 bits on CIFAR-10, packed, verified; NETS="resnet18" chooses
+	@scripts/deps.sh python3-torchvision
 	@cmake --build $(BUILD) --target onnx_reference
 	@bench/onnx/torchvision.sh $(BUILD)
 

@@ -49,8 +49,9 @@ const cli_verb cli_verb_verify = {
     .description =
         "Runs every test image through the trainer's own evaluation and through every way the packed model can be run,\n"
         "and compares the scores one by one: ref and each instruction set of this machine, and c, the generated C compiled\n"
-        "with cc, or what CC names; without a compiler it is left out. A run's model.lbm is taken, or if there is none, the\n"
-        "run is packed in memory; a model must lie in its run directory, where the trained weights are.\n"
+        "with cc, or what CC names; it is left out without a compiler, and for models of more than 32 MB. A run's\n"
+        "model.lbm is taken, or if there is none, the run is packed in memory; a model must lie in its run directory, where\n"
+        "the trained weights are.\n"
         "\n"
         "For each path: on how many images every score is equal, on how many the class is equal, and the largest\n"
         "difference of a score. --json prints {\"images\", \"equal\", \"paths\": {NAME: {\"equal\", \"predictions_equal\",\n"

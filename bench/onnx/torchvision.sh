@@ -9,11 +9,6 @@ build=$(realpath "$1") here=$(dirname "$(realpath "$0")")
 lowbit=$build/lowbit root=${ROOT:-runs/torchvision} verify=${VERIFY:-50} threshold=1e-3
 mkdir -p "$root"
 
-/usr/bin/python3 -c 'import torchvision' 2>/dev/null || {
-    echo "torchvision: needs PyTorch; apt-get install python3-torchvision" >&2
-    exit 1
-}
-
 # once FILE COMMAND...: makes FILE unless it is there; an interrupted command leaves nothing.
 once() {
     local file=$1

@@ -6,6 +6,7 @@
 #include "train/trainer.h"
 
 #define BATCH 256
+#define MOST_COMPILED ((size_t)32 << 20) /* bytes of a packed model: gcc takes 70 times as many for the constants it becomes */
 
 enum { PATH_TRAINER, PATH_ISAS };
 
@@ -88,10 +89,13 @@ static lb_status verify(lb_trainer *t, lb_packed *model, lb_verify_result *resul
     lb_pool pool;
     lb_pool_init(&pool, t->ctx);
     lb_status status = make_evaluator(t, &evaluator);
-    if (status == LB_OK)
+    const bool small = model->size <= MOST_COMPILED;
+    if (status == LB_OK && small)
         status = lb_compiled_create(model, flags, &compiled);
     if (compiled)
         result->paths[result->npaths++].name = "c";
+    else if (!small)
+        lb_warn(t->ctx, "generated C is not verified: compilers need gigabytes for the constants of a model of %zu bytes", model->size);
     else if (status == LB_OK)
         lb_warn(t->ctx, "generated C is not verified: there is no C compiler cc, and CC names none");
     if (status == LB_OK)

@@ -1,5 +1,6 @@
 /* Import of ONNX models: what becomes of a small network, and that each damaged, hostile or unsupported model is one clear error.
  * What imported networks compute is tested in tests/deploy/test_import.c and tests/deploy/test_onnx_cases.c. */
+#include <float.h>
 #include <math.h>
 
 #include "import.h"
@@ -50,6 +51,55 @@ static void small_network(void **state) {
     assert_float_equal(lb_param_values(net, net->nodes[2].param[0])[3], 1.000005f, 1e-6);
     lb_net_destroy(in.net);
     lb_onnx_build_free(&b);
+    lb_ctx_destroy(ctx);
+}
+
+/* A Pad node before the pooling, of `value`, behind the activation or the convolution. */
+static lb_status import_padded(lb_ctx *ctx, const char *pool, float value, bool activated, lb_imported *in) {
+    lb_onnx_build b;
+    test_model(&b, ctx);
+    Onnx__NodeProto *node = node_of(&b, "MaxPool"), **nodes = b.graph.node;
+    node->input[0] = TEXT("padded");
+    attribute_of(&b, "MaxPool", "kernel_shape")->ints[0] = attribute_of(&b, "MaxPool", "kernel_shape")->ints[1] = 3;
+    node->op_type = TEXT(pool);
+    test_list(&b, "pads", 8, (const float[]){0, 0, 1, 1, 0, 0, 1, 1});
+    lb_onnx_scalar(&b, "value", FLOAT_TYPE, value);
+    TEST_NODE(&b, "Pad", "padded", activated ? "relu_out" : "conv_out", "pads", "value");
+    nodes = b.graph.node;
+    for (size_t i = b.graph.n_node - 1; i > 2; i--) { /* to the place of the pooling */
+        Onnx__NodeProto *last = nodes[i];
+        nodes[i] = nodes[i - 1];
+        nodes[i - 1] = last;
+    }
+    const lb_status status = lb_net_import(ctx, &b.model, "padded.onnx", NULL, in);
+    lb_onnx_build_free(&b);
+    return status;
+}
+
+static void padded_pools(void **state) {
+    (void)state;
+    static const struct {
+        const char *pool;
+        float value;
+        bool activated, read;
+    } cases[] = {
+        {"MaxPool", 0, true, true},           {"MaxPool", 0, false, false},    {"MaxPool", -INFINITY, false, true},
+        {"MaxPool", -FLT_MAX, true, true},    {"MaxPool", 1, true, false},     {"AveragePool", 0, false, true},
+        {"AveragePool", -INFINITY, true, false},
+    };
+    lb_ctx *ctx = test_ctx();
+    for (size_t i = 0; i < LB_COUNT(cases); i++) {
+        lb_imported in;
+        const lb_status status = import_padded(ctx, cases[i].pool, cases[i].value, cases[i].activated, &in);
+        if ((status == LB_OK) != cases[i].read)
+            fail_msg("case %d: %s", (int)i, lb_error(ctx));
+        if (status != LB_OK)
+            continue;
+        const lb_node *pool = &in.net->nodes[lb_net_find(in.net, "pool_out")];
+        assert_int_equal(pool->u.pool.pt + pool->u.pool.pl + pool->u.pool.pb + pool->u.pool.pr, 4);
+        assert_int_equal(pool->dst.h, 4);
+        lb_net_destroy(in.net);
+    }
     lb_ctx_destroy(ctx);
 }
 
@@ -359,8 +409,8 @@ static void out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(small_network),     cmocka_unit_test(graph_alone),   cmocka_unit_test(refused),
-        cmocka_unit_test(growing_constants), cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(small_network),     cmocka_unit_test(padded_pools),  cmocka_unit_test(graph_alone),
+        cmocka_unit_test(refused),           cmocka_unit_test(growing_constants), cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
