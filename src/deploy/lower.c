@@ -55,7 +55,8 @@ static void join_concat(const lb_lowering *l, group *groups, int i) {
     for (int s = 0; s < node->nsrc; s++) {
         const int t = l->n->nodes[node->src[s]].tensor;
         group *g = &groups[t];
-        if (g->tail != t || !g->open || l->n->nodes[t].reader != i || (l->n->nodes[t].kind == LB_NUM_F32) != in_float)
+        if (g->tail != t || !g->open || l->net->nodes[g->head].op == LB_OP_CONCAT || l->n->nodes[t].reader != i ||
+            (l->n->nodes[t].kind == LB_NUM_F32) != in_float)
             continue;
         lb_lower_state state = g->s;
         if (coder >= 0 ? lb_lower_fits(l, &state, coder) : state.kind == LB_NUM_INT && lb_lower_fits_fixed(&state))

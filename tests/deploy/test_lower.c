@@ -311,7 +311,8 @@ static int mul(lb_net *net, const char *name, int a, int b) {
 static void concatenated(lb_ctx *ctx, lb_net *net, int x) {
     const int acc = codes_conv(ctx, net, x, "bwn1", 6), same = codes_conv(ctx, net, x, "bwn2", 3);
     const int relu = lb_net_relu(net, lb_net_batchnorm(net, codes_conv(ctx, net, x, "bwn3", 4), "bn1", 0, 0), "relu1");
-    int y = lb_net_relu(net, concat(net, "c1", acc, relu, x), "q.c1");
+    const int inner = concat(net, "inner", relu, codes_conv(ctx, net, x, "bwn7", 2), -1);
+    int y = lb_net_relu(net, concat(net, "c1", acc, inner, x), "q.c1");
     y = codes_conv(ctx, net, y, "bwn4", 5);
     const int z = lb_net_clip(net, concat(net, "c2", y, same, lb_net_input(net)), "q.c2", -1, 1);
     y = concat(net, "c3", lb_net_batchnorm(net, codes_conv(ctx, net, z, "bwn5", 4), "bn2", 0, 0), same, z);
