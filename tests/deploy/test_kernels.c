@@ -26,7 +26,8 @@ static void run(const lbrt_site *site, const lbrt_kernel *kernel, const void *sr
 static void fill(test_graph *t, const lbrt_tensor *tensor, bool signs, size_t count, void *values) {
     for (size_t i = 0; i < count; i++) {
         const uint32_t range = (uint32_t)tensor->hi - (uint32_t)tensor->lo;
-        const int32_t v = tensor->lo + (int32_t)(signs ? test_bits(t) % 2 * range : test_bits(t) % (range + 1u));
+        const uint32_t above = signs ? test_bits(t) % 2 * range : test_bits(t) % (range + 1u);
+        const int32_t v = (int32_t)(tensor->lo + (int64_t)above);
         if (lbrt_type_size(tensor->type) == 1)
             ((uint8_t *)values)[i] = (uint8_t)v;
         else
