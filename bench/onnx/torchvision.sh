@@ -37,7 +37,8 @@ train() {
         options+=(--set "$setting")
     done
     [ -e "$1/w4a4/last.safetensors" ] && resume=(--resume) || rm -rf "$1/w4a4"
-    "$lowbit" train "$1/float/recipe.yaml" --out "$1/w4a4" "${options[@]}" "${resume[@]}" >&2
+    grep -qs '"event": "done"' "$1/w4a4/metrics.jsonl" ||
+        "$lowbit" train "$1/float/recipe.yaml" --out "$1/w4a4" "${options[@]}" "${resume[@]}" >&2
     "$lowbit" eval "$1/w4a4" -q
 }
 
