@@ -14,7 +14,9 @@ if(kernel_sources)
   foreach(isa ${isa_names})
     set(sources ${kernel_sources})
     if(isa STREQUAL avx512bf16) # evaluation has no bf16
-      list(FILTER sources INCLUDE REGEX "/norm.c$")
+      list(FILTER sources EXCLUDE REGEX "/eval_kernels.c$")
+    elseif(isa STREQUAL avx2) # oneDNN is faster
+      list(FILTER sources EXCLUDE REGEX "/winograd.c$")
     endif()
     add_library(lb_simd_${isa} OBJECT ${sources})
     target_link_libraries(lb_simd_${isa} PRIVATE lowbit_flags)

@@ -1,8 +1,11 @@
 #include "train/simd/kernels.h"
+#include "train/simd/winograd.h"
 
 extern const lb_kernels lb_kernels_scalar;
+extern const lb_winograd_kernels lb_winograd_scalar;
 #if defined(__x86_64__)
 extern const lb_kernels lb_kernels_avx2, lb_kernels_avx512, lb_kernels_avx512bf16;
+extern const lb_winograd_kernels lb_winograd_avx512, lb_winograd_avx512bf16;
 
 static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 static bool has_avx512(void) {
@@ -38,3 +41,15 @@ const lb_kernels *lb_kernels_find(const char *name) {
             return variants[i].kernels;
     return NULL;
 }
+
+const lb_winograd_kernels *lb_winograd_find(const char *name) {
+#if defined(__x86_64__)
+    if (!strcmp(name, "avx512bf16") && has_avx512bf16())
+        return &lb_winograd_avx512bf16;
+    if (!strcmp(name, "avx512") && has_avx512())
+        return &lb_winograd_avx512;
+#endif
+    return strcmp(name, "scalar") ? NULL : &lb_winograd_scalar;
+}
+
+const lb_winograd_kernels *lb_winograd_select(lb_dtype type) { return lb_winograd_find(type == LB_F32 ? "avx512" : "avx512bf16"); }

@@ -31,6 +31,7 @@ typedef struct lb_value {
     int c;
     int buffer;            /* -1: the node was fused away */
     float step;
+    float reach;           /* largest magnitude of v if all are whole numbers, else 0 */
     bool wants_grad;       /* false before the first parameter */
     int ngrads;
     lb_grad grad[LB_MAX_GRADS];

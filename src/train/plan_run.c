@@ -74,7 +74,7 @@ static lb_status conv_forward(lb_plan *plan, lb_step *step) {
     const lb_param *w = &net->params[node->param[0]];
     const float *weights = node->quant ? plan->weights : net->values;
     lb_value *src = value_of(plan, step->src);
-    LB_TRY(lb_conv_set_weights(step->prims, weights + w->offset));
+    LB_TRY(lb_conv_set_weights(step->prims, weights + w->offset, src->reach));
     lb_lap(plan->laps, LB_LAP_WEIGHTS, LB_PASS_FORWARD);
     LB_TRY(lb_conv_forward(step->prims, lb_plan_buffer(plan, src->buffer), lb_plan_buffer(plan, step->acc)));
     for (int k = 0; k < node->dst.c; k++)
@@ -274,6 +274,11 @@ static void make_mask(const lb_plan *plan, lb_step *step) {
     step->masked = lb_quant_act_mask(act->quant, &when, (int64_t)lb_shape_count(&act->dst), step->mask);
 }
 
+/* Of codes that may be taken as whole numbers; 0: something else is mixed in. */
+static float reach_of(const lb_act_form *form) {
+    return form->m != 1 ? 0 : form->sign ? 1 : LB_MAX(-form->lo, form->hi);
+}
+
 static lb_status norm_forward(lb_plan *plan, lb_step *step) {
     lb_value *v = &plan->values[step->node];
     if (step->bn >= 0 && plan->stats == LB_STATS_RUNNING)
@@ -295,6 +300,7 @@ static lb_status norm_forward(lb_plan *plan, lb_step *step) {
     norm_args(plan, step, &args);
     run_norm_forward(plan, &args, v->rows);
     v->step = args.act == LB_NORM_QUANT ? args.form.step : 1;
+    v->reach = args.act == LB_NORM_QUANT && !step->masked ? reach_of(&args.form) : 0;
     return LB_OK;
 }
 
@@ -390,6 +396,7 @@ static void input_forward(lb_plan *plan, lb_step *step, const uint8_t *pixels) {
         for (int i = 0; i < c * 256; i++)
             table[i] = lb_act_forward_ref(&form, table[i]);
         v->step = form.step;
+        v->reach = reach_of(&form);
     }
     uint16_t narrow[4 * 256];
     plan->kernels[LB_BF16]->from_f32(LB_BF16, table, narrow, (size_t)c * 256);
@@ -591,6 +598,8 @@ static lb_status plain_forward(lb_plan *plan, lb_step *step) {
         return LB_OK;
     }
     v->step = value_of(plan, step->src)->step;
+    const bool keeps = step->kind == LB_STEP_PAD || plan->net->nodes[step->node].op == LB_OP_MAXPOOL;
+    v->reach = keeps ? value_of(plan, step->src)->reach : 0;
     if (step->kind == LB_STEP_POOL)
         return lb_pool_forward(step->pool, src, dst, step->workspace >= 0 ? lb_plan_buffer(plan, step->workspace) : NULL);
     if (step->kind == LB_STEP_PAD)

@@ -37,8 +37,8 @@ typedef struct lb_conv_prims lb_conv_prims;
 lb_status lb_conv_prims_create(lb_backend *backend, const lb_conv_dims *dims, lb_conv_prims **prims);
 void lb_conv_prims_destroy(lb_conv_prims *prims);
 
-/* weights: (oc, kh, kw, ic / groups) f32. */
-lb_status lb_conv_set_weights(lb_conv_prims *prims, const float *weights);
+/* weights: (oc, kh, kw, ic / groups) f32. `reach`: the largest magnitude in src if that will hold whole numbers, else 0. */
+lb_status lb_conv_set_weights(lb_conv_prims *prims, const float *weights, float reach);
 /* src (mb, ih, iw, ic), dst (mb, oh, ow, oc). */
 lb_status lb_conv_forward(lb_conv_prims *prims, const void *src, void *dst);
 lb_status lb_conv_backward_data(lb_conv_prims *prims, const void *diff_dst, void *diff_src);

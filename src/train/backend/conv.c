@@ -1,4 +1,5 @@
 #include "train/backend/internal.h"
+#include "train/backend/winograd.h"
 
 struct lb_conv_prims {
     lb_backend *backend;
@@ -9,6 +10,8 @@ struct lb_conv_prims {
     void *weights, *weights_backward; /* reordered */
     void *diff;                       /* diff weights in the primitive's layout */
     bool plain_diff;                  /* that layout is plain f32 already */
+    lb_winograd *winograd;            /* NULL, or what does both backward passes, and the forward pass where it is exact */
+    bool winograd_forward;            /* with the weights of now */
 };
 
 typedef union lb_op_desc_any {
@@ -98,6 +101,11 @@ static lb_status create(lb_conv_prims *p) {
     LB_TRY(plain_weights(p->backend, &p->dims, &plain));
     LB_TRY(create_pass(p, LB_PASS_FORWARD, &p->forward));
     LB_TRY(reordered(p, &plain, lb_prim_md(&p->forward, DNNL_ARG_WEIGHTS), &p->to_forward, &p->weights));
+    LB_TRY(lb_winograd_create(p->backend->ctx, &p->dims, &p->winograd));
+    if (p->winograd) {
+        p->backend->scratch_size = LB_MAX(p->backend->scratch_size, lb_winograd_scratch(p->winograd));
+        return LB_OK;
+    }
     if (p->dims.backward_data) {
         LB_TRY(create_pass(p, LB_PASS_BACKWARD_DATA, &p->backward_data));
         LB_TRY(reordered(p, &plain, lb_prim_md(&p->backward_data, DNNL_ARG_WEIGHTS), &p->to_backward, &p->weights_backward));
@@ -135,28 +143,45 @@ void lb_conv_prims_destroy(lb_conv_prims *p) {
     lb_prim *prims[] = {&p->forward, &p->backward_data, &p->backward_weights, &p->to_forward, &p->to_backward, &p->from_diff};
     for (size_t i = 0; i < LB_COUNT(prims); i++)
         lb_prim_destroy(prims[i]);
+    lb_winograd_destroy(p->winograd);
     lb_free(p->backend->ctx, p->weights);
     lb_free(p->backend->ctx, p->weights_backward);
     lb_free(p->backend->ctx, p->diff);
     lb_free(p->backend->ctx, p);
 }
 
-lb_status lb_conv_set_weights(lb_conv_prims *p, const float *weights) {
+lb_status lb_conv_set_weights(lb_conv_prims *p, const float *weights, float reach) {
+    if (p->winograd) {
+        lb_winograd_set_weights(p->winograd, weights);
+        p->winograd_forward = lb_winograd_exact(p->winograd, reach);
+        if (p->winograd_forward)
+            return LB_OK;
+    }
     LB_TRY(lb_prim_run(p->backend, &p->to_forward, (void *[]){(void *)weights, p->weights}));
-    if (!p->dims.backward_data)
+    if (p->winograd || !p->dims.backward_data)
         return LB_OK;
     return lb_prim_run(p->backend, &p->to_backward, (void *[]){(void *)weights, p->weights_backward});
 }
 
 lb_status lb_conv_forward(lb_conv_prims *p, const void *src, void *dst) {
-    return lb_prim_run(p->backend, &p->forward, (void *[]){(void *)src, p->weights, dst});
+    if (!p->winograd_forward)
+        return lb_prim_run(p->backend, &p->forward, (void *[]){(void *)src, p->weights, dst});
+    lb_winograd_forward(p->winograd, src, dst, p->backend->scratch);
+    return LB_OK;
 }
 
 lb_status lb_conv_backward_data(lb_conv_prims *p, const void *diff_dst, void *diff_src) {
-    return lb_prim_run(p->backend, &p->backward_data, (void *[]){(void *)diff_dst, p->weights_backward, diff_src});
+    if (!p->winograd)
+        return lb_prim_run(p->backend, &p->backward_data, (void *[]){(void *)diff_dst, p->weights_backward, diff_src});
+    lb_winograd_backward_data(p->winograd, diff_dst, diff_src, p->backend->scratch);
+    return LB_OK;
 }
 
 lb_status lb_conv_backward_weights(lb_conv_prims *p, const void *src, const void *diff_dst, float *diff_weights) {
+    if (p->winograd) {
+        lb_winograd_backward_weights(p->winograd, src, diff_dst, diff_weights, p->backend->scratch);
+        return LB_OK;
+    }
     void *diff = p->plain_diff ? (void *)diff_weights : p->diff;
     LB_TRY(lb_prim_run(p->backend, &p->backward_weights, (void *[]){(void *)src, (void *)diff_dst, diff}));
     return p->plain_diff ? LB_OK : lb_prim_run(p->backend, &p->from_diff, (void *[]){diff, diff_weights});

@@ -1,0 +1,165 @@
+#include "train/backend/winograd.h"
+
+#include <math.h>
+#include <omp.h>
+
+#include "train/backend/internal.h"
+#include "train/simd/winograd.h"
+
+enum { SLICE = LB_WINOGRAD_SLICE };
+
+struct lb_winograd {
+    lb_ctx *ctx;
+    const lb_winograd_kernels *kernels;
+    lb_winograd_dims forward, backward; /* backward: src is diff_dst, dst is diff_src */
+    bool backward_data;
+    int threads;
+    size_t scratch;            /* bytes of one thread */
+    int parts;                 /* the images are cut into, for their sums of the weights' gradient */
+    int slices;                /* of input channels times those of output channels */
+    void *weights, *turned;    /* transformed, for each direction */
+    float *diffs;              /* (parts, weights) */
+    void *zeros;
+    float largest;             /* weight, if all are whole numbers; infinite otherwise */
+};
+
+static bool fits(const lb_conv_dims *d) {
+    return !d->linear && d->groups == 1 && d->kh == 3 && d->kw == 3 && d->sh == 1 && d->sw == 1 && d->src_type == d->dst_type &&
+           d->ic % LB_WINOGRAD_LANES == 0 && d->oc % LB_WINOGRAD_LANES == 0;
+}
+
+static bool allowed(lb_dtype type) {
+    const unsigned isa = (unsigned)dnnl_get_effective_cpu_isa(), amx = dnnl_cpu_isa_avx512_core_amx;
+    return type == LB_BF16 ? (isa & amx) != amx : (isa & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
+}
+
+static size_t weight_count(const lb_winograd *w) { return (size_t)w->forward.oc * 9 * (size_t)w->forward.ic; }
+
+/* As many parts as their sums fit a second-level cache, and enough of them with the slices for a few threads. */
+static int parts_of(const lb_winograd *w) {
+    const int fit = (int)LB_MIN(((size_t)1 << 18) / weight_count(w), (size_t)32), need = (8 + w->slices - 1) / w->slices;
+    return LB_MIN(LB_MAX(fit, need), w->forward.mb);
+}
+
+static lb_status fill(lb_winograd *w) {
+    const size_t c = (size_t)LB_MAX(w->forward.ic, w->forward.oc), size = lb_dtype_size(w->forward.type);
+    const size_t transformed = (size_t)w->forward.oc * (size_t)w->forward.ic * LB_WINOGRAD_POSITIONS;
+    w->weights = lb_alloc(w->ctx, transformed, size);
+    w->turned = w->backward_data ? lb_alloc(w->ctx, transformed, size) : NULL;
+    w->zeros = lb_alloc(w->ctx, c, size);
+    w->diffs = w->parts > 1 ? lb_alloc(w->ctx, (size_t)w->parts, weight_count(w) * sizeof(float)) : NULL;
+    w->forward.zeros = w->backward.zeros = w->zeros;
+    const bool ok = w->weights && (w->turned || !w->backward_data) && w->zeros && (w->diffs || w->parts == 1);
+    return ok ? LB_OK : LB_ERR_MEMORY;
+}
+
+lb_status lb_winograd_create(lb_ctx *ctx, const lb_conv_dims *d, lb_winograd **out) {
+    *out = NULL;
+    const lb_winograd_kernels *kernels = fits(d) && allowed(d->src_type) ? lb_winograd_select(d->src_type) : NULL;
+    if (!kernels)
+        return LB_OK;
+    lb_winograd *w = lb_alloc(ctx, 1, sizeof *w);
+    if (!w)
+        return LB_ERR_MEMORY;
+    w->ctx = ctx;
+    w->kernels = kernels;
+    w->backward_data = d->backward_data;
+    w->threads = lb_threads(ctx);
+    w->forward = (lb_winograd_dims){.type = d->src_type, .mb = d->mb, .ih = d->ih, .iw = d->iw, .ic = d->ic,
+                                    .oh = d->oh, .ow = d->ow, .oc = d->oc, .pt = d->pt, .pl = d->pl};
+    w->backward = (lb_winograd_dims){.type = d->src_type, .mb = d->mb, .ih = d->oh, .iw = d->ow, .ic = d->oc,
+                                     .oh = d->ih, .ow = d->iw, .oc = d->ic, .pt = 2 - d->pt, .pl = 2 - d->pl};
+    w->slices = ((d->ic + SLICE - 1) / SLICE) * ((d->oc + SLICE - 1) / SLICE);
+    w->parts = parts_of(w);
+    w->scratch = LB_MAX(kernels->conv_scratch(&w->forward), kernels->diff_scratch(&w->forward));
+    w->scratch = LB_MAX(w->scratch, kernels->conv_scratch(&w->backward));
+    const lb_status status = fill(w);
+    if (status) {
+        lb_winograd_destroy(w);
+        return status;
+    }
+    *out = w;
+    return LB_OK;
+}
+
+void lb_winograd_destroy(lb_winograd *w) {
+    if (!w)
+        return;
+    lb_free(w->ctx, w->weights);
+    lb_free(w->ctx, w->turned);
+    lb_free(w->ctx, w->diffs);
+    lb_free(w->ctx, w->zeros);
+    lb_free(w->ctx, w);
+}
+
+size_t lb_winograd_scratch(const lb_winograd *w) { return (size_t)w->threads * w->scratch; }
+
+static void *own_scratch(const lb_winograd *w, void *scratch) {
+    return (unsigned char *)scratch + (size_t)omp_get_thread_num() * w->scratch;
+}
+
+/* The largest magnitude if all are whole numbers, infinity otherwise. */
+static float largest_whole(const float *values, size_t count) {
+    float largest = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!(values[i] == rintf(values[i])))
+            return INFINITY;
+        largest = LB_MAX(largest, fabsf(values[i]));
+    }
+    return largest;
+}
+
+void lb_winograd_set_weights(lb_winograd *w, const float *weights) {
+    w->largest = largest_whole(weights, weight_count(w));
+#pragma omp parallel for num_threads(w->threads)
+    for (int o = 0; o < w->forward.oc; o += LB_WINOGRAD_LANES)
+        w->kernels->weights(w->forward.type, weights, w->forward.oc, w->forward.ic, o, o + LB_WINOGRAD_LANES, w->weights,
+                            w->turned);
+}
+
+/* Whole numbers have 8 bits in bf16, sums of products 24 in f32; the last transform adds 9 of them. */
+bool lb_winograd_exact(const lb_winograd *w, float reach) {
+    if (w->forward.type == LB_F32)
+        return true;
+    const float source = 4 * reach, weight = 9 * w->largest;
+    return reach > 0 && source <= 256 && weight <= 256 && 9 * source * weight * (float)w->forward.ic <= (float)(1 << 24);
+}
+
+static void convolve(lb_winograd *w, const lb_winograd_dims *d, const void *src, const void *weights, void *dst, void *scratch) {
+    enum { CHUNK = 64 }; /* rows of tiles */
+    const size_t rows = (size_t)d->mb * lb_winograd_down(d);
+#pragma omp parallel for num_threads(w->threads)
+    for (size_t row = 0; row < rows; row += CHUNK)
+        w->kernels->conv(d, row, LB_MIN(row + CHUNK, rows), src, weights, dst, own_scratch(w, scratch));
+}
+
+void lb_winograd_forward(lb_winograd *w, const void *src, void *dst, void *scratch) {
+    convolve(w, &w->forward, src, w->weights, dst, scratch);
+}
+
+void lb_winograd_backward_data(lb_winograd *w, const void *diff_dst, void *diff_src, void *scratch) {
+    convolve(w, &w->backward, diff_dst, w->turned, diff_src, scratch);
+}
+
+void lb_winograd_backward_weights(lb_winograd *w, const void *src, const void *diff_dst, float *diff_weights, void *scratch) {
+    enum { BLOCK = 9 * LB_WINOGRAD_LANES * LB_WINOGRAD_LANES }; /* weights are a multiple */
+    const size_t count = weight_count(w), down = lb_winograd_down(&w->forward), mb = (size_t)w->forward.mb;
+    const int across = (w->forward.ic + SLICE - 1) / SLICE;
+#pragma omp parallel for num_threads(w->threads) schedule(dynamic)
+    for (int unit = 0; unit < w->parts * w->slices; unit++) {
+        const size_t part = (size_t)(unit / w->slices), parts = (size_t)w->parts;
+        const int slice = unit % w->slices;
+        w->kernels->diff(&w->forward, mb * part / parts * down, mb * (part + 1) / parts * down, slice % across * SLICE,
+                         slice / across * SLICE, src, diff_dst, w->parts > 1 ? w->diffs + part * count : diff_weights,
+                         own_scratch(w, scratch));
+    }
+    if (w->parts == 1)
+        return;
+#pragma omp parallel for num_threads(w->threads)
+    for (size_t i = 0; i < count; i += BLOCK) {
+        memcpy(diff_weights + i, w->diffs + i, BLOCK * sizeof *diff_weights);
+        for (size_t part = 1; part < (size_t)w->parts; part++)
+            for (size_t k = 0; k < BLOCK; k++)
+                diff_weights[i + k] += w->diffs[part * count + i + k];
+    }
+}
