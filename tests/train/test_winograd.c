@@ -57,22 +57,34 @@ typedef struct results {
 } results;
 static results got, wanted;
 
-static void run(const lb_winograd_kernels *k, const lb_winograd_dims *d, results *r) {
-    const size_t transformed = weight_count(d) / 9 * LB_WINOGRAD_POSITIONS, rows = (size_t)d->mb * lb_winograd_down(d);
+static void run(const lb_winograd_kernels *k, const lb_winograd_dims *d, lb_factor factor, results *r) {
+    const size_t transformed = lb_winograd_weights_step(d->oc, d->ic) * LB_WINOGRAD_POSITIONS;
+    const size_t rows = (size_t)d->mb * lb_winograd_down(d);
     const size_t room = LB_MAX(k->conv_scratch(d), k->diff_scratch(d));
     lb_ctx *ctx = test_ctx();
-    void *forward = lb_alloc(ctx, transformed, 4), *turned = lb_alloc(ctx, transformed, 4), *scratch = lb_alloc(ctx, room, 1);
+    lb_winograd_weights w = {factor, lb_alloc(ctx, transformed, 4), lb_alloc(ctx, (size_t)d->oc * LB_WINOGRAD_POSITIONS, 4)};
+    void *scratch = lb_alloc(ctx, room, 1);
+    assert_true(w.numbers && w.start && scratch);
     memset(r, 0, sizeof *r);
-    k->weights(d->type, weights, d->oc, d->ic, 0, d->oc, forward, turned);
-    k->conv(d, 0, rows / 3, src, forward, r->dst, scratch); /* rows do not depend on each other */
-    k->conv(d, rows / 3, rows, src, forward, r->dst, scratch);
+    for (int o = 0; o < d->oc; o += LB_WINOGRAD_LANES)
+        k->weights(d, weights, o, &w);
+    k->conv(d, 0, rows / 3, src, &w, r->dst, scratch); /* rows do not depend on each other */
+    k->conv(d, rows / 3, rows, src, &w, r->dst, scratch);
     for (int o = 0; o < d->oc; o += LB_WINOGRAD_SLICE)
         for (int i = 0; i < d->ic; i += LB_WINOGRAD_SLICE)
             k->diff(d, 0, rows, i, o, src, dy, r->diff, scratch);
-    lb_free(ctx, forward);
-    lb_free(ctx, turned);
+    lb_free(ctx, w.numbers);
+    lb_free(ctx, w.start);
     lb_free(ctx, scratch);
     lb_ctx_destroy(ctx);
+}
+
+static lb_winograd_dims shape(size_t i, lb_factor factor) {
+    static const float zeros[256];
+    lb_winograd_dims d = shapes[i];
+    d.type = factor == LB_FACTOR_F32 ? LB_F32 : LB_BF16;
+    d.zeros = zeros;
+    return d;
 }
 
 static void test_variants(void **state) {
@@ -86,16 +98,15 @@ static void test_variants(void **state) {
             continue;
         }
         for (size_t i = 0; i < LB_COUNT(shapes); i++)
-            for (int type = LB_F32; type <= LB_BF16; type++) {
-                lb_winograd_dims d = shapes[i];
-                static const float zeros[256];
-                d.type = (lb_dtype)type;
-                d.zeros = zeros;
-                fill(&d, d.type, i % 2, i);
-                run(ref, &d, &wanted);
-                run(fast, &d, &got);
-                if (memcmp(&wanted, &got, sizeof got) != 0)
-                    fail_msg("%s is not scalar: shape %zu, type %d", fast->isa, i, type);
+            for (lb_factor factor = LB_FACTOR_F32; factor <= LB_FACTOR_S8; factor++) {
+                const bool bytes_without_bf16 = v == 0 && factor == LB_FACTOR_S8; /* that variant is for f32 */
+                lb_winograd_dims d = shape(i, factor);
+                fill(&d, d.type, factor == LB_FACTOR_S8, i);
+                run(ref, &d, factor, &wanted);
+                if (!bytes_without_bf16)
+                    run(fast, &d, factor, &got);
+                if (!bytes_without_bf16 && memcmp(&wanted, &got, sizeof got) != 0)
+                    fail_msg("%s is not scalar: shape %zu, factor %d", fast->isa, i, (int)factor);
             }
     }
 }
@@ -148,16 +159,13 @@ static void check_diff(const lb_winograd_dims *d, const float *diff, double tole
 static void test_scalar(void **state) {
     (void)state;
     for (size_t i = 0; i < LB_COUNT(shapes); i++)
-        for (int type = LB_F32; type <= LB_BF16; type++)
-            for (int whole = 0; whole < 2; whole++) {
-                lb_winograd_dims d = shapes[i];
-                static const float zeros[256];
-                d.type = (lb_dtype)type;
-                d.zeros = zeros;
+        for (lb_factor factor = LB_FACTOR_F32; factor <= LB_FACTOR_S8; factor++)
+            for (int whole = factor == LB_FACTOR_S8; whole < 2; whole++) {
+                const lb_winograd_dims d = shape(i, factor);
                 fill(&d, d.type, whole, 17 + i);
-                run(lb_winograd_find("scalar"), &d, &got);
-                check_dst(&d, got.dst, whole, type == LB_F32 ? 1e-6 : 0.01);
-                check_diff(&d, got.diff, type == LB_F32 ? 1e-6 : 0.01);
+                run(lb_winograd_find("scalar"), &d, factor, &got);
+                check_dst(&d, got.dst, whole, d.type == LB_F32 ? 1e-6 : 0.01);
+                check_diff(&d, got.diff, d.type == LB_F32 ? 1e-6 : 0.01);
             }
 }
 
@@ -177,8 +185,8 @@ static void test_layer(void **state) {
                 assert_int_equal(lb_ctx_create(&options, &ctx), LB_OK);
                 const lb_winograd_dims *d = &layers[i];
                 const lb_conv_dims dims = {.mb = d->mb, .ih = d->ih, .iw = d->iw, .ic = d->ic, .oh = d->oh, .ow = d->ow,
-                                           .oc = d->oc, .kh = 3, .kw = 3, .sh = 1, .sw = 1, .pt = d->pt, .pl = d->pl, .pb = d->pt, .pr = d->pl,
-                                           .groups = 1, .src_type = (lb_dtype)type, .dst_type = (lb_dtype)type,
+                                           .oc = d->oc, .kh = 3, .kw = 3, .sh = 1, .sw = 1, .pt = d->pt, .pl = d->pl, .pb = d->pt,
+                                           .pr = d->pl, .groups = 1, .src_type = (lb_dtype)type, .dst_type = (lb_dtype)type,
                                            .backward_data = true};
                 lb_winograd *w;
                 assert_ok(ctx, lb_winograd_create(ctx, &dims, &w));
@@ -191,8 +199,7 @@ static void test_layer(void **state) {
                 results *r = threads == 1 ? &wanted : &got;
                 void *scratch = lb_alloc(ctx, lb_winograd_scratch(w), 1);
                 fill(d, (lb_dtype)type, true, 31);
-                lb_winograd_set_weights(w, weights);
-                assert_true(lb_winograd_exact(w, 3));
+                assert_true(lb_winograd_set_weights(w, weights, 3));
                 memset(r, 0, sizeof *r);
                 lb_winograd_forward(w, src, r->dst, scratch);
                 lb_winograd_backward_data(w, dy, dx[threads > 1], scratch);
@@ -227,17 +234,13 @@ static void test_exact(void **state) {
     } else {
         memset(weights, 0, sizeof weights);
         weights[5] = -3;
-        lb_winograd_set_weights(w, weights);
-        assert_true(lb_winograd_exact(w, 3) && lb_winograd_exact(w, 64) && !lb_winograd_exact(w, 65) && !lb_winograd_exact(w, 0));
-        weights[6] = 2.5f;
-        lb_winograd_set_weights(w, weights);
-        assert_false(lb_winograd_exact(w, 3));
-        weights[6] = 30;
-        lb_winograd_set_weights(w, weights);
-        assert_false(lb_winograd_exact(w, 3));
-        weights[6] = NAN;
-        lb_winograd_set_weights(w, weights);
-        assert_false(lb_winograd_exact(w, 3));
+        assert_true(lb_winograd_set_weights(w, weights, 3) && lb_winograd_set_weights(w, weights, 64));
+        assert_false(lb_winograd_set_weights(w, weights, 65) || lb_winograd_set_weights(w, weights, 0));
+        static const float too_much[] = {2.5f, 30, NAN};
+        for (size_t i = 0; i < LB_COUNT(too_much); i++) {
+            weights[6] = too_much[i];
+            assert_false(lb_winograd_set_weights(w, weights, 3));
+        }
     }
     lb_winograd_destroy(w);
     dims.sh = 2;

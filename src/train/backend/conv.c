@@ -152,8 +152,7 @@ void lb_conv_prims_destroy(lb_conv_prims *p) {
 
 lb_status lb_conv_set_weights(lb_conv_prims *p, const float *weights, float reach) {
     if (p->winograd) {
-        lb_winograd_set_weights(p->winograd, weights);
-        p->winograd_forward = lb_winograd_exact(p->winograd, reach);
+        p->winograd_forward = lb_winograd_set_weights(p->winograd, weights, reach);
         if (p->winograd_forward)
             return LB_OK;
     }

@@ -17,10 +17,8 @@ struct lb_winograd {
     size_t scratch;            /* bytes of one thread */
     int parts;                 /* the images are cut into, for their sums of the weights' gradient */
     int slices;                /* of input channels times those of output channels */
-    void *weights, *turned;    /* transformed, for each direction */
-    float *diffs;              /* (parts, weights) */
+    lb_winograd_weights weights, turned; /* transformed, for each direction */
     void *zeros;
-    float largest;             /* weight, if all are whole numbers; infinite otherwise */
 };
 
 static bool fits(const lb_conv_dims *d) {
@@ -43,14 +41,15 @@ static int parts_of(const lb_winograd *w) {
 
 static lb_status fill(lb_winograd *w) {
     const size_t c = (size_t)LB_MAX(w->forward.ic, w->forward.oc), size = lb_dtype_size(w->forward.type);
-    const size_t transformed = (size_t)w->forward.oc * (size_t)w->forward.ic * LB_WINOGRAD_POSITIONS;
-    w->weights = lb_alloc(w->ctx, transformed, size);
-    w->turned = w->backward_data ? lb_alloc(w->ctx, transformed, size) : NULL;
+    const size_t transformed = lb_winograd_weights_step(w->forward.oc, w->forward.ic) * LB_WINOGRAD_POSITIONS;
+    w->weights.factor = w->turned.factor = (lb_factor)w->forward.type;
+    w->weights.numbers = lb_alloc(w->ctx, transformed, size);
+    w->weights.start = lb_alloc(w->ctx, (size_t)w->forward.oc * LB_WINOGRAD_POSITIONS, sizeof *w->weights.start);
+    w->turned.numbers = w->backward_data ? lb_alloc(w->ctx, transformed, size) : NULL;
     w->zeros = lb_alloc(w->ctx, c, size);
-    w->diffs = w->parts > 1 ? lb_alloc(w->ctx, (size_t)w->parts, weight_count(w) * sizeof(float)) : NULL;
     w->forward.zeros = w->backward.zeros = w->zeros;
-    const bool ok = w->weights && (w->turned || !w->backward_data) && w->zeros && (w->diffs || w->parts == 1);
-    return ok ? LB_OK : LB_ERR_MEMORY;
+    const bool weights = w->weights.numbers && w->weights.start && (w->turned.numbers || !w->backward_data);
+    return weights && w->zeros ? LB_OK : LB_ERR_MEMORY;
 }
 
 lb_status lb_winograd_create(lb_ctx *ctx, const lb_conv_dims *d, lb_winograd **out) {
@@ -85,18 +84,23 @@ lb_status lb_winograd_create(lb_ctx *ctx, const lb_conv_dims *d, lb_winograd **o
 void lb_winograd_destroy(lb_winograd *w) {
     if (!w)
         return;
-    lb_free(w->ctx, w->weights);
-    lb_free(w->ctx, w->turned);
-    lb_free(w->ctx, w->diffs);
+    lb_free(w->ctx, w->weights.numbers);
+    lb_free(w->ctx, w->weights.start);
+    lb_free(w->ctx, w->turned.numbers);
     lb_free(w->ctx, w->zeros);
     lb_free(w->ctx, w);
 }
 
-size_t lb_winograd_scratch(const lb_winograd *w) { return (size_t)w->threads * w->scratch; }
-
-static void *own_scratch(const lb_winograd *w, void *scratch) {
-    return (unsigned char *)scratch + (size_t)omp_get_thread_num() * w->scratch;
+/* One for each thread, then the gradients of the weights of each part. */
+size_t lb_winograd_scratch(const lb_winograd *w) {
+    return (size_t)w->threads * w->scratch + (size_t)w->parts * weight_count(w) * sizeof(float);
 }
+
+static void *scratch_of(const lb_winograd *w, void *scratch, int thread) {
+    return (unsigned char *)scratch + (size_t)thread * w->scratch;
+}
+
+static void *own_scratch(const lb_winograd *w, void *scratch) { return scratch_of(w, scratch, omp_get_thread_num()); }
 
 /* The largest magnitude if all are whole numbers, infinity otherwise. */
 static float largest_whole(const float *values, size_t count) {
@@ -109,57 +113,63 @@ static float largest_whole(const float *values, size_t count) {
     return largest;
 }
 
-void lb_winograd_set_weights(lb_winograd *w, const float *weights) {
-    w->largest = largest_whole(weights, weight_count(w));
-#pragma omp parallel for num_threads(w->threads)
-    for (int o = 0; o < w->forward.oc; o += LB_WINOGRAD_LANES)
-        w->kernels->weights(w->forward.type, weights, w->forward.oc, w->forward.ic, o, o + LB_WINOGRAD_LANES, w->weights,
-                            w->turned);
-}
-
-/* Whole numbers have 8 bits in bf16, sums of products 24 in f32; the last transform adds 9 of them. */
-bool lb_winograd_exact(const lb_winograd *w, float reach) {
+/* Transformed whole numbers have 8 bits in bf16 (weights as fourths), 7 in bytes, sums of products 24 in f32; the last transform
+ * adds 9 of them. */
+static bool choose_factor(lb_winograd *w, const float *weights, float reach) {
     if (w->forward.type == LB_F32)
         return true;
-    const float source = 4 * reach, weight = 9 * w->largest;
-    return reach > 0 && source <= 256 && weight <= 256 && 9 * source * weight * (float)w->forward.ic <= (float)(1 << 24);
+    const float source = 4 * reach, weight = 9 * largest_whole(weights, weight_count(w)), larger = LB_MAX(source, weight);
+    w->weights.factor = larger <= 127 ? LB_FACTOR_S8 : LB_FACTOR_BF16;
+    return reach > 0 && larger <= 256 && 9 * source * weight * (float)w->forward.ic <= (float)(1 << 24);
 }
 
-static void convolve(lb_winograd *w, const lb_winograd_dims *d, const void *src, const void *weights, void *dst, void *scratch) {
-    enum { CHUNK = 64 }; /* rows of tiles */
-    const size_t rows = (size_t)d->mb * lb_winograd_down(d);
+bool lb_winograd_set_weights(lb_winograd *w, const float *weights, float reach) {
+    const bool exact = choose_factor(w, weights, reach);
 #pragma omp parallel for num_threads(w->threads)
-    for (size_t row = 0; row < rows; row += CHUNK)
-        w->kernels->conv(d, row, LB_MIN(row + CHUNK, rows), src, weights, dst, own_scratch(w, scratch));
+    for (int o = 0; o < w->forward.oc; o += LB_WINOGRAD_LANES) {
+        if (exact)
+            w->kernels->weights(&w->forward, weights, o, &w->weights);
+        if (w->backward_data)
+            w->kernels->turned(&w->forward, weights, o, &w->turned);
+    }
+    return exact;
+}
+
+static void convolve(lb_winograd *w, const lb_winograd_dims *d, const void *src, const lb_winograd_weights *weights, void *dst,
+                     void *scratch) {
+    const size_t rows = (size_t)d->mb * lb_winograd_down(d), chunk = lb_winograd_rows(d);
+#pragma omp parallel for num_threads(w->threads)
+    for (size_t row = 0; row < rows; row += chunk)
+        w->kernels->conv(d, row, LB_MIN(row + chunk, rows), src, weights, dst, own_scratch(w, scratch));
 }
 
 void lb_winograd_forward(lb_winograd *w, const void *src, void *dst, void *scratch) {
-    convolve(w, &w->forward, src, w->weights, dst, scratch);
+    convolve(w, &w->forward, src, &w->weights, dst, scratch);
 }
 
 void lb_winograd_backward_data(lb_winograd *w, const void *diff_dst, void *diff_src, void *scratch) {
-    convolve(w, &w->backward, diff_dst, w->turned, diff_src, scratch);
+    convolve(w, &w->backward, diff_dst, &w->turned, diff_src, scratch);
 }
 
 void lb_winograd_backward_weights(lb_winograd *w, const void *src, const void *diff_dst, float *diff_weights, void *scratch) {
     enum { BLOCK = 9 * LB_WINOGRAD_LANES * LB_WINOGRAD_LANES }; /* weights are a multiple */
     const size_t count = weight_count(w), down = lb_winograd_down(&w->forward), mb = (size_t)w->forward.mb;
+    float *diffs = w->parts > 1 ? scratch_of(w, scratch, w->threads) : diff_weights;
     const int across = (w->forward.ic + SLICE - 1) / SLICE;
 #pragma omp parallel for num_threads(w->threads) schedule(dynamic)
     for (int unit = 0; unit < w->parts * w->slices; unit++) {
         const size_t part = (size_t)(unit / w->slices), parts = (size_t)w->parts;
         const int slice = unit % w->slices;
         w->kernels->diff(&w->forward, mb * part / parts * down, mb * (part + 1) / parts * down, slice % across * SLICE,
-                         slice / across * SLICE, src, diff_dst, w->parts > 1 ? w->diffs + part * count : diff_weights,
-                         own_scratch(w, scratch));
+                         slice / across * SLICE, src, diff_dst, diffs + part * count, own_scratch(w, scratch));
     }
     if (w->parts == 1)
         return;
 #pragma omp parallel for num_threads(w->threads)
     for (size_t i = 0; i < count; i += BLOCK) {
-        memcpy(diff_weights + i, w->diffs + i, BLOCK * sizeof *diff_weights);
+        memcpy(diff_weights + i, diffs + i, BLOCK * sizeof *diff_weights);
         for (size_t part = 1; part < (size_t)w->parts; part++)
             for (size_t k = 0; k < BLOCK; k++)
-                diff_weights[i + k] += w->diffs[part * count + i + k];
+                diff_weights[i + k] += diffs[part * count + i + k];
     }
 }

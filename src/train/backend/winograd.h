@@ -12,11 +12,10 @@ lb_status lb_winograd_create(lb_ctx *ctx, const lb_conv_dims *dims, lb_winograd 
 void lb_winograd_destroy(lb_winograd *winograd);
 size_t lb_winograd_scratch(const lb_winograd *winograd); /* bytes that each call of the passes below needs, aligned to LB_ALIGN */
 
-/* weights: (oc, 3, 3, ic) f32. */
-void lb_winograd_set_weights(lb_winograd *winograd, const float *weights);
-/* True if the forward pass with these weights rounds no more than a direct one does: in f32, or where weights and sources (at most
- * `reach` in magnitude; 0: any numbers) are whole and so small that nothing is rounded before the result is stored. */
-bool lb_winograd_exact(const lb_winograd *winograd, float reach);
+/* weights: (oc, 3, 3, ic) f32. True if the forward pass with them rounds no more than a direct one does: in f32, or where weights
+ * and sources (at most `reach` in magnitude; 0: any numbers) are whole and so small that nothing is rounded before the result is
+ * stored. If not, there must be no forward pass. */
+bool lb_winograd_set_weights(lb_winograd *winograd, const float *weights, float reach);
 
 /* As the passes of backend.h; the same bits on any number of threads. */
 void lb_winograd_forward(lb_winograd *winograd, const void *src, void *dst, void *scratch);

@@ -3,14 +3,14 @@
 
 #include <math.h>
 
-/* 16 floats; what is of bf16 is 16 bytes wide in memory. */
+/* 16 numbers that are computed with as floats, whatever they are in memory. */
 enum { WIDTH = LB_WINOGRAD_LANES, POSITIONS = LB_WINOGRAD_POSITIONS, SLICE = LB_WINOGRAD_SLICE, MAX_BLOCKS = 4, SUMS = 16 };
+enum { OFFSET = 128 }; /* transformed sources in bytes are that much higher, unsigned */
 typedef float lanes __attribute__((vector_size(64)));
-#pragma GCC diagnostic ignored "-Wpsabi" /* nothing here is called from elsewhere with one */
 
-LB_INLINE size_t size_of(lb_dtype type) { return type == LB_F32 ? 4 : 2; }
+LB_INLINE size_t size_of(lb_factor f) { return f == LB_FACTOR_F32 ? 4 : f == LB_FACTOR_BF16 ? 2 : 1; }
 /* Numbers of the summed index that one instruction multiplies: neighbours in memory. */
-LB_INLINE size_t group_of(lb_dtype type) { return type == LB_F32 ? 1 : 2; }
+LB_INLINE size_t group_of(lb_factor f) { return f == LB_FACTOR_F32 ? 1 : f == LB_FACTOR_BF16 ? 2 : 4; }
 
 #if defined(LB_ISA_avx512) || defined(LB_ISA_avx512bf16)
 LB_INLINE lanes load_f32(const float *p) { return (lanes)_mm512_loadu_ps(p); }
@@ -46,11 +46,22 @@ LB_INLINE void store_pair_bf16(uint16_t *p, lanes even, lanes odd) {
     const __m512i turn = _mm512_or_si512(index, _mm512_slli_epi32(_mm512_add_epi32(index, _mm512_set1_epi32(16)), 16));
     _mm512_storeu_si512(p, _mm512_permutexvar_epi16(turn, both));
 }
-LB_INLINE lanes dot_bf16(lanes acc, const uint16_t *a, const uint16_t *b) {
-    int32_t pair;
-    memcpy(&pair, a, sizeof pair);
-    return (lanes)_mm512_dpbf16_ps((__m512)acc, (__m512bh)_mm512_set1_epi32(pair), (__m512bh)_mm512_loadu_si512(b));
+LB_INLINE __m512i four_bytes(const void *p) {
+    int32_t v;
+    memcpy(&v, p, sizeof v);
+    return _mm512_set1_epi32(v);
 }
+LB_INLINE lanes dot_bf16(lanes acc, const uint16_t *a, const uint16_t *b) {
+    return (lanes)_mm512_dpbf16_ps((__m512)acc, (__m512bh)four_bytes(a), (__m512bh)_mm512_loadu_si512(b));
+}
+LB_INLINE void store_u8(uint8_t *p, lanes v) { /* the last byte of a float's bits, 2^23 added */
+    const __m512i bits = (__m512i)_mm512_add_ps((__m512)v, _mm512_set1_ps((1 << 23) + OFFSET));
+    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(bits));
+}
+LB_INLINE lanes dot_u8(lanes acc, const uint8_t *a, const int8_t *b) {
+    return (lanes)_mm512_dpbusd_epi32((__m512i)acc, four_bytes(a), _mm512_loadu_si512(b));
+}
+LB_INLINE lanes load_s32(const float *p) { return (lanes)_mm512_cvtepi32_ps(_mm512_loadu_si512(p)); }
 #else
 LB_INLINE lanes load_bf16(const uint16_t *p) {
     lanes v;
@@ -75,27 +86,50 @@ LB_INLINE lanes dot_bf16(lanes acc, const uint16_t *a, const uint16_t *b) {
     }
     return acc;
 }
+LB_INLINE void store_u8(uint8_t *p, lanes v) {
+    for (int i = 0; i < WIDTH; i++)
+        p[i] = (uint8_t)(v[i] + OFFSET);
+}
+LB_INLINE lanes dot_u8(lanes acc, const uint8_t *a, const int8_t *b) {
+    int32_t sum[WIDTH];
+    memcpy(sum, &acc, sizeof sum);
+    for (int i = 0; i < WIDTH; i++)
+        for (int k = 0; k < 4; k++)
+            sum[i] += a[k] * b[4 * i + k];
+    memcpy(&acc, sum, sizeof sum);
+    return acc;
+}
+LB_INLINE lanes load_s32(const float *p) {
+    int32_t sum[WIDTH];
+    lanes v;
+    memcpy(sum, p, sizeof sum);
+    for (int i = 0; i < WIDTH; i++)
+        v[i] = (float)sum[i];
+    return v;
+}
 #endif
 
-/* By type, a constant wherever these are inlined; `index` in elements. */
-LB_INLINE const void *at(lb_dtype type, const void *base, size_t index) {
-    return (const unsigned char *)base + index * size_of(type);
-}
+/* By type or factor, constants wherever these are inlined; `index` in elements. */
 LB_INLINE lanes load(lb_dtype type, const void *base, size_t index) {
-    return type == LB_F32 ? load_f32(at(type, base, index)) : load_bf16(at(type, base, index));
+    return type == LB_F32 ? load_f32((const float *)base + index) : load_bf16((const uint16_t *)base + index);
 }
-LB_INLINE void store(lb_dtype type, void *base, size_t index, lanes v) {
-    if (type == LB_F32)
+LB_INLINE const void *at(lb_factor f, const void *base, size_t index) { return (const unsigned char *)base + index * size_of(f); }
+LB_INLINE void store(lb_factor f, void *base, size_t index, lanes v) {
+    if (f == LB_FACTOR_F32)
         store_f32((float *)base + index, v);
-    else
+    else if (f == LB_FACTOR_BF16)
         store_bf16((uint16_t *)base + index, v);
+    else
+        store_u8((uint8_t *)base + index, v);
 }
+LB_INLINE lanes dot(lb_factor f, lanes acc, const void *a, size_t ai, const void *b, size_t bi) {
+    return f == LB_FACTOR_F32    ? fma_f32(acc, ((const float *)a)[ai], (const float *)b + bi)
+           : f == LB_FACTOR_BF16 ? dot_bf16(acc, (const uint16_t *)a + ai, (const uint16_t *)b + bi)
+                                 : dot_u8(acc, (const uint8_t *)a + ai, (const int8_t *)b + bi);
+}
+LB_INLINE lanes load_sum(lb_factor f, const float *p) { return f == LB_FACTOR_S8 ? load_s32(p) : load_f32(p); }
 /* Row `k` of a matrix (rows, c) whose rows are grouped as products need them. */
-LB_INLINE size_t grouped(lb_dtype type, size_t k, size_t c) { return k / group_of(type) * c * group_of(type); }
-LB_INLINE lanes dot(lb_dtype type, lanes acc, const void *a, size_t ai, const void *b, size_t bi) {
-    return type == LB_F32 ? fma_f32(acc, ((const float *)a)[ai], (const float *)b + bi)
-                          : dot_bf16(acc, (const uint16_t *)a + ai, (const uint16_t *)b + bi);
-}
+LB_INLINE size_t grouped(lb_factor f, size_t k, size_t c) { return k / group_of(f) * c * group_of(f); }
 
 /* ---- Products ---------------------------------------------------------------------------------------------------------- */
 
@@ -104,27 +138,30 @@ LB_INLINE lanes dot(lb_dtype type, lanes acc, const void *a, size_t ai, const vo
 typedef struct product {
     const void *a, *b;
     size_t a_row, a_step, b_step, steps;
-    float *sums;               /* rows sums_row floats apart */
+    float *sums;               /* rows sums_row floats apart; of bytes, 32-bit integers */
     size_t sums_row;
+    const float *start;        /* (blocks * 16) what is added to, NULL: sums if `add`, else 0 */
     bool add;
 } product;
 
 /* Inlined with constants, so that the sums are registers. */
-LB_INLINE void multiply(lb_dtype type, const product *p, int rows, int blocks) {
+LB_INLINE void multiply(lb_factor f, const product *p, int rows, int blocks) {
     lanes sum[SUMS][MAX_BLOCKS];
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
         for (int j = 0; j < blocks; j++)
-            sum[i][j] = p->add ? load_f32(p->sums + (size_t)i * p->sums_row + (size_t)j * WIDTH) : (lanes){0};
+            sum[i][j] = p->start ? load_f32(p->start + (size_t)j * WIDTH)
+                        : p->add ? load_f32(p->sums + (size_t)i * p->sums_row + (size_t)j * WIDTH)
+                                 : (lanes){0};
     const unsigned char *a = p->a, *b = p->b;
-    const size_t row = p->a_row, a_step = p->a_step * size_of(type), b_step = p->b_step * size_of(type);
+    const size_t row = p->a_row, a_step = p->a_step * size_of(f), b_step = p->b_step * size_of(f);
     for (size_t k = 0; k < p->steps; k++, a += a_step, b += b_step)
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
             for (int j = 0; j < blocks; j++)
-                sum[i][j] = dot(type, sum[i][j], a, (size_t)i * row, b, (size_t)j * WIDTH * group_of(type));
+                sum[i][j] = dot(f, sum[i][j], a, (size_t)i * row, b, (size_t)j * WIDTH * group_of(f));
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
@@ -133,16 +170,16 @@ LB_INLINE void multiply(lb_dtype type, const product *p, int rows, int blocks) {
 }
 
 /* SUMS rows of 1, 2 or 4 blocks. */
-LB_INLINE void multiply_rows(lb_dtype type, product p, size_t blocks) {
+LB_INLINE void multiply_rows(lb_factor f, product p, size_t blocks) {
     const int rows = SUMS / (int)blocks;
     for (int i = 0; i < SUMS; i += rows) {
         if (blocks == 4)
-            multiply(type, &p, SUMS / 4, 4);
+            multiply(f, &p, SUMS / 4, 4);
         else if (blocks == 2)
-            multiply(type, &p, SUMS / 2, 2);
+            multiply(f, &p, SUMS / 2, 2);
         else
-            multiply(type, &p, SUMS, 1);
-        p.a = at(type, p.a, (size_t)rows * p.a_row);
+            multiply(f, &p, SUMS, 1);
+        p.a = at(f, p.a, (size_t)rows * p.a_row);
         p.sums += (size_t)rows * p.sums_row;
     }
 }
@@ -164,7 +201,7 @@ LB_INLINE strip find_rows(lb_dtype type, const lb_winograd_dims *d, const void *
     strip s = {.w = w};
     for (int i = 0; i < count; i++) {
         const bool inside = n < (size_t)d->mb && y + i >= 0 && y + i < h;
-        s.row[i] = inside ? at(type, data, (n * (size_t)h + (size_t)(y + i)) * (size_t)w * (size_t)c) : d->zeros;
+        s.row[i] = inside ? at((lb_factor)type, data, (n * (size_t)h + (size_t)(y + i)) * (size_t)w * (size_t)c) : d->zeros;
         s.step[i] = inside ? (size_t)c : 0;
     }
     return s;
@@ -201,17 +238,17 @@ LB_INLINE void diff_column(lb_dtype type, const strip *s, int x, size_t c, lanes
 }
 
 /* One number of each of `group` tiles, next to each other. */
-LB_INLINE void store_group(lb_dtype type, int group, void *dst, size_t index, const lanes *v) {
+LB_INLINE void store_group(lb_factor f, int group, void *dst, size_t index, const lanes *v) {
     if (group == 1)
-        store(type, dst, index, v[0]);
+        store(f, dst, index, v[0]);
     else
         store_pair_bf16((uint16_t *)dst + index, v[0], v[1]);
 }
 
 /* A row of tiles, or as many as `group` says next to each other: sources from column x, channels c0 .. c0 + c, to dst
  * (16, across, c, group), positions `step` elements apart. */
-LB_INLINE void transform_sources(lb_dtype type, int group, const strip *s, int x, size_t across, size_t c0, size_t c, void *dst,
-                                 size_t step) {
+LB_INLINE void transform_sources(lb_dtype type, lb_factor f, int group, const strip *s, int x, size_t across, size_t c0, size_t c,
+                                 void *dst, size_t step) {
     for (size_t k = 0; k < c; k += WIDTH) {
         lanes t[4][2][4]; /* (column, tile of the group, row) */
         for (int g = 0; g < group; g++)
@@ -238,7 +275,7 @@ LB_INLINE void transform_sources(lb_dtype type, int group, const strip *s, int x
                 }
 #pragma GCC unroll 4
                 for (int j = 0; j < 4; j++)
-                    store_group(type, group, dst, (size_t)(4 * i + j) * step + index, v[j]);
+                    store_group(f, group, dst, (size_t)(4 * i + j) * step + index, v[j]);
             }
         }
     }
@@ -265,18 +302,18 @@ LB_INLINE void transform_diffs(lb_dtype type, int group, const strip *s, size_t 
                 }
 #pragma GCC unroll 4
                 for (int j = 0; j < 4; j++)
-                    store_group(type, group, dst, (size_t)(4 * i + j) * step + (tile * c + k) * (size_t)group, v[j]);
+                    store_group((lb_factor)type, group, dst, (size_t)(4 * i + j) * step + (tile * c + k) * (size_t)group, v[j]);
             }
         }
 }
 
-/* A^T n A of 16 channels, positions `step` floats apart. */
-LB_INLINE void transform_result(const float *n, size_t step, lanes y[4]) {
+/* A^T n A of 16 channels, positions `step` floats apart. Weights in bytes came times 4. */
+LB_INLINE void transform_result(lb_factor f, const float *n, size_t step, lanes y[4]) {
     lanes t[2][4];
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++) {
-        const lanes n0 = load_f32(n + (size_t)j * step), n1 = load_f32(n + (size_t)(4 + j) * step);
-        const lanes n2 = load_f32(n + (size_t)(8 + j) * step), n3 = load_f32(n + (size_t)(12 + j) * step);
+        const lanes n0 = load_sum(f, n + (size_t)j * step), n1 = load_sum(f, n + (size_t)(4 + j) * step);
+        const lanes n2 = load_sum(f, n + (size_t)(8 + j) * step), n3 = load_sum(f, n + (size_t)(12 + j) * step);
         t[0][j] = n0 + n1 + n2;
         t[1][j] = n1 - n2 + n3;
     }
@@ -285,6 +322,8 @@ LB_INLINE void transform_result(const float *n, size_t step, lanes y[4]) {
         y[2 * i] = t[i][0] + t[i][1] + t[i][2];
         y[2 * i + 1] = t[i][1] - t[i][2] + t[i][3];
     }
+    for (int i = 0; f == LB_FACTOR_S8 && i < 4; i++)
+        y[i] *= 0.25f;
 }
 
 /* G g of 16 channels. */
@@ -325,17 +364,9 @@ LB_INLINE void transform_diff_weights(const float *n, size_t step, lanes v[9]) {
 
 /* ---- Memory ---------------------------------------------------------------------------------------------------------------- */
 
-enum { CONV_TILES = 48, DIFF_TILES = 64 }; /* transformed before they are multiplied */
-
-/* Rows of tiles; never none. */
-LB_INLINE size_t rows_at_once(const lb_winograd_dims *d, size_t tiles) {
-    const size_t rows = tiles / lb_winograd_across(d) / 2 * 2;
-    return rows < 2 ? 2 : rows;
-}
-
-/* Filled up to whole products. */
-LB_INLINE size_t tiles_at_once(const lb_winograd_dims *d, size_t tiles) {
-    const size_t count = rows_at_once(d, tiles) * lb_winograd_across(d);
+/* Tiles that are transformed before they are multiplied, filled up to whole products. */
+LB_INLINE size_t tiles_at_once(const lb_winograd_dims *d) {
+    const size_t count = lb_winograd_rows(d) * lb_winograd_across(d);
     return (count + SUMS - 1) / SUMS * SUMS;
 }
 
@@ -346,7 +377,8 @@ LB_INLINE size_t align(size_t size) { return (size + LB_ALIGN - 1) / LB_ALIGN * 
 /* Asks for the pixels under tile rows [first, last) of a tensor (mb, h, w, c), one of 16 parts of them, so that memory works while
  * products are made. */
 LB_INLINE void prefetch(const lb_winograd_dims *d, size_t first, size_t last, const void *data, int h, int w, int c, size_t part) {
-    const size_t down = lb_winograd_down(d), row = (size_t)w * (size_t)c * size_of(d->type), all = (size_t)d->mb * (size_t)h * row;
+    const size_t down = lb_winograd_down(d), row = (size_t)w * (size_t)c * lb_dtype_size(d->type);
+    const size_t all = (size_t)d->mb * (size_t)h * row;
     const size_t from = LB_MIN((first / down * (size_t)h + first % down * 2) * row, all);
     const size_t size = LB_MIN((last - first) * 2 * row, all - from);
     for (size_t i = size * part / POSITIONS; i < size * (part + 1) / POSITIONS; i += 64)
@@ -362,11 +394,11 @@ typedef struct conv_buffers {
 } conv_buffers;
 
 LB_INLINE conv_buffers conv_place(const lb_winograd_dims *d, void *scratch) {
-    const size_t tiles = tiles_at_once(d, CONV_TILES);
+    const size_t tiles = tiles_at_once(d);
     conv_buffers b;
     b.sources_step = spread(tiles * (size_t)d->ic);
     b.products_step = spread(tiles * LB_MIN((size_t)d->oc, MAX_BLOCKS * WIDTH));
-    const size_t sources = align(POSITIONS * b.sources_step * size_of(d->type));
+    const size_t sources = align(POSITIONS * b.sources_step * lb_dtype_size(d->type));
     b.sources = scratch;
     b.products = (float *)(void *)((unsigned char *)scratch + sources);
     b.size = sources + align(POSITIONS * b.products_step * sizeof(float));
@@ -376,31 +408,31 @@ LB_INLINE conv_buffers conv_place(const lb_winograd_dims *d, void *scratch) {
 static size_t LB_NAME(conv_scratch)(const lb_winograd_dims *d) { return conv_place(d, NULL).size; }
 
 /* One row of tiles, the first with index `tile` among the products; blocks of 16 channels from oc0 on. */
-LB_INLINE void store_results(const lb_winograd_dims *d, lb_dtype type, const conv_buffers *b, size_t row, size_t tile, size_t oc0,
-                             size_t blocks, void *dst) {
+LB_INLINE void store_results(const lb_winograd_dims *d, lb_dtype type, lb_factor f, const conv_buffers *b, size_t row, size_t tile,
+                             size_t oc0, size_t blocks, void *dst) {
     const size_t down = lb_winograd_down(d), w = (size_t)d->ow, oc = (size_t)d->oc, y0 = row % down * 2;
     const size_t first = ((row / down * (size_t)d->oh + y0) * w) * oc + oc0;
     for (size_t t = 0; t < lb_winograd_across(d); t++)
         for (size_t j = 0; j < blocks; j++) {
             lanes y[4];
-            transform_result(b->products + ((tile + t) * blocks + j) * WIDTH, b->products_step, y);
+            transform_result(f, b->products + ((tile + t) * blocks + j) * WIDTH, b->products_step, y);
 #pragma GCC unroll 4
             for (size_t k = 0; k < 4; k++)
                 if (y0 + k / 2 < (size_t)d->oh && 2 * t + k % 2 < w)
-                    store(type, dst, first + (k / 2 * w + 2 * t + k % 2) * oc + j * WIDTH, y[k]);
+                    store((lb_factor)type, dst, first + (k / 2 * w + 2 * t + k % 2) * oc + j * WIDTH, y[k]);
         }
 }
 
-LB_INLINE void conv(const lb_winograd_dims *d, lb_dtype type, size_t first, size_t last, const void *src, const void *weights,
-                    void *dst, void *scratch) {
+LB_INLINE void conv(const lb_winograd_dims *d, lb_dtype type, lb_factor f, size_t first, size_t last, const void *src,
+                    const lb_winograd_weights *weights, void *dst, void *scratch) {
     const conv_buffers b = conv_place(d, scratch);
-    const size_t ic = (size_t)d->ic, oc = (size_t)d->oc, most = rows_at_once(d, CONV_TILES), group = group_of(type);
-    const size_t across = lb_winograd_across(d), down = lb_winograd_down(d);
+    const size_t ic = (size_t)d->ic, oc = (size_t)d->oc, most = lb_winograd_rows(d), group = group_of(f);
+    const size_t across = lb_winograd_across(d), down = lb_winograd_down(d), step = lb_winograd_weights_step(d->oc, d->ic);
     for (size_t row = first; row < last; row += most) {
         const size_t rows = LB_MIN(most, last - row), tiles = rows * across;
         for (size_t r = 0; r < rows; r++) {
             const strip s = find_rows(type, d, src, (row + r) / down, d->ih, d->iw, d->ic, (int)((row + r) % down) * 2 - d->pt, 4);
-            transform_sources(type, 1, &s, -d->pl, across, 0, ic, (unsigned char *)b.sources + r * across * ic * size_of(type),
+            transform_sources(type, f, 1, &s, -d->pl, across, 0, ic, (unsigned char *)b.sources + r * across * ic * size_of(f),
                               b.sources_step);
         }
         for (size_t o = 0, blocks; o < oc; o += blocks * WIDTH) {
@@ -411,24 +443,28 @@ LB_INLINE void conv(const lb_winograd_dims *d, lb_dtype type, size_t first, size
                     prefetch(d, row + rows, row + rows + most, src, d->ih, d->iw, d->ic, k);
                 }
                 for (size_t t = 0; t < tiles; t += SUMS) {
-                    const product p = {.a = at(type, b.sources, k * b.sources_step + t * ic), .a_row = ic, .a_step = group,
-                                       .b = at(type, weights, k * ic * oc + o * group), .b_step = oc * group, .steps = ic / group,
-                                       .sums = b.products + k * b.products_step + t * blocks * WIDTH, .sums_row = blocks * WIDTH};
-                    multiply_rows(type, p, blocks);
+                    const product p = {.a = at(f, b.sources, k * b.sources_step + t * ic), .a_row = ic, .a_step = group,
+                                       .b = at(f, weights->numbers, k * step + o * group), .b_step = oc * group,
+                                       .steps = ic / group,
+                                       .sums = b.products + k * b.products_step + t * blocks * WIDTH, .sums_row = blocks * WIDTH,
+                                       .start = f == LB_FACTOR_S8 ? weights->start + k * oc + o : NULL};
+                    multiply_rows(f, p, blocks);
                 }
             }
             for (size_t r = 0; r < rows; r++)
-                store_results(d, type, &b, row + r, r * across, o, blocks, dst);
+                store_results(d, type, f, &b, row + r, r * across, o, blocks, dst);
         }
     }
 }
 
-static void LB_NAME(conv)(const lb_winograd_dims *d, size_t first, size_t last, const void *src, const void *weights, void *dst,
-                          void *scratch) {
+static void LB_NAME(conv)(const lb_winograd_dims *d, size_t first, size_t last, const void *src, const lb_winograd_weights *weights,
+                          void *dst, void *scratch) {
     if (d->type == LB_F32)
-        conv(d, LB_F32, first, last, src, weights, dst, scratch);
+        conv(d, LB_F32, LB_FACTOR_F32, first, last, src, weights, dst, scratch);
+    else if (weights->factor == LB_FACTOR_BF16)
+        conv(d, LB_BF16, LB_FACTOR_BF16, first, last, src, weights, dst, scratch);
     else
-        conv(d, LB_BF16, first, last, src, weights, dst, scratch);
+        conv(d, LB_BF16, LB_FACTOR_S8, first, last, src, weights, dst, scratch);
 }
 
 /* ---- The weights' gradient -------------------------------------------------------------------------------------------------- */
@@ -440,12 +476,12 @@ typedef struct diff_buffers {
 } diff_buffers;
 
 LB_INLINE diff_buffers diff_place(const lb_winograd_dims *d, void *scratch) {
-    const size_t tiles = tiles_at_once(d, DIFF_TILES);
+    const size_t tiles = tiles_at_once(d);
     const size_t c = (size_t)LB_MIN(LB_MAX(d->ic, d->oc), SLICE);
     diff_buffers b;
     b.step = spread(tiles * c);
     b.sums_step = spread(c * c);
-    const size_t size = align(POSITIONS * b.step * size_of(d->type));
+    const size_t size = align(POSITIONS * b.step * lb_dtype_size(d->type));
     b.sources = scratch;
     b.diffs = (unsigned char *)scratch + size;
     b.sums = (float *)(void *)((unsigned char *)scratch + 2 * size);
@@ -458,9 +494,10 @@ static size_t LB_NAME(diff_scratch)(const lb_winograd_dims *d) { return diff_pla
 LB_INLINE void diff(const lb_winograd_dims *d, lb_dtype type, size_t first, size_t last, int ic0, int oc0, const void *src,
                     const void *diff_dst, float *to, void *scratch) {
     const diff_buffers b = diff_place(d, scratch);
-    const int group = type == LB_F32 ? 1 : 2; /* rows of tiles whose tiles are neighbours */
+    const lb_factor f = (lb_factor)type;
+    const int group = (int)group_of(f); /* rows of tiles whose tiles are neighbours */
     const size_t nic = (size_t)LB_MIN(SLICE, d->ic - ic0), noc = (size_t)LB_MIN(SLICE, d->oc - oc0), n = (size_t)group;
-    const size_t across = lb_winograd_across(d), down = lb_winograd_down(d), most = rows_at_once(d, DIFF_TILES);
+    const size_t across = lb_winograd_across(d), down = lb_winograd_down(d), most = lb_winograd_rows(d);
     for (size_t row = first; row < last; row += most) {
         const size_t rows = LB_MIN(most, last - row), steps = (rows + n - 1) / n * across;
         for (size_t r = 0; r < rows; r += n) {
@@ -471,8 +508,8 @@ LB_INLINE void diff(const lb_winograd_dims *d, lb_dtype type, size_t first, size
                 x[g] = find_rows(type, d, src, image, d->ih, d->iw, d->ic, y - d->pt, 4);
                 dy[g] = find_rows(type, d, diff_dst, image, d->oh, d->ow, d->oc, y, 2);
             }
-            const size_t tile = r * across * size_of(type);
-            transform_sources(type, group, x, -d->pl, across, (size_t)ic0, nic, (unsigned char *)b.sources + tile * nic, b.step);
+            const size_t tile = r * across * size_of(f);
+            transform_sources(type, f, group, x, -d->pl, across, (size_t)ic0, nic, (unsigned char *)b.sources + tile * nic, b.step);
             transform_diffs(type, group, dy, across, (size_t)oc0, noc, (unsigned char *)b.diffs + tile * noc, b.step);
         }
         for (size_t k = 0; k < POSITIONS; k++) {
@@ -481,10 +518,10 @@ LB_INLINE void diff(const lb_winograd_dims *d, lb_dtype type, size_t first, size
             for (size_t o = 0; o < noc; o += SUMS)
                 for (size_t i = 0, blocks; i < nic; i += blocks * WIDTH) {
                     blocks = blocks_of(nic - i);
-                    const product p = {.a = at(type, b.diffs, k * b.step + o * n), .a_row = n, .a_step = noc * n,
-                                       .b = at(type, b.sources, k * b.step + i * n), .b_step = nic * n, .steps = steps,
+                    const product p = {.a = at(f, b.diffs, k * b.step + o * n), .a_row = n, .a_step = noc * n,
+                                       .b = at(f, b.sources, k * b.step + i * n), .b_step = nic * n, .steps = steps,
                                        .sums = b.sums + k * b.sums_step + o * nic + i, .sums_row = nic, .add = row > first};
-                    multiply_rows(type, p, blocks);
+                    multiply_rows(f, p, blocks);
                 }
         }
     }
@@ -508,48 +545,83 @@ static void LB_NAME(diff)(const lb_winograd_dims *d, size_t first, size_t last, 
 /* ---- Weights --------------------------------------------------------------------------------------------------------------- */
 
 /* Lanes to rows row .. row + 15 of a matrix (rows, c), column `column`. */
-LB_INLINE void store_column(lb_dtype type, void *dst, size_t row, size_t c, size_t column, lanes v) {
+LB_INLINE void store_column(lb_factor f, void *dst, size_t row, size_t c, size_t column, lanes v) {
     unsigned char narrow[WIDTH * 4];
-    const size_t bytes = size_of(type) * group_of(type);
-    store(type, narrow, 0, v);
-    for (size_t i = 0; i < WIDTH; i += group_of(type))
-        memcpy((unsigned char *)dst + (grouped(type, row + i, c) + column * group_of(type)) * size_of(type),
-               narrow + i * size_of(type), bytes);
+    store(f, narrow, 0, f == LB_FACTOR_S8 ? v * 4 : v);
+    for (size_t i = 0; f == LB_FACTOR_S8 && i < WIDTH; i++)
+        narrow[i] ^= OFFSET; /* signed again */
+    for (size_t i = 0; i < WIDTH; i += group_of(f))
+        memcpy((unsigned char *)dst + (grouped(f, row + i, c) + column * group_of(f)) * size_of(f), narrow + i * size_of(f),
+               group_of(f) * size_of(f));
 }
 
-LB_INLINE void weights(lb_dtype type, const float *w, size_t oc, size_t ic, size_t first, size_t last, void *forward,
-                       void *backward) {
-    static const unsigned char turned[4] = {3, 1, 2, 0}; /* g2, g1, g0: the second and third transformed ones stay */
-    const size_t step = oc * ic;
-    for (size_t o = first; o < last; o += group_of(type))
+/* What makes up for the sources' offset: the transformed weights of 16 output channels, summed over the input channels. */
+LB_INLINE void store_start(const lb_winograd_dims *d, const float *w, size_t first, float *start) {
+    float sum[9][WIDTH] = {{0}};
+    const size_t ic = (size_t)d->ic;
+    for (size_t o = 0; o < WIDTH; o++)
+        for (size_t k = 0; k < 9; k++)
+            for (size_t i = 0; i < ic; i++)
+                sum[k][o] += w[((first + o) * 9 + k) * ic + i];
+    lanes v[POSITIONS];
+    transform_weights(sum[0], WIDTH, v);
+    for (size_t k = 0; k < POSITIONS; k++) {
+        int32_t whole[WIDTH];
+        for (int o = 0; o < WIDTH; o++)
+            whole[o] = (int32_t)(v[k][o] * (-4 * OFFSET));
+        memcpy(start + k * (size_t)d->oc + first, whole, sizeof whole);
+    }
+}
+
+LB_INLINE void weights(const lb_winograd_dims *d, lb_factor f, const float *w, size_t first, void *dst) {
+    const size_t ic = (size_t)d->ic, oc = (size_t)d->oc, step = lb_winograd_weights_step(d->oc, d->ic);
+    for (size_t i = 0; i < ic; i += WIDTH)
+        for (size_t o = first; o < first + WIDTH; o++) {
+            lanes v[POSITIONS];
+            transform_weights(w + o * 9 * ic + i, ic, v);
+            for (size_t k = 0; k < POSITIONS; k++)
+                store_column(f, (unsigned char *)dst + k * step * size_of(f), i, oc, o, v[k]);
+        }
+}
+
+static void LB_NAME(weights)(const lb_winograd_dims *d, const float *w, int first, lb_winograd_weights *to) {
+    if (to->factor == LB_FACTOR_F32) {
+        weights(d, LB_FACTOR_F32, w, (size_t)first, to->numbers);
+    } else if (to->factor == LB_FACTOR_BF16) {
+        weights(d, LB_FACTOR_BF16, w, (size_t)first, to->numbers);
+    } else {
+        weights(d, LB_FACTOR_S8, w, (size_t)first, to->numbers);
+        store_start(d, w, (size_t)first, to->start);
+    }
+}
+
+LB_INLINE void turned(const lb_winograd_dims *d, lb_factor f, const float *w, size_t first, void *dst) {
+    static const unsigned char turn[4] = {3, 1, 2, 0}; /* of g2, g1, g0: the second and third transformed ones stay */
+    const size_t ic = (size_t)d->ic, step = lb_winograd_weights_step(d->oc, d->ic);
+    for (size_t o = first; o < first + WIDTH; o += group_of(f))
         for (size_t i = 0; i < ic; i += WIDTH) {
             lanes v[2][POSITIONS];
-            for (size_t g = 0; g < group_of(type); g++) {
+            for (size_t g = 0; g < group_of(f); g++)
                 transform_weights(w + (o + g) * 9 * ic + i, ic, v[g]);
-                for (size_t k = 0; k < POSITIONS; k++)
-                    store_column(type, (unsigned char *)forward + k * step * size_of(type), i, oc, o + g, v[g][k]);
-            }
-            for (size_t k = 0; backward && k < POSITIONS; k++) {
-                const size_t index = turned[k / 4] * 4u + turned[k % 4];
-                const size_t to = index * step + grouped(type, o, ic) + i * group_of(type);
-                if (type == LB_F32)
-                    store_f32((float *)backward + to, v[0][k]);
-                else
-                    store_pair_bf16((uint16_t *)backward + to, v[0][k], v[1][k]);
+            for (size_t k = 0; k < POSITIONS; k++) {
+                const lanes pair[2] = {v[0][k], v[1][k]};
+                const size_t to = (turn[k / 4] * 4u + turn[k % 4]) * step + grouped(f, o, ic) + i * group_of(f);
+                store_group(f, (int)group_of(f), dst, to, pair);
             }
         }
 }
 
-static void LB_NAME(weights)(lb_dtype type, const float *w, int oc, int ic, int first, int last, void *forward, void *backward) {
-    if (type == LB_F32)
-        weights(LB_F32, w, (size_t)oc, (size_t)ic, (size_t)first, (size_t)last, forward, backward);
+static void LB_NAME(turned)(const lb_winograd_dims *d, const float *w, int first, lb_winograd_weights *to) {
+    if (to->factor == LB_FACTOR_F32)
+        turned(d, LB_FACTOR_F32, w, (size_t)first, to->numbers);
     else
-        weights(LB_BF16, w, (size_t)oc, (size_t)ic, (size_t)first, (size_t)last, forward, backward);
+        turned(d, LB_FACTOR_BF16, w, (size_t)first, to->numbers);
 }
 
 const lb_winograd_kernels LB_NAME(lb_winograd) = {
     .isa = LB_STRING(LB_ISA),
     .weights = LB_NAME(weights),
+    .turned = LB_NAME(turned),
     .conv = LB_NAME(conv),
     .conv_scratch = LB_NAME(conv_scratch),
     .diff = LB_NAME(diff),

@@ -10,7 +10,7 @@
  *     A^T n: n0 + n1 + n2, n1 - n2 + n3
  *
  * Small whole numbers stay exact: transformed sources are at most 4 times as large, transformed weights fourths of whole numbers
- * that are at most 9 times as large. */
+ * that are at most 9 times as large. Where both fit, bytes are multiplied in place of bf16, twice as many at a time. */
 #ifndef LB_WINOGRAD_KERNELS_H
 #define LB_WINOGRAD_KERNELS_H
 
@@ -27,18 +27,38 @@ typedef struct lb_winograd_dims {
     const void *zeros;         /* (ic or oc, the larger) zeros */
 } lb_winograd_dims;
 
+/* What is multiplied: transformed numbers. */
+typedef enum lb_factor { LB_FACTOR_F32 = LB_F32, LB_FACTOR_BF16 = LB_BF16, LB_FACTOR_S8 } lb_factor;
+
+typedef struct lb_winograd_weights {
+    lb_factor factor;          /* of type F32: F32; of BF16: BF16 or S8 */
+    void *numbers;             /* (16, ic, oc), positions lb_winograd_weights_step apart; as many of ic as one instruction
+                                * multiplies are neighbours. S8: times 4 */
+    float *start;              /* S8: (16, oc) integers that sums start from */
+} lb_winograd_weights;
+
 /* Rows of tiles, from 0 to mb * ceil(oh / 2). */
 static inline size_t lb_winograd_across(const lb_winograd_dims *d) { return ((size_t)d->ow + 1) / 2; }
 static inline size_t lb_winograd_down(const lb_winograd_dims *d) { return ((size_t)d->oh + 1) / 2; }
+/* That many are done at once, in about 64 tiles; calls are best given multiples. Even: in bf16 two are neighbours in `diff`. */
+static inline size_t lb_winograd_rows(const lb_winograd_dims *d) {
+    const size_t rows = 64 / lb_winograd_across(d) / 2 * 2;
+    return rows < 2 ? 2 : rows;
+}
+
+/* Elements from one position of the transformed weights to the next: not a power of two, or all 16 would fall into the same few
+ * lines of the cache. */
+static inline size_t lb_winograd_weights_step(int oc, int ic) { return (size_t)oc * (size_t)ic + 2 * LB_WINOGRAD_LANES; }
 
 typedef struct lb_winograd_kernels {
     const char *isa;
-    /* w (oc, 3, 3, ic) f32, output channels [first, last), both even, to the transformed weights of the convolution (16, ic, oc) and
-     * of its gradient of src (16, oc, ic), if that is not NULL; bf16: pairs of the middle index are neighbours. */
-    void (*weights)(lb_dtype type, const float *w, int oc, int ic, int first, int last, void *forward, void *backward);
+    /* Of w (oc, 3, 3, ic) f32, 16 output channels from `first` on: for the convolution; and turned, for that of diff_dst, whose ic
+     * is this one's oc and the other way round. */
+    void (*weights)(const lb_winograd_dims *d, const float *w, int first, lb_winograd_weights *to);
+    void (*turned)(const lb_winograd_dims *d, const float *w, int first, lb_winograd_weights *to);
     /* dst of tile rows [first, last). `scratch` as large as conv_scratch says, aligned to LB_ALIGN. */
-    void (*conv)(const lb_winograd_dims *d, size_t first, size_t last, const void *src, const void *weights, void *dst,
-                 void *scratch);
+    void (*conv)(const lb_winograd_dims *d, size_t first, size_t last, const void *src, const lb_winograd_weights *weights,
+                 void *dst, void *scratch);
     size_t (*conv_scratch)(const lb_winograd_dims *d);
     /* Gradient of the weights of input channels ic0 .. and output channels oc0 .. (a slice of each) from tile rows [first, last),
      * to diff (oc, 3, 3, ic). */
