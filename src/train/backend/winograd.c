@@ -137,7 +137,7 @@ bool lb_winograd_set_weights(lb_winograd *w, const float *weights, float reach) 
 
 static void convolve(lb_winograd *w, const lb_winograd_dims *d, const void *src, const lb_winograd_weights *weights, void *dst,
                      void *scratch) {
-    const size_t rows = (size_t)d->mb * lb_winograd_down(d), chunk = lb_winograd_rows(d);
+    const size_t rows = (size_t)d->mb * lb_winograd_down(d), chunk = lb_winograd_rows(d, LB_WINOGRAD_CONV_TILES);
 #pragma omp parallel for num_threads(w->threads)
     for (size_t row = 0; row < rows; row += chunk)
         w->kernels->conv(d, row, LB_MIN(row + chunk, rows), src, weights, dst, own_scratch(w, scratch));

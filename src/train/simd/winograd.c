@@ -365,8 +365,8 @@ LB_INLINE void transform_diff_weights(const float *n, size_t step, lanes v[9]) {
 /* ---- Memory ---------------------------------------------------------------------------------------------------------------- */
 
 /* Tiles that are transformed before they are multiplied, filled up to whole products. */
-LB_INLINE size_t tiles_at_once(const lb_winograd_dims *d) {
-    const size_t count = lb_winograd_rows(d) * lb_winograd_across(d);
+LB_INLINE size_t tiles_at_once(const lb_winograd_dims *d, size_t tiles) {
+    const size_t count = lb_winograd_rows(d, tiles) * lb_winograd_across(d);
     return (count + SUMS - 1) / SUMS * SUMS;
 }
 
@@ -394,7 +394,7 @@ typedef struct conv_buffers {
 } conv_buffers;
 
 LB_INLINE conv_buffers conv_place(const lb_winograd_dims *d, void *scratch) {
-    const size_t tiles = tiles_at_once(d);
+    const size_t tiles = tiles_at_once(d, LB_WINOGRAD_CONV_TILES);
     conv_buffers b;
     b.sources_step = spread(tiles * (size_t)d->ic);
     b.products_step = spread(tiles * LB_MIN((size_t)d->oc, MAX_BLOCKS * WIDTH));
@@ -426,7 +426,7 @@ LB_INLINE void store_results(const lb_winograd_dims *d, lb_dtype type, lb_factor
 LB_INLINE void conv(const lb_winograd_dims *d, lb_dtype type, lb_factor f, size_t first, size_t last, const void *src,
                     const lb_winograd_weights *weights, void *dst, void *scratch) {
     const conv_buffers b = conv_place(d, scratch);
-    const size_t ic = (size_t)d->ic, oc = (size_t)d->oc, most = lb_winograd_rows(d), group = group_of(f);
+    const size_t ic = (size_t)d->ic, oc = (size_t)d->oc, most = lb_winograd_rows(d, LB_WINOGRAD_CONV_TILES), group = group_of(f);
     const size_t across = lb_winograd_across(d), down = lb_winograd_down(d), step = lb_winograd_weights_step(d->oc, d->ic);
     for (size_t row = first; row < last; row += most) {
         const size_t rows = LB_MIN(most, last - row), tiles = rows * across;
@@ -476,7 +476,7 @@ typedef struct diff_buffers {
 } diff_buffers;
 
 LB_INLINE diff_buffers diff_place(const lb_winograd_dims *d, void *scratch) {
-    const size_t tiles = tiles_at_once(d);
+    const size_t tiles = tiles_at_once(d, LB_WINOGRAD_DIFF_TILES);
     const size_t c = (size_t)LB_MIN(LB_MAX(d->ic, d->oc), SLICE);
     diff_buffers b;
     b.step = spread(tiles * c);
@@ -497,7 +497,7 @@ LB_INLINE void diff(const lb_winograd_dims *d, lb_dtype type, size_t first, size
     const lb_factor f = (lb_factor)type;
     const int group = (int)group_of(f); /* rows of tiles whose tiles are neighbours */
     const size_t nic = (size_t)LB_MIN(SLICE, d->ic - ic0), noc = (size_t)LB_MIN(SLICE, d->oc - oc0), n = (size_t)group;
-    const size_t across = lb_winograd_across(d), down = lb_winograd_down(d), most = lb_winograd_rows(d);
+    const size_t across = lb_winograd_across(d), down = lb_winograd_down(d), most = lb_winograd_rows(d, LB_WINOGRAD_DIFF_TILES);
     for (size_t row = first; row < last; row += most) {
         const size_t rows = LB_MIN(most, last - row), steps = (rows + n - 1) / n * across;
         for (size_t r = 0; r < rows; r += n) {

@@ -40,9 +40,10 @@ typedef struct lb_winograd_weights {
 /* Rows of tiles, from 0 to mb * ceil(oh / 2). */
 static inline size_t lb_winograd_across(const lb_winograd_dims *d) { return ((size_t)d->ow + 1) / 2; }
 static inline size_t lb_winograd_down(const lb_winograd_dims *d) { return ((size_t)d->oh + 1) / 2; }
-/* That many are done at once, in about 64 tiles; calls are best given multiples. Even: in bf16 two are neighbours in `diff`. */
-static inline size_t lb_winograd_rows(const lb_winograd_dims *d) {
-    const size_t rows = 64 / lb_winograd_across(d) / 2 * 2;
+/* That many are done at once; calls are best given multiples. Even: in bf16 two are neighbours in `diff`. */
+enum { LB_WINOGRAD_CONV_TILES = 48, LB_WINOGRAD_DIFF_TILES = 64 };
+static inline size_t lb_winograd_rows(const lb_winograd_dims *d, size_t tiles) {
+    const size_t rows = tiles / lb_winograd_across(d) / 2 * 2;
     return rows < 2 ? 2 : rows;
 }
 
