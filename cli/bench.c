@@ -82,7 +82,8 @@ static void print_profile(const lb_profile *profile) {
     printf("milliseconds: the least over the steps, so that their sum is less than the median step below\n"
            "bound: the share of the time that it would take at %.0f GFLOP/s (a matrix product of 512 x 512) or %.1f GB/s (copying "
            "64 MB),\n"
-           "whichever is longer; above 100 %% where tensors are still in a cache\n",
+           "whichever is longer; above 100 %% where tensors are still in a cache or 3x3 convolutions make do with\n"
+           "fewer products (Winograd)\n",
            profile->flops_per_s / 1e9, profile->bytes_per_s / 1e9);
 }
 

@@ -274,7 +274,14 @@ static void make_mask(const lb_plan *plan, lb_step *step) {
     step->masked = lb_quant_act_mask(act->quant, &when, (int64_t)lb_shape_count(&act->dst), step->mask);
 }
 
-/* Of codes that may be taken as whole numbers; 0: something else is mixed in. */
+static bool finite_all(const float *values, int count) {
+    for (int i = 0; i < count; i++)
+        if (!isfinite(values[i]))
+            return false;
+    return true;
+}
+
+/* Largest magnitude of the codes; 0: something else is mixed in. */
 static float reach_of(const lb_act_form *form) {
     return form->m != 1 ? 0 : form->sign ? 1 : LB_MAX(-form->lo, form->hi);
 }
@@ -300,7 +307,8 @@ static lb_status norm_forward(lb_plan *plan, lb_step *step) {
     norm_args(plan, step, &args);
     run_norm_forward(plan, &args, v->rows);
     v->step = args.act == LB_NORM_QUANT ? args.form.step : 1;
-    v->reach = args.act == LB_NORM_QUANT && !step->masked ? reach_of(&args.form) : 0;
+    const bool finite = finite_all(step->a, v->c) && finite_all(step->b, v->c); /* bytes would hide that a network has diverged */
+    v->reach = args.act == LB_NORM_QUANT && !step->masked && finite ? reach_of(&args.form) : 0;
     return LB_OK;
 }
 
@@ -725,13 +733,6 @@ lb_status lb_plan_backward(lb_plan *plan, float *diff) {
     weights_backward(plan, diff);
     lb_lap(plan->laps, LB_LAP_WEIGHTS, LB_PASS_BACKWARD_WEIGHTS);
     return LB_OK;
-}
-
-static bool finite_all(const float *values, int count) {
-    for (int i = 0; i < count; i++)
-        if (!isfinite(values[i]))
-            return false;
-    return true;
 }
 
 /* A convolution's accumulators; they live until its backward step. */

@@ -355,6 +355,52 @@ static void test_inference(void **state) {
     }
 }
 
+/* Not even a convolution that multiplies codes as bytes hides a number that is none. */
+static void test_not_a_number(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_net *net;
+    lb_recipe *recipe;
+    assert_ok(ctx, lb_net_create(ctx, "plain", SIZE, SIZE, 3, &net));
+    int x = lb_net_input(net);
+    static const char *const names[][3] = {{"conv1", "bn1", "act1"}, {"conv2", "bn2", "act2"}, {"conv3", "bn3", "act3"}};
+    for (size_t i = 0; i < LB_COUNT(names); i++) {
+        x = lb_net_conv2d(net, x, names[i][0], 16, 3, 1, 1, 1, false);
+        x = lb_net_relu(net, lb_net_batchnorm(net, x, names[i][1], 0, 0), names[i][2]);
+    }
+    lb_net_linear(net, lb_net_flatten(net, x, "flat"), "fc", CLASSES, true);
+    assert_ok(ctx, lb_net_finish(net));
+    lb_net_initialise(net, 3, 0);
+    assert_ok(ctx, lb_recipe_create(ctx, &recipe));
+    assert_ok(ctx, lb_recipe_set(recipe, "quant.weights.method", "dorefa"));
+    assert_ok(ctx, lb_recipe_set(recipe, "quant.activations.method", "dorefa"));
+    assert_ok(ctx, lb_net_quantize(net, &recipe->stages[0]));
+    assert_ok(ctx, lb_plan_init_weights(net));
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        lb_plan *plan = make_plan(ctx, net, bf16);
+        float *gamma = NULL;
+        for (int i = 0; i < net->nnodes; i++)
+            if (!strcmp(net->nodes[i].name, "bn1"))
+                gamma = lb_param_values(net, net->nodes[i].param[0]);
+        assert_non_null(gamma);
+        assert_ok(ctx, lb_plan_forward(plan, pixels, &(lb_quant_when){.stage_steps = 1}));
+        assert_true(isfinite(plan->logits[0]));
+        const float was = gamma[3];
+        gamma[3] = NAN;
+        assert_ok(ctx, lb_plan_forward(plan, pixels, &(lb_quant_when){.stage_steps = 1}));
+        assert_true(isnan(plan->logits[0]));
+        gamma[3] = was;
+        for (int i = 0; i < net->nparams; i++) /* running statistics have met it */
+            for (size_t k = 0; k < net->params[i].count; k++)
+                if (!isfinite(lb_param_values(net, i)[k]))
+                    lb_param_values(net, i)[k] = 1;
+        lb_plan_destroy(plan);
+    }
+    lb_recipe_destroy(recipe);
+    lb_net_destroy(net);
+    lb_ctx_destroy(ctx);
+}
+
 /* Statistics become means over the estimate's batches, whatever they were. */
 static void test_estimate(void **state) {
     (void)state;
@@ -735,7 +781,8 @@ int main(void) {
         cmocka_unit_test(test_gradients),    cmocka_unit_test(test_gradients_with_steps), cmocka_unit_test(test_bf16_near_f32),
         cmocka_unit_test(test_same_bits_twice), cmocka_unit_test(test_kernels),              cmocka_unit_test(test_scalar_form),
         cmocka_unit_test(test_soft_form), cmocka_unit_test(test_masked_form),  cmocka_unit_test(test_masked_network),
-        cmocka_unit_test(test_taps_refused), cmocka_unit_test(test_inference),    cmocka_unit_test(test_estimate),
+        cmocka_unit_test(test_taps_refused), cmocka_unit_test(test_not_a_number), cmocka_unit_test(test_inference),
+        cmocka_unit_test(test_estimate),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
