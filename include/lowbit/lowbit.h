@@ -197,7 +197,7 @@ typedef struct lb_profile_row {
  * convolutions, and the gradients on the way back), "loss" and "optimizer"; then the operators in the order of the network, those
  * that are fused into a norm under the name of the last one. The bound: a machine that does nothing but multiply at `flops_per_s`,
  * the speed of a large matrix product in the same precision and threads, or copy at `bytes_per_s`, that of copying 64 MB; both are
- * measured in the same call. Tensors still in a cache move faster, and Winograd's filtering makes fewer products than are counted. */
+ * measured in the same call. Tensors still in a cache move faster; Winograd's filtering makes fewer products than are counted. */
 typedef struct lb_profile {
     int nrows;
     lb_profile_row *rows; /* (nrows) owned; free with lb_profile_free */

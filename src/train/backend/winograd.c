@@ -91,9 +91,10 @@ void lb_winograd_destroy(lb_winograd *w) {
     lb_free(w->ctx, w);
 }
 
-/* One for each thread, then the gradients of the weights of each part. */
+/* One for each thread, then the gradients of the weights of each part, if there are several. */
 size_t lb_winograd_scratch(const lb_winograd *w) {
-    return (size_t)w->threads * w->scratch + (size_t)w->parts * weight_count(w) * sizeof(float);
+    const size_t parts = w->parts > 1 ? (size_t)w->parts : 0;
+    return (size_t)w->threads * w->scratch + parts * weight_count(w) * sizeof(float);
 }
 
 static void *scratch_of(const lb_winograd *w, void *scratch, int thread) {
