@@ -2,8 +2,10 @@
 if(LOWBIT_TESTS)
   if(NOT LOWBIT_SANITIZE AND NOT LOWBIT_COVERAGE AND NOT BUILD_SHARED_LIBS)
     add_test(NAME runtime.symbols COMMAND_EXPAND_LISTS
-             COMMAND sh ${PROJECT_SOURCE_DIR}/tests/runtime/symbols.sh ${CMAKE_NM} $<TARGET_OBJECTS:lb_runtime>)
+             COMMAND sh ${PROJECT_SOURCE_DIR}/tests/runtime/symbols.sh ${CMAKE_NM} ${LBRT_OBJECTS})
   endif()
+  add_test(NAME runtime.aarch64 COMMAND ${PROJECT_SOURCE_DIR}/tests/aarch64/run.sh ${PROJECT_BINARY_DIR}/aarch64)
+  set_tests_properties(runtime.aarch64 PROPERTIES TIMEOUT 600 SKIP_RETURN_CODE 77 LABELS slow)
   if(TARGET example_classify)
     add_test(NAME runtime.classify COMMAND sh ${PROJECT_SOURCE_DIR}/tests/runtime/classify.sh $<TARGET_FILE:test_runtime_format>
              $<TARGET_FILE:example_classify>)
@@ -13,7 +15,8 @@ endif()
 # cmake -DLOWBIT_FUZZ=ON -DCMAKE_C_COMPILER=clang; ninja fuzz_model && ./fuzz_model -max_total_time=600 CORPUS; fuzz_import likewise
 option(LOWBIT_FUZZ "Build the fuzzers of packed models and of ONNX import (clang)" OFF)
 if(LOWBIT_FUZZ)
-  add_executable(fuzz_model tests/fuzz/fuzz_model.c ${runtime_sources})
+  lowbit_runtime(fuzz_runtime FUZZ_OBJECTS -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined)
+  add_executable(fuzz_model tests/fuzz/fuzz_model.c ${FUZZ_OBJECTS})
   target_link_libraries(fuzz_model PRIVATE lowbit_flags)
   target_compile_options(fuzz_model PRIVATE -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined)
   target_link_options(fuzz_model PRIVATE -fsanitize=fuzzer,address,undefined)

@@ -8,8 +8,8 @@
 
 #define LBRT_ALIGN 64
 
-/* Some sources are compiled again for the vectors of LBRT_VARIANT, avx2 or avx512 (simd/plain_*.c): then their names are
- * lbrt_avx2_conv for lbrt_ref_conv and so on. */
+/* The sources in simd/ are compiled once per instruction set LBRT_VARIANT (cmake/runtime_kernels.cmake) and say lbrt_avx2_dot,
+ * lbrt_neon_dot and so on. So are some of ref's: lbrt_avx2_conv for lbrt_ref_conv. */
 #ifdef LBRT_VARIANT
 #define LBRT_JOIN_(a, b, c) a##b##_##c
 #define LBRT_JOIN(a, b, c) LBRT_JOIN_(a, b, c)
@@ -76,12 +76,15 @@ extern const lbrt_kernel lbrt_ref_input, lbrt_ref_input_float, lbrt_ref_conv, lb
     lbrt_ref_point, lbrt_ref_point_float, lbrt_ref_maxpool, lbrt_ref_maxpool_float, lbrt_ref_sumpool, lbrt_ref_sumpool_float,
     lbrt_ref_copy, lbrt_ref_mul, lbrt_ref_mul_float, lbrt_ref_sigmoid;
 
-/* Kernels of x86-64. */
-extern const lbrt_kernel lbrt_avx2_input, lbrt_avx2_conv, lbrt_avx2_depthwise, lbrt_avx2_point, lbrt_avx2_maxpool,
-    lbrt_avx2_sumpool, lbrt_avx2_mul, lbrt_avx2_sigmoid, lbrt_avx2_bytes_input, lbrt_avx2_bytes_maxpool, lbrt_avx2_bytes_sumpool;
-extern const lbrt_kernel lbrt_avx512_input, lbrt_avx512_conv, lbrt_avx512_depthwise, lbrt_avx512_point, lbrt_avx512_maxpool,
-    lbrt_avx512_sumpool, lbrt_avx512_mul, lbrt_avx512_sigmoid, lbrt_avx512_bytes_input, lbrt_avx512_bytes_maxpool, lbrt_avx512_bytes_sumpool;
-extern const lbrt_kernel lbrt_avx512_vnni, lbrt_avx512_winograd, lbrt_avx512_lookup;
+/* Kernels of each instruction set. */
+#define LBRT_DECLARE(isa)                                                                                                         \
+    extern const lbrt_kernel lbrt_##isa##_input, lbrt_##isa##_conv, lbrt_##isa##_depthwise, lbrt_##isa##_point,                   \
+        lbrt_##isa##_maxpool, lbrt_##isa##_sumpool, lbrt_##isa##_mul, lbrt_##isa##_sigmoid, lbrt_##isa##_bytes_input,             \
+        lbrt_##isa##_bytes_maxpool, lbrt_##isa##_bytes_sumpool, lbrt_##isa##_dot, lbrt_##isa##_dot_depthwise, lbrt_##isa##_lookup
+LBRT_DECLARE(avx2);
+LBRT_DECLARE(avx512);
+LBRT_DECLARE(neon);
+extern const lbrt_kernel lbrt_avx512_winograd, lbrt_avx512vbmi_lookup, lbrt_dotprod_dot, lbrt_dotprod_dot_depthwise;
 
 typedef struct lbrt_step {
     const lbrt_kernel *kernel;

@@ -13,32 +13,20 @@ static const struct {
     lbrt_isa isa;
     const lbrt_kernel *kernel;
 } fast[] = {
+#define FAST(isa, name)                                                                                                           \
+    {isa, &lbrt_##name##_lookup}, {isa, &lbrt_##name##_dot}, {isa, &lbrt_##name##_dot_depthwise},                                 \
+        {isa, &lbrt_##name##_bytes_input}, {isa, &lbrt_##name##_bytes_maxpool}, {isa, &lbrt_##name##_bytes_sumpool},              \
+        {isa, &lbrt_##name##_input}, {isa, &lbrt_##name##_depthwise}, {isa, &lbrt_##name##_conv}, {isa, &lbrt_##name##_point},    \
+        {isa, &lbrt_##name##_maxpool}, {isa, &lbrt_##name##_sumpool}, {isa, &lbrt_##name##_mul}, {isa, &lbrt_##name##_sigmoid}
 #if defined(__x86_64__)
-    {LBRT_ISA_AVX512VBMI, &lbrt_avx512_lookup},
-    {LBRT_ISA_AVX512, &lbrt_avx512_vnni},
+    {LBRT_ISA_AVX512VBMI, &lbrt_avx512vbmi_lookup},
+    FAST(LBRT_ISA_AVX512, avx512),
     {LBRT_ISA_AVX512, &lbrt_avx512_winograd},
-    {LBRT_ISA_AVX512, &lbrt_avx512_bytes_input},
-    {LBRT_ISA_AVX512, &lbrt_avx512_bytes_maxpool},
-    {LBRT_ISA_AVX512, &lbrt_avx512_bytes_sumpool},
-    {LBRT_ISA_AVX512, &lbrt_avx512_input},
-    {LBRT_ISA_AVX512, &lbrt_avx512_depthwise},
-    {LBRT_ISA_AVX512, &lbrt_avx512_conv},
-    {LBRT_ISA_AVX512, &lbrt_avx512_point},
-    {LBRT_ISA_AVX512, &lbrt_avx512_maxpool},
-    {LBRT_ISA_AVX512, &lbrt_avx512_sumpool},
-    {LBRT_ISA_AVX512, &lbrt_avx512_mul},
-    {LBRT_ISA_AVX512, &lbrt_avx512_sigmoid},
-    {LBRT_ISA_AVX2, &lbrt_avx2_bytes_input},
-    {LBRT_ISA_AVX2, &lbrt_avx2_bytes_maxpool},
-    {LBRT_ISA_AVX2, &lbrt_avx2_bytes_sumpool},
-    {LBRT_ISA_AVX2, &lbrt_avx2_input},
-    {LBRT_ISA_AVX2, &lbrt_avx2_depthwise},
-    {LBRT_ISA_AVX2, &lbrt_avx2_conv},
-    {LBRT_ISA_AVX2, &lbrt_avx2_point},
-    {LBRT_ISA_AVX2, &lbrt_avx2_maxpool},
-    {LBRT_ISA_AVX2, &lbrt_avx2_sumpool},
-    {LBRT_ISA_AVX2, &lbrt_avx2_mul},
-    {LBRT_ISA_AVX2, &lbrt_avx2_sigmoid},
+    FAST(LBRT_ISA_AVX2, avx2),
+#elif defined(__aarch64__)
+    {LBRT_ISA_DOTPROD, &lbrt_dotprod_dot},
+    {LBRT_ISA_DOTPROD, &lbrt_dotprod_dot_depthwise},
+    FAST(LBRT_ISA_NEON, neon),
 #endif
     {LBRT_ISA_REF, NULL},
 };

@@ -179,17 +179,22 @@ static inline int32_t lbrt_stored_weight(const uint8_t *row, size_t i, int32_t b
     return (int32_t)(v & ((1u << bits) - 1u));
 }
 
-/* Instruction sets with kernels of their own, each including those before it. lbrt_probe and lbrt_open take the best that the
- * machine has. */
+/* Instruction sets with kernels of their own, those of the architecture that this is compiled for, each including those before it.
+ * lbrt_probe and lbrt_open take the best that the machine has. */
 typedef enum lbrt_isa {
     LBRT_ISA_REF,
+#if defined(__aarch64__)
+    LBRT_ISA_NEON,
+    LBRT_ISA_DOTPROD /* the dot product instructions of ARMv8.2 */
+#else
     LBRT_ISA_AVX2,
     LBRT_ISA_AVX512, /* F, BW, VL, DQ, VNNI */
     LBRT_ISA_AVX512VBMI /* and VBMI */
+#endif
 } lbrt_isa;
 
 lbrt_isa lbrt_best_isa(void);
-const char *lbrt_isa_name(lbrt_isa isa); /* "ref", "avx2", "avx512", "avx512vbmi" */
+const char *lbrt_isa_name(lbrt_isa isa); /* "ref", "avx2", "avx512", "avx512vbmi"; "ref", "neon", "dotprod" */
 
 /* As lbrt_probe, for the given instruction set (info->model_size depends on it), and says on LBRT_ERR_FIELD what is wrong (static
  * text; NULL: nothing to say) and in which layer (-1: in none). */

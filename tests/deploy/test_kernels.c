@@ -69,7 +69,7 @@ static void random_geometry(test_graph *t, lbrt_layer *l, lbrt_tensor *src, lbrt
 }
 
 /* Runs that each fast kernel made. */
-static int runs[32];
+static int runs[64];
 
 /* Every kernel of this machine that accepts the layer, on two random images. */
 static void check(test_graph *t, const lbrt_site *site, int round) {

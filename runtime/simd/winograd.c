@@ -14,7 +14,7 @@
  *               24 y3 = n1 - n2 + 8 (n3 - n4) + 4 n5
  *
  * in whole numbers, and the results are divided by 48, which leaves no rest. */
-#include "vnni.h"
+#include "tile.h"
 
 #define POSITIONS 24
 #define ROWS 2 /* results of a tile */
@@ -58,7 +58,7 @@ static buffers buffers_carve(const geometry *g, lbrt_carve *at) {
     buffers b;
     b.strip = lbrt_take(at, lbrt_size_mul(g->rows * ROWS + 2, g->width), g->c);
     b.sources = lbrt_take(at, POSITIONS, sources_step(g, tiles));
-    b.products = lbrt_take(at, lbrt_size_mul(POSITIONS, products_step(tiles, MAX_BLOCKS)), sizeof(__m512i));
+    b.products = lbrt_take(at, lbrt_size_mul(POSITIONS, products_step(tiles, TILE_BLOCKS)), sizeof(__m512i));
     return b;
 }
 
@@ -119,7 +119,7 @@ static parameters carve(const lbrt_site *site, lbrt_carve *at) {
     parameters p;
     p.weights = lbrt_take(at, lbrt_size_mul(POSITIONS, g.blocks * LANES), g.c);
     p.start = lbrt_take(at, POSITIONS * g.blocks, sizeof *p.start);
-    p.finish = finish_carve(site, at);
+    p.finish = finish_carve(site, 1, at);
     p.unpacked = lbrt_take(at, (size_t)lbrt_weights_per_channel(site->layer, site->src), sizeof *p.unpacked);
     return p;
 }
@@ -156,7 +156,7 @@ static void prepare(const lbrt_site *site, void *prepared) {
     lbrt_carve at = {prepared, 0};
     const parameters p = carve(site, &at);
     memset(prepared, 0, at.used);
-    finish_prepare(site, &p.finish);
+    finish_prepare(site, 1, &p.finish);
     for (size_t o = 0; o < g.oc; o++) {
         const size_t block = o / LANES, lane = o % LANES;
         lbrt_unpack(site->layer, site->src, (int32_t)o, p.unpacked);
@@ -165,7 +165,7 @@ static void prepare(const lbrt_site *site, void *prepared) {
             transform_weights(p.unpacked + i, c, u);
             for (size_t k = 0; k < POSITIONS; k++) {
                 const int32_t v = u[k / 6][k % 6];
-                p.weights[((k * g.blocks + block) * g.c / 4 + i / 4) * LANES * 4 + lane * 4 + i % 4] = (int8_t)v;
+                p.weights[((k * g.blocks + block) * g.c / STEP + i / STEP) * LANES * STEP + lane * STEP + i % STEP] = (int8_t)v;
                 ((int32_t *)&p.start[k * g.blocks + block])[lane] -= 128 * v;
             }
         }
@@ -280,25 +280,27 @@ static void store_results(const lbrt_call *call, const geometry *g, const parame
                     pixel[count] = (y0 + i / COLUMNS) * ow + x0 + i % COLUMNS;
                     y[count++] = y[i];
                 }
-            finish_block(call, &p->finish, block + k, pixel, count, y, 1);
+            const patch at = patch_of(&call->site, 1, 0, block + k, pixel, count);
+            finish_block(call, &p->finish, &at, y, 1);
         }
     }
 }
 
 static void multiply_group(const geometry *g, const parameters *p, const buffers *b, size_t block, size_t blocks, size_t tiles) {
-    const size_t most = blocks == 4 ? 6 : 12, parts = (tiles + most - 1) / most;
+    const size_t most = tile_pixels(blocks), parts = (tiles + most - 1) / most;
     tile t;
     t.pixel = g->c;
     t.row = 0;
     t.kh = 1;
-    t.steps = g->c / 4;
+    t.steps = g->c / STEP;
+    t.run = SIZE_MAX;
     for (size_t k = 0; k < POSITIONS; k++) {
-        t.weights = p->weights + (k * g->blocks + block) * t.steps * LANES * 4;
+        t.weights = p->weights + (k * g->blocks + block) * t.steps * LANES * STEP;
         t.start = p->start + k * g->blocks + block;
         for (size_t i = 0; i < parts; i++) {
             const size_t first = tiles * i / parts, count = tiles * (i + 1) / parts - first;
             t.src = b->sources + k * sources_step(g, tiles) + first * g->c;
-            multiply_tile(&t, count, blocks, b->products + k * products_step(tiles, blocks) + first * blocks);
+            multiply_tile(&t, count, blocks, 0, b->products + k * products_step(tiles, blocks) + first * blocks);
         }
     }
 }
@@ -317,12 +319,11 @@ static void run(const lbrt_call *call) {
         fill(call, &g, row / oh, (int32_t)oy, rows, b.strip);
         transform_sources(&g, &b, rows);
         for (size_t block = 0, blocks; block < g.blocks; block += blocks) {
-            const size_t rest = g.blocks - block;
-            blocks = rest >= 4 ? 4 : rest >= 2 ? 2 : 1;
+            blocks = tile_blocks(g.blocks - block);
             multiply_group(&g, &p, &b, block, blocks, rows * g.across);
             store_results(call, &g, &p, &b, block, blocks, row, rows, row + count);
         }
     }
 }
 
-const lbrt_kernel lbrt_avx512_winograd = {"winograd", LBRT_OP_CONV, accepts, prepared_size, prepare, scratch_size, run, cost};
+const lbrt_kernel LBRT_NAME(winograd) = {"winograd", LBRT_OP_CONV, accepts, prepared_size, prepare, scratch_size, run, cost};

@@ -1,20 +1,22 @@
-/* Integer convolution by table lookup (groups == 1, linear layers included) for AVX-512 with VBMI: 1- and 2-bit weights, sources of
- * at most four neighbouring values.
+/* Integer convolution by table lookup (groups == 1, linear layers included): 1- and 2-bit weights, sources of at most four
+ * neighbouring values.
  *
- * vpermb looks up 64 bytes in a table of 64 at once. The stored weights of 3 inputs (6, if both sides have one bit) of an output
- * channel are a 6-bit index, 64 channels make a vector; the codes of the same 3 inputs of a pixel choose one of 64 tables, each
- * holding the sum of 3 products for every index. One lookup and one addition of bytes are 192 multiplications (384). Bytes are
- * widened to 16 bits before they can overflow.
+ * One instruction looks up a vector of bytes in a table of 64 (AVX-512 VBMI: vpermb) or 16 (vpshufb, tbl) at once. The stored weights
+ * of a few inputs of an output channel, 6 or 4 bits of them, are an index, BYTES channels make a vector; the codes of the same inputs
+ * of a pixel choose a table, which holds the sum of their products for every index. With tables of 64, one lookup and one addition
+ * of bytes are 192 multiplications (384, if both sides have one bit). Bytes are widened to 16 bits before they can overflow.
  *
  * With stored weights s, w = mul (s - zero) + rest. The tables hold sums of (s - zero) a, made unsigned by `least` per product;
  * what is missing is the same for all channels of a pixel: a constant per kernel position inside the image, and rest times the sum
  * of the window's source values. Positions in the padding are left out. */
-#include "avx512.h"
+#include "finish.h"
 
-#define CHANNELS 64 /* of a block */
+#define CHANNELS BYTES /* of a block */
+#define HALF (CHANNELS / 2) /* words of a vector */
 #define PARTS (CHANNELS / LANES)
-#define TABLES 64
-#define MAX_PIXELS 8 /* of a tile, and pixels times blocks */
+#define TABLE (1 << LOOKUP_BITS)
+#define TABLES_BYTES 4096 /* at most */
+#define MAX_PIXELS LOOKUP_SUMS /* of a tile, and pixels times blocks */
 #define MAX_BLOCKS 2
 #define TOGETHER_LIMIT ((size_t)128 << 10) /* weights of the two blocks of a tile */
 #define STRIP_BUDGET ((size_t)96 << 10) /* a strip takes as many result rows as fit: weights are read once per strip */
@@ -23,7 +25,8 @@
 
 typedef struct geometry {
     int32_t c, h, w; /* source as seen by the kernel */
-    size_t each; /* inputs per lookup: 3 or 6 */
+    size_t each; /* inputs per lookup */
+    int code_bits; /* of an input's code, in the number of a table */
     int32_t spread; /* from one source value to the next: 2 for -1 and 1 */
     size_t steps; /* lookups per kernel position */
     size_t stride; /* codes of a source row */
@@ -40,7 +43,10 @@ static geometry geometry_of(const lbrt_site *site) {
     g.h = view.h;
     g.w = view.w;
     g.spread = l->src_signs && l->weights.bits == 1 ? 2 : 1;
-    g.each = l->weights.bits == 1 && view.hi - view.lo <= g.spread ? 6 : 3;
+    g.code_bits = l->weights.bits == 1 && view.hi - view.lo <= g.spread ? 1 : 2;
+    g.each = LOOKUP_BITS / (size_t)l->weights.bits;
+    while (TABLE << g.each * (size_t)g.code_bits > TABLES_BYTES)
+        g.each--;
     g.steps = ((size_t)view.c + g.each - 1) / g.each;
     g.stride = (size_t)view.w * g.steps;
     g.columns = (size_t)(site->dst->w - 1) * (size_t)l->sw + (size_t)l->kw;
@@ -133,9 +139,9 @@ typedef struct constants {
 
 typedef struct parameters {
     constants *constants;
-    uint8_t *tables; /* (64, 64) */
-    uint8_t *weights; /* (blocks, kh, kw, steps, 64) indices */
-    int16_t *flip, *thresholds; /* (blocks, 64), (blocks, 2, nthresholds, 32): as in `finish`, if narrow */
+    uint8_t *tables; /* (TABLES_BYTES / TABLE, TABLE) */
+    uint8_t *weights; /* (blocks, kh, kw, steps, CHANNELS) indices */
+    int16_t *flip, *thresholds; /* (blocks, CHANNELS), (blocks, 2, nthresholds, HALF): as in `finish`, if narrow */
     finish finish;
 } parameters;
 
@@ -144,12 +150,12 @@ static parameters carve(const lbrt_site *site, lbrt_carve *at) {
     const geometry g = geometry_of(site);
     parameters p;
     p.constants = lbrt_take(at, 1, sizeof *p.constants);
-    p.tables = lbrt_take(at, TABLES, CHANNELS);
+    p.tables = lbrt_take(at, TABLES_BYTES, 1);
     p.weights = lbrt_take(at, lbrt_size_mul((size_t)l->kh * (size_t)l->kw, g.steps), g.blocks * CHANNELS);
-    const size_t words = l->epilogue.flags & LBRT_THRESHOLDS && site->dst->type != LBRT_I32 ? g.blocks * CHANNELS : 0;
-    p.flip = lbrt_take(at, words, sizeof *p.flip);
-    p.thresholds = lbrt_take(at, words * (size_t)l->epilogue.nthresholds, sizeof *p.thresholds);
-    p.finish = finish_carve(site, at);
+    const size_t narrow = l->epilogue.flags & LBRT_THRESHOLDS && site->dst->type != LBRT_I32 ? g.blocks * CHANNELS : 0;
+    p.flip = lbrt_take(at, narrow, sizeof *p.flip);
+    p.thresholds = lbrt_take(at, narrow * (size_t)l->epilogue.nthresholds, sizeof *p.thresholds);
+    p.finish = finish_carve(site, 1, at);
     return p;
 }
 
@@ -159,8 +165,8 @@ static size_t prepared_size(const lbrt_site *site) {
     return at.used;
 }
 
-/* Even bytes are channels 0 to 31, odd ones 32 to 63: so they come out in order when words are taken apart. */
-static size_t lane_of(size_t channel) { return channel % 32 * 2 + channel / 32; }
+/* Even bytes are the first half of the channels, odd ones the second: so they come out in order when words are taken apart. */
+static size_t lane_of(size_t channel) { return channel % HALF * 2 + channel / HALF; }
 
 /* True if every accumulator fits 16 bits; then fills flip and thresholds. */
 static int narrow(const lbrt_site *site, const parameters *p) {
@@ -177,7 +183,7 @@ static int narrow(const lbrt_site *site, const parameters *p) {
         p->flip[o] = (int16_t)flip;
         for (size_t k = 0; k < n; k++) {
             const int32_t t = lbrt_clamp(e->thresholds[o * n + k], INT16_MIN, INT16_MAX);
-            p->thresholds[(o / 32 * n + k) * 32 + o % 32] = (int16_t)(t ^ flip);
+            p->thresholds[(o / HALF * n + k) * HALF + o % HALF] = (int16_t)(t ^ flip);
         }
     }
     return 1;
@@ -192,16 +198,15 @@ static void prepare(const lbrt_site *site, void *prepared) {
     lbrt_carve at = {prepared, 0};
     const parameters p = carve(site, &at);
     memset(prepared, 0, at.used);
-    finish_prepare(site, &p.finish);
+    finish_prepare(site, 1, &p.finish);
 
-    const int shift = g.each == 6 ? 1 : 2;
     int32_t most = 0; /* stored */
     for (size_t o = 0; o < (size_t)site->dst->c; o++) {
         uint8_t *block = p.weights + o / CHANNELS * positions * g.steps * CHANNELS + lane_of(o % CHANNELS);
         for (size_t i = 0; i < count; i++) {
             const int32_t s = lbrt_stored_weight(w->packed + o * row, i, w->bits);
             const size_t k = i % c;
-            block[(i / c * g.steps + k / g.each) * CHANNELS] |= (uint8_t)(s << (k % g.each * (size_t)shift));
+            block[(i / c * g.steps + k / g.each) * CHANNELS] |= (uint8_t)(s << (k % g.each * (size_t)w->bits));
             most = s > most ? s : most;
         }
     }
@@ -214,20 +219,22 @@ static void prepare(const lbrt_site *site, void *prepared) {
     p.constants->position = (int32_t)g.steps * each * product.least + ((int32_t)g.steps * each - g.c) * product.zero * lo;
     p.constants->run = product.width > 0 ? UINT8_MAX / product.width : UINT8_MAX;
     p.constants->narrow = narrow(site, &p);
-    for (int32_t code = 0; code < TABLES; code++)
-        for (int32_t index = 0; index < TABLES; index++) {
+    const int32_t code_mask = (1 << g.code_bits) - 1, weight_mask = (1 << w->bits) - 1;
+    for (int32_t code = 0; code < 1 << each * g.code_bits; code++)
+        for (int32_t index = 0; index < 1 << each * w->bits; index++) {
             int32_t sum = -each * product.least;
             for (int32_t k = 0; k < each; k++) {
-                const int32_t mask = (1 << shift) - 1, s = index >> k * shift & mask;
-                const int32_t a = lo + g.spread * (code >> k * shift & mask);
-                sum += (s - product.zero) * a;
+                const int32_t stored = index >> k * w->bits & weight_mask;
+                const int32_t a = lo + g.spread * (code >> k * g.code_bits & code_mask);
+                sum += (stored - product.zero) * a;
             }
-            p.tables[code * TABLES + index] = (uint8_t)sum;
+            p.tables[code * TABLE + index] = (uint8_t)sum;
         }
 }
 
 /* ---- Codes of the source ---------------------------------------------------------------------------------------------- */
 
+#if LOOKUP_BITS == 6
 /* A pixel's c values to `steps` offsets of tables; their sum is returned. */
 static uint32_t encode(const uint8_t *src, int32_t lo, const geometry *g, uint16_t *dst) {
     const size_t c = (size_t)g->c;
@@ -246,9 +253,9 @@ static uint32_t encode(const uint8_t *src, int32_t lo, const geometry *g, uint16
     for (size_t i = 0, step = 0; i < c; i += 48) {
         const size_t count = c - i < 48 ? c - i : 48, steps = (count + g->each - 1) / g->each;
         const __mmask64 mask = ((__mmask64)1 << count) - 1;
-        const __m512i codes = _mm512_maskz_sub_epi8(mask, _mm512_maskz_loadu_epi8(mask, src + i), low);
-        sum = _mm512_dpbusd_epi32(sum, codes, ones);
-        __m512i v = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_permutexvar_epi8(lane, codes), weights);
+        const __m512i code = _mm512_maskz_sub_epi8(mask, _mm512_maskz_loadu_epi8(mask, src + i), low);
+        sum = _mm512_dpbusd_epi32(sum, code, ones);
+        __m512i v = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_permutexvar_epi8(lane, code), weights);
         if (g->each == 3) {
             _mm512_mask_cvtepi32_storeu_epi16(dst + step, (__mmask16)((1u << steps) - 1), _mm512_sll_epi32(v, shift));
         } else {
@@ -259,6 +266,40 @@ static uint32_t encode(const uint8_t *src, int32_t lo, const geometry *g, uint16
     }
     return (uint32_t)_mm512_reduce_add_epi32(sum) + (uint32_t)g->c * (uint32_t)lo;
 }
+#else
+/* The offset of the table that `count` values choose. */
+INLINE uint16_t table_of(const uint8_t *src, uint8_t lo, int spread, const size_t count, const int bits) {
+    unsigned v = 0;
+    for (size_t k = 0; k < count; k++)
+        v |= (unsigned)(uint8_t)(src[k] - lo) >> (spread - 1) << (k * (size_t)bits);
+    return (uint16_t)(v << LOOKUP_BITS);
+}
+
+/* c values to offsets of tables, `each` at a time. What fills up the last ones is lo. */
+INLINE void encode_steps(const uint8_t *restrict src, uint8_t lo, int spread, const size_t each, const int bits, size_t c,
+                         uint16_t *restrict dst) {
+    const size_t whole = c / each;
+    for (size_t i = 0; i < whole; i++)
+        dst[i] = table_of(src + i * each, lo, spread, each, bits);
+    if (c % each != 0)
+        dst[whole] = table_of(src + whole * each, lo, spread, c % each, bits);
+}
+
+/* A pixel's c values to `steps` offsets of tables; their sum is returned. */
+static uint32_t encode(const uint8_t *src, int32_t lo, const geometry *g, uint16_t *dst) {
+    const size_t c = (size_t)g->c;
+    if (g->each == 2)
+        encode_steps(src, (uint8_t)lo, g->spread, 2, 2, c, dst);
+    else if (g->code_bits == 1)
+        encode_steps(src, (uint8_t)lo, g->spread, 4, 1, c, dst);
+    else
+        encode_steps(src, (uint8_t)lo, g->spread, 4, 2, c, dst);
+    uint32_t sum = (uint32_t)g->c * (uint32_t)lo;
+    for (size_t i = 0; i < c; i++)
+        sum += (uint8_t)(src[i] - (uint8_t)lo);
+    return sum;
+}
+#endif
 
 /* Positions first..last - 1 of a window along one axis lie inside the source. */
 typedef struct range {
@@ -285,9 +326,9 @@ static void sum_windows(const lbrt_site *site, const geometry *g, const constant
     uint32_t *restrict column = s->column + left;
     memset(s->column, 0, g->columns * sizeof *column);
     for (int64_t ky = ry.first; ky < ry.last; ky++) {
-        const uint32_t *restrict sums = s->sums + ((int64_t)oy * l->sh - l->pt + ky - first) * g->w;
+        const uint32_t *restrict from = s->sums + ((int64_t)oy * l->sh - l->pt + ky - first) * g->w;
         for (size_t x = 0; x < w; x++)
-            column[x] += (k->rest != 0 ? sums[x] * (uint32_t)k->rest : 0u) + (uint32_t)k->position * (uint32_t)k->mul;
+            column[x] += (k->rest != 0 ? from[x] * (uint32_t)k->rest : 0u) + (uint32_t)k->position * (uint32_t)k->mul;
     }
     memset(windows, 0, ow * sizeof *windows);
     for (size_t kx = 0; kx < (size_t)l->kw; kx++) {
@@ -330,14 +371,14 @@ typedef struct tile {
     const uint16_t *src[MAX_PIXELS];
 } tile;
 
-/* Sums of the lookups: out (pixels, blocks, 2) words of channels 0 to 31 and 32 to 63 of each block. Inlined with constants, so
- * that the accumulators are registers. */
-static inline __attribute__((always_inline)) void look_up(const tile *t, const size_t pixels, const size_t blocks, __m512i *out) {
-    const size_t sums = pixels * blocks;
-    __m512i even[MAX_PIXELS], odd[MAX_PIXELS];
+/* Sums of the lookups: out (pixels, blocks, 2) words of the two halves of each block's channels. Inlined with constants, so that the
+ * accumulators are registers. */
+INLINE void look_up(const tile *t, const size_t pixels, const size_t blocks, vec16 *out) {
+    const size_t all = pixels * blocks;
+    vec16 even[MAX_PIXELS], odd[MAX_PIXELS];
 #pragma GCC unroll 8
-    for (size_t k = 0; k < sums; k++)
-        even[k] = odd[k] = _mm512_setzero_si512();
+    for (size_t k = 0; k < all; k++)
+        even[k] = odd[k] = words_set(0);
     const uint16_t *src[MAX_PIXELS];
 #pragma GCC unroll 8
     for (size_t p = 0; p < pixels; p++)
@@ -346,49 +387,57 @@ static inline __attribute__((always_inline)) void look_up(const tile *t, const s
         const uint8_t *w = t->weights + y * t->weights_stride;
         for (size_t i = y * t->stride, last = i + t->steps; i < last;) {
             const size_t end = last - i < t->run ? last : i + t->run;
-            __m512i sum[MAX_PIXELS];
+            vec8 sum[MAX_PIXELS];
 #pragma GCC unroll 8
-            for (size_t k = 0; k < sums; k++)
-                sum[k] = _mm512_setzero_si512();
+            for (size_t k = 0; k < all; k++)
+                sum[k] = bytes_set(0);
+#pragma GCC unroll 2
             for (; i < end; i++, w += CHANNELS) {
-                __m512i index[MAX_BLOCKS];
+                vec8 index[MAX_BLOCKS];
 #pragma GCC unroll 2
                 for (size_t b = 0; b < blocks; b++)
-                    index[b] = _mm512_load_si512(w + b * t->block);
+                    index[b] = bytes_load(w + b * t->block);
+#pragma GCC unroll 2
+                for (size_t b = 0; b < blocks; b++)
+                    KEEP(index[b]);
                     /* One counter for all pixels' pointers. */
 #pragma GCC unroll 8
                 for (size_t p = 0; p < pixels; p++)
                     __asm__("" : "+r"(src[p]));
 #pragma GCC unroll 8
                 for (size_t p = 0; p < pixels; p++) {
-                    const __m512i table = _mm512_load_si512(t->tables + src[p][i]);
+                    const vec8 table = table_load(t->tables + src[p][i]);
 #pragma GCC unroll 2
                     for (size_t b = 0; b < blocks; b++)
-                        sum[p * blocks + b] = _mm512_add_epi8(sum[p * blocks + b], _mm512_permutexvar_epi8(index[b], table));
+                        sum[p * blocks + b] = bytes_add(sum[p * blocks + b], bytes_look_up(table, index[b]));
                 }
             }
             /* The even words still hold the odd bytes times 256, which come off at the end. */
 #pragma GCC unroll 8
-            for (size_t k = 0; k < sums; k++) {
-                even[k] = _mm512_add_epi16(even[k], sum[k]);
-                odd[k] = _mm512_add_epi16(odd[k], _mm512_srli_epi16(sum[k], 8));
+            for (size_t k = 0; k < all; k++) {
+                KEEP(sum[k]);
+                even[k] = words_add(even[k], bytes_words(sum[k]));
+                odd[k] = words_add(odd[k], words_high(sum[k]));
             }
         }
     }
 #pragma GCC unroll 8
-    for (size_t k = 0; k < sums; k++) {
-        out[2 * k] = _mm512_sub_epi16(even[k], _mm512_slli_epi16(odd[k], 8));
+    for (size_t k = 0; k < all; k++) {
+        out[2 * k] = words_low(even[k], odd[k]);
         out[2 * k + 1] = odd[k];
     }
 }
 
-#define CASE(pixels, blocks)                                                                                                       \
-    case pixels: look_up(t, pixels, blocks, out); break;
+#define CASE(pixels, blocks)                    \
+    case pixels:                                \
+        if ((pixels) * (blocks) <= MAX_PIXELS)  \
+            look_up(t, pixels, blocks, out);    \
+        break;
 
-static void look_up_1(const tile *t, size_t pixels, __m512i *out) {
+APART void look_up_1(const tile *t, size_t pixels, vec16 *out) {
     switch (pixels) { CASE(1, 1) CASE(2, 1) CASE(3, 1) CASE(4, 1) CASE(5, 1) CASE(6, 1) CASE(7, 1) CASE(8, 1) }
 }
-static void look_up_2(const tile *t, size_t pixels, __m512i *out) {
+APART void look_up_2(const tile *t, size_t pixels, vec16 *out) {
     switch (pixels) { CASE(1, 2) CASE(2, 2) CASE(3, 2) CASE(4, 2) }
 }
 
@@ -404,65 +453,53 @@ typedef struct job {
 } job;
 
 /* The thresholds that words (pixels, `step` apart) reach, window[] added; n thresholds, copied so that they stay in registers. */
-static inline __attribute__((always_inline)) void count_words(const job *j, size_t block, const size_t *at, size_t pixels,
-                                                              const __m512i *words, size_t step, const int32_t *window,
-                                                              const size_t n) {
+INLINE void count_words(const job *j, size_t block, const size_t *at, size_t pixels, const vec16 *v, size_t step,
+                        const int32_t *window, const size_t n) {
     const lbrt_site *site = &j->call->site;
     const lbrt_epilogue *e = &site->layer->epilogue;
     const int sign = (e->flags & LBRT_SIGN) != 0;
+    const int32_t base = sign ? -1 : e->qlo;
     const size_t oc = (size_t)site->dst->c;
-    const __m256i each = _mm256_set1_epi8(sign ? 2 : 1), base = _mm256_set1_epi8((char)(sign ? -1 : e->qlo));
-    const __m512i mul = _mm512_set1_epi16((int16_t)j->p.constants->mul);
-    for (size_t half = 0, c = block * CHANNELS; half < 2 && c < oc; half++, c += 32) {
-        const __m512i flip = _mm512_load_si512(j->p.flip + c);
-        const __mmask32 mask = oc - c >= 32 ? 0xffffffff : (1u << (oc - c)) - 1;
-        __m512i t[FEW];
+    const vec16 mul = words_set((int16_t)j->p.constants->mul);
+    for (size_t half = 0, c = block * CHANNELS; half < 2 && c < oc; half++, c += HALF) {
+        const vec16 flip = words_load(j->p.flip + c);
+        vec16 t[FEW];
         for (size_t i = 0; i < n; i++)
-            t[i] = _mm512_load_si512(j->p.thresholds + c * n + 32 * i);
+            t[i] = words_load(j->p.thresholds + c * n + HALF * i);
         for (size_t k = 0; k < pixels; k++) {
-            const __m512i sum =
-                _mm512_add_epi16(_mm512_mullo_epi16(words[k * step + half], mul), _mm512_set1_epi16((int16_t)window[k]));
-            const __m512i x = _mm512_xor_si512(sum, flip);
-            __m256i code = base;
-            for (size_t i = 0; i < n; i++)
-                code = _mm256_mask_add_epi8(code, _mm512_cmpge_epi16_mask(x, t[i]), code, each);
-            uint8_t *dst = (uint8_t *)j->call->dst + at[k] * oc + c;
-            if (mask == 0xffffffff)
-                _mm256_storeu_si256((__m256i *)dst, code);
-            else
-                _mm256_mask_storeu_epi8(dst, mask, code);
+            const vec16 sum = words_add(words_mul(v[k * step + half], mul), words_set((int16_t)window[k]));
+            codes_store_words((uint8_t *)j->call->dst + at[k] * oc + c, oc - c,
+                              codes_count_words(words_xor(sum, flip), t, n, sign, base));
         }
     }
 }
 
-static void count_thresholds(const job *j, size_t block, const size_t *at, size_t pixels, const __m512i *words, size_t step,
+static void count_thresholds(const job *j, size_t block, const size_t *at, size_t pixels, const vec16 *v, size_t step,
                              const int32_t *window) {
     const size_t n = (size_t)j->call->site.layer->epilogue.nthresholds;
     switch (n) {
-    case 1: count_words(j, block, at, pixels, words, step, window, 1); break;
-    case 3: count_words(j, block, at, pixels, words, step, window, 3); break;
-    default: count_words(j, block, at, pixels, words, step, window, n);
+    case 1: count_words(j, block, at, pixels, v, step, window, 1); break;
+    case 3: count_words(j, block, at, pixels, v, step, window, 3); break;
+    default: count_words(j, block, at, pixels, v, step, window, n);
     }
 }
 
 /* Words (pixels, `step` apart) of a block to results. */
-static void finish_words(const job *j, size_t block, const size_t *at, size_t pixels, const __m512i *words, size_t step,
+static void finish_words(const job *j, size_t block, const size_t *at, size_t pixels, const vec16 *v, size_t step,
                          const int32_t *window) {
     if (j->p.constants->narrow) {
-        count_thresholds(j, block, at, pixels, words, step, window);
+        count_thresholds(j, block, at, pixels, v, step, window);
         return;
     }
     const size_t channels = (size_t)j->call->site.dst->c - block * CHANNELS;
     const size_t parts = channels >= CHANNELS ? PARTS : (channels + LANES - 1) / LANES;
-    const __m512i mul = _mm512_set1_epi32(j->p.constants->mul);
+    const vec mul = vec_set(j->p.constants->mul);
     for (size_t i = 0; i < parts; i++) {
-        __m512i acc[MAX_PIXELS];
-        for (size_t k = 0; k < pixels; k++) {
-            const __m512i pair = words[k * step + i / 2];
-            const __m512i v = _mm512_cvtepu16_epi32(i % 2 ? _mm512_extracti64x4_epi64(pair, 1) : _mm512_castsi512_si256(pair));
-            acc[k] = _mm512_add_epi32(_mm512_mullo_epi32(v, mul), _mm512_set1_epi32(window[k]));
-        }
-        finish_block(j->call, &j->p.finish, block * PARTS + i, at, pixels, acc, 1);
+        vec acc[MAX_PIXELS];
+        for (size_t k = 0; k < pixels; k++)
+            acc[k] = vec_add(vec_mul(words_widen(v[k * step + i / 2], i % 2), mul), vec_set(window[k]));
+        const patch p = patch_of(&j->call->site, 1, 0, block * PARTS + i, at, pixels);
+        finish_block(j->call, &j->p.finish, &p, acc, 1);
     }
 }
 
@@ -490,7 +527,7 @@ static void run_patch(const job *j, size_t block, size_t blocks, size_t y0, size
         pixels = left / (tiles - i);
         size_t at[MAX_PIXELS];
         int32_t window[MAX_PIXELS];
-        __m512i words[2 * MAX_PIXELS];
+        vec16 v[2 * MAX_PIXELS];
         for (size_t k = 0; k < pixels; k++, x++) {
             if (x == x1) {
                 x = x0;
@@ -503,11 +540,11 @@ static void run_patch(const job *j, size_t block, size_t blocks, size_t y0, size
             window[k] = (int32_t)j->s.windows[y * (size_t)site->dst->w + x];
         }
         if (blocks == 2)
-            look_up_2(&t, pixels, words);
+            look_up_2(&t, pixels, v);
         else
-            look_up_1(&t, pixels, words);
+            look_up_1(&t, pixels, v);
         for (size_t b = 0; b < blocks; b++)
-            finish_words(j, block + b, at, pixels, words + 2 * b, 2 * blocks, window);
+            finish_words(j, block + b, at, pixels, v + 2 * b, 2 * blocks, window);
     }
 }
 
@@ -555,4 +592,4 @@ static void run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel lbrt_avx512_lookup = {"lookup", LBRT_OP_CONV, accepts, prepared_size, prepare, scratch_size, run, cost};
+const lbrt_kernel LBRT_NAME(lookup) = {"lookup", LBRT_OP_CONV, accepts, prepared_size, prepare, scratch_size, run, cost};

@@ -1,5 +1,5 @@
-/* Input layer and pools of 8-bit codes, for vectors: included by the files in simd/, once per instruction set. */
-#include "internal.h"
+/* Input layer and pools of 8-bit codes, in loops that the compiler vectorises. */
+#include "../internal.h"
 
 static int is_byte(const lbrt_tensor *t) { return t->type == LBRT_U8 || t->type == LBRT_I8; }
 
