@@ -39,9 +39,9 @@ sanitize: ## build with address and undefined-behaviour sanitizers in build-sani
 bench-train: all ## training speed beside PyTorch's (python3-torch, ../shared/peers); PARTS="speed methods" for some of it
 	@bench/train.sh $(LOWBIT)
 
-bench-infer: all ## inference latency beside ONNX Runtime's (node and ../shared/peers; only our own without them)
-	@cmake --build $(BUILD) --target random_model
-	@bench/infer.sh $(LOWBIT) $(BUILD)/random_model
+bench-infer: all ## inference latency beside ONNX Runtime's and oneDNN's (node, g++, ../shared/peers; only our own without them)
+	@cmake --build $(BUILD) --target random_model peak
+	@bench/infer.sh $(LOWBIT) $(BUILD)
 
 bench-mcu: all ## flash, RAM and instructions of generated C on Cortex-M, 1 to 8 bits (QEMU)
 	@scripts/deps.sh --emulators

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# Latency on one thread, networks with random weights: ref, the kernels of each instruction set and, if its files are there, ONNX
-# Runtime int8; then the speed of the scalar kernels by kind of layer. make bench-infer. Arguments: the program, the tool that packs
-# random networks.
-# The peer is onnxruntime-node with ort_models.py's *_int8_bN.onnx in ../shared/peers (or $LOWBIT_PEERS). The programs take turns, the
-# least time counts. PIN may hold a command that pins a program, e.g. "taskset -c 1"; ROUNDS the number of turns; BATCH the batch.
+# Latency on one thread, networks with random weights: ref, the kernels of each instruction set and, if their files are there, ONNX
+# Runtime int8 and the bound, oneDNN's int8 convolutions without anything around them. Before that the peaks of the instruction sets,
+# after it the speed of the scalar kernels by kind of layer. make bench-infer. Arguments: the program, the folder of the tools
+# random_model and peak.
+# The peers are onnxruntime-node with ort_models.py's *_int8_bN.onnx, and conv_bound_int8.cpp, in ../shared/peers (or $LOWBIT_PEERS).
+# The programs take turns, the least time counts. PIN may hold a command that pins a program, e.g. "taskset -c 1"; ROUNDS the number of
+# turns; BATCH the batch.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 lowbit=$1
-random_model=$2
+random_model=$2/random_model
+peak=$2/peak
 peers=${LOWBIT_PEERS:-../shared/peers}
 rounds=${ROUNDS:-5}
 pin=${PIN:-}
@@ -34,8 +37,22 @@ JS
 
 ours() { $pin "$lowbit" bench "$1" --threads 1 --batch "$batch" --runs "$2" --isa "$3" --json | sed -n 's/.*"min": *\([0-9.e-]*\).*/\1/p'; }
 theirs() { $pin node "$dir/ort.js" "$(realpath "$peers")/node_modules" "$1" "$2" "$3" "$batch" 2>/dev/null || true; }
+# Milliseconds of a network's convolutions, one line of the file "bound" each; larger batches follow and are not waited for.
+bound() {
+    [ -x "$dir/conv_bound" ] || return 0
+    OMP_NUM_THREADS=1 $pin stdbuf -oL "$dir/conv_bound" | sed "/^$last_bound N=$batch /q" | sed -n "s/^\([a-z0-9-]*\) N=$batch .* \([0-9.]*\) ms.*/\1 \2/p" >>"$dir/bound" || true
+}
 least() { sort -g "$1" 2>/dev/null | head -n 1; }
 
+last_bound=r18
+[ "$batch" = 1 ] || last_bound=vgg-small
+if [ -e "$peers/conv_bound_int8.cpp" ]; then
+    g++ -O2 -std=c++17 "$peers/conv_bound_int8.cpp" -o "$dir/conv_bound" -ldnnl 2>"$dir/log" || echo "no bound: $(tail -n 1 "$dir/log")"
+fi
+: >"$dir/bound"
+
+$pin "$peak"
+echo
 "$random_model" lenet5 28 10 sign 1 sign 1 "$dir/any.lbm" >/dev/null
 isas=()
 for isa in ref avx2 avx512 avx512vbmi; do
@@ -43,10 +60,10 @@ for isa in ref avx2 avx512 avx512vbmi; do
 done
 
 printf '%-12s %-6s' "ms, batch $batch" bits
-printf ' %10s' "${isas[@]}" 'ORT int8' 'ORT/best'
+printf ' %10s' "${isas[@]}" 'ORT int8' 'ORT/best' 'ORT/avx2' bound 'bound %'
 echo
-for row in "resnet20 32 10 r20 200" "vgg-small 32 10 vgg 40" "resnet18 224 1000 r18 40"; do
-    read -r name side classes peer runs <<<"$row"
+for row in "resnet20 32 10 r20 r20 200" "vgg-small 32 10 vgg vgg-small 40" "resnet18 224 1000 r18 r18 40"; do
+    read -r name side classes peer bound_name runs <<<"$row"
     runs=$((runs / batch + 3))
     onnx=$peers/${peer}_int8_b$batch.onnx
     for format in "w2a2 dorefa 2 dorefa 2" "wta2 twn 2 dorefa 2" "w1a1 sign 1 sign 1"; do
@@ -54,6 +71,7 @@ for row in "resnet20 32 10 r20 200" "vgg-small 32 10 vgg 40" "resnet18 224 1000 
         model=$dir/$name-$bits
         # shellcheck disable=SC2086
         "$random_model" "$name" "$side" "$classes" $method "$model.lbm" >/dev/null
+        bound
         for ((i = 0; i < rounds; i++)); do
             for isa in "${isas[@]}"; do # the slow ones less often
                 case $isa in ref | avx2) ours "$model.lbm" "$((runs / 5 + 1))" "$isa" ;; *) ours "$model.lbm" "$runs" "$isa" ;; esac >>"$model.$isa"
@@ -62,8 +80,12 @@ for row in "resnet20 32 10 r20 200" "vgg-small 32 10 vgg 40" "resnet18 224 1000 
         done
         printf '%-12s %-6s' "$name" "$bits"
         for isa in "${isas[@]}"; do printf ' %10.3f' "$(least "$model.$isa")"; done
-        awk -v b="$(least "$model.$isa")" -v o="$(least "$model.ort" || true)" 'BEGIN {
-            printf " %10s %10s\n", o == "" ? "-" : sprintf("%.3f", o), o == "" ? "-" : sprintf("%.2f", o / b) }'
+        sed -n "s/^$bound_name //p" "$dir/bound" >"$model.bound"
+        : >>"$model.ort"
+        awk -v best="$(least "$model.$isa")" -v avx2="$(least "$model.avx2")" -v ort="$(least "$model.ort")" \
+            -v bound="$(least "$model.bound")" 'function show(v, fmt) { printf " %10s", (v > 0 ? sprintf(fmt, v) : "-") } BEGIN {
+                show(ort, "%.3f"); show(ort / best, "%.2f"); show((avx2 > 0 ? ort / avx2 : 0), "%.2f")
+                show(bound, "%.3f"); show(100 * bound / best, "%.0f"); printf "\n" }'
     done
 done
 

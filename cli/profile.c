@@ -29,7 +29,7 @@ static void print_table(const lb_layer_times *p) {
     cli_table_row(&table, "total\t\t\t%.4f\t\t%.1f\t%.1f", p->ms, p->gops, share(p, p->gops));
     cli_table_print(&table);
     if (p->peak_gops > 0)
-        printf("peak: %.0f GOP/s, 8-bit multiply-adds of one thread; fewer bits may be faster\n", p->peak_gops);
+        printf("peak: %.0f GOP/s, 8-bit multiply-adds of one thread; fewer bits may be faster (bench/peak)\n", p->peak_gops);
 }
 
 int cli_profile_model(lb_ctx *ctx, lb_packed *model, const cli_args *args) {

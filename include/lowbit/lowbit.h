@@ -264,7 +264,7 @@ typedef struct lb_layer_times {
     lb_layer_time *layers;      /* (nlayers) owned; free with lb_layer_times_free */
     double ms;                  /* sum of the layers' times */
     double gops;                /* of the whole network */
-    double peak_gops;           /* 8-bit multiply-adds of this machine, one thread, measured; 0: no vector instructions known */
+    double peak_gops;           /* 8-bit multiply-adds of the model's instruction set, one thread, measured; 0: ref, or not known */
     lb_ctx *ctx;
 } lb_layer_times;
 

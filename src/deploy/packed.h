@@ -42,9 +42,17 @@ bool lb_is_packed(const char *path);
 /* Name, operator, shape and counts of layer i; bytes are left 0, the error unknown. */
 void lb_describe_layer(const lbrt_graph *graph, int i, lb_layer_info *info);
 
-/* 8-bit multiply-adds of this machine on one thread, in 10^9 operations per second (two per multiply-add), measured for some
- * milliseconds; 0 where no vector instructions are known. */
-double lb_peak_gops(void);
+/* What an instruction set's multiply-adds of so many bits reach on one thread, measured for some milliseconds. */
+typedef struct lb_peak {
+    const char *isa, *bits, *how;
+    double gops; /* 10^9 operations per second, two per multiply-add */
+} lb_peak;
+
+/* Measures row i of the table, sorted by instruction set; false: none that this machine has is left. */
+bool lb_peak_row(int i, lb_peak *peak);
+
+/* GOP/s of an instruction set's best 8-bit multiply-adds; 0: it has none (ref). */
+double lb_peak_gops(lbrt_isa isa);
 
 /* pixels (mb, h, w, c) to scores (mb, classes), on all threads. */
 lb_status lb_packed_scores(lb_packed *model, const uint8_t *pixels, int mb, int32_t *scores);

@@ -63,7 +63,7 @@ lb_status lb_packed_profile(lb_packed *m, int batch, int runs, lb_layer_times *p
         profile->ms += l->ms;
     }
     profile->gops = operations / fmax(profile->ms, 1e-9);
-    profile->peak_gops = lb_peak_gops();
+    profile->peak_gops = lb_peak_gops(m->isa);
     return LB_OK;
 }
 

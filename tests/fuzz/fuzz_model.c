@@ -1,5 +1,5 @@
 /* libFuzzer: any bytes as a packed model. The header is made right, so that the fuzzer spends its time on fields; what opens is
- * run. */
+ * run, with the kernels of an instruction set that depends on the input. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,11 +57,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     for (size_t i = 0; i < 4; i++)
         file[12 + i] = (uint8_t)(crc >> (8 * i));
     lbrt_info info;
-    if (lbrt_probe(file, size, &info) == LBRT_OK && info.model_size < LIMIT) {
+    const char *what;
+    int layer;
+    const lbrt_isa isa = (lbrt_isa)(crc % ((unsigned)lbrt_best_isa() + 1));
+    if (lbrt_probe_why(file, size, isa, &info, &what, &layer) == LBRT_OK && info.model_size < LIMIT) {
         void *memory = malloc(info.model_size);
         lbrt_model *model;
         assert(memory);
-        const lbrt_status status = lbrt_open(file, size, memory, info.model_size, &model);
+        const lbrt_status status = lbrt_open_isa(file, size, isa, memory, info.model_size, &model);
         assert(status == LBRT_OK);
         (void)status;
         run(model, &info);
