@@ -125,7 +125,8 @@ static int accepts(const lbrt_site *site) {
 
 static size_t cost(const lbrt_site *site) {
     const geometry g = geometry_of(site);
-    return g.blocks * ((size_t)site->layer->kh * (size_t)site->layer->kw * g.steps * 3 / 2 + 120);
+    const size_t lookups = (size_t)site->layer->kh * (size_t)site->layer->kw * g.steps;
+    return g.blocks * (lookups * LOOKUP_CYCLES / 100 + LOOKUP_EXTRA);
 }
 
 /* ---- What is prepared ------------------------------------------------------------------------------------------------- */
@@ -236,7 +237,7 @@ static void prepare(const lbrt_site *site, void *prepared) {
 
 #if LOOKUP_BITS == 6
 /* A pixel's c values to `steps` offsets of tables; their sum is returned. */
-static uint32_t encode(const uint8_t *src, int32_t lo, const geometry *g, uint16_t *dst) {
+static uint32_t encode_pixel(const uint8_t *src, int32_t lo, const geometry *g, uint16_t *dst) {
     const size_t c = (size_t)g->c;
     const __m512i low = _mm512_set1_epi8((char)lo), ones = _mm512_set1_epi8(1);
     const __m128i shift = _mm_cvtsi32_si128(g->spread == 2 ? 5 : 6); /* differences from lo are codes times spread */
@@ -266,6 +267,13 @@ static uint32_t encode(const uint8_t *src, int32_t lo, const geometry *g, uint16
     }
     return (uint32_t)_mm512_reduce_add_epi32(sum) + (uint32_t)g->c * (uint32_t)lo;
 }
+
+/* `count` pixels: codes and the sums of their values. */
+static void encode(const uint8_t *src, size_t count, int32_t lo, const geometry *g, int32_t rest, uint16_t *to, uint32_t *total) {
+    (void)rest;
+    for (size_t i = 0; i < count; i++)
+        total[i] = encode_pixel(src + i * (size_t)g->c, lo, g, to + i * g->steps);
+}
 #else
 /* The offset of the table that `count` values choose. */
 INLINE uint16_t table_of(const uint8_t *src, uint8_t lo, int spread, const size_t count, const int bits) {
@@ -275,29 +283,50 @@ INLINE uint16_t table_of(const uint8_t *src, uint8_t lo, int spread, const size_
     return (uint16_t)(v << LOOKUP_BITS);
 }
 
-/* c values to offsets of tables, `each` at a time. What fills up the last ones is lo. */
-INLINE void encode_steps(const uint8_t *restrict src, uint8_t lo, int spread, const size_t each, const int bits, size_t c,
-                         uint16_t *restrict dst) {
-    const size_t whole = c / each;
-    for (size_t i = 0; i < whole; i++)
-        dst[i] = table_of(src + i * each, lo, spread, each, bits);
-    if (c % each != 0)
-        dst[whole] = table_of(src + whole * each, lo, spread, c % each, bits);
+/* Values to offsets of tables, g->each at a time; what fills up the last one is lo. A product of 4 bytes is one code of 4 values or half of
+ * two codes of 2. */
+static void encode_values(const uint8_t *src, size_t count, int32_t lo, const geometry *g, uint16_t *dst) {
+    const int halves = g->each == 2, shift = LOOKUP_BITS - (g->spread - 1); /* differences from lo are codes times spread */
+    const vec low = vec_set((int32_t)(0x01010101u * (uint8_t)lo));
+    const vec first = vec_set(halves ? 0x00000401 : g->code_bits == 1 ? 0x08040201 : 0x40100401), second = vec_set(0x04010000);
+    size_t i = 0;
+    for (; i + LANES * STEP <= count; i += LANES * STEP) {
+        const vec x = vec_sub_bytes(vec_load(src + i), low);
+        const vec v = vec_shift_left(vec_dot(x, first), shift);
+        if (halves)
+            vec_store(dst, vec_add(v, vec_shift_left(vec_dot(x, second), shift + 16)));
+        else
+            vec_store_words(dst, v);
+        dst += halves ? 2 * LANES : LANES;
+    }
+    for (; i < count; i += g->each)
+        *dst++ = table_of(src + i, (uint8_t)lo, g->spread, count - i < g->each ? count - i : g->each, g->code_bits);
 }
 
-/* A pixel's c values to `steps` offsets of tables; their sum is returned. */
-static uint32_t encode(const uint8_t *src, int32_t lo, const geometry *g, uint16_t *dst) {
-    const size_t c = (size_t)g->c;
-    if (g->each == 2)
-        encode_steps(src, (uint8_t)lo, g->spread, 2, 2, c, dst);
-    else if (g->code_bits == 1)
-        encode_steps(src, (uint8_t)lo, g->spread, 4, 1, c, dst);
-    else
-        encode_steps(src, (uint8_t)lo, g->spread, 4, 2, c, dst);
-    uint32_t sum = (uint32_t)g->c * (uint32_t)lo;
-    for (size_t i = 0; i < c; i++)
+/* The sum of a pixel's values. */
+static uint32_t sum_values(const uint8_t *src, size_t count, int32_t lo) {
+    const vec low = vec_set((int32_t)(0x01010101u * (uint8_t)lo)), ones = vec_set(0x01010101);
+    vec all = vec_set(0);
+    size_t i = 0;
+    for (; i + LANES * STEP <= count; i += LANES * STEP)
+        all = vec_add(all, vec_dot(vec_sub_bytes(vec_load(src + i), low), ones));
+    uint32_t sum = (uint32_t)count * (uint32_t)lo + (uint32_t)vec_sum(all);
+    for (; i < count; i++)
         sum += (uint8_t)(src[i] - (uint8_t)lo);
     return sum;
+}
+
+/* `count` pixels: codes and, where they are needed, the sums of their values. */
+static void encode(const uint8_t *src, size_t count, int32_t lo, const geometry *g, int32_t rest, uint16_t *to, uint32_t *total) {
+    const size_t c = (size_t)g->c;
+    const int even = c % g->each == 0; /* all pixels are one row of codes */
+    if (even)
+        encode_values(src, count * c, lo, g, to);
+    for (size_t i = 0; i < count && !(even && rest == 0); i++, src += c) {
+        if (!even)
+            encode_values(src, c, lo, g, to + i * g->steps);
+        total[i] = sum_values(src, c, lo);
+    }
 }
 #endif
 
@@ -353,8 +382,7 @@ static size_t fill(const lbrt_call *call, const geometry *g, const parameters *p
     last = last > g->h ? g->h : last;
     const uint8_t *src = (const uint8_t *)call->src + (image * (size_t)g->h + (size_t)first) * w * (size_t)g->c;
     const size_t count = last > first ? (size_t)(last - first) * w : 0;
-    for (size_t i = 0; i < count; i++, src += g->c)
-        s->sums[i] = encode(src, site->src->lo, g, s->codes + i * g->steps);
+    encode(src, count, site->src->lo, g, p->constants->rest, s->codes, s->sums);
     for (size_t y = 0; y < rows; y++)
         sum_windows(site, g, p->constants, s, oy + y, first, s->windows + y * ow);
     return (size_t)first;

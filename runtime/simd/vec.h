@@ -34,4 +34,10 @@
 #include "vec_neon.h"
 #endif
 
+/* Products of 4 bytes per lane that fit 16 bits. */
+INLINE vec vec_dot(vec x, vec w) {
+    const vec zero = vec_set(0);
+    return sums_end(zero, sums_dot(sums_start(zero), x, w));
+}
+
 #endif

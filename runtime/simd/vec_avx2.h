@@ -13,6 +13,11 @@ INLINE void vec_store(void *to, vec v) { _mm256_storeu_si256((__m256i *)to, v); 
 INLINE vec vec_add(vec a, vec b) { return _mm256_add_epi32(a, b); }
 INLINE vec vec_mul(vec a, vec b) { return _mm256_mullo_epi32(a, b); }
 INLINE vec vec_xor(vec a, vec b) { return _mm256_xor_si256(a, b); }
+INLINE vec vec_sub_bytes(vec a, vec b) { return _mm256_sub_epi8(a, b); }
+INLINE vec vec_shift_left(vec v, int count) { return _mm256_sll_epi32(v, _mm_cvtsi32_si128(count)); }
+INLINE void vec_store_words(uint16_t *to, vec v) { /* that fit */
+    _mm_storeu_si128((__m128i *)to, _mm_packus_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1)));
+}
 INLINE vec vec_clamp(vec v, vec lo, vec hi) { return _mm256_max_epi32(_mm256_min_epi32(v, hi), lo); }
 INLINE vec vec_signs(vec v) { return _mm256_or_si256(_mm256_srai_epi32(v, 31), _mm256_set1_epi32(1)); }
 
@@ -143,6 +148,8 @@ INLINE vec codes_widen(codes c, int32_t base) { return (void)base, c; }
 
 #define BYTES 32
 #define LOOKUP_SUMS 8
+#define LOOKUP_CYCLES 71 /* per 100 lookups, and per block of a pixel besides */
+#define LOOKUP_EXTRA 80
 #define LOOKUP_BITS 4
 
 typedef __m256i vec8, vec16;

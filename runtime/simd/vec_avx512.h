@@ -15,6 +15,9 @@ INLINE void vec_store(void *to, vec v) { _mm512_storeu_si512(to, v); }
 INLINE vec vec_add(vec a, vec b) { return _mm512_add_epi32(a, b); }
 INLINE vec vec_mul(vec a, vec b) { return _mm512_mullo_epi32(a, b); }
 INLINE vec vec_xor(vec a, vec b) { return _mm512_xor_si512(a, b); }
+INLINE vec vec_sub_bytes(vec a, vec b) { return _mm512_sub_epi8(a, b); }
+INLINE vec vec_shift_left(vec v, int count) { return _mm512_sll_epi32(v, _mm_cvtsi32_si128(count)); }
+INLINE void vec_store_words(uint16_t *to, vec v) { _mm256_storeu_si256((__m256i *)to, _mm512_cvtepi32_epi16(v)); }
 INLINE vec vec_clamp(vec v, vec lo, vec hi) { return _mm512_max_epi32(_mm512_min_epi32(v, hi), lo); }
 INLINE vec vec_signs(vec v) { return _mm512_or_si512(_mm512_srai_epi32(v, 31), _mm512_set1_epi32(1)); }
 INLINE int32_t vec_sum(vec v) { return _mm512_reduce_add_epi32(v); }
@@ -113,6 +116,8 @@ INLINE vec codes_widen(codes c, int32_t base) {
 
 #define BYTES 64
 #define LOOKUP_SUMS 8
+#define LOOKUP_CYCLES 150 /* per 100 lookups, and per block of a pixel besides */
+#define LOOKUP_EXTRA 120
 
 typedef __m512i vec8, vec16;
 
