@@ -15,7 +15,7 @@ endif()
 # cmake -DLOWBIT_FUZZ=ON -DCMAKE_C_COMPILER=clang; ninja fuzz_model && ./fuzz_model -max_total_time=600 CORPUS; fuzz_import likewise
 option(LOWBIT_FUZZ "Build the fuzzers of packed models and of ONNX import (clang)" OFF)
 if(LOWBIT_FUZZ)
-  lowbit_runtime(fuzz_runtime FUZZ_OBJECTS -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined)
+  lowbit_runtime(fuzz_runtime FUZZ_OBJECTS -g -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined)
   add_executable(fuzz_model tests/fuzz/fuzz_model.c ${FUZZ_OBJECTS})
   target_link_libraries(fuzz_model PRIVATE lowbit_flags)
   target_compile_options(fuzz_model PRIVATE -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined)

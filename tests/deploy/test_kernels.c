@@ -38,7 +38,8 @@ static void fill(test_graph *t, const lbrt_tensor *tensor, bool signs, size_t co
 static const lbrt_tensor sources[] = {
     {0, 0, 0, LBRT_U8, 0, 3},  {0, 0, 0, LBRT_U8, 0, 255},   {0, 0, 0, LBRT_I8, -128, 127},     {0, 0, 0, LBRT_I8, -1, 1},
     {0, 0, 0, LBRT_U8, 0, 1},  {0, 0, 0, LBRT_I8, -2, 1},    {0, 0, 0, LBRT_U8, 3, 6},          {0, 0, 0, LBRT_U8, 1, 15},
-    {0, 0, 0, LBRT_I8, -8, 7}, {0, 0, 0, LBRT_I32, 0, 9000}, {0, 0, 0, LBRT_I32, -40000, 40000}};
+    {0, 0, 0, LBRT_I8, -8, 7}, {0, 0, 0, LBRT_I32, 0, 9000}, {0, 0, 0, LBRT_I32, -40000, 40000},
+    {0, 0, 0, LBRT_I32, 0, 147}, {0, 0, 0, LBRT_I32, -100, 150}, {0, 0, 0, LBRT_I32, -32768, 32767}};
 static const lbrt_tensor residuals[] = {{0, 0, 0, LBRT_U8, 0, 3},
                                         {0, 0, 0, LBRT_U8, 0, 200},
                                         {0, 0, 0, LBRT_I8, -100, 127},
@@ -48,7 +49,8 @@ static const lbrt_tensor residuals[] = {{0, 0, 0, LBRT_U8, 0, 3},
 static void random_geometry(test_graph *t, lbrt_layer *l, lbrt_tensor *src, lbrt_tensor *dst) {
     const int large = test_in(t, 0, 3) == 0;
     do {
-        l->kh = test_in(t, 1, 4), l->kw = test_in(t, 1, 4), l->sh = test_in(t, 1, 3), l->sw = test_in(t, 1, 3);
+        const int most = test_in(t, 0, 7) == 0 ? 7 : 4;
+        l->kh = test_in(t, 1, most), l->kw = test_in(t, 1, most), l->sh = test_in(t, 1, 3), l->sw = test_in(t, 1, 3);
         l->pt = test_in(t, 0, 5), l->pl = test_in(t, 0, 5), l->pb = test_in(t, 0, 3), l->pr = test_in(t, 0, 3);
         if (test_in(t, 0, 2) == 0)
             l->kh = l->kw = 3, l->sh = l->sw = 1;
@@ -118,7 +120,7 @@ static void add_residual(test_graph *t, lbrt_layer *l, const lbrt_tensor *dst, l
 
 static void convolutions(void **state) {
     (void)state;
-    for (int round = 0; round < 1500; round++) {
+    for (int round = 0; round < 1800; round++) {
         test_graph t = {.state = 77777 + (uint64_t)round * 1234567};
         lbrt_layer l = {.op = LBRT_OP_CONV, .groups = 1};
         lbrt_tensor src = sources[test_in(&t, 0, (int)LB_COUNT(sources) - 1)], dst = {0}, res;
