@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Latency on one thread, networks with random weights: ref, the kernels of each instruction set and, if their files are there, ONNX
-# Runtime int8 and the bound, oneDNN's int8 convolutions without anything around them. Before that the peaks of the instruction sets,
-# after it the speed of the scalar kernels by kind of layer. make bench-infer. Arguments: the program, the folder of the tools
-# random_model and peak.
-# The peers are onnxruntime-node with ort_models.py's *_int8_bN.onnx, and conv_bound_int8.cpp, in ../shared/peers (or $LOWBIT_PEERS).
-# The programs take turns, the least time counts. PIN may hold a command that pins a program, e.g. "taskset -c 1"; ROUNDS the number of
-# turns; BATCH the batch.
+# Latency on one thread, networks with random weights: ref, the kernels of each instruction set and, if their files are there,
+# ONNX Runtime int8 and the bound, oneDNN's int8 convolutions without anything around them. Before that the peaks of the
+# instruction sets, after it the speed of the scalar kernels by kind of layer. make bench-infer. Arguments: the program, the
+# folder of the tools random_model and peak.
+# The peers are onnxruntime-node with ort_models.py's *_int8_bN.onnx, and conv_bound_int8.cpp, in ../shared/peers (or
+# $LOWBIT_PEERS). The programs take turns, the least time counts. PIN may hold a command that pins a program, e.g. "taskset -c
+# 1"; ROUNDS the number of turns; BATCH the batch.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 lowbit=$1
@@ -40,14 +40,16 @@ theirs() { $pin node "$dir/ort.js" "$(realpath "$peers")/node_modules" "$1" "$2"
 # Milliseconds of a network's convolutions, one line of the file "bound" each; larger batches follow and are not waited for.
 bound() {
     [ -x "$dir/conv_bound" ] || return 0
-    OMP_NUM_THREADS=1 $pin stdbuf -oL "$dir/conv_bound" | sed "/^$last_bound N=$batch /q" | sed -n "s/^\([a-z0-9-]*\) N=$batch .* \([0-9.]*\) ms.*/\1 \2/p" >>"$dir/bound" || true
+    OMP_NUM_THREADS=1 $pin stdbuf -oL "$dir/conv_bound" | sed "/^$last_bound N=$batch /q" |
+        sed -n "s/^\([a-z0-9-]*\) N=$batch .* \([0-9.]*\) ms.*/\1 \2/p" >>"$dir/bound" || true
 }
 least() { sort -g "$1" 2>/dev/null | head -n 1; }
 
 last_bound=r18
 [ "$batch" = 1 ] || last_bound=vgg-small
 if [ -e "$peers/conv_bound_int8.cpp" ]; then
-    g++ -O2 -std=c++17 "$peers/conv_bound_int8.cpp" -o "$dir/conv_bound" -ldnnl 2>"$dir/log" || echo "no bound: $(tail -n 1 "$dir/log")"
+    g++ -O2 -std=c++17 "$peers/conv_bound_int8.cpp" -o "$dir/conv_bound" -ldnnl 2>"$dir/log" ||
+        echo "no bound: $(tail -n 1 "$dir/log")"
 fi
 : >"$dir/bound"
 

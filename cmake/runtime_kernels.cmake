@@ -1,5 +1,5 @@
-# The runtime: its own sources, and its vector kernels, one source each, compiled once per instruction set (LBRT_VARIANT names it) and chosen
-# at run time (runtime/kernels.c). `loops`: for the compiler to vectorise; all others are in runtime/simd/.
+# The runtime: its own sources, and its vector kernels, one source each, compiled once per instruction set (LBRT_VARIANT names
+# it) and chosen at run time (runtime/kernels.c). `loops`: for the compiler to vectorise; all others are in runtime/simd/.
 # lowbit_runtime(NAME OBJECTS OPTION...): object libraries NAME and NAME_<isa>, compiled with the options; their objects in OBJECTS.
 function(lowbit_runtime name objects)
   set(libraries ${name})

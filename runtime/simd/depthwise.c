@@ -1,8 +1,8 @@
 /* Depthwise convolution of integers: one channel in, one out per group.
  *
- * The source rows under a result row are interleaved, four (words: two) at a time, so that the values of a column and channel lie side by
- * side: a step of products is a kernel column of 4 (2) rows for LANES channels. Bytes are stored as value + offset (stored.h), so
- * accumulators start at -offset * sum(weights). */
+ * The source rows under a result row are interleaved, four (words: two) at a time, so that the values of a column and channel
+ * lie side by side: a step of products is a kernel column of 4 (2) rows for LANES channels. Bytes are stored as value + offset
+ * (stored.h), so accumulators start at -offset * sum(weights). */
 #include "finish.h"
 
 #define PIXELS 8 /* at a time */
@@ -176,7 +176,8 @@ typedef struct tile {
 } tile;
 
 /* Accumulators of `pixels` pixels, one block. Inlined with constants. */
-INLINE void multiply(const tile *t, size_t pixels, const size_t parts, const size_t kw, const size_t run, const int wide, vec *acc) {
+INLINE void multiply(const tile *t, size_t pixels, const size_t parts, const size_t kw, const size_t run, const int wide,
+                     vec *acc) {
     for (size_t i = 0; i < pixels; i++) {
         vec a = t->start;
         sums s = sums_start(a);

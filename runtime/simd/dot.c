@@ -1,13 +1,13 @@
 /* Integer convolution, linear layers and groups included, as dot products of bytes or words.
  *
- * Source rows are copied, padding included, into a strip in which the inputs under one kernel row are one segment of kw * c values.
- * Weights are laid out in blocks of LANES output channels, each step holding 4 inputs (words: 2) per channel. Bytes are stored as
- * value + offset (stored.h), so accumulators start at -offset * sum(weights); they wrap in 32 bits, and the loader has proven that the
- * result fits.
+ * Source rows are copied, padding included, into a strip in which the inputs under one kernel row are one segment of kw * c
+ * values. Weights are laid out in blocks of LANES output channels, each step holding 4 inputs (words: 2) per channel. Bytes are
+ * stored as value + offset (stored.h), so accumulators start at -offset * sum(weights); they wrap in 32 bits, and the loader
+ * has proven that the result fits.
  *
  * Weights that do not fit a signed byte are mul * s + add of stored ones s: then s - zero is multiplied, and rest = add + mul *
- * zero times the sum of the window's values added. Words are for sources that do not fit a byte, and for products whose sums do not
- * fit 16 bits where the instruction set adds them up so. */
+ * zero times the sum of the window's values added. Words are for sources that do not fit a byte, and for products whose sums do
+ * not fit 16 bits where the instruction set adds them up so. */
 #include "../epilogue.h"
 #include "tile.h"
 

@@ -14,8 +14,8 @@ typedef struct shortcuts {
     int32_t within; /* neither an accumulator's multiply-shift nor its sum with the residual leaves 32 bits */
 } shortcuts;
 
-/* The epilogue's parameters in blocks of LANES output channels; each group of channels starts a block, and what fills up its last one
- * is zeros. */
+/* The epilogue's parameters in blocks of LANES output channels; each group of channels starts a block, and what fills up its
+ * last one is zeros. */
 typedef struct finish {
     vec *flip; /* (blocks) all ones where thresholds count downwards */
     vec *thresholds; /* (blocks, nthresholds), complemented where flipped: ~v >= ~t is v <= t */
@@ -151,8 +151,8 @@ INLINE void finish_thresholds(const lbrt_call *call, const finish *p, const patc
         store_codes(dst, type, pixel[i] * oc + channel, count, codes_count(vec_xor(v[i * step], flip), t, n, sign, base), base);
 }
 
-/* Everything else; `n` codes are found by their steps, -1: none are. What the loop needs is copied, because bytes that are stored could be
- * anything's. */
+/* Everything else; `n` codes are found by their steps, -1: none are. What the loop needs is copied, because bytes that are
+ * stored could be anything's. */
 INLINE void finish_values(const lbrt_call *call, const finish *p, const patch *at, size_t count, const vec *v, size_t step,
                           const int32_t n) {
     const lbrt_site *site = &call->site;

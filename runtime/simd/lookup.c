@@ -1,14 +1,15 @@
 /* Integer convolution by table lookup (groups == 1, linear layers included): 1- and 2-bit weights, sources of at most four
  * neighbouring values.
  *
- * One instruction looks up a vector of bytes in a table of 64 (AVX-512 VBMI: vpermb) or 16 (vpshufb, tbl) at once. The stored weights
- * of a few inputs of an output channel, 6 or 4 bits of them, are an index, BYTES channels make a vector; the codes of the same inputs
- * of a pixel choose a table, which holds the sum of their products for every index. With tables of 64, one lookup and one addition
- * of bytes are 192 multiplications (384, if both sides have one bit). Bytes are widened to 16 bits before they can overflow.
+ * One instruction looks up a vector of bytes in a table of 64 (AVX-512 VBMI: vpermb) or 16 (vpshufb, tbl) at once. The stored
+ * weights of a few inputs of an output channel, 6 or 4 bits of them, are an index, BYTES channels make a vector; the codes of
+ * the same inputs of a pixel choose a table, which holds the sum of their products for every index. With tables of 64, one
+ * lookup and one addition of bytes are 192 multiplications (384, if both sides have one bit). Bytes are widened to 16 bits
+ * before they can overflow.
  *
  * With stored weights s, w = mul (s - zero) + rest. The tables hold sums of (s - zero) a, made unsigned by `least` per product;
- * what is missing is the same for all channels of a pixel: a constant per kernel position inside the image, and rest times the sum
- * of the window's source values. Positions in the padding are left out. */
+ * what is missing is the same for all channels of a pixel: a constant per kernel position inside the image, and rest times the
+ * sum of the window's source values. Positions in the padding are left out. */
 #include "finish.h"
 
 #define CHANNELS BYTES /* of a block */
@@ -283,8 +284,8 @@ INLINE uint16_t table_of(const uint8_t *src, uint8_t lo, int spread, const size_
     return (uint16_t)(v << LOOKUP_BITS);
 }
 
-/* Values to offsets of tables, g->each at a time; what fills up the last one is lo. A product of 4 bytes is one code of 4 values or half of
- * two codes of 2. */
+/* Values to offsets of tables, g->each at a time; what fills up the last one is lo. A product of 4 bytes is one code of 4
+ * values or half of two codes of 2. */
 static void encode_values(const uint8_t *src, size_t count, int32_t lo, const geometry *g, uint16_t *dst) {
     const int halves = g->each == 2, shift = LOOKUP_BITS - (g->spread - 1); /* differences from lo are codes times spread */
     const vec low = vec_set((int32_t)(0x01010101u * (uint8_t)lo));
@@ -399,8 +400,8 @@ typedef struct tile {
     const uint16_t *src[MAX_PIXELS];
 } tile;
 
-/* Sums of the lookups: out (pixels, blocks, 2) words of the two halves of each block's channels. Inlined with constants, so that the
- * accumulators are registers. */
+/* Sums of the lookups: out (pixels, blocks, 2) words of the two halves of each block's channels. Inlined with constants, so
+ * that the accumulators are registers. */
 INLINE void look_up(const tile *t, const size_t pixels, const size_t blocks, vec16 *out) {
     const size_t all = pixels * blocks;
     vec16 even[MAX_PIXELS], odd[MAX_PIXELS];

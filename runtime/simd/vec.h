@@ -3,19 +3,20 @@
  *   LANES         32-bit integers in a `vec`
  *   TILE_SUMS     sums of a tile that stay in registers, TILE_BLOCKS blocks of LANES output channels at most
  *
- * Products of bytes. sums_dot() multiplies 4 bytes of a source, unsigned ones on x86, signed ones (LBRT_SIGNED_BYTES) on ARM, with 4
- * signed bytes of weights in each lane and adds the products to `sums`. Where sums have 16 bits, SUM_PRODUCTS products are added to each,
- * so only few steps fit between sums_start() and sums_end(), which widens (SUM_PRODUCTS 0: sums are a vec, no limit).
- * vec_dot_words() multiplies 2 words of both.
+ * Products of bytes. sums_dot() multiplies 4 bytes of a source, unsigned ones on x86, signed ones (LBRT_SIGNED_BYTES) on ARM,
+ * with 4 signed bytes of weights in each lane and adds the products to `sums`. Where sums have 16 bits, SUM_PRODUCTS products
+ * are added to each, so only few steps fit between sums_start() and sums_end(), which widens (SUM_PRODUCTS 0: sums are a vec,
+ * no limit). vec_dot_words() multiplies 2 words of both.
  *
- * KEEP(v) and SUMS_KEEP(sums) keep a value in a register from here on and stand in order, which stops compilers from loading everything
- * first and then running out of registers.
+ * KEEP(v) and SUMS_KEEP(sums) keep a value in a register from here on and stand in order, which stops compilers from loading
+ * everything first and then running out of registers.
  *
- * Lookup. A `vec8` has BYTES indices of LOOKUP_BITS bits, bytes_look_up() takes each from a table of 1 << LOOKUP_BITS bytes. The sums
- * are added up in words, `vec16`: words_high() are the odd bytes, words_low() the even ones from sums in which the odd ones still are.
+ * Lookup. A `vec8` has BYTES indices of LOOKUP_BITS bits, bytes_look_up() takes each from a table of 1 << LOOKUP_BITS bytes.
+ * The sums are added up in words, `vec16`: words_high() are the odd bytes, words_low() the even ones from sums in which the odd
+ * ones still are.
  *
- * Codes. codes_count() gives base + (number of k with x >= t[k]) << sign per lane, codes_count_words() for words; codes_store() and
- * codes_store_words() write the first `count` of them as bytes.
+ * Codes. codes_count() gives base + (number of k with x >= t[k]) << sign per lane, codes_count_words() for words; codes_store()
+ * and codes_store_words() write the first `count` of them as bytes.
  *
  * A `scale` is a requant per lane. */
 #ifndef LBRT_VEC_H

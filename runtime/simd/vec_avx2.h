@@ -34,7 +34,8 @@ INLINE vec vec_add_saturated(vec a, vec b) {
 
 /* table[index], 16 entries. */
 INLINE vec vec_choose(const int32_t *table, vec index) {
-    const vec low = _mm256_permutevar8x32_epi32(vec_load(table), index), high = _mm256_permutevar8x32_epi32(vec_load(table + 8), index);
+    const vec low = _mm256_permutevar8x32_epi32(vec_load(table), index);
+    const vec high = _mm256_permutevar8x32_epi32(vec_load(table + 8), index);
     return _mm256_blendv_epi8(low, high, _mm256_cmpgt_epi32(index, vec_set(7)));
 }
 

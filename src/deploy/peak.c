@@ -1,5 +1,5 @@
-/* What the instructions of the runtime's kernels can do at most, to compare layers with: each in a loop of independent sums, its operands
- * in registers. */
+/* What the instructions of the runtime's kernels can do at most, to compare layers with: each in a loop of independent sums,
+ * its operands in registers. */
 #include <math.h>
 
 #include "deploy/packed.h"

@@ -14,6 +14,7 @@
         if (!(condition))      \
             fail_msg("%s", #condition); \
     } while (0)
+#define assert_int_equal(a, b) assert_true((a) == (b))
 #define assert_non_null(ptr) assert_true((ptr) != NULL)
 #define assert_in_range(v, lo, hi) assert_true((uint64_t)(v) >= (uint64_t)(lo) && (uint64_t)(v) <= (uint64_t)(hi))
 

@@ -12,11 +12,12 @@ if [ -n "$packages" ]; then
     exit 77
 fi
 
-cmake -S "$here" -B "$build" -DCMAKE_TOOLCHAIN_FILE="$here/../../cmake/aarch64.cmake" -DCMAKE_BUILD_TYPE=Release >"$build.log" 2>&1 &&
-    cmake --build "$build" >>"$build.log" 2>&1 || {
+toolchain=$here/../../cmake/aarch64.cmake
+if ! { cmake -S "$here" -B "$build" -DCMAKE_TOOLCHAIN_FILE="$toolchain" -DCMAKE_BUILD_TYPE=Release &&
+    cmake --build "$build"; } >"$build.log" 2>&1; then
     cat "$build.log"
     exit 1
-}
+fi
 # Needs nothing but memcpy and memset here too.
 find "$build/CMakeFiles" -path '*runtime*' -name '*.o' -exec sh "$here/../runtime/symbols.sh" aarch64-linux-gnu-nm {} +
 for machine in "cortex-a53 neon" "max dotprod"; do
