@@ -54,7 +54,8 @@ static size_t scratch_size(const lbrt_site *site) {
 static int accepts(const lbrt_site *site) {
     const lbrt_layer *l = site->layer;
     return !l->is_float && !l->flat && l->groups > 1 && l->groups == site->src->c && l->groups == site->dst->c &&
-           !lbrt_is_dilated(l) && (site->src->type == LBRT_U8 || site->src->type == LBRT_I8) && scratch_size(site) <= STRIP_LIMIT;
+           (site->src->type == LBRT_U8 || site->src->type == LBRT_I8) && !lbrt_is_dilated(l) && strides_are_small(site) &&
+           scratch_size(site) <= STRIP_LIMIT;
 }
 
 static size_t cost(const lbrt_site *site) {

@@ -70,7 +70,7 @@ static size_t strip_size(const lbrt_site *site, const geometry *g) {
 
 static int accepts(const lbrt_site *site) {
     const lbrt_tensor *src = site->src;
-    if (site->layer->is_float || lbrt_is_dilated(site->layer) || src->type == LBRT_F32)
+    if (site->layer->is_float || src->type == LBRT_F32 || lbrt_is_dilated(site->layer) || !strides_are_small(site))
         return 0;
     const geometry g = geometry_of(site);
     return (g.size == 1 || (src->lo >= INT16_MIN && src->hi <= INT16_MAX)) && strip_size(site, &g) <= STRIP_LIMIT;
