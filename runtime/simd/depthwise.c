@@ -102,11 +102,7 @@ static void prepare(const lbrt_site *site, void *prepared) {
         for (size_t y = 0; y < kh; y++)
             for (size_t x = 0; x < kw; x++) {
                 const int16_t v = p.unpacked[y * kw + x];
-                uint8_t *to = w + (y / g.each * kw + x) * LANES * STEP + y % g.each * g.size;
-                if (g.size == 1)
-                    *to = (uint8_t)v;
-                else
-                    *(int16_t *)(void *)to = v;
+                store_weight(w + (y / g.each * kw + x) * LANES * STEP + y % g.each * g.size, g.size, v);
                 sum += (uint32_t)(int32_t)v;
             }
         /* Modulo 2^32, like the sums that start from it. */

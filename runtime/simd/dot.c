@@ -135,11 +135,7 @@ static void prepare(const lbrt_site *site, void *prepared) {
                 const uint8_t *packed = l->weights.packed + o * row;
                 const int32_t v =
                     whole ? p.unpacked[y * segment + i] : lbrt_stored_weight(packed, y * segment + i, l->weights.bits) - s.zero;
-                int8_t *to = w + (y * g.steps + i / each) * LANES * STEP + i % each * g.size;
-                if (g.size == 1)
-                    *to = (int8_t)v;
-                else
-                    *(int16_t *)(void *)to = (int16_t)v;
+                store_weight(w + (y * g.steps + i / each) * LANES * STEP + i % each * g.size, g.size, v);
                 sum += (uint32_t)v;
             }
         /* Modulo 2^32, like the sums that start from it. */

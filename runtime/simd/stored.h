@@ -42,6 +42,13 @@ static inline size_t stored_run(const lbrt_tensor *src, int32_t most) {
 #endif
 }
 
+static inline void store_weight(void *to, size_t size, int32_t v) {
+    if (size == 1)
+        *(int8_t *)to = (int8_t)v;
+    else
+        *(int16_t *)to = (int16_t)v;
+}
+
 /* Kernels that copy source rows copy columns that a large stride skips, too: those of a hostile file are ref's work. */
 static inline int strides_are_small(const lbrt_site *site) {
     const size_t ow = (size_t)site->dst->w, kw = (size_t)site->layer->kw;

@@ -35,6 +35,21 @@
 #include "vec_neon.h"
 #endif
 
+#if !defined(__AVX512F__) /* which has masks for it */
+INLINE void vec_store_values(void *to, int32_t type, size_t at, size_t count, vec v) {
+    if (type != LBRT_I32) {
+        codes_store((uint8_t *)to + at, count, v);
+    } else if (count >= LANES) {
+        vec_store((int32_t *)to + at, v);
+    } else {
+        int32_t some[LANES];
+        vec_store(some, v);
+        for (size_t i = 0; i < count; i++)
+            ((int32_t *)to)[at + i] = some[i];
+    }
+}
+#endif
+
 /* Products of 4 bytes per lane that fit 16 bits. */
 INLINE vec vec_dot(vec x, vec w) {
     const vec zero = vec_set(0);

@@ -72,19 +72,6 @@ INLINE void codes_store(uint8_t *to, size_t count, vec v) {
     }
 }
 
-INLINE void vec_store_values(void *to, int32_t type, size_t at, size_t count, vec v) {
-    if (type != LBRT_I32) {
-        codes_store((uint8_t *)to + at, count, v);
-    } else if (count >= LANES) {
-        vec_store((int32_t *)to + at, v);
-    } else {
-        int32_t some[LANES];
-        vec_store(some, v);
-        for (size_t i = 0; i < count; i++)
-            ((int32_t *)to)[at + i] = some[i];
-    }
-}
-
 /* ---- Products ----------------------------------------------------------------------------------------------------------- */
 
 #define KEEP(v) __asm__ volatile("" : "+x"(v))

@@ -80,7 +80,7 @@ static int accepts(const lbrt_site *site) {
         src->type > LBRT_I8)
         return 0;
     /* Transformed weights are at most 12 * 3 * |w|, 12 = 4 * 3 and 3 along rows and columns. */
-    const int32_t first = l->weights.add, last = l->weights.mul * ((1 << l->weights.bits) - 1) + l->weights.add;
+    const int32_t first = first_weight(&l->weights), last = last_weight(&l->weights);
     if (first < -3 || first > 3 || last < -3 || last > 3)
         return 0;
     const int32_t lo = src->lo < 0 ? src->lo : 0, hi = src->hi > 0 ? src->hi : 0;
