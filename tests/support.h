@@ -31,6 +31,16 @@ static inline lb_ctx *test_ctx(void) {
     return ctx;
 }
 
+/* Random bytes, whole blocks of 4. */
+static inline void test_bytes(uint64_t seed, uint8_t *bytes, size_t count) {
+    for (size_t i = 0; i < count; i += 4) {
+        uint32_t bits[4];
+        lb_rng4(seed, LB_RNG_TEST, 1, i, bits);
+        for (size_t k = 0; k < 4; k++)
+            bytes[i + k] = (uint8_t)(bits[k] >> 24);
+    }
+}
+
 /* An allocator that gives out `left` blocks and then NULL, and counts what is alive. */
 typedef struct test_allocator {
     long left, alive;

@@ -17,12 +17,7 @@ static int32_t labels[MB];
 static float target[MB * CLASSES];
 
 static void fill_inputs(void) {
-    for (size_t i = 0; i < sizeof pixels; i += 4) {
-        uint32_t bits[4];
-        lb_rng4(3, LB_RNG_TEST, 1, i, bits);
-        for (size_t k = 0; k < 4; k++)
-            pixels[i + k] = (uint8_t)(bits[k] >> 24);
-    }
+    test_bytes(3, pixels, sizeof pixels);
     for (int i = 0; i < MB; i++)
         labels[i] = i % CLASSES;
     lb_rng_normal(3, LB_RNG_TEST, 2, 1, target, LB_COUNT(target));

@@ -15,12 +15,7 @@ static uint8_t pixels[MB * SIZE * SIZE * 3];
 static float weight_of_logit[MB * CLASSES];
 
 static void fill_inputs(void) {
-    for (size_t i = 0; i < sizeof pixels; i += 4) {
-        uint32_t bits[4];
-        lb_rng4(7, LB_RNG_TEST, 1, i, bits);
-        for (size_t k = 0; k < 4; k++)
-            pixels[i + k] = (uint8_t)(bits[k] >> 24);
-    }
+    test_bytes(7, pixels, sizeof pixels);
     lb_rng_normal(7, LB_RNG_TEST, 2, 1, weight_of_logit, LB_COUNT(weight_of_logit));
 }
 
