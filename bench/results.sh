@@ -3,14 +3,15 @@
 # A table is bench/results/NAME.txt: a line "run recipe [key=value]..." each; "@run" in a value is that run's directory of the same seed, and
 # "lengths=@run" gives the layers the bits that run has learned.
 # Runs lie in runs/results/NAME/RUN-seedN. Finished ones are skipped, interrupted ones resumed, so that a table can be continued at any time.
-# SEEDS="1 2" chooses the seeds, RUNS="a b" some of the rows, ROOT=DIR another place, SET="key=value ..." more settings for every row: a table
-# is tried with ROOT=/tmp/try SEEDS=1 SET="train.steps=2 data.test_limit=250".
+# SEEDS="1 2" chooses the seeds, RUNS="a b" some of the rows, EPOCHS=10 another number of epochs for every row, all its stages together
+# (the runs lie in runs/results-10-epochs), THREADS=1 the threads, ROOT=DIR another place, SET="key=value ..." more settings for every row:
+# a table is tried with ROOT=/tmp/try SEEDS=1 SET="train.steps=2 data.test_limit=250".
 set -euo pipefail
 cd "$(dirname "$0")/.."
 lowbit=$1
 name=$2
 table=bench/results/$name.txt
-root=${ROOT:-runs/results}/$name
+root=${ROOT:-runs/results${EPOCHS:+-$EPOCHS-epochs}}/$name
 if [ ! -e "$table" ]; then
     echo "lowbit: error: there is no table '$name'; there are: $(cd bench/results && ls ./*.txt | sed 's,^\./,,; s/\.txt$//' | tr '\n' ' ')" >&2
     exit 1
@@ -20,6 +21,8 @@ directories=()
 one_run() {
     local run=$1 recipe=$2 seed=$3 setting dir file=recipes/$2.yaml options=()
     shift 3
+    [ -z "${THREADS:-}" ] || options+=(--threads "$THREADS")
+    [ -z "${EPOCHS:-}" ] || options+=(--set "train.total_epochs=$EPOCHS")
     dir=$root/$run-seed$seed
     directories+=("$dir")
     for setting in "$@"; do

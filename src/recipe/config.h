@@ -86,6 +86,7 @@ typedef struct lb_schedule_config {
 
 typedef struct lb_train_config {
     float epochs;                /* budget of one stage; may be a fraction */
+    float total_epochs;          /* if > 0: epochs of all stages together, to which epochs and schedules have been scaled */
     int64_t steps;               /* if > 0, wins over epochs */
     int batch;
     uint64_t seed;

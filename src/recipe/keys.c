@@ -153,6 +153,8 @@ static const lb_key keys[] = {
 
     SECTION("train", "Budget, loss, arithmetic and files."),
     FLOAT("train.epochs", train.epochs, 0, 1e6, "30", "train.steps=0", "budget of one stage; may be a fraction"),
+    FLOAT("train.total_epochs", train.total_epochs, 0, 1e6, "0", NULL,
+          "if above 0: budget of all stages together; their epochs, and those of schedules, are scaled to it"),
     {"train.steps", LB_KEY_INT64, AT(train.steps), 0, 0, 0, 1e12, NULL, "0", NULL,
      "budget in steps instead of epochs; 0: epochs count"},
     INT("train.batch", train.batch, 1, 65536, "128", "images per step"),
@@ -274,6 +276,14 @@ const lb_key *lb_key_find(const char *path) {
 bool lb_key_is_below(const lb_key *key, const char *section) {
     size_t n = strlen(section);
     return n == 0 || (strncmp(key->path, section, n) == 0 && key->path[n] == '.');
+}
+
+bool lb_key_is_common(const lb_key *key) {
+    static const char *const common[] = {"model", "data", "train.total_epochs"};
+    for (size_t i = 0; i < LB_COUNT(common); i++)
+        if (strcmp(key->path, common[i]) == 0 || lb_key_is_below(key, common[i]))
+            return true;
+    return false;
 }
 
 const char *lb_key_quote(const char *text, size_t length, char out[80]) {

@@ -58,6 +58,10 @@ const lb_key *lb_recipe_key(size_t i);
 const lb_key *lb_key_find(const char *path); /* NULL if unknown */
 bool lb_key_is_below(const lb_key *key, const char *section);
 
+/* A key, or a section of keys, that a stage cannot have of its own, and the reason. */
+#define LB_KEY_COMMON "the network, the data and the total of epochs stay the same in all stages"
+bool lb_key_is_common(const lb_key *key);
+
 /* For messages: "did you mean ...?", or the keys that exist there. `path` is unknown. */
 void lb_key_suggest(const char *path, char why[LB_KEY_WHY]);
 

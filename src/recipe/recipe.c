@@ -40,8 +40,8 @@ static lb_status add_override(lb_recipe *recipe, const char *source, const char 
     }
     if (key->type == LB_KEY_SECTION)
         return lb_fail(ctx, LB_ERR_RECIPE, "%s: %s has no value of its own; set a key below it (docs/recipes.md)", source, path);
-    if (entry.stage >= 0 && (lb_key_is_below(key, "model") || lb_key_is_below(key, "data")))
-        return lb_fail(ctx, LB_ERR_RECIPE, "%s: the network and the data stay the same in all stages; set %s itself", source, path);
+    if (entry.stage >= 0 && lb_key_is_common(key))
+        return lb_fail(ctx, LB_ERR_RECIPE, "%s: " LB_KEY_COMMON "; set %s itself", source, path);
     lb_status status = lb_recipe_read_value(recipe, key, text, &entry.value, why);
     if (status != LB_OK && why[0])
         return lb_fail(ctx, LB_ERR_RECIPE, "%s: %s %s", source, path, why);

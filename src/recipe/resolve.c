@@ -1,5 +1,6 @@
 /* From what was given to one complete lb_config per stage, and which keys are read under the others. */
 #include <locale.h>
+#include <math.h>
 #include <stdio.h>
 
 #include "recipe/given.h"
@@ -114,9 +115,32 @@ static void resolve_stage(const lb_recipe *recipe, int stage, lb_config *config)
     normalise(config, false);
 }
 
+/* Scales what is counted in epochs so that all stages together have train.total_epochs; stages counted in steps stay as they are. A
+ * second time it changes nothing, so that a saved recipe, which has the scaled numbers, is read as it was. */
+static void share_total_epochs(lb_recipe *recipe) {
+    double sum = 0, total = (double)recipe->stages[0].train.total_epochs;
+    for (int i = 0; i < recipe->nstages; i++)
+        sum += recipe->stages[i].train.steps ? 0 : (double)recipe->stages[i].train.epochs;
+    if (total <= 0 || sum <= 0 || fabs(sum - total) < 1e-5 * total)
+        return;
+    float factor = (float)(total / sum);
+    for (int i = 0; i < recipe->nstages; i++) {
+        lb_train_config *train = &recipe->stages[i].train;
+        if (train->steps)
+            continue;
+        train->epochs *= factor;
+        train->schedule.warmup *= factor;
+        if (train->schedule.name == LB_SCHED_STEP)
+            train->schedule.every *= factor;
+        for (int k = 0; k < train->schedule.nmilestones; k++)
+            train->schedule.milestones[k] *= factor;
+    }
+}
+
 void lb_recipe_resolve(lb_recipe *recipe) {
     for (int i = 0; i < recipe->nstages; i++)
         resolve_stage(recipe, i, &recipe->stages[i]);
+    share_total_epochs(recipe);
 }
 
 /* ---- Locale -------------------------------------------------------------------------------------------------------- */

@@ -262,9 +262,8 @@ static lb_status read_key(reader *r, const char *path) {
         lb_key_suggest(path, why);
         return fail_here(r, "unknown key %s: %s", label(r, path, where), why);
     }
-    if (r->stage >= 0 && (strncmp(path, "model", 5) == 0 || strncmp(path, "data", 4) == 0))
-        return fail_here(r, "%s: the network and the data stay the same in all stages; set it at the top level",
-                         label(r, path, where));
+    if (r->stage >= 0 && lb_key_is_common(key))
+        return fail_here(r, "%s: " LB_KEY_COMMON "; set it at the top level", label(r, path, where));
     if (key->type == LB_KEY_SECTION) {
         if (is_null(r))
             return LB_OK;

@@ -119,6 +119,33 @@ static void test_table(void **state) {
     }
 }
 
+/* A total is shared by the stages as their epochs are, with what is counted in epochs; a saved copy has the same. */
+static void test_total_epochs(void **state) {
+    (void)state;
+    static const char text[] = "train: {epochs: 6, total_epochs: 5, schedule: {name: multistep, milestones: [2, 4], warmup: 1}}\n"
+                               "stages:\n"
+                               "  - name: a\n"
+                               "  - {name: b, train: {epochs: 4, schedule: {name: step, every: 2}}}\n"
+                               "  - {name: c, train: {steps: 7}}\n";
+    lb_ctx *ctx = test_ctx();
+    lb_recipe *r, *copy;
+    char *saved;
+    size_t size;
+    assert_ok(ctx, parse(ctx, text, &r));
+    const lb_train_config *a = &r->stages[0].train, *b = &r->stages[1].train, *c = &r->stages[2].train;
+    assert_true(a->epochs == 3 && b->epochs == 2 && c->steps == 7);
+    assert_true(a->schedule.milestones[0] == 1 && a->schedule.milestones[1] == 2 && a->schedule.warmup == 0.5f);
+    assert_true(b->schedule.every == 1 && c->schedule.warmup == 1);
+    assert_ok(ctx, lb_recipe_format(r, &saved, &size));
+    assert_ok(ctx, parse(ctx, saved, &copy));
+    assert_true(copy->stages[0].train.epochs == 3 && copy->stages[1].train.epochs == 2 && copy->stages[1].train.schedule.every == 1);
+    assert_true(copy->stages[0].train.schedule.milestones[1] == 2 && copy->stages[0].train.total_epochs == 5);
+    lb_free(ctx, saved);
+    lb_recipe_destroy(copy);
+    lb_recipe_destroy(r);
+    lb_ctx_destroy(ctx);
+}
+
 static void test_full(void **state) {
     (void)state;
     lb_ctx *ctx = test_ctx();
@@ -203,7 +230,7 @@ static const struct {
     {"train:\n  lr: 1\n", "r.yaml:2: unknown key train.lr", "did you mean train.optimizer.lr?"},
     {"quant: {bits: 2}\n", "unknown key quant.bits", "did you mean quant.weights.bits?"},
     {"quant:\n  weight:\n    bits: 2\n", "r.yaml:2: unknown key quant.weight:", "did you mean quant.weights?"},
-    {"train:\n  qqqqqqq: 1\n", "unknown key train.qqqqqqq", "train has epochs, steps, batch"},
+    {"train:\n  qqqqqqq: 1\n", "unknown key train.qqqqqqq", "train has epochs, total_epochs, steps, batch"},
     {"zzzzzz: 1\n", "unknown key zzzzzz", "a recipe has model, data, train, distill, quant"},
     {"train.optmizer.lr: 1\n", "unknown key train.optmizer.lr", "did you mean train.optimizer.lr?"},
     {"train: {batch: 1.5}\n", "train.batch must be a whole number, not 1.5", NULL},
@@ -299,8 +326,10 @@ static const struct {
     {"stages: [{name: a}, {name: a}]\n", "two stages are named a", NULL},
     {"stages: [{name: a.b}]\n", "a stage's name must be 1 to 63", NULL},
     {"stages: [{name: \"\"}]\n", "a stage's name must be 1 to 63", NULL},
-    {"stages: [{name: a, model: {name: lenet5}}]\n", "stage 1: model: the network and the data stay the same in all stages", NULL},
-    {"stages: [{name: a, data.path: x}]\n", "stage 1: data.path: the network and the data", NULL},
+    {"stages: [{name: a, model: {name: lenet5}}]\n", "stage 1: model: the network, the data and the total of epochs stay the same",
+     NULL},
+    {"stages: [{name: a, data.path: x}]\n", "stage 1: data.path: the network, the data", NULL},
+    {"stages: [{name: a, train: {total_epochs: 3}}]\n", "stage 1: train.total_epochs: the network, the data and the total", NULL},
     {"stages: [{name: a, stages: []}]\n", "a stage cannot have stages", NULL},
     {"stages: [{name: a, train: {epoch: 1}}]\n", "unknown key stage 1: train.epoch", "did you mean train.epochs?"},
     {"stages: [{name: a}, {name: b, train: {epochs: -1}}]\n", "stage 2: train.epochs must be 0 to 1000000, not -1", NULL},
@@ -761,6 +790,7 @@ static void test_shipped(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults), cmocka_unit_test(test_table),         cmocka_unit_test(test_full),
+        cmocka_unit_test(test_total_epochs),
         cmocka_unit_test(test_small),    cmocka_unit_test(test_errors),        cmocka_unit_test(test_limits),
         cmocka_unit_test(test_set),      cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_floats),
         cmocka_unit_test(test_locale),   cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_mutations),
