@@ -6,7 +6,7 @@ LOWBIT = $(BUILD)/lowbit
 # Tests share the processors: waiting threads must not spin.
 CTEST = OMP_WAIT_POLICY=passive ctest --output-on-failure -j $(JOBS)
 
-.PHONY: all help deps quickstart test sanitize bench-train bench-infer bench-mcu check-onnx torchvision results results-plot coverage install clean
+.PHONY: all help deps quickstart test sanitize bench-train bench-infer bench-mcu check-onnx torchvision results results-plot results-tables coverage install clean
 
 all: $(BUILD)/build.ninja ## configure and build build/lowbit and the libraries
 	@cmake --build $(BUILD)
@@ -48,12 +48,16 @@ bench-mcu: all ## flash, RAM and instructions of generated C on Cortex-M, 1 to 8
 	@cmake --build $(BUILD) --target random_model
 	@bench/mcu.sh $(LOWBIT) $(BUILD)/random_model
 
-results-%: all # one table of accuracies, bench/results/NAME.txt; SEEDS="1 2 3", continued where it stopped
+results-%: all # one table of accuracies, bench/results/NAME.txt; SEEDS="1 2 3", EPOCHS=10; continued where it stopped
 	@bench/results.sh $(LOWBIT) $*
 
 results-plot: all ## accuracy against packed size of all finished runs, runs/results/plot.svg (gnuplot-nox and jq)
 	@scripts/deps.sh gnuplot-nox jq
-	@bench/plot.sh $(LOWBIT) runs/results/plot.svg
+	@bench/plot.sh $(LOWBIT)
+
+results-tables: all ## the finished rows of all tables in Markdown, as in docs/results.md (jq)
+	@scripts/deps.sh jq
+	@bench/tables.sh $(LOWBIT)
 
 results: ## the tables of accuracies: make results-cifar10 trains, packs and compares the runs of bench/results/cifar10.txt
 	@echo "make results-NAME, NAME one of: $$(cd bench/results && ls *.txt | sed 's/.txt$$//' | tr '\n' ' ')"

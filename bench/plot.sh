@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Accuracy against packed size of all finished runs below runs/results, as SVG: make results-plot. Arguments: the program, the file to write.
+# Accuracy against packed size of all finished runs below runs/results (or runs/results-N-epochs: EPOCHS=N), as SVG there: make results-plot.
+# Argument: the program.
 # A point is the mean over a row's seeds, with its sample standard deviation; a colour is a table. Needs gnuplot-nox and jq.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 lowbit=$1
-svg=$2
-root=${ROOT:-runs/results}
+root=${ROOT:-runs/results${EPOCHS:+-$EPOCHS-epochs}}
+svg=$root/plot.svg
 for tool in gnuplot jq; do
     command -v "$tool" >/dev/null || {
         echo "lowbit: error: $tool is not there; apt-get install gnuplot-nox jq" >&2
@@ -66,6 +67,5 @@ END
     echo
 } >"$work/plot.gp"
 gnuplot "$work/plot.gp"
-mkdir -p "$(dirname "$svg")"
 mv "$work/plot.svg" "$svg"
 echo "$svg: $(wc -l <"$work/points") rows of $(wc -l <"$work/tables") tables"
