@@ -22,7 +22,7 @@
 /* A function compiled for several instruction sets, of which the loader chooses; with -ffp-contract=off the bits are the same. A
  * sanitizer is not ready yet when the loader chooses. */
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
-#define LB_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#define LB_CLONES __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
 #else
 #define LB_CLONES
 #endif

@@ -21,21 +21,22 @@ void lb_rng4(uint64_t seed, lb_purpose purpose, uint64_t step, uint64_t index, u
     memcpy(out, bits.v, sizeof bits.v);
 }
 
-/* Philox once more, in a form that vectorises over indices (tests/core/test_random.c compares the two). */
+/* Philox once more, in a form that vectorises over indices (tests/core/test_random.c compares the two). Words are the lower halves of
+ * 64 bits, which is how vectors multiply 32 bits to 64. */
 LB_CLONES void lb_rng4_many(uint64_t seed, lb_purpose purpose, uint64_t step, uint64_t first, uint64_t stride, int count,
                             uint32_t *out) {
-    const uint64_t mixed = seed + (uint64_t)purpose * 0x9E3779B97F4A7C15u;
+    const uint64_t mixed = seed + (uint64_t)purpose * 0x9E3779B97F4A7C15u, low = 0xffffffffu;
     for (int i = 0; i < count; i++) {
         const uint64_t index = first + (uint64_t)i * stride;
-        uint32_t a = (uint32_t)index, b = (uint32_t)(index >> 32), c = (uint32_t)step, d = (uint32_t)(step >> 32);
+        uint64_t a = index, b = index >> 32, c = step, d = step >> 32;
         uint32_t k = (uint32_t)mixed, l = (uint32_t)(mixed >> 32);
         for (int round = 0; round < 10; round++) {
-            const uint64_t p = (uint64_t)PHILOX_M4x32_0 * a, q = (uint64_t)PHILOX_M4x32_1 * c;
-            a = (uint32_t)(q >> 32) ^ b ^ k, b = (uint32_t)q;
-            c = (uint32_t)(p >> 32) ^ d ^ l, d = (uint32_t)p;
+            const uint64_t p = (a & low) * PHILOX_M4x32_0, q = (c & low) * PHILOX_M4x32_1;
+            a = q >> 32 ^ b ^ k, b = q;
+            c = p >> 32 ^ d ^ l, d = p;
             k += PHILOX_W32_0, l += PHILOX_W32_1;
         }
-        out[i] = a, out[count + i] = b, out[2 * count + i] = c, out[3 * count + i] = d;
+        out[i] = (uint32_t)a, out[count + i] = (uint32_t)b, out[2 * count + i] = (uint32_t)c, out[3 * count + i] = (uint32_t)d;
     }
 }
 

@@ -60,116 +60,139 @@ lb_logistic lb_logistic_of(const lb_quant_spec *spec, const lb_quant_when *when,
 
 /* ---- Sums over the local grid ---------------------------------------------------------------------------------- */
 
-/* Where each element is, and the lower edge of its local grid's first bin: p = e^-y, y = (edge - v) / ratio. */
-typedef struct start {
-    float v[LB_SOFT_BLOCK], code[LB_SOFT_BLOCK], y[LB_SOFT_BLOCK], p[LB_SOFT_BLOCK];
-} start;
+/* gcc vectorises the loops over elements here: those over codes inside them are `do`, whose first turn nothing can skip. */
 
 INLINE float clip(float x, float lo, float hi) { /* NaN gives lo */
     x = x > lo ? x : lo;
     return x < hi ? x : hi;
 }
 
-INLINE void begin(const lb_logistic *l, const float *u, int n, start *s) {
-    const float inv = 1.f / l->step, per = 1.f / l->ratio, margin = 0.5f + tail * l->ratio;
+/* v, and the first code of the local grid. */
+INLINE void place(const lb_logistic *l, const float *u, int n, float *v, float *first) {
+    const float inv = 1.f / l->step, margin = 0.5f + tail * l->ratio;
     const float last = l->hi - (float)(l->codes - 1), reach = (float)(l->codes / 2);
     for (int i = 0; i < n; i++) {
-        const float v = u[i] * inv;
-        s->v[i] = clip(v, l->lo - margin, l->hi + margin);
-        s->code[i] = clip(lb_round_clip(v, l->lo, l->hi) - reach, l->lo, last);
-        s->y[i] = (s->code[i] - 0.5f - s->v[i]) * per;
-        s->p[i] = lb_exp(-s->y[i]);
+        const float x = u[i] * inv;
+        v[i] = clip(x, l->lo - margin, l->hi + margin);
+        first[i] = clip(lb_round_clip(x, l->lo, l->hi) - reach, l->lo, last);
     }
 }
 
-/* Bins of constant width: each edge's p = e^-y is the one before times e^(-1 / ratio). s = S(y), t = S(-y) = p S(y). */
-typedef struct edges {
-    float y[LB_SOFT_BLOCK], p[LB_SOFT_BLOCK], s[LB_SOFT_BLOCK], t[LB_SOFT_BLOCK];
-} edges;
+/* An edge between bins: y = (edge - v) / ratio, p = e^-y, s = S(y), t = S(-y). The next edge has y + per, per = 1 / ratio, and p *
+ * decay, decay = e^-per. */
+typedef struct edge {
+    float y, p, s, t;
+} edge;
 
-INLINE void first_edge(const start *from, int n, edges *e) {
+INLINE edge edge_at(float y, float p) {
+    const float s = 1.f / (1.f + p);
+    return (edge){y, p, s, p * s};
+}
+
+/* Mass of the bin between two edges, without the factor 1 - decay that all bins share; h = ratio * d log mass / dv; g, the part of
+ * ratio * d log mass / d ratio that differs from bin to bin. */
+INLINE float mass(edge a, edge b) { return b.s * a.t; }
+INLINE float mass_h(edge a, edge b) { return a.s - b.t; }
+INLINE float mass_g(edge a, edge b) { return a.y * a.s - b.y * b.t; }
+
+/* The lowest edge of each element's local grid. */
+INLINE void first_edges(const lb_logistic *l, const float *v, const float *first, int n, float *y, float *p) {
+    const float per = 1.f / l->ratio;
     for (int i = 0; i < n; i++) {
-        e->y[i] = from->y[i];
-        e->p[i] = from->p[i];
-        e->s[i] = 1.f / (1.f + e->p[i]);
-        e->t[i] = e->p[i] * e->s[i];
+        y[i] = (first[i] - 0.5f - v[i]) * per;
+        p[i] = lb_exp(-y[i]);
     }
 }
 
-/* Mass of the bin above the edges, without the factor 1 - e^(-1 / ratio) that all bins share; the edges move up. h and g, unless
- * NULL: ratio * d log mass / dv, and the part of ratio * d log mass / d ratio that differs from bin to bin. */
-INLINE void next_bin(edges *e, int n, float per, float decay, float *mass, float *h, float *g) {
+/* Sums over bins of differences become sums over edges 0 .. codes. With D = S' = s t: the sum of k (S_k+1 - S_k) is codes * S_codes
+ * - (S_1 + .. + S_codes), that of k times the derivatives by v and log ratio the same of -D / ratio and -y D. What is above the
+ * grid's centre is looked at as it is and what is below in a mirror, so that S is small where differences of it would cancel. */
+LB_CLONES void lb_soft_mean(const lb_logistic *l, const float *u, int n, lb_soft *soft) {
+    const float per = 1.f / l->ratio, decay = lb_exp(-per), codes = (float)l->codes, top = codes - 1.f;
+    float v[LB_SOFT_BLOCK], first[LB_SOFT_BLOCK], y0[LB_SOFT_BLOCK], p0[LB_SOFT_BLOCK];
+    float s0[LB_SOFT_BLOCK], s1[LB_SOFT_BLOCK], d0[LB_SOFT_BLOCK], d1[LB_SOFT_BLOCK], g0[LB_SOFT_BLOCK], g1[LB_SOFT_BLOCK];
+    place(l, u, n, v, first);
     for (int i = 0; i < n; i++) {
-        const float y = e->y[i] + per, p = e->p[i] * decay, s = 1.f / (1.f + p), t = p * s;
-        mass[i] = s * e->t[i];
-        if (h)
-            h[i] = e->s[i] - t;
-        if (g)
-            g[i] = e->y[i] * e->s[i] - y * t;
-        e->y[i] = y, e->p[i] = p, e->s[i] = s, e->t[i] = t;
+        y0[i] = (-0.5f * codes - fabsf(v[i] - first[i] - 0.5f * top)) * per;
+        p0[i] = lb_exp(-y0[i]);
     }
-}
-
-/* score[k * LB_SOFT_BLOCK + i] = pi / race, up to what all codes of an element share. */
-INLINE void scores(const lb_logistic *l, const start *from, int n, const float *race, float *score) {
-    const float per = 1.f / l->ratio, decay = lb_exp(-per);
-    edges e;
-    first_edge(from, n, &e);
-    for (int k = 0; k < l->codes; k++) {
-        float *row = score + k * LB_SOFT_BLOCK;
-        next_bin(&e, n, per, decay, row, NULL, NULL);
-        for (int i = 0; i < n; i++)
-            row[i] /= race[k * LB_SOFT_BLOCK + i];
-    }
-}
-
-/* The scores become score^(1 / temperature), the largest of an element 1. */
-static void relax(int codes, int n, float temperature, float *score) {
-    const float inv = 1.f / temperature;
     for (int i = 0; i < n; i++) {
-        float max = score[i];
-        for (int k = 1; k < codes; k++)
-            max = LB_MAX(max, score[k * LB_SOFT_BLOCK + i]);
-        for (int k = 0; k < codes; k++)
+        const edge begin = edge_at(y0[i], p0[i]);
+        edge e = begin;
+        float s = 0.f, d = 0.f, g = 0.f;
+        int k = 1;
+        do {
+            e = edge_at(e.y + per, e.p * decay);
+            s += e.s, d += e.s * e.t, g += e.y * (e.s * e.t);
+        } while (++k <= l->codes);
+        const float db = begin.s * begin.t, de = e.s * e.t;
+        s0[i] = e.s - begin.s, s1[i] = codes * e.s - s;
+        d0[i] = db - de, d1[i] = d - codes * de;
+        g0[i] = begin.y * db - e.y * de, g1[i] = g - codes * (e.y * de);
+    }
+    for (int i = 0; i < n; i++) {
+        const float c = first[i] + 0.5f * top, side = v[i] < c ? -1.f : 1.f;
+        const float inv = 1.f / s0[i], mean = s1[i] * inv;
+        soft->v[i] = v[i];
+        soft->value[i] = c + side * (mean - 0.5f * top);
+        soft->slope[i] = (d1[i] - mean * d0[i]) * inv * per;
+        soft->spread[i] = side * ((g1[i] - mean * g0[i]) * inv);
+    }
+}
+
+/* score[k * LB_SOFT_BLOCK + i] = (pi / race)^(1 / temperature), up to what all codes of an element share: the largest is 1. */
+static void relax(const lb_logistic *l, const float *y, const float *p, int n, const float *race, float temperature, float *score) {
+    const float per = 1.f / l->ratio, decay = lb_exp(-per), inv = 1.f / temperature;
+    for (int i = 0; i < n; i++) {
+        edge a = edge_at(y[i], p[i]);
+        float max = 0.f;
+        for (int k = 0; k < l->codes; k++) {
+            const edge b = edge_at(a.y + per, a.p * decay);
+            const float s = score[k * LB_SOFT_BLOCK + i] = mass(a, b) / race[k * LB_SOFT_BLOCK + i];
+            max = LB_MAX(max, s);
+            a = b;
+        }
+        for (int k = 0; k < l->codes; k++)
             score[k * LB_SOFT_BLOCK + i] = powf(score[k * LB_SOFT_BLOCK + i] / max, inv);
     }
 }
 
 /* With weights z: df / dt = sum of z_k (k - f) d log z_k / dt, where what all codes share drops out. k counts from the local grid's
- * first code, so that the difference of sums stays accurate. */
-LB_CLONES void lb_soft_mean(const lb_logistic *l, const float *u, int n, const float *race, float temperature, lb_soft *soft) {
+ * first code, so that the difference of sums stays accurate. score NULL: temperature 1. */
+INLINE void relaxed_sums(const lb_logistic *l, const float *y, const float *p, const float *first, int n, const float *race,
+                         const float *score, float temperature, lb_soft *soft) {
     const float per = 1.f / l->ratio, decay = lb_exp(-per);
-    float score[LB_SOFT_MAX_CODES * LB_SOFT_BLOCK], mass[LB_SOFT_BLOCK], h[LB_SOFT_BLOCK], g[LB_SOFT_BLOCK];
-    float w0[LB_SOFT_BLOCK] = {0}, w1[LB_SOFT_BLOCK] = {0}, h0[LB_SOFT_BLOCK] = {0}, h1[LB_SOFT_BLOCK] = {0};
-    float g0[LB_SOFT_BLOCK] = {0}, g1[LB_SOFT_BLOCK] = {0};
-    start from;
-    edges e;
-    begin(l, u, n, &from);
-    if (race) {
-        scores(l, &from, n, race, score);
-        if (temperature != 1.f)
-            relax(l->codes, n, temperature, score);
-    } else {
-        temperature = 1.f;
-    }
-    first_edge(&from, n, &e);
-    for (int k = 0; k < l->codes; k++) {
-        const float *w = race ? score + k * LB_SOFT_BLOCK : mass;
-        const float at = (float)k;
-        next_bin(&e, n, per, decay, mass, h, g);
-        for (int i = 0; i < n; i++) {
-            const float wh = w[i] * h[i], wg = w[i] * g[i];
-            w0[i] += w[i], w1[i] += at * w[i];
-            h0[i] += wh, h1[i] += at * wh;
-            g0[i] += wg, g1[i] += at * wg;
-        }
-    }
     for (int i = 0; i < n; i++) {
-        const float inv = 1.f / w0[i], mean = w1[i] * inv, scale = inv / temperature;
-        soft->v[i] = from.v[i];
-        soft->value[i] = from.code[i] + mean;
-        soft->slope[i] = (h1[i] - mean * h0[i]) * scale * per;
-        soft->spread[i] = (g1[i] - mean * g0[i]) * scale;
+        edge a = edge_at(y[i], p[i]);
+        float w0 = 0.f, w1 = 0.f, h0 = 0.f, h1 = 0.f, g0 = 0.f, g1 = 0.f, at = 0.f;
+        int k = 0;
+        do {
+            const edge b = edge_at(a.y + per, a.p * decay);
+            const float w = score ? score[k * LB_SOFT_BLOCK + i] : mass(a, b) / race[k * LB_SOFT_BLOCK + i];
+            const float wh = w * mass_h(a, b), wg = w * mass_g(a, b);
+            w0 += w, w1 += at * w;
+            h0 += wh, h1 += at * wh;
+            g0 += wg, g1 += at * wg;
+            at += 1.f;
+            a = b;
+        } while (++k < l->codes);
+        const float inv = 1.f / w0, mean = w1 * inv, scale = inv / temperature;
+        soft->value[i] = first[i] + mean;
+        soft->slope[i] = (h1 - mean * h0) * scale * per;
+        soft->spread[i] = (g1 - mean * g0) * scale;
+    }
+}
+
+LB_CLONES void lb_soft_relaxed(const lb_logistic *l, const float *u, int n, const float *restrict race, float temperature,
+                               lb_soft *restrict soft) {
+    float first[LB_SOFT_BLOCK], y[LB_SOFT_BLOCK], p[LB_SOFT_BLOCK], score[LB_SOFT_MAX_CODES * LB_SOFT_BLOCK];
+    place(l, u, n, soft->v, first);
+    first_edges(l, soft->v, first, n, y, p);
+    if (temperature == 1.f) {
+        relaxed_sums(l, y, p, first, n, race, NULL, 1.f, soft);
+    } else {
+        relax(l, y, p, n, race, temperature, score);
+        relaxed_sums(l, y, p, first, n, race, score, temperature, soft);
     }
 }
 
@@ -186,37 +209,33 @@ static void levels_of(const lb_logistic *l, int *level) {
 void lb_soft_gated(const lb_logistic *l, const lb_gates *gates, const float *u, int n, lb_soft *soft, float *code,
                    float by_level[LB_GATE_LEVELS][LB_SOFT_BLOCK]) {
     const float per = 1.f / l->ratio, decay = lb_exp(-per);
-    float mass[LB_SOFT_BLOCK], h[LB_SOFT_BLOCK], g[LB_SOFT_BLOCK], best[LB_SOFT_BLOCK] = {0};
-    float w0[LB_SOFT_BLOCK] = {0}, w1[LB_SOFT_BLOCK] = {0}, h0[LB_SOFT_BLOCK] = {0}, h1[LB_SOFT_BLOCK] = {0};
-    float g0[LB_SOFT_BLOCK] = {0}, g1[LB_SOFT_BLOCK] = {0}, level0[LB_GATE_LEVELS][LB_SOFT_BLOCK] = {{0}};
+    float first[LB_SOFT_BLOCK], y[LB_SOFT_BLOCK], p[LB_SOFT_BLOCK];
     int level[LB_SOFT_MAX_CODES];
-    start from;
-    edges e;
     levels_of(l, level);
-    memset(by_level, 0, LB_GATE_LEVELS * sizeof *by_level);
-    begin(l, u, n, &from);
-    first_edge(&from, n, &e);
-    for (int k = 0; k < l->codes; k++) {
-        next_bin(&e, n, per, decay, mass, h, g);
-        for (int i = 0; i < n; i++) {
-            const int lev = level[(int)(from.code[i] - l->lo) + k];
-            const float at = (float)k, w = gates->zbar[lev] * mass[i], wh = w * h[i], wg = w * g[i];
-            w0[i] += w, w1[i] += at * w;
-            h0[i] += wh, h1[i] += at * wh;
-            g0[i] += wg, g1[i] += at * wg;
-            level0[lev][i] += mass[i], by_level[lev][i] += at * mass[i];
-            if (w > best[i])
-                best[i] = w, code[i] = from.code[i] + at;
-        }
-    }
+    place(l, u, n, soft->v, first);
+    first_edges(l, soft->v, first, n, y, p);
     for (int i = 0; i < n; i++) {
-        const float inv = 1.f / w0[i], mean = w1[i] * inv;
-        soft->v[i] = from.v[i];
-        soft->value[i] = from.code[i] + mean;
-        soft->slope[i] = (h1[i] - mean * h0[i]) * inv * per;
-        soft->spread[i] = (g1[i] - mean * g0[i]) * inv;
-        for (int k = 1; k < LB_GATE_LEVELS; k++)
-            by_level[k][i] = (by_level[k][i] - mean * level0[k][i]) * inv;
+        float w0 = 0.f, w1 = 0.f, h0 = 0.f, h1 = 0.f, g0 = 0.f, g1 = 0.f, best = 0.f;
+        float level0[LB_GATE_LEVELS] = {0}, level1[LB_GATE_LEVELS] = {0};
+        edge a = edge_at(y[i], p[i]);
+        for (int k = 0; k < l->codes; k++) {
+            const edge b = edge_at(a.y + per, a.p * decay);
+            const int lev = level[(int)(first[i] - l->lo) + k];
+            const float at = (float)k, pi = mass(a, b), w = gates->zbar[lev] * pi, wh = w * mass_h(a, b), wg = w * mass_g(a, b);
+            w0 += w, w1 += at * w;
+            h0 += wh, h1 += at * wh;
+            g0 += wg, g1 += at * wg;
+            level0[lev] += pi, level1[lev] += at * pi;
+            if (w > best)
+                best = w, code[i] = first[i] + at;
+            a = b;
+        }
+        const float inv = 1.f / w0, mean = w1 * inv;
+        soft->value[i] = first[i] + mean;
+        soft->slope[i] = (h1 - mean * h0) * inv * per;
+        soft->spread[i] = (g1 - mean * g0) * inv;
+        for (int k = 0; k < LB_GATE_LEVELS; k++)
+            by_level[k][i] = (level1[k] - mean * level0[k]) * inv;
     }
 }
 
@@ -232,47 +251,48 @@ LB_CLONES void lb_logistic_race(const lb_quant_when *when, const lb_logistic *l,
     }
 }
 
-LB_CLONES void lb_soft_sample(const lb_logistic *l, const float *u, int n, const float *race, float *code) {
-    float score[LB_SOFT_MAX_CODES * LB_SOFT_BLOCK];
-    start from;
-    begin(l, u, n, &from);
-    scores(l, &from, n, race, score);
-    float best[LB_SOFT_BLOCK];
-    for (int i = 0; i < n; i++)
-        best[i] = score[i], code[i] = 0.f;
-    for (int k = 1; k < l->codes; k++)
-        for (int i = 0; i < n; i++) {
-            const float s = score[k * LB_SOFT_BLOCK + i];
-            code[i] = s > best[i] ? (float)k : code[i];
-            best[i] = s > best[i] ? s : best[i];
-        }
-    for (int i = 0; i < n; i++)
-        code[i] += from.code[i];
+LB_CLONES void lb_soft_sample(const lb_logistic *l, const float *u, int n, const float *restrict race, float *restrict code) {
+    const float per = 1.f / l->ratio, decay = lb_exp(-per);
+    float v[LB_SOFT_BLOCK], first[LB_SOFT_BLOCK], y[LB_SOFT_BLOCK], p[LB_SOFT_BLOCK];
+    place(l, u, n, v, first);
+    first_edges(l, v, first, n, y, p);
+    for (int i = 0; i < n; i++) {
+        edge a = edge_at(y[i], p[i]);
+        float best = 0.f, winner = first[i], at = first[i];
+        int k = 0;
+        do {
+            const edge b = edge_at(a.y + per, a.p * decay);
+            const float score = mass(a, b) / race[k * LB_SOFT_BLOCK + i];
+            winner = score > best ? at : winner;
+            best = score > best ? score : best;
+            at += 1.f;
+            a = b;
+        } while (++k < l->codes);
+        code[i] = winner;
+    }
 }
 
 /* ---- The most likely code's probability ------------------------------------------------------------------------ */
 
-INLINE float sigmoid(float y) { return 1.f / (1.f + lb_exp(clip(-y, -80.f, 80.f))); }
+INLINE edge edge_of(float y) { return edge_at(y, lb_exp(clip(-y, -80.f, 80.f))); }
 
 /* y / (e^y - 1): -ratio * d log(1 - e^-y) / d ratio of a range of y = width / ratio. */
 static inline float shrink(float y) { return y < 80.f ? (float)((double)y / expm1((double)y)) : 0.f; }
 
-/* log pi_c = log S(b) S(-a) - log S(end) S(-begin) + log (1 - e^(-1/ratio)) - log (1 - e^(-codes/ratio)), with the whole grid's
- * edges begin and end. */
+/* log pi_c = log mass of the code's bin - log mass of the whole grid + log (1 - e^(-1/ratio)) - log (1 - e^(-codes/ratio)). */
 LB_CLONES void lb_soft_mode(const lb_logistic *l, const float *u, int n, lb_soft *soft) {
     const float per = 1.f / l->ratio, inv = 1.f / l->step, margin = 0.5f + tail * l->ratio, width = l->hi - l->lo + 1.f;
-    const float factor = (1.f - lb_exp(-per)) / (1.f - lb_exp(-LB_MIN(width * per, 80.f)));
+    const float decay = lb_exp(-per), factor = (1.f - decay) / (1.f - lb_exp(-LB_MIN(width * per, 80.f)));
     const float shared = shrink(width * per) - shrink(per);
     for (int i = 0; i < n; i++) {
         const float x = u[i] * inv, code = lb_round_clip(x, l->lo, l->hi), v = clip(x, l->lo - margin, l->hi + margin);
-        const float a = (code - 0.5f - v) * per, b = a + per, begin = (l->lo - 0.5f - v) * per, end = (l->hi + 0.5f - v) * per;
-        const float sa = sigmoid(a), ta = sigmoid(-a), sb = sigmoid(b), tb = sigmoid(-b);
-        const float s0 = sigmoid(begin), t0 = sigmoid(-begin), s1 = sigmoid(end), t1 = sigmoid(-end);
-        const float pi = factor * (sb * ta) / (s1 * t0);
+        const edge a = edge_of((code - 0.5f - v) * per), b = edge_at(a.y + per, a.p * decay);
+        const edge begin = edge_of((l->lo - 0.5f - v) * per), end = edge_of((l->hi + 0.5f - v) * per);
+        const float pi = factor * mass(a, b) / mass(begin, end);
         soft->v[i] = v;
         soft->value[i] = code;
-        soft->slope[i] = code * pi * ((sa - tb) - (s0 - t1)) * per;
-        soft->spread[i] = code * pi * ((a * sa - b * tb) - (begin * s0 - end * t1) + shared);
+        soft->slope[i] = code * pi * (mass_h(a, b) - mass_h(begin, end)) * per;
+        soft->spread[i] = code * pi * (mass_g(a, b) - mass_g(begin, end) + shared);
     }
 }
 

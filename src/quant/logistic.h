@@ -43,9 +43,12 @@ int lb_dropbits(const lb_quant_spec *spec, const lb_quant_when *when, int bits);
 lb_logistic lb_logistic_of(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, int groups, int g,
                            float reach);
 
-/* f = sum of z_k k. race NULL: z = pi, f is the mean. Else z = softmax((log pi + nu) / temperature), Gumbel noise nu = -log race,
- * race[k * LB_SOFT_BLOCK + i] exponentially distributed: proportional to (pi / race)^(1 / temperature). */
-void lb_soft_mean(const lb_logistic *l, const float *u, int n, const float *race, float temperature, lb_soft *soft);
+/* f = sum of pi_k k. */
+void lb_soft_mean(const lb_logistic *l, const float *u, int n, lb_soft *soft);
+
+/* f = sum of z_k k, z = softmax((log pi + nu) / temperature), Gumbel noise nu = -log race, race[k * LB_SOFT_BLOCK + i] exponentially
+ * distributed: z is proportional to (pi / race)^(1 / temperature). */
+void lb_soft_relaxed(const lb_logistic *l, const float *u, int n, const float *race, float temperature, lb_soft *soft);
 
 /* f = pi_c c at the fixed code c nearest to u, with `value` c: CPQ's multi-class straight-through estimator. */
 void lb_soft_mode(const lb_logistic *l, const float *u, int n, lb_soft *soft);

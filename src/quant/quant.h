@@ -106,7 +106,7 @@ extern const lb_quant_when lb_quant_evaluation;
  *
  * With m < 1 the output is (1 - m) * clip(z, sur_lo, sur_hi) + m * step * code, and the gradient
  * (1 - m) * 1[sur_lo < z < sur_hi] + m * E(z). lb_act_forward_ref and lb_act_backward_ref are the exact statement. */
-enum { LB_ACT_BLOCK = 64 };
+enum { LB_ACT_BLOCK = 128 };
 typedef struct lb_act_form {
     float step;
     float lo, hi;          /* codes */

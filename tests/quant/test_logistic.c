@@ -167,7 +167,7 @@ static void relaxed_gradient(void **state) {
             lb_soft soft;
             for (int k = 0; k < CODES; k++)
                 race[k * LB_SOFT_BLOCK] = (float)exp(-(nu[k] = sin(i + 2.1 * k)));
-            lb_soft_mean(&l, &x, 1, race, temperatures[t], &soft);
+            lb_soft_relaxed(&l, &x, 1, race, temperatures[t], &soft);
 #define R(dx, da, ds) relaxed((double)x + (dx), a + (da), s + (ds), -2, CODES, nu, temperature)
             const double dx = (R(h, 0, 0) - R(-h, 0, 0)) / (2 * h), da = (R(0, h, 0) - R(0, -h, 0)) / (2 * h),
                          ds = (R(0, 0, h) - R(0, 0, -h)) / (2 * h);

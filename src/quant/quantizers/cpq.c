@@ -47,7 +47,7 @@ static void soft(const lb_quant_spec *spec, const lb_quant_when *when, const lb_
     if (spec->cpq_backward == LB_CPQ_MODE)
         lb_soft_mode(l, u, n, s);
     else
-        lb_soft_mean(l, u, n, NULL, 1.f, s);
+        lb_soft_mean(l, u, n, s);
 }
 
 static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,

@@ -230,14 +230,29 @@ LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, b
     }
 }
 
-/* Forms that draw their codes, and forms with `soft`: z of some channels of one row goes through memory. */
-LB_INLINE void store_z(const lb_norm_args *args, lb_dtype type, bool residual, size_t row, int c0, int n, float *z) {
-    for (int k = 0; k < n; k += LANES) {
-        int lanes = LB_MIN(LANES, n - k);
-        size_t at = row * (size_t)args->c + (size_t)(c0 + k);
+/* ---- Forms that draw their codes, and forms with `soft`: z goes through memory, in blocks ------------------------------------ */
+
+/* A block is LB_ACT_BLOCK channels of a row or as many whole rows as fit, so that its elements follow each other. */
+#define FOR_BLOCKS(type, c, first, last)    \
+    FOR_TILES(type, c, first, last)         \
+        for (int c0 = 0, width; c0 < (c) && (width = LB_MIN(LB_ACT_BLOCK, (c)-c0), 1); c0 += LB_ACT_BLOCK)
+LB_INLINE size_t block_end(int width, size_t row, size_t last) { return LB_MIN(row + (size_t)(LB_ACT_BLOCK / width), last); }
+
+/* One vector of a block after another: element i, channels c0 + k .. of row r. */
+#define FOR_VECTORS(width, row, end)           \
+    for (size_t r = (row); r < (end); r++)     \
+        for (int k = 0, i = (int)(r - (row)) * (width), lanes; k < (width) && (lanes = LB_MIN(LANES, (width)-k), 1); \
+             k += LANES, i += LANES)
+
+/* Returns how many elements there are. */
+LB_INLINE int store_z(const lb_norm_args *args, lb_dtype type, bool residual, size_t row, size_t end, int c0, int width, float *z) {
+    const size_t base = row * (size_t)args->c + (size_t)c0;
+    FOR_VECTORS(width, row, end) {
         vec a = v_load_f32(args->a + c0 + k, lanes), b = v_load_f32(args->b + c0 + k, lanes);
-        v_store_f32(z + k, lanes, z_of(args, type, residual, at, lanes, v_load(type, args->x, at, lanes), a, b));
+        const size_t at = base + (size_t)i;
+        v_store_f32(z + i, lanes, z_of(args, type, residual, at, lanes, v_load(type, args->x, at, lanes), a, b));
     }
+    return (int)(end - row) * width;
 }
 
 /* m of channels c0 .. c0 + n of a row. */
@@ -248,56 +263,65 @@ LB_INLINE vec share_of(const lb_norm_args *args, size_t row, int c0, int n) {
 LB_INLINE void draw_forward(const lb_norm_args *args, lb_dtype type, bool residual, size_t first, size_t last) {
     const lb_act_form *f = &args->form;
     vec inv_step = v_set(1 / f->step);
-    for (int c0 = 0; c0 < args->c; c0 += LB_ACT_BLOCK)
-        for (size_t row = first; row < last; row++) {
-            int n = LB_MIN(LB_ACT_BLOCK, args->c - c0);
-            size_t at = row * (size_t)args->c + (size_t)c0;
+    FOR_BLOCKS(type, args->c, first, last) {
+        for (size_t row = t0, end; row < t1; row = end) {
             float z[LB_ACT_BLOCK], code[LB_ACT_BLOCK];
-            store_z(args, type, residual, row, c0, n, z);
+            const size_t at = row * (size_t)args->c + (size_t)c0;
+            end = block_end(width, row, t1);
+            const int n = store_z(args, type, residual, row, end, c0, width, z);
             f->draw(f, z, (int64_t)at, n, code);
-            for (int k = 0; k < n; k += LANES) {
-                int lanes = LB_MIN(LANES, n - k);
-                vec m = share_of(args, row, c0 + k, lanes), d = v_load_f32(code + k, lanes);
+            FOR_VECTORS(width, row, end) {
+                vec m = share_of(args, r, c0 + k, lanes), d = v_load_f32(code + i, lanes);
                 if (args->mask || f->m != 1) {
-                    vec real = v_mul(v_clip(v_load_f32(z + k, lanes), v_set(f->sur_lo), v_set(f->sur_hi)), inv_step);
+                    vec real = v_mul(v_clip(v_load_f32(z + i, lanes), v_set(f->sur_lo), v_set(f->sur_hi)), inv_step);
                     d = v_select(v_ge(m, v_set(1)), d, v_add(v_mul(v_sub(v_set(1), m), real), v_mul(m, d)));
                 }
-                v_store(type, args->dst, at + (size_t)k, lanes, d);
+                v_store(type, args->dst, at + (size_t)i, lanes, d);
             }
         }
+    }
 }
 
 LB_INLINE void soft_backward(const lb_norm_args *args, lb_dtype type, bool residual, size_t first, size_t last, double *sum_dz,
                              double *sum_dz_x, double *learn) {
     const lb_act_form *f = &args->form;
-    for (int c0 = 0; c0 < args->c; c0 += LB_ACT_BLOCK)
-        for (size_t row = first; row < last; row++) {
-            int n = LB_MIN(LB_ACT_BLOCK, args->c - c0);
-            size_t at = row * (size_t)args->c + (size_t)c0;
+    FOR_BLOCKS(type, args->c, first, last) {
+        vec s[LB_ACT_BLOCK / LANES + 1], sx[LB_ACT_BLOCK / LANES + 1], learns[2] = {v_set(0), v_set(0)};
+        for (int k = 0; k < width; k += LANES)
+            s[k / LANES] = sx[k / LANES] = v_set(0);
+        for (size_t row = t0, end; row < t1; row = end) {
             float z[LB_ACT_BLOCK], slope[LB_ACT_BLOCK], by[2][LB_ACT_BLOCK];
-            double lanes_of[2][LANES] = {{0}};
-            store_z(args, type, residual, row, c0, n, z);
-            f->soft(f, z, (int64_t)at, n, slope, by[0], by[1]);
-            for (int k = 0; k < n; k += LANES) {
-                int lanes = LB_MIN(LANES, n - k);
-                size_t i0 = at + (size_t)k;
-                vec g = v_mul(v_load(type, args->grad[0], i0, lanes), v_set(args->factor[0]));
-                for (int i = 1; i < args->ngrads; i++)
-                    g = v_add(g, v_mul(v_load(type, args->grad[i], i0, lanes), v_set(args->factor[i])));
-                vec m = share_of(args, row, c0 + k, lanes), gm = v_mul(g, m);
-                vec real = if_inside(v_load_f32(z + k, lanes), f->sur_lo, f->sur_hi, v_sub(v_set(1), m));
-                vec dz = v_add(v_mul(gm, v_load_f32(slope + k, lanes)), v_mul(g, real));
-                vec x = v_sub(v_load(type, args->x, i0, lanes), v_load_f32(args->center + c0 + k, lanes));
+            const size_t base = row * (size_t)args->c + (size_t)c0;
+            end = block_end(width, row, t1);
+            const int n = store_z(args, type, residual, row, end, c0, width, z);
+            f->soft(f, z, (int64_t)base, n, slope, by[0], by[1]);
+            FOR_VECTORS(width, row, end) {
+                const size_t at = base + (size_t)i;
+                vec g = v_mul(v_load(type, args->grad[0], at, lanes), v_set(args->factor[0]));
+                for (int j = 1; j < args->ngrads; j++)
+                    g = v_add(g, v_mul(v_load(type, args->grad[j], at, lanes), v_set(args->factor[j])));
+                vec m = share_of(args, r, c0 + k, lanes), gm = v_mul(g, m);
+                vec real = if_inside(v_load_f32(z + i, lanes), f->sur_lo, f->sur_hi, v_sub(v_set(1), m));
+                vec dz = v_add(v_mul(gm, v_load_f32(slope + i, lanes)), v_mul(g, real));
+                vec x = v_sub(v_load(type, args->x, at, lanes), v_load_f32(args->center + c0 + k, lanes));
                 for (int p = 0; p < 2; p++)
-                    v_add_to(lanes_of[p], lanes, v_mul(gm, v_load_f32(by[p] + k, lanes)));
-                v_add_to(sum_dz + c0 + k, lanes, dz);
-                v_add_to(sum_dz_x + c0 + k, lanes, v_mul(dz, x));
-                v_store(type, args->dz, i0, lanes, dz);
+                    learns[p] = v_add(learns[p], v_mul(gm, v_load_f32(by[p] + i, lanes)));
+                s[k / LANES] = v_add(s[k / LANES], dz);
+                sx[k / LANES] = v_add(sx[k / LANES], v_mul(dz, x));
+                v_store(type, args->dz, at, lanes, dz);
             }
-            for (int p = 0; p < 2; p++)
-                for (int i = 0; i < LANES; i++)
-                    learn[p] += lanes_of[p][i];
         }
+        for (int k = 0; k < width; k += LANES) {
+            v_add_to(sum_dz + c0 + k, width - k, s[k / LANES]);
+            v_add_to(sum_dz_x + c0 + k, width - k, sx[k / LANES]);
+        }
+        for (int p = 0; p < 2; p++) {
+            double sums[LANES] = {0};
+            v_add_to(sums, LANES, learns[p]);
+            for (int i = 0; i < LANES; i++)
+                learn[p] += sums[i];
+        }
+    }
 }
 
 LB_INLINE void backward_x(const lb_norm_args *args, lb_dtype type, size_t first, size_t last) {
