@@ -4,6 +4,28 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 
+#define AMX (3u << 24) /* AMX-TILE, AMX-INT8; compilers differ about the names */
+#define AMX_STATE (3u << 17) /* its registers and their shapes are saved */
+
+/* Palette 1 has eight registers of 16 rows of 64 bytes, as on every processor so far. */
+static int shapes_are_known(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid_count(0x1d, 1, &a, &b, &c, &d) && a >> 16 == 1024 && (b & 0xffff) == 64 && b >> 16 == 8 && (c & 0xffff) == 16;
+}
+
+/* Linux gives the registers to processes that ask for them. It refuses if a thread has a signal stack too small for the larger
+ * frames. (Documentation/arch/x86/xstate.rst) */
+static int may_use_tiles(void) {
+#if defined(__linux__)
+    const long arch_prctl = 158, request = 0x1023, registers = 18;
+    long result;
+    __asm__ volatile("syscall" : "=a"(result) : "a"(arch_prctl), "D"(request), "S"(registers) : "rcx", "r11", "memory");
+    return result == 0;
+#else
+    return 0;
+#endif
+}
+
 static lbrt_isa best(void) {
     unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
@@ -15,7 +37,10 @@ static lbrt_isa best(void) {
     const unsigned want = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
     if ((state & 0xe6) != 0xe6 || (b & want) != want || !(c & bit_AVX512VNNI)) /* opmask and both halves of zmm too */
         return LBRT_ISA_AVX2;
-    return c & bit_AVX512VBMI ? LBRT_ISA_AVX512VBMI : LBRT_ISA_AVX512;
+    if (!(c & bit_AVX512VBMI))
+        return LBRT_ISA_AVX512;
+    const int tiles = (d & AMX) == AMX && (state & AMX_STATE) == AMX_STATE && shapes_are_known() && may_use_tiles();
+    return tiles ? LBRT_ISA_AMX : LBRT_ISA_AVX512VBMI;
 }
 
 #elif defined(__aarch64__) && defined(__linux__)
@@ -47,6 +72,7 @@ const char *lbrt_isa_name(lbrt_isa isa) {
     case LBRT_ISA_AVX2: return "avx2";
     case LBRT_ISA_AVX512: return "avx512";
     case LBRT_ISA_AVX512VBMI: return "avx512vbmi";
+    case LBRT_ISA_AMX: return "amx";
 #endif
     default: return "ref";
     }

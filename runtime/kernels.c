@@ -19,6 +19,7 @@ static const struct {
         {isa, &lbrt_##name##_input}, {isa, &lbrt_##name##_depthwise}, {isa, &lbrt_##name##_conv}, {isa, &lbrt_##name##_point},    \
         {isa, &lbrt_##name##_maxpool}, {isa, &lbrt_##name##_sumpool}, {isa, &lbrt_##name##_mul}, {isa, &lbrt_##name##_sigmoid}
 #if defined(__x86_64__)
+    {LBRT_ISA_AMX, &lbrt_amx_tiles},
     {LBRT_ISA_AVX512VBMI, &lbrt_avx512vbmi_lookup},
     FAST(LBRT_ISA_AVX512, avx512),
     {LBRT_ISA_AVX512, &lbrt_avx512_winograd},

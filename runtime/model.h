@@ -189,12 +189,14 @@ typedef enum lbrt_isa {
 #else
     LBRT_ISA_AVX2,
     LBRT_ISA_AVX512, /* F, BW, VL, DQ, VNNI */
-    LBRT_ISA_AVX512VBMI /* and VBMI */
+    LBRT_ISA_AVX512VBMI, /* and VBMI */
+    LBRT_ISA_AMX /* and AMX-TILE, AMX-INT8, which the operating system lets this process use */
 #endif
 } lbrt_isa;
 
+/* Asks Linux for AMX where the processor has it, for the whole process: signal frames then have room for its 8 KB of registers. */
 lbrt_isa lbrt_best_isa(void);
-const char *lbrt_isa_name(lbrt_isa isa); /* "ref", "avx2", "avx512", "avx512vbmi"; "ref", "neon", "dotprod" */
+const char *lbrt_isa_name(lbrt_isa isa); /* "ref", "avx2", "avx512", "avx512vbmi", "amx"; "ref", "neon", "dotprod" */
 
 /* As lbrt_probe, for the given instruction set (info->model_size depends on it), and says on LBRT_ERR_FIELD what is wrong (static
  * text; NULL: nothing to say) and in which layer (-1: in none). */

@@ -1,5 +1,6 @@
-/* Integer convolution, linear layers and groups included, as dot products of bytes or words of a strip (strip.h) in registers. Words
- * are for sources that do not fit a byte, and for products whose sums do not fit 16 bits where the instruction set adds them up so. */
+/* Integer convolution, linear layers and groups included, as dot products of bytes or words of a strip (strip.h) in registers.
+ * Words are for sources that do not fit a byte, and for products whose sums do not fit 16 bits where the instruction set adds
+ * them up so. */
 #include "strip.h"
 #include "tile.h"
 
@@ -93,8 +94,8 @@ static void complete(const split *s, const tile *t, size_t segment, int32_t offs
     }
 }
 
-/* The strip's `rows` result rows from row `row` of the batch, one group. */
-static void run_group(const lbrt_call *call, const geometry *g, const parameters *p, size_t group, size_t row, size_t rows) {
+static void run_group(const lbrt_call *call, const geometry *g, const void *job, size_t group, size_t row, size_t rows) {
+    const parameters *p = job;
     const lbrt_site *site = &call->site;
     const lbrt_layer *l = site->layer;
     const size_t ow = (size_t)site->dst->w;
@@ -136,7 +137,7 @@ static void run(const lbrt_call *call) {
     const geometry g = geometry_of(&call->site);
     lbrt_carve at = {(uint8_t *)call->prepared, 0};
     const parameters p = parameters_carve(&call->site, &g, &at);
-    strip_run(call, &g, &p, run_group);
+    strip_run(call, &g, run_group, &p);
 }
 
 const lbrt_kernel LBRT_NAME(dot) = {"dot", LBRT_OP_CONV, accepts, prepared_size, prepare, scratch_size, run, cost};

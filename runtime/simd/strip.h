@@ -116,6 +116,9 @@ static inline void convert(const void *src, int32_t type, size_t at, size_t coun
     }
 }
 
+/* Where source row i is. */
+static inline size_t strip_row(const geometry *g, size_t i) { return i % g->phases * g->phase + i / g->phases * g->stride; }
+
 /* Copies the source rows under result rows oy.. of an image into the strip, padding filled with the code of 0. */
 static inline void strip_fill(const lbrt_call *call, const geometry *g, size_t group, size_t image, size_t oy, size_t rows,
                               uint8_t *restrict strip) {
@@ -126,10 +129,10 @@ static inline void strip_fill(const lbrt_call *call, const geometry *g, size_t g
     const size_t left = (size_t)l->pl < columns ? (size_t)l->pl : columns, inside = columns - left < w ? columns - left : w;
     const size_t count = (rows - 1) * (size_t)l->sh + (size_t)l->kh;
     for (size_t i = 0; i < count; i++) {
-        const int64_t y = (int64_t)oy * l->sh - l->pt + (int64_t)i;
-        uint8_t *row = strip + i % g->phases * g->phase + i / g->phases * g->stride;
         if (i % g->phases >= (size_t)l->kh) /* no kernel row reads it */
             continue;
+        const int64_t y = (int64_t)oy * l->sh - l->pt + (int64_t)i;
+        uint8_t *row = strip + strip_row(g, i);
         if (y < 0 || y >= view.h) {
             memset(row, offset, columns * pixel);
             continue;
@@ -146,11 +149,11 @@ static inline void strip_fill(const lbrt_call *call, const geometry *g, size_t g
     }
 }
 
-/* Fills the strip, at the start of scratch, for some result rows of a call after the others, and has each group multiplied: `rows`
- * rows from row `row` of the batch. */
-static inline void strip_run(const lbrt_call *call, const geometry *g, const parameters *p,
-                             void (*multiply)(const lbrt_call *call, const geometry *g, const parameters *p, size_t group, size_t row,
-                                              size_t rows)) {
+/* Multiplies the strip's `rows` result rows from row `row` of the batch, one group; `job`: what the kernel wants to know. */
+typedef void strip_task(const lbrt_call *call, const geometry *g, const void *job, size_t group, size_t row, size_t rows);
+
+/* Fills the strip, at the start of scratch, with the sources of one part of a call after the other, and has each multiplied. */
+static inline void strip_run(const lbrt_call *call, const geometry *g, strip_task *multiply, const void *job) {
     const size_t oh = (size_t)call->site.dst->h;
     for (size_t row = call->row0, rows; row < call->row1; row += rows) {
         const size_t oy = row % oh;
@@ -158,7 +161,7 @@ static inline void strip_run(const lbrt_call *call, const geometry *g, const par
         rows = rows < g->rows ? rows : g->rows;
         for (size_t group = 0; group < g->groups; group++) {
             strip_fill(call, g, group, row / oh, oy, rows, call->scratch);
-            multiply(call, g, p, group, row, rows);
+            multiply(call, g, job, group, row, rows);
         }
     }
 }
