@@ -57,7 +57,7 @@ $pin "$peak"
 echo
 "$random_model" lenet5 28 10 sign 1 sign 1 "$dir/any.lbm" >/dev/null
 isas=()
-for isa in ref avx2 avx512 avx512vbmi; do
+for isa in ref avx2 avx512 avx512vbmi amx; do
     if "$lowbit" bench "$dir/any.lbm" --isa $isa --runs 1 >/dev/null 2>&1; then isas+=("$isa"); fi
 done
 

@@ -223,8 +223,8 @@ typedef struct lb_packed lb_packed;
 lb_status lb_packed_load(lb_ctx *ctx, const char *path, lb_packed **model);
 void lb_packed_destroy(lb_packed *model);
 
-/* A model uses the best kernels the machine has; this chooses others: "avx512vbmi", "avx512", "avx2", "ref". The scores are the
- * same. */
+/* A model uses the best kernels the machine has; this chooses others: "amx", "avx512vbmi", "avx512", "avx2", "ref". The
+ * scores are the same. */
 lb_status lb_packed_use(lb_packed *model, const char *isa);
 
 /* What the runtime itself sees. */

@@ -21,7 +21,7 @@ typedef struct tile_shapes {
 #define TILE_READS(from) __asm__ volatile("" : : "r"(from) : "memory")
 
 /* For this thread, until tile_end(), which also spares the system saving the registers. */
-#define tile_begin(shapes) (__extension__({ TILE_READS(shapes); _tile_loadconfig(shapes); }))
+#define tile_begin(shapes) do { TILE_READS(shapes); _tile_loadconfig(shapes); } while (0)
 #define tile_end() _tile_release()
 
 /* Rows, `stride` bytes apart; 0: the same one for all. */

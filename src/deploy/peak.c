@@ -14,7 +14,7 @@ typedef struct row {
 } row;
 
 #if defined(__x86_64__)
-#include <immintrin.h>
+#include "simd/amx.h"
 
 /* The empty statement keeps a value in its register and the compiler from knowing it. */
 #define KEEP(v) __asm__ volatile("" : "+v"(v))
@@ -44,6 +44,23 @@ LOOP(dpbusd, AVX512, __m512i, _mm512_setzero_si512(), _mm512_dpbusd_epi32(sum, a
 LOOP(pshufb512, AVX512, __m512i, _mm512_setzero_si512(), _mm512_add_epi8(sum, _mm512_shuffle_epi8(a, b)))
 LOOP(permb, AVX512 ",avx512vbmi", __m512i, _mm512_setzero_si512(), _mm512_add_epi8(sum, _mm512_permutexvar_epi8(a, b)))
 
+/* All registers full of zeros, two of sources by two of weights. */
+__attribute__((target("amx-tile,amx-int8"))) static void tdpbusd(void) {
+    tile_shapes shapes = {.palette = 1};
+    for (int t = 0; t < 8; t++) {
+        shapes.rows[t] = TILE_ROWS;
+        shapes.bytes[t] = TILE_BYTES;
+    }
+    tile_begin(&shapes);
+    for (int i = 0; i < LOOPS * SUMS / 4; i++) {
+        tile_dot(0, 4, 6);
+        tile_dot(1, 4, 7);
+        tile_dot(2, 5, 6);
+        tile_dot(3, 5, 7);
+    }
+    tile_end();
+}
+
 static const row rows[] = {
     {LBRT_ISA_AVX2, "8", "words, vpmaddwd and an addition", 16, madd},
     {LBRT_ISA_AVX2, "8", "bytes whose sums fit 16 bits, vpmaddubsw and an addition", 32, maddubs},
@@ -54,6 +71,7 @@ static const row rows[] = {
     {LBRT_ISA_AVX512, "1", "lookup of 4 products", 4 * 64, pshufb512},
     {LBRT_ISA_AVX512VBMI, "2", "lookup of 3 products, vpermb and an addition", 3 * 64, permb},
     {LBRT_ISA_AVX512VBMI, "1", "lookup of 6 products", 6 * 64, permb},
+    {LBRT_ISA_AMX, "8", "tdpbusd", 16 * 16 * 64, tdpbusd},
 };
 #define ROWS ((int)LB_COUNT(rows))
 #else

@@ -1,0 +1,180 @@
+/* A network as a machine with AMX runs it, on such a machine or emulated: which layers its kernel gets, the scores on any number of
+ * threads, and that no thread is left with registers in use. And the emulator itself. */
+#include "amx_machine.h"
+#include "graphs.h"
+
+#if defined(__x86_64__) && defined(__linux__)
+#include <omp.h>
+
+enum { CLASSES = 10, MB = 2, THREADS = 3 };
+
+/* Appends a convolution with 2-bit codes as results (0..3), or with scores if `classes`. */
+static void convolve(test_graph *t, const char *format, int kernel, int stride, int groups, int oc, bool classes) {
+    const int index = t->g.nlayers++;
+    lbrt_layer *l = &t->layers[index];
+    lbrt_tensor *dst = &t->tensors[++t->g.ntensors - 1];
+    const lbrt_tensor *src = &t->tensors[index];
+    *l = (lbrt_layer){.op = LBRT_OP_CONV, .src = index, .dst = index + 1, .name = format, .kh = kernel, .kw = kernel, .sh = stride,
+                      .sw = stride, .groups = groups, .flat = classes};
+    l->pt = l->pl = l->pb = l->pr = kernel / 2;
+    *dst = (lbrt_tensor){1, 1, oc, LBRT_I32, 0, 0};
+    if (!classes) {
+        dst->h = test_out(src->h, l->pt, l->pb, kernel, stride);
+        dst->w = test_out(src->w, l->pl, l->pr, kernel, stride);
+        dst->type = LBRT_U8;
+        l->epilogue = (lbrt_epilogue){.flags = LBRT_CODE, .qhi = 3, .q = test_requant(t, 0.02, 1.0)};
+    }
+    for (size_t i = 0; i < LB_COUNT(weight_formats); i++)
+        if (!strcmp(weight_formats[i].name, format))
+            test_random_weights(t, l, src, oc, &weight_formats[i]);
+    assert_true(lbrt_layer_range(&t->g, index, &dst->lo, &dst->hi));
+}
+
+static void parallel_for(void *user, int count, void (*task)(void *arg, int i), void *arg) {
+    (void)user;
+#pragma omp parallel for num_threads(count)
+    for (int i = 0; i < count; i++)
+        task(arg, i);
+}
+
+typedef struct opened {
+    lbrt_model *model;
+    void *memory;
+} opened;
+
+static opened open_model(const unsigned char *bytes, size_t size, lbrt_isa isa) {
+    lbrt_info info;
+    const char *what;
+    int layer;
+    assert_int_equal(lbrt_probe_why(bytes, size, isa, &info, &what, &layer), LBRT_OK);
+    opened o = {.memory = malloc(info.model_size)};
+    assert_non_null(o.memory);
+    assert_int_equal(lbrt_open_isa(bytes, size, isa, o.memory, info.model_size, &o.model), LBRT_OK);
+    return o;
+}
+
+static void run(const lbrt_model *model, const uint8_t *images, int threads, int32_t *scores) {
+    const lbrt_threads pool = {threads, parallel_for, NULL};
+    const size_t need = lbrt_arena_size_threads(model, MB, threads);
+    void *arena = malloc(need);
+    assert_non_null(arena);
+    memset(arena, 0xc3, need);
+    assert_int_equal(lbrt_run_threads(model, images, MB, arena, need, scores, &pool), LBRT_OK);
+    free(arena);
+}
+
+static void network(void **state) {
+    (void)state;
+    if (amx_machine() != LBRT_ISA_AMX) {
+        print_message("skipped: a processor without AVX-512 VBMI cannot run what is around the instructions of AMX\n");
+        skip();
+    }
+    static const char *const kernels[] = {"table", "tiles", "tiles", "tiles", "tiles", "tiles"};
+    lb_ctx *ctx;
+    assert_int_equal(lb_ctx_create(NULL, &ctx), LB_OK);
+    test_graph t = {.state = 31337, .g = {.name = "network", .classes = CLASSES, .ntensors = 1}};
+    t.g.tensors = t.tensors, t.g.layers = t.layers;
+    t.tensors[0] = (lbrt_tensor){56, 60, 3, LBRT_U8, 0, 255};
+    test_input_layer(&t, false);
+    convolve(&t, "dorefa8", 7, 2, 1, 64, false);
+    convolve(&t, "lsq2", 3, 1, 1, 64, false);
+    convolve(&t, "sign", 3, 2, 1, 96, false);
+    convolve(&t, "lsq4", 1, 1, 1, 128, false);
+    convolve(&t, "ternary", 3, 1, 2, 128, false);
+    convolve(&t, "lsq8", 1, 1, 1, CLASSES, true);
+    unsigned char *bytes;
+    size_t size;
+    assert_ok(ctx, lb_pack_graph(ctx, &t.g, NULL, 0, &bytes, &size));
+    const opened ref = open_model(bytes, size, LBRT_ISA_REF), fast = open_model(bytes, size, LBRT_ISA_AMX);
+    for (size_t i = 0; i < LB_COUNT(kernels); i++)
+        assert_string_equal(lbrt_layer_kernel(fast.model, (int)i), kernels[i]);
+    assert_string_not_equal(lbrt_layer_kernel(fast.model, (int)LB_COUNT(kernels)), "tiles"); /* one pixel fills no register */
+
+    const size_t pixels = MB * lbrt_elements(&t.tensors[0]);
+    uint8_t *images = malloc(pixels);
+    assert_non_null(images);
+    for (size_t i = 0; i < pixels; i++)
+        images[i] = (uint8_t)test_bits(&t);
+    int32_t want[MB * CLASSES], got[MB * CLASSES];
+    run(ref.model, images, 1, want);
+    for (int threads = 1; threads <= THREADS; threads++) {
+        memset(got, 0, sizeof got);
+        run(fast.model, images, threads, got);
+        assert_memory_equal(want, got, sizeof want);
+    }
+    int configured = 0;
+    long products = 0;
+#pragma omp parallel num_threads(THREADS) reduction(+ : configured, products)
+    {
+        configured += amx.palette != 0;
+        products += amx.products;
+    }
+    assert_int_equal(configured, 0);
+    assert_true(products > 0 || lbrt_best_isa() == LBRT_ISA_AMX);
+    free(images), free(ref.memory), free(fast.memory);
+    lb_free(ctx, bytes);
+    test_graph_free(&t);
+    lb_ctx_destroy(ctx);
+}
+
+/* Configurations: the field that is set, and what it is set to. */
+static void configurations(void **state) {
+    (void)state;
+    static const struct {
+        int at;
+        uint8_t value;
+        bool good;
+    } cases[] = {
+        {0, 1, true},   {0, 2, false},   {1, 1, false},   {2, 1, false},  {15, 1, false},  {16, 64, true}, {16, 65, false}, {17, 1, false},
+        {16, 0, false}, {48, 16, true}, {48, 17, false}, {48, 0, false}, {32, 64, false}, {56, 1, false}, {63, 1, false},  {50, 1, false},
+    };
+    for (size_t i = 0; i < LB_COUNT(cases); i++) {
+        uint8_t config[64] = {[0] = 1, [16] = 4, [48] = 1};
+        amx_state s = {0};
+        config[cases[i].at] = cases[i].value;
+        if ((amx_configure(&s, config) == NULL) != cases[i].good)
+            fail_msg("byte %d, %d", cases[i].at, cases[i].value);
+    }
+}
+
+/* Products of bytes with and without signs, by hand; registers that do not fit; rows that are not there. */
+static void products(void **state) {
+    (void)state;
+    static const struct {
+        bool a_signed, b_signed;
+        int32_t sum;
+    } cases[] = {{false, true, 7 + 255 * -1 + 2 * 3 + 0}, {true, true, 7 + -1 * -1 + 2 * 3}, {true, false, 7 + -1 * 255 + 2 * 3},
+                 {false, false, 7 + 255 * 255 + 2 * 3}};
+    const uint8_t a[4] = {255, 2, 0, 9}, b[4] = {255, 3, 100, 0};
+    const int32_t c[2] = {7, INT32_MAX};
+    uint8_t config[64] = {[0] = 1, [16] = 8, [18] = 4, [20] = 8, [22] = 8, [24] = 8, [48] = 2, [49] = 2, [50] = 1, [51] = 2, [52] = 1};
+    amx_state s = {0};
+    assert_non_null(amx_load(&s, 0, a, 0)); /* nothing configured */
+    for (size_t i = 0; i < LB_COUNT(cases); i++) {
+        int32_t got[2][2];
+        const uint8_t weights[8] = {b[0], b[1], b[2], b[3], 1, 0, 0, 0};
+        assert_null(amx_configure(&s, config));
+        assert_null(amx_load(&s, 0, (const uint8_t *)c, 0));
+        assert_null(amx_load(&s, 1, a, 0));
+        assert_null(amx_load(&s, 2, weights, 0));
+        assert_null(amx_dot(&s, 0, 1, 2, cases[i].a_signed, cases[i].b_signed));
+        assert_null(amx_store(&s, 0, (uint8_t *)got, sizeof got[0]));
+        const int32_t second = (int32_t)((uint32_t)INT32_MAX + (uint32_t)(cases[i].a_signed ? -1 : 255)); /* wraps */
+        for (int row = 0; row < 2; row++) {
+            assert_int_equal(got[row][0], cases[i].sum);
+            assert_int_equal(got[row][1], second);
+        }
+    }
+    assert_non_null(amx_dot(&s, 0, 1, 1, false, true)); /* one register twice */
+    assert_non_null(amx_dot(&s, 4, 1, 2, false, true)); /* other rows */
+    assert_non_null(amx_dot(&s, 0, 3, 2, false, true)); /* more inputs than rows of weights */
+    assert_non_null(amx_dot(&s, 0, 1, 5, false, true)); /* none */
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(network), cmocka_unit_test(configurations), cmocka_unit_test(products)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+#else
+int main(void) { return 0; }
+#endif
