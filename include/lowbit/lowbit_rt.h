@@ -7,6 +7,9 @@
  *     lbrt_open(file, file_size, memory, info.model_size, &model);   // `memory` and `file` must outlive the model
  *     lbrt_run(model, images, 1, arena, lbrt_arena_size(model, 1), scores);
  *
+ * On processors with AMX, lbrt_probe and lbrt_open ask Linux to let the process use it, after which signal frames take 8 KB more.
+ * Linux refuses if a thread has an alternate signal stack too small for them; then other kernels run.
+ *
  * Scores are the network's outputs (logits) as 32-bit fixed point with 16 fractional bits, equal bit for bit on every
  * machine, kernel and thread count. */
 #ifndef LOWBIT_RT_H

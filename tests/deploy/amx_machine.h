@@ -72,6 +72,12 @@ static inline const char *amx_store(const amx_state *s, int t, uint8_t *to, ptrd
     return fault;
 }
 
+static inline void amx_widen(const amx_state *s, int t, bool is_signed, int values[AMX_ROWS][AMX_BYTES]) {
+    for (int r = 0; r < s->rows[t]; r++)
+        for (int i = 0; i < s->bytes[t]; i++)
+            values[r][i] = is_signed ? (int8_t)s->data[t][r][i] : s->data[t][r][i];
+}
+
 /* c[m][n] += sum over k of 4 products of a[m][k] and b[k][n], modulo 2^32. */
 static inline const char *amx_dot(amx_state *s, int c, int a, int b, bool a_signed, bool b_signed) {
     const char *fault = NULL;
@@ -85,15 +91,20 @@ static inline const char *amx_dot(amx_state *s, int c, int a, int b, bool a_sign
         return "TDP: rows of no whole number of four bytes";
     if (s->rows[c] != s->rows[a] || s->bytes[c] != s->bytes[b] || s->bytes[a] / 4 != s->rows[b])
         return "TDP: shapes that do not fit each other";
+    int x[AMX_ROWS][AMX_BYTES], y[AMX_ROWS][AMX_BYTES];
+    amx_widen(s, a, a_signed, x);
+    amx_widen(s, b, b_signed, y);
     for (int m = 0; m < s->rows[c]; m++)
-        for (int n = 0; n < s->bytes[c] / 4; n++) {
+        for (int n = 0; n < s->bytes[c]; n += 4) {
+            int products = 0;
             uint32_t sum;
-            memcpy(&sum, &s->data[c][m][4 * n], sizeof sum);
-            for (int k = 0; k < s->bytes[a]; k++) {
-                const uint8_t x = s->data[a][m][k], y = s->data[b][k / 4][4 * n + k % 4];
-                sum += (uint32_t)((a_signed ? (int8_t)x : x) * (b_signed ? (int8_t)y : y));
+            for (int k = 0; k < s->rows[b]; k++) {
+                const int *u = &x[m][4 * k], *v = &y[k][n];
+                products += u[0] * v[0] + u[1] * v[1] + u[2] * v[2] + u[3] * v[3];
             }
-            memcpy(&s->data[c][m][4 * n], &sum, sizeof sum);
+            memcpy(&sum, &s->data[c][m][n], sizeof sum);
+            sum += (uint32_t)products;
+            memcpy(&s->data[c][m][n], &sum, sizeof sum);
         }
     s->products++;
     return NULL;
