@@ -10,7 +10,9 @@
 /* Palette 1 has eight registers of 16 rows of 64 bytes, as on every processor so far. */
 static int shapes_are_known(void) {
     unsigned a, b, c, d;
-    return __get_cpuid_count(0x1d, 1, &a, &b, &c, &d) && a >> 16 == 1024 && (b & 0xffff) == 64 && b >> 16 == 8 && (c & 0xffff) == 16;
+    if (!__get_cpuid_count(0x1d, 1, &a, &b, &c, &d))
+        return 0;
+    return a >> 16 == 1024 && (b & 0xffff) == 64 && b >> 16 == 8 && (c & 0xffff) == 16;
 }
 
 /* Linux gives the registers to processes that ask for them. It refuses if a thread has a signal stack too small for the larger

@@ -20,7 +20,9 @@ typedef struct shape {
     size_t bytes; /* inputs of a register, a multiple of STEP */
 } shape;
 
-static size_t positions_of(const lbrt_site *site, const shape *s, size_t rows) { return (rows - 1) * s->width + (size_t)site->dst->w; }
+static size_t positions_of(const lbrt_site *site, const shape *s, size_t rows) {
+    return (rows - 1) * s->width + (size_t)site->dst->w;
+}
 
 /* As few registers as there can be, all nearly as full as each other. */
 static size_t share(size_t count, size_t most) {

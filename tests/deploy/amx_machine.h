@@ -1,6 +1,7 @@
 /* AMX where the processor has none: its instructions raise SIGILL, and the handler carries them out in plain C, as Intel's manual
  * describes them (64 and IA-32 Architectures Software Developer's Manual, volume 2: LDTILECFG, TILELOADD, TILESTORED, TDPBUSD, ..
- * and their exceptions), so that the very machine code runs that a processor with AMX would. What would be an exception there aborts.
+ * and their exceptions), so that the very machine code runs that a processor with AMX would run. What would be an exception there
+ * aborts.
  *
  * amx_machine(), in a test, because cmocka takes all signals before each, gives the best instruction set that it can run then.
  * Each thread has registers of its own. */
@@ -113,7 +114,8 @@ static inline const char *amx_dot(amx_state *s, int c, int a, int b, bool a_sign
 /* ---- Their machine code ------------------------------------------------------------------------------------------------ */
 
 /* The address of a ModRM byte that names memory; *index: of the SIB byte, scaled; *next: the first byte behind. */
-static inline uint8_t *amx_address(const greg_t *regs, const uint8_t *modrm, bool x, bool b, ptrdiff_t *index, const uint8_t **next) {
+static inline uint8_t *amx_address(const greg_t *regs, const uint8_t *modrm, bool x, bool b, ptrdiff_t *index,
+                                   const uint8_t **next) {
     /* rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8.. in the numbering of Linux's signal frames */
     static const int order[16] = {13, 14, 12, 11, 15, 10, 9, 8, 0, 1, 2, 3, 4, 5, 6, 7};
     const int mod = modrm[0] >> 6, rm = modrm[0] & 7;

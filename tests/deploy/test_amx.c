@@ -125,8 +125,9 @@ static void configurations(void **state) {
         uint8_t value;
         bool good;
     } cases[] = {
-        {0, 1, true},   {0, 2, false},   {1, 1, false},   {2, 1, false},  {15, 1, false},  {16, 64, true}, {16, 65, false}, {17, 1, false},
-        {16, 0, false}, {48, 16, true}, {48, 17, false}, {48, 0, false}, {32, 64, false}, {56, 1, false}, {63, 1, false},  {50, 1, false},
+        {0, 1, true},    {0, 2, false},  {1, 1, false},  {2, 1, false},   {15, 1, false}, {16, 64, true},
+        {16, 65, false}, {17, 1, false}, {16, 0, false}, {48, 16, true},  {48, 17, false}, {48, 0, false},
+        {32, 64, false}, {56, 1, false}, {63, 1, false}, {50, 1, false},
     };
     for (size_t i = 0; i < LB_COUNT(cases); i++) {
         uint8_t config[64] = {[0] = 1, [16] = 4, [48] = 1};
