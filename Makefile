@@ -6,7 +6,8 @@ LOWBIT = $(BUILD)/lowbit
 # Tests share the processors: waiting threads must not spin.
 CTEST = OMP_WAIT_POLICY=passive ctest --output-on-failure -j $(JOBS)
 
-.PHONY: all help deps quickstart test sanitize bench-train bench-infer bench-mcu check-onnx torchvision results results-plot results-tables coverage install clean
+.PHONY: all help deps quickstart test sanitize bench-train bench-infer bench-mcu check-onnx onnx-resnet20 torchvision results results-plot \
+    results-tables coverage install clean
 
 all: $(BUILD)/build.ninja ## configure and build build/lowbit and the libraries
 	@cmake --build $(BUILD)
@@ -15,7 +16,7 @@ $(BUILD)/build.ninja:
 	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 deps: ## install the Debian packages that are missing
 	@scripts/deps.sh
@@ -66,6 +67,11 @@ RUN ?= runs/quickstart
 check-onnx: all ## export RUN=runs/quickstart as ONNX, count predictions that ONNX Runtime gives alike (npm, python3-onnx)
 	@cmake --build $(BUILD) --target onnx_reference
 	@bench/onnx/check.sh $(BUILD) $(RUN)
+
+onnx-resnet20: all ## a float ResNet-20 from PyTorch: imported, fine-tuned to W2A2 by LSQ, exported, compared on every test image
+	@scripts/deps.sh python3-torch python3-pil
+	@cmake --build $(BUILD) --target onnx_reference
+	@bench/onnx/resnet20.sh $(BUILD)
 
 torchvision: all ## torchvision's networks imported, trained for an epoch at 4 bits on CIFAR-10, packed, verified; NETS="resnet18" chooses
 	@scripts/deps.sh python3-torchvision

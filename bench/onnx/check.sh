@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # make check-onnx: exports a run in every format, has each file checked by the ONNX checker (python3-onnx) and run by
-# ONNX Runtime (npm's onnxruntime-node, installed into the build folder) on every test image. Arguments: build folder, run.
+# ONNX Runtime on every test image. Arguments: build folder, run.
 set -euo pipefail
 build=$(realpath "$1") run=$2 here=$(dirname "$(realpath "$0")")
 work=$build/check-onnx
+# shellcheck source=bench/onnx/lib.sh
+. "$here/lib.sh"
 mkdir -p "$work"
 
 [ -e "$run/recipe.yaml" ] || {
@@ -35,13 +37,6 @@ else
     echo "SKIPPED: the ONNX checker (apt-get install python3-onnx)"
 fi
 
-if ! command -v npm >/dev/null; then
-    echo "SKIPPED: ONNX Runtime (needs node and npm)"
-    exit 0
+if have_runtime; then # QONNX's operators are not ONNX Runtime's
+    count_equal "$run" "${models[@]/*qonnx*/}"
 fi
-[ -d "$work/node_modules/onnxruntime-node" ] || npm install --silent --ignore-scripts --prefix "$work" onnxruntime-node >/dev/null
-"$build/onnx_reference" "$run" "$work/reference"
-# QONNX's operators are not ONNX Runtime's.
-export NODE_PATH=$work/node_modules
-echo "ONNX Runtime $(node -p 'require("onnxruntime-node/package.json").version'):"
-node "$here/check.js" "$work/reference" "${models[@]/*qonnx*/}"

@@ -8,9 +8,10 @@ score; status 1 if they differ by more than 1e-3.
 import sys
 import warnings
 
-import numpy
 import torch
 import torchvision
+
+from reference import read_reference
 
 warnings.filterwarnings("ignore")
 MEAN, STD = 0.5, 0.25  # torchvision.sh says so too
@@ -31,15 +32,10 @@ def export(name, size, file):
 
 
 def compare(file, reference):
-    data = open(reference, "rb").read()
-    count, c, h, w, classes = numpy.frombuffer(data, "<i4", 5)
-    record = numpy.dtype([("pixels", "u1", (h, w, c)), ("label", "<i4"), ("scores", "<i4", classes)])
-    images = numpy.frombuffer(data, record, count, 20)
-    pixels = (images["pixels"].astype("f4") / 255 - numpy.float32(MEAN)) / numpy.float32(STD)
+    images, _, scores = read_reference(reference, MEAN, STD)
     with torch.no_grad():
-        scores = torch.load(file + ".pt").eval()(torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())).numpy()
-    difference = abs(scores - images["scores"] / 65536).max()
-    print(f"{difference:.1e} {abs(scores).max():.2g}")
+        difference = (torch.load(file + ".pt").eval()(images) - scores).abs().max().item()
+    print(f"{difference:.1e} {scores.abs().max().item():.2g}")
     return int(difference > 1e-3)
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # make torchvision: torchvision's networks (python3-torchvision) exported, imported, compared with PyTorch, trained for an epoch with 4-bit weights
-# and activations on CIFAR-10, packed and verified; prints a table. Argument: the build folder.
+# and activations on CIFAR-10, packed, verified, exported as QDQ and run in ONNX Runtime; prints a table. Argument: the build folder.
 # What is done lies in runs/torchvision and is not done again; training that was interrupted is resumed. NETS="resnet18 ..." chooses networks,
 # SET="key=value ..." gives more settings for training (SET="train.steps=6 data.test_limit=100" tries everything out), VERIFY=N the number of
 # test images that are verified, ROOT=DIR another place.
@@ -9,14 +9,8 @@ build=$(realpath "$1") here=$(dirname "$(realpath "$0")")
 lowbit=$build/lowbit root=${ROOT:-runs/torchvision} verify=${VERIFY:-50} threshold=1e-3
 mkdir -p "$root"
 
-# once FILE COMMAND...: makes FILE unless it is there; an interrupted command leaves nothing.
-once() {
-    local file=$1
-    shift
-    [ -e "$file" ] && return
-    "$@" >"$file.part"
-    mv "$file.part" "$file"
-}
+# shellcheck source=bench/onnx/lib.sh
+. "$here/lib.sh"
 
 compare() {
     rm -rf "$1/compared"
@@ -31,14 +25,12 @@ compare() {
 }
 
 train() {
-    local resume=() setting options=() epochs=(train.epochs=1)
-    case " ${SET:-}" in *" train.steps="*) epochs=() ;; esac
-    for setting in "${epochs[@]}" quant.weights.method=lsq quant.weights.bits=4 quant.activations.method=lsq quant.activations.bits=4 ${SET:-}; do
+    local setting options=() epochs=(train.epochs=1)
+    case " ${SET:-} " in *" train.steps="*) epochs=() ;; esac
+    for setting in "${epochs[@]}" quant.{weights,activations}.method=lsq quant.{weights,activations}.bits=4 ${SET:-}; do
         options+=(--set "$setting")
     done
-    [ -e "$1/w4a4/last.safetensors" ] && resume=(--resume) || rm -rf "$1/w4a4"
-    grep -qs '"event": "done"' "$1/w4a4/metrics.jsonl" ||
-        "$lowbit" train "$1/float/recipe.yaml" --out "$1/w4a4" "${options[@]}" "${resume[@]}" >&2
+    train_once "$1/float/recipe.yaml" "$1/w4a4" "${options[@]}" >&2
     "$lowbit" eval "$1/w4a4" -q
 }
 
@@ -62,9 +54,10 @@ one_network() {
     once "$dir/trained" train "$dir"
     once "$dir/packed" "$lowbit" pack "$dir/w4a4"
     once "$dir/equal" verify_some "$dir"
-    rows+=("$(printf '| %s, %s x %s | %s | %s | %s | %s |' "$name" "$size" "$size" "$(cut -d' ' -f1 "$dir/difference")" \
+    ! have_runtime || once "$dir/runtime" as_qdq "$dir/w4a4"
+    rows+=("$(printf '| %s, %s x %s | %s | %s | %s | %s | %s |' "$name" "$size" "$size" "$(cut -d' ' -f1 "$dir/difference")" \
         "$(sed 's/ *top-5.*//; s/^top-1 //' "$dir/trained")" "$(sed 's/.*lbm: \([0-9,]* bytes\).*; \([0-9.]* times\) .*/\1, \2 smaller/' "$dir/packed")" \
-        "$(tail -1 "$dir/equal")")")
+        "$(tail -1 "$dir/equal")" "$(sed -n 's/.*: \([0-9]* of [0-9]*\) predictions equal.*/\1/p' "$dir/runtime" 2>/dev/null)")")
 }
 
 rows=()
@@ -72,6 +65,6 @@ for name in ${NETS:-resnet18 mobilenet_v2 vgg11_bn squeezenet1_1 shufflenet_v2_x
     echo "== $name" >&2
     one_network "$name"
 done
-echo "| network | largest difference of a score from PyTorch's | top-1 after an epoch of W4A4 | packed | verified |"
-echo "|---|---:|---:|---:|---|"
+echo "| network | largest difference of a score from PyTorch's | top-1 after an epoch of W4A4 | packed | verified | equal in ONNX Runtime |"
+echo "|---|---:|---:|---:|---|---:|"
 printf '%s\n' "${rows[@]}"

@@ -31,6 +31,10 @@ mkdir moved && mv low in moved/
 succeed eval moved/low
 succeed eval moved/in
 succeed export moved/low -o again.onnx
+succeed import again.onnx -o unrounded --data good # the float network in a quantized one
+complains 'a quantized network; import takes the float one'
+succeed eval unrounded
+succeed train unrounded/recipe.yaml --out lower --set train.steps=2 --set train.batch=32 --set quant.weights.method=lsq --set quant.activations.method=lsq -q
 succeed list models
 says '^onnx '
 
@@ -48,8 +52,10 @@ refuse 1 'has no data' import moved/in/net.onnx -o new
 refuse 1 'data.nome' import net.onnx -o new --set data.nome=cifar10
 head -c 1000 net.onnx >cut.onnx
 refuse 1 'cut.onnx: .*(cut off|damaged)' import cut.onnx -o new
-succeed export moved/low -o low.onnx
-refuse 1 'low.onnx: node .*Linear.*not read' import low.onnx -o new
+succeed export moved/low -o rounded.onnx --format float
+succeed export moved/low -o qonnx.onnx --format qonnx
+refuse 1 "Round.*only quantized networks" import rounded.onnx -o new
+refuse 1 "Quant.*only quantized networks" import qonnx.onnx -o new
 check "no directory is left" ! -e new
 refuse 1 'model.path' train tiny.yaml --out new --set model.name=onnx --set model.width=1
 refuse 1 'nothere' train tiny.yaml --out new --set model.name=onnx --set model.width=1 --set model.path=nothere

@@ -311,6 +311,89 @@ static void shuffled(lb_onnx_build *b) {
             b->graph.node[i]->input[0] = TEXT("u3");
 }
 
+/* Weights of 1/512, which a batch norm behind them multiplies again. */
+static void small_weights(lb_onnx_build *b) {
+    const int64_t four = 4;
+    const float ones[] = {1, 1, 1, 1}, zeros[4] = {0}, var[] = {0x1p-18f, 0x1p-18f, 0x1p-18f, 0x1p-18f};
+    float *w = (float *)(void *)tensor_of(b, "conv.weight")->raw_data.data,
+          *bias = (float *)(void *)tensor_of(b, "conv.bias")->raw_data.data;
+    for (int k = 0; k < 108; k++)
+        w[k] /= 512;
+    for (int k = 0; k < 4; k++)
+        bias[k] /= 512;
+    lb_onnx_tensor(b, "bn.weight", FLOAT_TYPE, 1, &four, ones);
+    lb_onnx_tensor(b, "bn.bias", FLOAT_TYPE, 1, &four, zeros);
+    lb_onnx_tensor(b, "bn.mean", FLOAT_TYPE, 1, &four, zeros);
+    lb_onnx_tensor(b, "bn.var", FLOAT_TYPE, 1, &four, var);
+    node_of(b, "Conv")->output[0] = TEXT("sums");
+    Onnx__NodeProto *bn = TEST_NODE(b, "BatchNormalization", "conv_out", "sums", "bn.weight", "bn.bias", "bn.mean", "bn.var");
+    lb_onnx_real(b, bn, "epsilon", 1e-12f);
+    move_last(b, 1);
+}
+
+/* An initializer of hundredths as codes with a zero point; scales are one for all, or one for each of the first dimension. */
+static void make_codes(lb_onnx_build *b, const char *name, int type, float zero, int nscales) {
+    Onnx__TensorProto *t = tensor_of(b, name);
+    float codes[320], scales[8], zeros[8];
+    size_t count = t->raw_data.len / sizeof *codes;
+    memcpy(codes, t->raw_data.data, t->raw_data.len);
+    for (size_t k = 0; k < count; k++)
+        codes[k] = roundf(codes[k] * 100) + zero;
+    for (int k = 0; k < nscales; k++)
+        scales[k] = 0.01f, zeros[k] = zero;
+    const int64_t n = nscales;
+    const int ndim = nscales > 1;
+    const char *from[] = {lb_onnx_tensor(b, lb_onnx_name(b, "%s_codes", name), type, (int)t->n_dims, t->dims, codes),
+                          lb_onnx_tensor(b, lb_onnx_name(b, "%s_scale", name), FLOAT_TYPE, ndim, &n, scales),
+                          lb_onnx_tensor(b, lb_onnx_name(b, "%s_zero", name), type, ndim, &n, zeros)};
+    Onnx__NodeProto *node = lb_onnx_node(b, "DequantizeLinear", lb_onnx_name(b, "%s_real", name), 3, from);
+    lb_onnx_int(b, node, "axis", 0);
+    move_last(b, 0);
+}
+
+/* As a quantizer leaves it: codes for weights, and codes from 0 on in place of the Relu. */
+static void quantized(lb_onnx_build *b) {
+    make_codes(b, "conv.weight", ONNX__TENSOR_PROTO__DATA_TYPE__INT8, 3, 1);
+    make_codes(b, "fc.weight", ONNX__TENSOR_PROTO__DATA_TYPE__UINT8, 128, 5);
+    node_of(b, "Conv")->input[1] = TEXT("conv.weight_real");
+    node_of(b, "Gemm")->input[1] = TEXT("fc.weight_real");
+    const char *step = lb_onnx_scalar(b, "step", FLOAT_TYPE, 0.25f);
+    const char *zero = lb_onnx_scalar(b, "zero", ONNX__TENSOR_PROTO__DATA_TYPE__UINT8, 0);
+    Onnx__NodeProto *relu = node_of(b, "Relu");
+    relu->op_type = TEXT("DequantizeLinear");
+    relu->input[0] = TEXT("codes");
+    size_t at = 0;
+    while (b->graph.node[at] != relu)
+        at++;
+    relu->n_input = 1; /* a scale is asked for of constants only */
+    TEST_NODE(b, "QuantizeLinear", "codes", "conv_out", step, zero);
+    move_last(b, at);
+}
+
+/* As PyTorch exports training with simulated rounding: the weights themselves, quantized in the graph. */
+static void rounded_in_the_graph(lb_onnx_build *b) {
+    const char *step = lb_onnx_scalar(b, "step", FLOAT_TYPE, 0.5f);
+    const char *zero = lb_onnx_scalar(b, "zero", ONNX__TENSOR_PROTO__DATA_TYPE__INT8, 0);
+    TEST_NODE(b, "DequantizeLinear", "conv.real", "conv.codes", step, zero);
+    move_last(b, 0);
+    TEST_NODE(b, "QuantizeLinear", "conv.codes", "conv.weight", step, zero);
+    move_last(b, 0);
+    node_of(b, "Conv")->input[1] = TEXT("conv.real");
+}
+
+/* As `quantized`, the codes clipped in between: their range goes with their rounding. */
+static void clipped_codes(lb_onnx_build *b) {
+    quantized(b);
+    lb_onnx_scalar(b, "least", ONNX__TENSOR_PROTO__DATA_TYPE__UINT8, 0);
+    lb_onnx_scalar(b, "most", ONNX__TENSOR_PROTO__DATA_TYPE__UINT8, 3);
+    size_t at = 0;
+    while (strcmp(b->graph.node[at]->output[0], "relu_out"))
+        at++;
+    b->graph.node[at]->input[0] = TEXT("clipped");
+    TEST_NODE(b, "Clip", "clipped", "codes", "least", "most");
+    move_last(b, at);
+}
+
 static void same_network(void **state) {
     (void)state;
     static const struct {
@@ -329,7 +412,11 @@ static void same_network(void **state) {
                 {"affine", affine},
                 {"traced shape", traced_shape},
                 {"split and joined", split_and_joined},
-                {"shuffled", shuffled}};
+                {"shuffled", shuffled},
+                {"small weights", small_weights},
+                {"quantized", quantized},
+                {"clipped codes", clipped_codes},
+                {"rounded in the graph", rounded_in_the_graph}};
     lb_ctx *ctx = test_ctx();
     double want[MB * 5] = {0};
     for (size_t i = 0; i < LB_COUNT(rows); i++) {
@@ -360,8 +447,52 @@ static void same_network(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* A low-bit network as QDQ, its weights as integers of 8, 4 and 2 bits, and as QCDQ: the same float network comes back, its weights on their grid. */
+static void quantized_round_trip(void **state) {
+    (void)state;
+    static const scheme low = {"lsq", "lsq", "lsq", 2, 2};
+    static const lb_export_options ways[] = {{.opset = 13}, {.opset = 21}, {.opset = 25}, {.format = LB_ONNX_QCDQ}};
+    lb_ctx *ctx = test_ctx();
+    lb_net *net = make_net(ctx, &families[0], &low, 0), *back[LB_COUNT(ways)];
+    netref_fill(net, 77);
+    for (size_t i = 0; i < LB_COUNT(ways); i++) {
+        lb_onnx_build b;
+        lb_export_options options;
+        lb_imported in;
+        assert_ok(ctx, lb_export_resolve(ctx, &ways[i], &options));
+        lb_onnx_build_init(&b, ctx, net->name);
+        assert_ok(ctx, lb_export_net(ctx, net, mean, std_, &options, &b));
+        assert_ok(ctx, lb_net_import(ctx, &b.model, "qdq.onnx", NULL, &in));
+        lb_onnx_build_free(&b);
+        back[i] = in.net;
+        assert_int_equal(in.net->nvalues, back[0]->nvalues);
+        assert_memory_equal(in.net->values, back[0]->values, in.net->nvalues * sizeof *in.net->values);
+    }
+    int layers = 0;
+    for (int i = 0; i < net->nnodes; i++) {
+        const lb_node *node = &net->nodes[i];
+        if ((node->op != LB_OP_CONV && node->op != LB_OP_LINEAR) || !node->quant || node->quant->grid.bits != 2)
+            continue;
+        const lb_node *same = &back[0]->nodes[lb_net_find(back[0], node->name)];
+        const float *got = lb_param_values(back[0], same->param[0]);
+        const size_t count = back[0]->params[same->param[0]].count;
+        float step = INFINITY;
+        for (size_t k = 0; k < count; k++)
+            if (got[k] != 0)
+                step = fminf(step, fabsf(got[k]));
+        for (size_t k = 0; k < count; k++)
+            assert_true(got[k] == 0 || got[k] == step || got[k] == -step || got[k] == -2 * step);
+        layers++;
+    }
+    assert_true(layers > 0);
+    for (size_t i = 0; i < LB_COUNT(ways); i++)
+        lb_net_destroy(back[i]);
+    lb_net_destroy(net);
+    lb_ctx_destroy(ctx);
+}
+
 int main(void) {
-    struct CMUnitTest tests[LB_COUNT(families) + 3];
+    struct CMUnitTest tests[LB_COUNT(families) + 4];
     char names[LB_COUNT(families)][64];
     for (size_t i = 0; i < LB_COUNT(families); i++) {
         family_name(&families[i], names[i]);
@@ -370,5 +501,6 @@ int main(void) {
     tests[LB_COUNT(families)] = (struct CMUnitTest)cmocka_unit_test(selected);
     tests[LB_COUNT(families) + 1] = (struct CMUnitTest)cmocka_unit_test(same_network);
     tests[LB_COUNT(families) + 2] = (struct CMUnitTest)cmocka_unit_test(gated);
+    tests[LB_COUNT(families) + 3] = (struct CMUnitTest)cmocka_unit_test(quantized_round_trip);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

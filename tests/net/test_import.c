@@ -83,8 +83,12 @@ static void padded_pools(void **state) {
         float value;
         bool activated, read;
     } cases[] = {
-        {"MaxPool", 0, true, true},           {"MaxPool", 0, false, false},    {"MaxPool", -INFINITY, false, true},
-        {"MaxPool", -FLT_MAX, true, true},    {"MaxPool", 1, true, false},     {"AveragePool", 0, false, true},
+        {"MaxPool", 0, true, true},
+        {"MaxPool", 0, false, false},
+        {"MaxPool", -INFINITY, false, true},
+        {"MaxPool", -FLT_MAX, true, true},
+        {"MaxPool", 1, true, false},
+        {"AveragePool", 0, false, true},
         {"AveragePool", -INFINITY, true, false},
     };
     lb_ctx *ctx = test_ctx();
@@ -136,6 +140,48 @@ static void graph_alone(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* Weights far smaller than He's get his size if a batch norm follows, which takes it back; others stay. */
+static void small_weights(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    for (int small = 0; small < 2; small++) {
+        lb_onnx_build b;
+        lb_imported in;
+        const int64_t four = 4;
+        const float ones[] = {1, 1, 1, 1};
+        test_model(&b, ctx);
+        float *w = (float *)(void *)tensor_of(&b, "conv.weight")->raw_data.data;
+        for (int k = 0; k < 108; k++)
+            w[k] *= small ? 0.001f : 0.25f;
+        const float first = w[0];
+        lb_onnx_tensor(&b, "bn.weight", FLOAT_TYPE, 1, &four, ones);
+        node_of(&b, "Conv")->output[0] = TEXT("sums");
+        TEST_NODE(&b, "BatchNormalization", "conv_out", "sums", "bn.weight", "bn.weight", "bn.weight", "bn.weight");
+        Onnx__NodeProto **nodes = b.graph.node, *last = nodes[b.graph.n_node - 1];
+        memmove(nodes + 2, nodes + 1, (b.graph.n_node - 2) * sizeof *nodes);
+        nodes[1] = last;
+        assert_ok(ctx, lb_net_import(ctx, &b.model, "small.onnx", NULL, &in));
+        const lb_node *conv = &in.net->nodes[1], *bn = &in.net->nodes[2];
+        const float *values = lb_param_values(in.net, conv->param[0]), *var = lb_param_values(in.net, bn->param[3]);
+        double squares = 0;
+        for (int k = 0; k < 108; k++)
+            squares += (double)values[k] * (double)values[k];
+        const double he = sqrt(2.0 / 27), own = sqrt(squares / 108), factor = (double)(values[0] / first);
+        if (small) {
+            assert_true(own > he / 1.5 && own < he * 1.5);
+            assert_true(factor == exp2(round(log2(factor))));
+            assert_true(fabs((double)var[1] / (factor * factor) - 1) < 1e-4);
+            assert_true(fabs((double)lb_param_values(in.net, bn->param[2])[1] / factor - 1) < 1e-6);
+            assert_true(fabs((double)lb_param_values(in.net, conv->param[1])[0] / factor + 1) < 1e-6);
+        } else {
+            assert_true(factor == 1 && var[1] == 1);
+        }
+        lb_net_destroy(in.net);
+        lb_onnx_build_free(&b);
+    }
+    lb_ctx_destroy(ctx);
+}
+
 /* ---- Refused ---------------------------------------------------------------------------------------------------------- */
 
 static void no_graph(lb_onnx_build *b) { b->model.graph = NULL; }
@@ -168,6 +214,44 @@ static void unknown(lb_onnx_build *b) { node_of(b, "Relu")->op_type = TEXT("Eins
 static void loop(lb_onnx_build *b) { node_of(b, "Relu")->op_type = TEXT("Loop"); }
 static void no_operator(lb_onnx_build *b) { node_of(b, "Relu")->op_type = NULL; }
 static void foreign(lb_onnx_build *b) { node_of(b, "Relu")->domain = TEXT("com.microsoft"); }
+static void rounds(lb_onnx_build *b) { node_of(b, "Relu")->op_type = TEXT("Round"); }
+static void qonnx(lb_onnx_build *b) { node_of(b, "Relu")->domain = TEXT("qonnx.custom_op.general"); }
+static void integers(lb_onnx_build *b) { node_of(b, "Conv")->op_type = TEXT("QLinearConv"); }
+
+/* Codes in place of the Relu, or of the classifier's weights. */
+static void quantize(lb_onnx_build *b, float scale, int type) {
+    Onnx__NodeProto *relu = node_of(b, "Relu");
+    char **inputs = lb_pool_alloc(&b->pool, 3, sizeof *inputs);
+    inputs[0] = relu->input[0];
+    inputs[1] = TEXT(lb_onnx_scalar(b, "step", FLOAT_TYPE, scale));
+    inputs[2] = TEXT(lb_onnx_scalar(b, "zero", type, 0));
+    relu->op_type = TEXT("QuantizeLinear");
+    relu->input = inputs;
+    relu->n_input = 3;
+}
+static void no_step(lb_onnx_build *b) { quantize(b, 0, ONNX__TENSOR_PROTO__DATA_TYPE__UINT8); }
+static void real_zero(lb_onnx_build *b) { quantize(b, 1, FLOAT_TYPE); }
+static void dequantize(lb_onnx_build *b, const char *codes, int64_t scales) {
+    const float ones[8] = {1, 1, 1, 1, 1, 1, 1, 1};
+    lb_onnx_tensor(b, "scales", FLOAT_TYPE, 1, &scales, ones);
+    TEST_NODE(b, "DequantizeLinear", "real", codes, "scales");
+    Onnx__NodeProto **nodes = b->graph.node, *last = nodes[b->graph.n_node - 1];
+    memmove(nodes + 1, nodes, (b->graph.n_node - 1) * sizeof *nodes);
+    nodes[0] = last;
+    node_of(b, "Gemm")->input[1] = TEXT("real");
+}
+static void real_codes(lb_onnx_build *b) { dequantize(b, "fc.weight", 1); }
+static void many_scales(lb_onnx_build *b) {
+    const int64_t dims[] = {5, 64};
+    float codes[320] = {0};
+    lb_onnx_tensor(b, "codes", LB_ONNX_INT4, 2, dims, codes);
+    dequantize(b, "codes", 7);
+}
+static void short_codes(lb_onnx_build *b) {
+    many_scales(b);
+    tensor_of(b, "codes")->raw_data.len -= 1;
+}
+
 static void rude_name(lb_onnx_build *b) {
     node_of(b, "Relu")->name = TEXT("two\nlines"), node_of(b, "Relu")->op_type = TEXT("A\x1b[2JB");
 }
@@ -293,6 +377,14 @@ static void refused(void **state) {
         {loop, "(Loop): this operator is not read"},
         {no_operator, "no operator"},
         {foreign, "domain 'com.microsoft'"},
+        {rounds, "(Round): only quantized networks have this operator"},
+        {qonnx, "(Relu): only quantized networks have this operator"},
+        {integers, "(QLinearConv): only quantized networks have this operator"},
+        {no_step, "its scale is 0"},
+        {real_zero, "its zero point is no single integer"},
+        {real_codes, "its codes, scale and zero point are not"},
+        {many_scales, "its scales are not one for each index"},
+        {short_codes, "tensor 'codes' needs 160 bytes by its shape, but 159 are there"},
         {rude_name, "node 'two?lines' (A?[2JB)"},
         {short_data, "tensor 'conv.weight' needs 432 bytes by its shape, but 428 are there"},
         {no_data, "tensor 'conv.weight' has no data"},
@@ -409,8 +501,9 @@ static void out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(small_network),     cmocka_unit_test(padded_pools),  cmocka_unit_test(graph_alone),
-        cmocka_unit_test(refused),           cmocka_unit_test(growing_constants), cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(small_network), cmocka_unit_test(padded_pools), cmocka_unit_test(graph_alone),
+        cmocka_unit_test(small_weights), cmocka_unit_test(refused),      cmocka_unit_test(growing_constants),
+        cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -333,15 +333,44 @@ static lb_status fold_floor(lb_importer *im) {
     return lb_import_set_constant(im, &dst);
 }
 
+/* Codes of weights, as QCDQ has them. */
+static lb_status fold_clip(lb_importer *im) {
+    const lb_constant *src, *lo, *hi;
+    lb_constant dst;
+    int64_t *values;
+    LB_TRY(lb_import_constant(im, 0, &src));
+    LB_TRY(lb_import_constant(im, 1, &lo));
+    LB_TRY(lb_import_constant(im, 2, &hi));
+    if (!src->whole || !lo->whole || !hi->whole || lo->count != 1 || hi->count != 1)
+        return lb_import_refuse(im, "only whole numbers are clipped, to two single ones, or images");
+    LB_TRY(lb_constant_whole(im, src->ndim, src->dims, &dst, &values));
+    for (int64_t k = 0; k < src->count; k++)
+        values[k] = LB_MIN(LB_MAX(src->i[k], lo->i[0]), hi->i[0]);
+    return lb_import_set_constant(im, &dst);
+}
+
 /* ---- The table -------------------------------------------------------------------------------------------------------- */
 
 static const lb_import_op always[] = {{"Constant", fold_constant}, {"Shape", fold_shape}};
 
 static const lb_import_op of_constants[] = {
-    {"Add", fold_add},           {"Cast", fold_cast},         {"Concat", fold_concat},   {"ConstantOfShape", fold_filled},
-    {"Div", fold_div},           {"Dropout", fold_identity},  {"Flatten", fold_reshape}, {"Floor", fold_floor},
-    {"Gather", fold_gather},     {"Identity", fold_identity}, {"Mul", fold_mul},         {"Reshape", fold_reshape},
-    {"Slice", fold_slice},       {"Squeeze", fold_reshape},   {"Sub", fold_sub},         {"Transpose", fold_transpose},
+    {"Add", fold_add},
+    {"Cast", fold_cast},
+    {"Clip", fold_clip},
+    {"Concat", fold_concat},
+    {"ConstantOfShape", fold_filled},
+    {"Div", fold_div},
+    {"Dropout", fold_identity},
+    {"Flatten", fold_reshape},
+    {"Floor", fold_floor},
+    {"Gather", fold_gather},
+    {"Identity", fold_identity},
+    {"Mul", fold_mul},
+    {"Reshape", fold_reshape},
+    {"Slice", fold_slice},
+    {"Squeeze", fold_reshape},
+    {"Sub", fold_sub},
+    {"Transpose", fold_transpose},
     {"Unsqueeze", fold_reshape},
 };
 

@@ -166,9 +166,9 @@ static lb_status read_input(lb_importer *im) {
 /* ---- The walk --------------------------------------------------------------------------------------------------------- */
 
 static lb_import_reader find_reader(const lb_importer *im) {
-    lb_import_reader (*const families[])(const lb_importer *) = {lb_import_fold_reader,   lb_import_move_reader,
-                                                                 lb_import_layer_reader,  lb_import_channel_reader,
-                                                                 lb_import_select_reader, lb_import_point_reader};
+    lb_import_reader (*const families[])(const lb_importer *) = {
+        lb_import_fold_reader,   lb_import_move_reader,  lb_import_layer_reader, lb_import_channel_reader,
+        lb_import_select_reader, lb_import_point_reader, lb_import_codes_reader};
     lb_import_reader reader = NULL;
     for (size_t i = 0; i < LB_COUNT(families) && !reader; i++)
         reader = families[i](im);
@@ -179,6 +179,10 @@ static lb_status read_node(lb_importer *im) {
     const Onnx__NodeProto *node = im->node;
     if (!node->op_type)
         return lb_import_damaged(im, "it has no operator");
+    if (lb_import_is_quantized(im))
+        return lb_import_refuse(im,
+                                "only quantized networks have this operator; import the float network that this one was made from, "
+                                "or its form with QuantizeLinear and DequantizeLinear");
     if (node->domain && *node->domain && strcmp(node->domain, "ai.onnx"))
         return lb_import_refuse(im, "operators of domain '%.80s' are not read", node->domain);
     const lb_import_reader read = find_reader(im);
@@ -253,7 +257,9 @@ static lb_status walk(lb_importer *im, const Onnx__ModelProto *model) {
     if (lb_net_finish(im->net) != LB_OK)
         return lb_fail_in(im->ctx, im->net->status, "%s", im->path);
     apply_fills(im);
-    return check_values(im);
+    LB_TRY(check_values(im));
+    lb_import_note_codes(im);
+    return lb_import_scale(im);
 }
 
 lb_status lb_net_import(lb_ctx *ctx, const Onnx__ModelProto *model, const char *path, const lb_import_options *options,

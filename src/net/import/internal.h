@@ -10,8 +10,10 @@ enum { LB_IMPORT_DIMS = 8, LB_IMPORT_DIGITS = 24 };
 
 /* A tensor that does not depend on the image. Row-major. */
 typedef struct lb_constant {
+    int32_t type; /* of the elements in the file; 0: computed */
     bool whole; /* whole numbers (also truth values), in i; else f */
     bool weight; /* its values come from a weight, which a graph alone does not have: they must not decide about the network */
+    bool unrounded; /* the file has codes of it here; in f is what they round */
     int ndim;
     int64_t dims[LB_IMPORT_DIMS];
     int64_t count;
@@ -34,6 +36,7 @@ typedef struct lb_view {
     lb_digit digit[LB_IMPORT_DIGITS]; /* in the order of dimensions, most significant first */
     int pt, pl, pb, pr; /* padding that the next convolution or pooling takes over: zeros, or */
     bool pads_lowest; /* what never wins a maximum */
+    bool codes; /* the file has codes of it here, between QuantizeLinear and DequantizeLinear */
 } lb_view;
 
 typedef enum lb_tensor_kind { LB_TENSOR_NONE, LB_TENSOR_CONSTANT, LB_TENSOR_VIEW } lb_tensor_kind;
@@ -84,6 +87,7 @@ typedef struct lb_importer {
     size_t concats_capacity;
     float scale[4], offset[4]; /* of the image: lb_imported */
     int64_t budget; /* elements that may still be computed from constants: a small file must not fill the memory */
+    int nquantized; /* QuantizeLinear nodes */
     int64_t batch; /* images that the file's shapes are made for */
 } lb_importer;
 
@@ -95,6 +99,9 @@ lb_status lb_import_damaged(lb_importer *im, const char *fmt, ...) LB_PRINTF(2, 
 
 /* A constant from a message; `what` names it. */
 lb_status lb_import_tensor(lb_importer *im, const char *what, const Onnx__TensorProto *proto, lb_constant *constant);
+
+/* The codes of an integer type of at most 8 bits; false: it is another. */
+bool lb_import_code_range(int32_t type, int64_t *lo, int64_t *hi);
 
 /* New constants of those dimensions: their elements are in the pool and may be written through the pointer that comes back. */
 lb_status lb_constant_whole(lb_importer *im, int ndim, const int64_t *dims, lb_constant *constant, int64_t **values);
@@ -172,6 +179,12 @@ lb_status lb_import_resolve(lb_importer *im, int from, const int64_t *before, in
 lb_status lb_view_reshape(lb_importer *im, lb_view *view, int ndim, const int64_t *dims);
 lb_status lb_view_transpose(lb_importer *im, lb_view *view, const int64_t *perm);
 
+/* ---- After the walk (scale.c) --------------------------------------------------------------------------------------- */
+
+/* Scales weights up that are far smaller than a learning rate is meant for, where the batch norm behind them takes it back: the
+ * network computes the same. */
+lb_status lb_import_scale(lb_importer *im);
+
 /* ---- Operators ------------------------------------------------------------------------------------------------------ */
 
 /* An operator: reads im->node and sets its output. */
@@ -201,6 +214,12 @@ lb_import_reader lb_import_layer_reader(const lb_importer *im); /* layer.c: conv
 lb_import_reader lb_import_channel_reader(const lb_importer *im); /* channel.c: batch norm and arithmetic */
 lb_import_reader lb_import_select_reader(const lb_importer *im); /* select.c: channels apart and side by side */
 lb_import_reader lb_import_point_reader(const lb_importer *im); /* point.c: activations and pooling */
+lb_import_reader lb_import_codes_reader(const lb_importer *im); /* codes.c: QuantizeLinear and DequantizeLinear */
+void lb_import_note_codes(lb_importer *im); /* codes.c: tells of them at the end */
+bool lb_import_is_quantized(const lb_importer *im); /* codes.c: other operators that only quantized networks have */
+
+/* Appends an activation that clips to lo..hi; -INFINITY and INFINITY are no bounds. */
+lb_status lb_import_clip(lb_importer *im, float lo, float hi);
 
 /* The row of the current node's operator. */
 static inline lb_import_reader lb_import_look_up(const lb_importer *im, const lb_import_op *ops, size_t count) {

@@ -15,7 +15,7 @@ static lb_status append_like(lb_importer *im, const lb_view *src, lb_node node) 
     return lb_import_set_view(im, &dst);
 }
 
-static lb_status append_clip(lb_importer *im, float lo, float hi) {
+lb_status lb_import_clip(lb_importer *im, float lo, float hi) {
     lb_view *src;
     LB_TRY(lb_import_view(im, 0, &src));
     lb_node node = {.op = LB_OP_ACT};
@@ -27,15 +27,19 @@ static lb_status append_clip(lb_importer *im, float lo, float hi) {
     return append_like(im, src, node);
 }
 
-static lb_status read_relu(lb_importer *im) { return append_clip(im, 0, INFINITY); }
+static lb_status read_relu(lb_importer *im) { return lb_import_clip(im, 0, INFINITY); }
 
 static lb_status read_clip(lb_importer *im) {
     float lo, hi;
     LB_TRY(lb_import_scalar(im, 1, "min", -INFINITY, &lo));
     LB_TRY(lb_import_scalar(im, 2, "max", INFINITY, &hi));
+    lb_view *src;
+    LB_TRY(lb_import_view(im, 0, &src));
+    if (src->codes) /* their range goes with their rounding */
+        return lb_import_set_view(im, src);
     if (!(lo < hi))
         return lb_import_refuse(im, "clips to %g .. %g", (double)lo, (double)hi);
-    return append_clip(im, lo, hi);
+    return lb_import_clip(im, lo, hi);
 }
 
 static lb_status append_func(lb_importer *im, lb_func_kind kind, float alpha, float beta) {
@@ -107,8 +111,9 @@ static lb_status read_pool(lb_importer *im) {
     if (max && padded && !image.pads_lowest)
         LB_TRY(lb_net_nonnegative(im->net, image.node, &harmless));
     if (!harmless || (!max && image.pads_lowest))
-        return lb_import_refuse(im, "reads what a Pad node made; a maximum wants zeros beside an activation, or -infinity, an average "
-                                    "zeros");
+        return lb_import_refuse(im,
+                                "reads what a Pad node made; a maximum wants zeros beside an activation, or -infinity, an average "
+                                "zeros");
     LB_TRY(lb_import_image(im, &image));
     if (n != (size_t)src->ndim - 2)
         return lb_import_damaged(im, "its kernel_shape has %zu entries for an image of %d dimensions", n, src->ndim);

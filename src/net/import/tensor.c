@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "net/import/internal.h"
+#include "onnx/build.h"
 
 enum {
     FLOAT = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT,
@@ -11,6 +12,8 @@ enum {
     FLOAT16 = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16,
     INT64 = ONNX__TENSOR_PROTO__DATA_TYPE__INT64,
     INT32 = ONNX__TENSOR_PROTO__DATA_TYPE__INT32,
+    INT8 = ONNX__TENSOR_PROTO__DATA_TYPE__INT8,
+    UINT8 = ONNX__TENSOR_PROTO__DATA_TYPE__UINT8,
     BOOL = ONNX__TENSOR_PROTO__DATA_TYPE__BOOL
 };
 
@@ -66,7 +69,34 @@ static float from_half(uint16_t half) {
     return x.value;
 }
 
-static size_t bytes_of(int32_t type) { return type == BOOL ? 1 : type == FLOAT16 ? 2 : type == FLOAT || type == INT32 ? 4 : 8; }
+/* Bits of an element, 0 if the type is not read. */
+static int bits_of(int32_t type) {
+    switch (type) {
+    case DOUBLE:
+    case INT64: return 64;
+    case FLOAT:
+    case INT32: return 32;
+    case FLOAT16: return 16;
+    case BOOL:
+    case INT8:
+    case UINT8: return 8;
+    case LB_ONNX_INT4:
+    case LB_ONNX_UINT4: return 4;
+    case LB_ONNX_INT2:
+    case LB_ONNX_UINT2: return 2;
+    default: return 0;
+    }
+}
+
+static bool is_whole(int32_t type) { return type != FLOAT && type != DOUBLE && type != FLOAT16; }
+static bool is_signed(int32_t type) { return type == INT8 || type == LB_ONNX_INT4 || type == LB_ONNX_INT2; }
+
+bool lb_import_code_range(int32_t type, int64_t *lo, int64_t *hi) {
+    const int bits = bits_of(type);
+    *lo = is_signed(type) ? -((int64_t)1 << bits >> 1) : 0;
+    *hi = *lo + ((int64_t)1 << bits % 64) - 1;
+    return bits > 0 && bits <= 8 && is_whole(type) && type != BOOL;
+}
 
 static float real_at(int32_t type, const unsigned char *raw, int64_t k) {
     uint16_t half;
@@ -80,6 +110,7 @@ static float real_at(int32_t type, const unsigned char *raw, int64_t k) {
 }
 
 static int64_t whole_at(int32_t type, const unsigned char *raw, int64_t k) {
+    const int bits = bits_of(type);
     int64_t wide;
     int32_t narrow;
     if (type == BOOL)
@@ -88,8 +119,12 @@ static int64_t whole_at(int32_t type, const unsigned char *raw, int64_t k) {
         memcpy(&narrow, raw + 4 * k, sizeof narrow);
         return narrow;
     }
-    memcpy(&wide, raw + 8 * k, sizeof wide);
-    return wide;
+    if (type == INT64) {
+        memcpy(&wide, raw + 8 * k, sizeof wide);
+        return wide;
+    }
+    const int64_t code = raw[k * bits / 8] >> k * bits % 8 & ((1 << bits) - 1); /* the first one lowest */
+    return is_signed(type) && code >> (bits - 1) ? code - (1 << bits) : code;
 }
 
 /* Elements from little-endian bytes, which outlive the importer. */
@@ -193,6 +228,8 @@ static lb_status from_lists(lb_importer *im, const char *what, const Onnx__Tenso
                                                  : t->n_int32_data;
     if (held == 0 && im->options.graph_only && lb_import_is_weight(t->data_type, c->count))
         return LB_OK;
+    if (bits_of(t->data_type) < 8 && held)
+        return lb_import_refuse(im, "%s has its %d-bit elements in a list; they are read as raw data", what, bits_of(t->data_type));
     if (held == 0 && c->count > 0)
         return lb_import_damaged(im, "%s has no data; is this the graph alone, without its weights?", what);
     if (held != (size_t)c->count)
@@ -222,18 +259,22 @@ static lb_status from_lists(lb_importer *im, const char *what, const Onnx__Tenso
 
 lb_status lb_import_tensor(lb_importer *im, const char *what, const Onnx__TensorProto *t, lb_constant *c) {
     const int32_t type = t->data_type;
-    if (type != FLOAT && type != DOUBLE && type != FLOAT16 && type != INT64 && type != INT32 && type != BOOL)
-        return lb_import_refuse(im, "%s has element type %d; float, double, float16, int64, int32 and bool are read", what, type);
+    if (!bits_of(type))
+        return lb_import_refuse(
+            im,
+            "%s has element type %d; float, double, float16, int64, int32, bool, and integers of 8, 4 and 2 bits "
+            "are read",
+            what, type);
     if (t->n_dims > LB_IMPORT_DIMS)
         return lb_import_refuse(im, "%s has %zu dimensions; up to %d are read", what, t->n_dims, LB_IMPORT_DIMS);
     if (t->segment)
         return lb_import_refuse(im, "%s comes in segments", what);
-    *c = (lb_constant){.whole = type == INT64 || type == INT32 || type == BOOL, .ndim = (int)t->n_dims};
+    *c = (lb_constant){.type = type, .whole = is_whole(type), .ndim = (int)t->n_dims};
     if (t->n_dims)
         memcpy(c->dims, t->dims, t->n_dims * sizeof *t->dims);
     LB_TRY(lb_import_count(im, what, c->ndim, c->dims, &c->count));
     c->weight = lb_import_is_weight(type, c->count);
-    const size_t size = (size_t)c->count * bytes_of(type);
+    const size_t size = ((size_t)c->count * (size_t)bits_of(type) + 7) / 8;
     const unsigned char *raw = t->raw_data.data;
     if (t->has_data_location && t->data_location == ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL)
         LB_TRY(read_external(im, what, t, size, &raw));
