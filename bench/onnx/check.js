@@ -13,6 +13,7 @@ function best(scores, from, classes) {
 function load(path) {
     const file = fs.readFileSync(path);
     const [count, c, h, w, classes] = [0, 4, 8, 12, 16].map(at => file.readInt32LE(at));
+    if (!count) throw new Error(`${path}: no images`);
     const size = c * h * w, record = size + 4 + 4 * classes;
     const images = new Float32Array(count * size), labels = [], scores = new Int32Array(count * classes);
     for (let i = 0; i < count; i++) {

@@ -34,7 +34,7 @@ have_runtime() {
 count_equal() {
     local reference=$build/onnxruntime/reference
     "$build/onnx_reference" "$1" "$reference"
-    echo "ONNX Runtime $(node -p 'require("onnxruntime-node/package.json").version'):"
+    echo "ONNX Runtime $(node -p 'require("onnxruntime-node/package.json").version')"
     node "$here/check.js" "$reference" "${@:2}"
     rm "$reference"
 }

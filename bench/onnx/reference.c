@@ -37,7 +37,9 @@ static lb_status reference(lb_ctx *ctx, const char *run, FILE *file) {
     lb_trainer *t;
     lb_evaluator *evaluator = NULL;
     LB_TRY(lb_trainer_open(ctx, run, NULL, &t));
-    lb_status status = lb_evaluator_create(ctx, t->net, t->data->mean, t->data->std, BATCH, &evaluator);
+    lb_status status = lb_trainer_need_images(t);
+    if (status == LB_OK)
+        status = lb_evaluator_create(ctx, t->net, t->data->mean, t->data->std, BATCH, &evaluator);
     if (status == LB_OK)
         status = lb_evaluator_update(evaluator);
     if (status == LB_OK)

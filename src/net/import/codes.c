@@ -83,19 +83,18 @@ static lb_status read_quantize(lb_importer *im) {
     bool nonnegative = src->node == 0; /* the image is what it is */
     if (!nonnegative)
         LB_TRY(lb_net_nonnegative(im->net, src->node, &nonnegative));
-    if (!nonnegative && (zero ? zero->i[0] : 0) == lo) {
+    if (!nonnegative && (zero ? zero->i[0] : 0) == lo)
         LB_TRY(lb_import_clip(im, 0, INFINITY));
-        src = &im->tensors[lb_import_find(im, im->node->output[0])].view;
-    }
-    lb_view dst = *src;
-    dst.codes = true;
+    else
+        LB_TRY(lb_import_set_view(im, src));
+    if (lb_import_is_read(im, 0))
+        im->tensors[lb_import_find(im, im->node->output[0])].view.codes = true;
     im->nquantized++;
-    return lb_import_set_view(im, &dst);
+    return LB_OK;
 }
 
 bool lb_import_is_quantized(const lb_importer *im) {
-    static const char *const operators[] = {"ConvInteger", "DynamicQuantizeLinear", "MatMulInteger",
-                                            "QLinearConv", "QLinearMatMul",         "Round"};
+    static const char *const operators[] = {"ConvInteger", "DynamicQuantizeLinear", "MatMulInteger", "Round"};
     static const char *const domains[] = {"qonnx", "onnx.brevitas", "finn"};
     const char *op = im->node->op_type, *domain = im->node->domain ? im->node->domain : "";
     bool found = !strncmp(op, "QLinear", 7);
