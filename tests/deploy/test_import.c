@@ -311,6 +311,39 @@ static void shuffled(lb_onnx_build *b) {
             b->graph.node[i]->input[0] = TEXT("u3");
 }
 
+/* The convolution as a transposed one: weights with channels swapped, mirrored. */
+static void transposed(lb_onnx_build *b) {
+    Onnx__TensorProto *t = tensor_of(b, "conv.weight");
+    float *w = (float *)(void *)t->raw_data.data, turned[108];
+    for (int k = 0; k < 108; k++)
+        turned[k] = w[(k / 9 % 4 * 3 + k / 36) * 9 + 8 - k % 9];
+    memcpy(w, turned, sizeof turned);
+    t->dims[0] = 3, t->dims[1] = 4;
+    node_of(b, "Conv")->op_type = TEXT("ConvTranspose");
+}
+
+/* A transposed convolution in two groups that adds channels, and a convolution that subtracts them again. */
+static void transposed_groups(lb_onnx_build *b) {
+    const float add[] = {1, 1, 0, 1, 1, 0.5f, 0, 1}, sub[] = {1, 0, -1, 1, 1, 0, -0.5f, 1};
+    lb_onnx_tensor(b, "add", FLOAT_TYPE, 4, (const int64_t[]){4, 2, 1, 1}, add);
+    lb_onnx_tensor(b, "sub", FLOAT_TYPE, 4, (const int64_t[]){4, 2, 1, 1}, sub);
+    node_of(b, "Reshape")->input[0] = TEXT("subtracted");
+    lb_onnx_int(b, TEST_NODE(b, "Conv", "subtracted", "added", "sub"), "group", 2);
+    move_last(b, 3);
+    lb_onnx_int(b, TEST_NODE(b, "ConvTranspose", "added", "pool_out", "add"), "group", 2);
+    move_last(b, 3);
+}
+
+/* x = 2 x - x. */
+static void difference(lb_onnx_build *b) {
+    lb_onnx_scalar(b, "two", FLOAT_TYPE, 2);
+    node_of(b, "Reshape")->input[0] = TEXT("rest");
+    TEST_NODE(b, "Sub", "rest", "twice", "pool_out");
+    move_last(b, 3);
+    TEST_NODE(b, "Mul", "twice", "pool_out", "two");
+    move_last(b, 3);
+}
+
 /* Weights of 1/512, which a batch norm behind them multiplies again. */
 static void small_weights(lb_onnx_build *b) {
     const int64_t four = 4;
@@ -413,6 +446,9 @@ static void same_network(void **state) {
                 {"traced shape", traced_shape},
                 {"split and joined", split_and_joined},
                 {"shuffled", shuffled},
+                {"transposed", transposed},
+                {"transposed in groups", transposed_groups},
+                {"difference", difference},
                 {"small weights", small_weights},
                 {"quantized", quantized},
                 {"clipped codes", clipped_codes},

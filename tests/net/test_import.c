@@ -252,6 +252,26 @@ static void short_codes(lb_onnx_build *b) {
     tensor_of(b, "codes")->raw_data.len -= 1;
 }
 
+static void large_turned(lb_onnx_build *b) {
+    node_of(b, "Conv")->op_type = TEXT("ConvTranspose");
+    tensor_of(b, "conv.weight")->dims[0] = 3;
+    tensor_of(b, "conv.weight")->dims[1] = 4;
+    attribute_of(b, "ConvTranspose", "strides")->ints[1] = 2;
+}
+static void deep_pads(lb_onnx_build *b) {
+    large_turned(b);
+    attribute_of(b, "ConvTranspose", "strides")->ints[1] = 1;
+    attribute_of(b, "ConvTranspose", "pads")->ints[1] = 3;
+}
+static void divided(lb_onnx_build *b) {
+    Onnx__NodeProto *relu = node_of(b, "Relu");
+    char **inputs = lb_pool_alloc(&b->pool, 2, sizeof *inputs);
+    inputs[0] = inputs[1] = relu->input[0];
+    relu->op_type = TEXT("Div");
+    relu->input = inputs;
+    relu->n_input = 2;
+}
+
 static void rude_name(lb_onnx_build *b) {
     node_of(b, "Relu")->name = TEXT("two\nlines"), node_of(b, "Relu")->op_type = TEXT("A\x1b[2JB");
 }
@@ -377,6 +397,9 @@ static void refused(void **state) {
         {loop, "(Loop): this operator is not read"},
         {no_operator, "no operator"},
         {foreign, "domain 'com.microsoft'"},
+        {large_turned, "makes images larger by a stride of 1 x 2"},
+        {deep_pads, "pads by more than its kernel spans"},
+        {divided, "divides by an image"},
         {rounds, "(Round): only quantized networks have this operator"},
         {qonnx, "(Relu): only quantized networks have this operator"},
         {integers, "(QLinearConv): only quantized networks have this operator"},

@@ -206,14 +206,25 @@ static lb_status read_prelu(lb_importer *im) {
 
 /* ---- Two images ------------------------------------------------------------------------------------------------------- */
 
-/* Sums of equal shapes; products also with one number for each channel. */
+/* -x, a batch norm. */
+static lb_status negate(lb_importer *im, lb_view *v) {
+    const int c = im->net->nodes[v->node].dst.c;
+    affine a = {c, true, lb_pool_alloc(&im->pool, (size_t)c, sizeof(float)), lb_pool_alloc(&im->pool, (size_t)c, sizeof(float))};
+    if (!a.scale || !a.offset)
+        return LB_ERR_MEMORY;
+    for (int k = 0; k < c; k++)
+        a.scale[k] = -1;
+    return add_affine(im, v, &a);
+}
+
+/* Sums and differences of equal shapes; products also with one number for each channel. */
 static lb_status two_images(lb_importer *im) {
-    lb_view *a, *b, dst;
+    lb_view *a, *b, dst, negative;
     const bool mul = im->node->op_type[0] == 'M';
     LB_TRY(lb_import_view(im, 0, &a));
     LB_TRY(lb_import_view(im, 1, &b));
-    if (im->node->op_type[0] != 'A' && !mul)
-        return lb_import_refuse(im, "of two images; only sums and products are read");
+    if (im->node->op_type[0] == 'D')
+        return lb_import_refuse(im, "divides by an image");
     const lb_shape *sa = &im->net->nodes[a->node].dst, *sb = &im->net->nodes[b->node].dst;
     if (mul && sa->h * sa->w < sb->h * sb->w) {
         lb_view *swapped = a;
@@ -224,6 +235,11 @@ static lb_status two_images(lb_importer *im) {
     const bool gate = mul && sb->h == 1 && sb->w == 1 && a->ndim == b->ndim && lb_view_is_image(im, a) && lb_view_is_image(im, b);
     if (!lb_view_same(a, b) && !gate)
         return lb_import_refuse(im, "of images of different shapes");
+    if (im->node->op_type[0] == 'S') {
+        negative = *b;
+        LB_TRY(negate(im, &negative));
+        b = &negative;
+    }
     const lb_node node = {
         .op = mul ? LB_OP_MUL : LB_OP_ADD, .name = lb_import_name(im, NULL), .nsrc = 2, .src = {a->node, b->node}};
     dst = *a;

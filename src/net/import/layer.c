@@ -114,42 +114,28 @@ static lb_status read_bias(lb_importer *im, int i, int64_t oc, const lb_constant
     return LB_OK;
 }
 
-static lb_status read_conv(lb_importer *im) {
-    lb_view *input, image, dst;
-    const lb_view *src = &image;
-    const lb_constant *weights, *bias;
-    LB_TRY(lb_import_padded_view(im, 0, &input));
-    LB_TRY(lb_import_constant(im, 1, &weights));
-    image = *input;
-    if (image.pads_lowest)
-        return lb_import_refuse(im, "reads what a Pad node made of other than zeros");
-    LB_TRY(lb_import_image(im, &image));
-    if (weights->whole || weights->ndim != src->ndim)
-        return lb_import_refuse(im, "its weights have %d dimensions, its input %d", weights->ndim, src->ndim);
+/* A convolution of an image in the usual order with weights (oc, ic / groups, kh, kw). */
+static lb_status append_conv(lb_importer *im, const lb_view *src, const lb_constant *weights, int64_t groups, const lb_window *w,
+                             const int gap[2]) {
     const int64_t *d = weights->dims, oc = d[0], ic = d[1], kh = src->ndim == 4 ? d[2] : 1, kw = d[src->ndim - 1];
-    const int64_t groups = lb_import_int(im, "group", 1), channels = im->net->nodes[src->node].dst.c;
-    if (weights->count < 1 || groups < 1 || channels % groups || channels / groups != ic || oc > LB_MAX_EXTENT)
-        return lb_import_damaged(im, "weights of %lld x %lld channels in %lld groups do not fit an input of %lld", (long long)oc,
-                                 (long long)ic, (long long)groups, (long long)channels);
+    const lb_constant *bias;
     LB_TRY(read_bias(im, 2, oc, &bias));
-    lb_window w;
-    int gap[2];
-    LB_TRY(lb_import_window(im, src, kh, kw, &w, gap));
     lb_node node = {.op = LB_OP_CONV, .name = lb_import_name(im, parameter_name(im, 1)), .nsrc = 1, .src = {src->node}};
     node.u.conv = (lb_conv){.oc = (int)oc,
                             .kh = (int)kh,
                             .kw = (int)kw,
-                            .sh = w.sh,
-                            .sw = w.sw,
-                            .pt = w.pt,
-                            .pl = w.pl,
-                            .pb = w.pb,
-                            .pr = w.pr,
+                            .sh = w->sh,
+                            .sw = w->sw,
+                            .pt = w->pt,
+                            .pl = w->pl,
+                            .pb = w->pb,
+                            .pr = w->pr,
                             .groups = (int)groups,
                             .gap_h = gap[0],
                             .gap_w = gap[1],
                             .bias = bias != NULL};
     int index;
+    lb_view dst;
     LB_TRY(lb_import_append(im, &node, &index));
     const int64_t area = kh * kw, fan_in = ic * area;
     int64_t *order = lb_pool_alloc(&im->pool, (size_t)fan_in, sizeof *order);
@@ -169,6 +155,86 @@ static lb_status read_conv(lb_importer *im) {
         LB_TRY(fill_bias(im, index, bias, 1));
     lb_view_image(im, index, src->ndim, &dst);
     return lb_import_set_view(im, &dst);
+}
+
+/* Weights of a convolution over an image, from input 1; their second dimension, or of a transposed one the first, is the image's
+ * channels, the other has those of the result, one of both in groups. */
+static lb_status read_weights(lb_importer *im, const lb_view *src, const lb_constant **weights, int64_t *groups) {
+    const bool transposed = !strcmp(im->node->op_type, "ConvTranspose");
+    LB_TRY(lb_import_constant(im, 1, weights));
+    const int64_t *d = (*weights)->dims, channels = im->net->nodes[src->node].dst.c;
+    if ((*weights)->whole || (*weights)->ndim != src->ndim)
+        return lb_import_refuse(im, "its weights have %d dimensions, its input %d", (*weights)->ndim, src->ndim);
+    *groups = lb_import_int(im, "group", 1);
+    const int64_t g = *groups, ic = transposed ? d[0] : d[1], oc = transposed ? d[1] : d[0];
+    if ((*weights)->count < 1 || g < 1 || channels % g || ic != (transposed ? channels : channels / g) || oc > LB_MAX_EXTENT ||
+        (transposed && oc > LB_MAX_EXTENT / g))
+        return lb_import_damaged(im, "weights of %lld x %lld channels in %lld groups do not fit an input of %lld", (long long)oc,
+                                 (long long)ic, (long long)g, (long long)channels);
+    return LB_OK;
+}
+
+static lb_status read_conv(lb_importer *im) {
+    lb_view *input, image;
+    const lb_constant *weights;
+    int64_t groups;
+    lb_window w;
+    int gap[2];
+    LB_TRY(lb_import_padded_view(im, 0, &input));
+    image = *input;
+    if (image.pads_lowest)
+        return lb_import_refuse(im, "reads what a Pad node made of other than zeros");
+    LB_TRY(lb_import_image(im, &image));
+    LB_TRY(read_weights(im, &image, &weights, &groups));
+    const int64_t *d = weights->dims;
+    LB_TRY(lb_import_window(im, &image, image.ndim == 4 ? d[2] : 1, d[image.ndim - 1], &w, gap));
+    return append_conv(im, &image, weights, groups, &w, gap);
+}
+
+/* Weights (ic, oc / groups, kh, kw) as those of a convolution, (oc, ic / groups, kh, kw): mirrored in height and width. */
+static lb_status turn_weights(lb_importer *im, const lb_constant *weights, int64_t groups, lb_constant *turned) {
+    const int64_t ic = weights->dims[0] / groups, oc = weights->dims[1], area = weights->count / (weights->dims[0] * oc);
+    int64_t dims[LB_IMPORT_DIMS];
+    float *values;
+    memcpy(dims, weights->dims, sizeof dims);
+    dims[0] = groups * oc;
+    dims[1] = ic;
+    LB_TRY(lb_constant_real(im, weights->ndim, dims, turned, &values));
+    if (!weights->f)
+        turned->f = NULL;
+    for (int64_t k = 0; turned->f && k < turned->count; k++) {
+        const int64_t p = k % area, i = k / area % ic, o = k / area / ic % oc, g = k / area / ic / oc;
+        values[k] = weights->f[((g * ic + i) * oc + o) * area + area - 1 - p];
+    }
+    return LB_OK;
+}
+
+/* ConvTranspose with stride 1 is a convolution. */
+static lb_status read_transposed(lb_importer *im) {
+    lb_view *input, image;
+    const lb_constant *weights;
+    lb_constant turned;
+    int64_t groups;
+    lb_window w;
+    int gap[2];
+    size_t nextra;
+    LB_TRY(lb_import_view(im, 0, &input));
+    image = *input;
+    LB_TRY(lb_import_image(im, &image));
+    LB_TRY(read_weights(im, &image, &weights, &groups));
+    const int64_t *d = weights->dims, *extra = lb_import_ints(im, "output_padding", &nextra);
+    LB_TRY(lb_import_window(im, &image, image.ndim == 4 ? d[2] : 1, d[image.ndim - 1], &w, gap));
+    if (w.sh != 1 || w.sw != 1 || lb_import_attribute(im, "output_shape"))
+        return lb_import_refuse(im, "makes images larger by a stride of %d x %d or an output_shape; only stride 1 is read", w.sh,
+                                w.sw);
+    for (size_t i = 0; i < nextra; i++)
+        if (extra[i] != 0)
+            return lb_import_refuse(im, "has output_padding");
+    w.pt = w.kh - 1 - w.pt, w.pb = w.kh - 1 - w.pb, w.pl = w.kw - 1 - w.pl, w.pr = w.kw - 1 - w.pr;
+    if (w.pt < 0 || w.pb < 0 || w.pl < 0 || w.pr < 0)
+        return lb_import_refuse(im, "pads by more than its kernel spans");
+    LB_TRY(turn_weights(im, weights, groups, &turned));
+    return append_conv(im, &image, &turned, groups, &w, gap);
 }
 
 lb_status lb_import_flat(lb_importer *im, lb_view *v, const int64_t **order) {
@@ -232,6 +298,7 @@ static lb_status read_linear(lb_importer *im) {
     return lb_import_set_view(im, &dst);
 }
 
-static const lb_import_op ops[] = {{"Conv", read_conv}, {"Gemm", read_linear}, {"MatMul", read_linear}};
+static const lb_import_op ops[] = {
+    {"Conv", read_conv}, {"ConvTranspose", read_transposed}, {"Gemm", read_linear}, {"MatMul", read_linear}};
 
 lb_import_reader lb_import_layer_reader(const lb_importer *im) { return lb_import_look_up(im, ops, LB_COUNT(ops)); }
