@@ -69,6 +69,9 @@ const cli_verb cli_verb_import = {
         "Networks are trained on images normalised in some way: where the file does that itself, the recipe takes it over;\n"
         "otherwise it is the data set's usual one, or what --set data.mean=[...] and --set data.std=[...] say.\n"
         "\n"
+        "A quantized network with QuantizeLinear and DequantizeLinear around float operators is taken for the float network\n"
+        "in it.\n"
+        "\n"
         "What cannot be read is an error that names the node, its operator and the reason. docs/onnx.md lists the operators,\n"
         "and says what happens to networks whose batch norms were folded into their convolutions.",
     .files = "RUN/net.onnx           the graph, without weights\n"

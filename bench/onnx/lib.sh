@@ -33,14 +33,14 @@ have_runtime() {
 # count_equal RUN MODEL.onnx...: how many predictions ONNX Runtime gives like `lowbit eval`, over all test images.
 count_equal() {
     local reference=$build/onnxruntime/reference
-    "$build/onnx_reference" "$1" "$reference"
+    "$build/onnx_reference" "$1" "$reference" || return 1
     echo "ONNX Runtime $(node -p 'require("onnxruntime-node/package.json").version')"
-    node "$here/check.js" "$reference" "${@:2}"
+    node "$here/check.js" "$reference" "${@:2}" || return 1
     rm "$reference"
 }
 
 # as_qdq RUN OPTION...: the same for RUN as QDQ.
 as_qdq() {
-    "$build/lowbit" export "$1" -q -o "$1/qdq.onnx" "${@:2}" >&2
+    "$build/lowbit" export "$1" -q -o "$1/qdq.onnx" "${@:2}" >&2 || return 1
     count_equal "$1" "$1/qdq.onnx"
 }

@@ -67,5 +67,4 @@ def compare(path, folder, file, reference):
     return int(difference > 1e-3)
 
 
-torch.set_num_threads(1)
 sys.exit({"train": train, "export": export, "compare": compare}[sys.argv[1]](*sys.argv[2:]))

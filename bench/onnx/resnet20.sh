@@ -2,7 +2,7 @@
 # make onnx-resnet20: a float ResNet-20 that PyTorch trains on CIFAR-10 (../shared/peers/torch_train.py, python3-torch) is exported,
 # imported, compared, fine-tuned to 2-bit weights and activations by LSQ, exported as QDQ and run in ONNX Runtime. Argument: the build
 # folder. What is done lies in runs/onnx-resnet20 and is not done again; lowbit's training is resumed where it was interrupted, PyTorch's
-# begins again. FLOAT_EPOCHS=N (6) and EPOCHS=N (15) say how long each is trained, SET="key=value ..." gives more settings for lowbit's
+# begins again. FLOAT_EPOCHS=N (10) and EPOCHS=N (15) say how long each is trained, SET="key=value ..." gives more settings for lowbit's
 # (SET="train.steps=6 data.test_limit=100" with FLOAT_EPOCHS=1 tries everything out), ROOT=DIR another place.
 set -euo pipefail
 build=$(realpath "$1") here=$(dirname "$(realpath "$0")")
@@ -21,7 +21,7 @@ show() { echo "$1: $(cat "$2")"; }
 mkdir -p "$root"
 
 once "$root/unpacked" tar -xzf "$archive" -C "$root"
-once "$root/trained" python train "$peer" "$root" "${FLOAT_EPOCHS:-6}" "$root/net"
+once "$root/trained" python train "$peer" "$root" "${FLOAT_EPOCHS:-10}" "$root/net"
 once "$root/exported" python export "$peer" "$root/net"
 once "$root/imported" "$build/lowbit" import "$root/net.onnx" -o "$root/float" --data cifar10 -q \
     --set "data.mean=[0.4914, 0.4822, 0.4465]" --set "data.std=[0.2470, 0.2435, 0.2616]"
