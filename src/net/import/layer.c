@@ -174,23 +174,6 @@ static lb_status read_weights(lb_importer *im, const lb_view *src, const lb_cons
     return LB_OK;
 }
 
-static lb_status read_conv(lb_importer *im) {
-    lb_view *input, image;
-    const lb_constant *weights;
-    int64_t groups;
-    lb_window w;
-    int gap[2];
-    LB_TRY(lb_import_padded_view(im, 0, &input));
-    image = *input;
-    if (image.pads_lowest)
-        return lb_import_refuse(im, "reads what a Pad node made of other than zeros");
-    LB_TRY(lb_import_image(im, &image));
-    LB_TRY(read_weights(im, &image, &weights, &groups));
-    const int64_t *d = weights->dims;
-    LB_TRY(lb_import_window(im, &image, image.ndim == 4 ? d[2] : 1, d[image.ndim - 1], &w, gap));
-    return append_conv(im, &image, weights, groups, &w, gap);
-}
-
 /* Weights (ic, oc / groups, kh, kw) as those of a convolution, (oc, ic / groups, kh, kw): mirrored in height and width. */
 static lb_status turn_weights(lb_importer *im, const lb_constant *weights, int64_t groups, lb_constant *turned) {
     const int64_t ic = weights->dims[0] / groups, oc = weights->dims[1], area = weights->count / (weights->dims[0] * oc);
@@ -209,32 +192,45 @@ static lb_status turn_weights(lb_importer *im, const lb_constant *weights, int64
     return LB_OK;
 }
 
-/* ConvTranspose with stride 1 is a convolution. */
-static lb_status read_transposed(lb_importer *im) {
+/* The window of a transposed convolution with stride 1 as that of the convolution it is: what the padding leaves of the kernel. */
+static lb_status turn_window(lb_importer *im, lb_window *w) {
+    size_t nextra;
+    const int64_t *extra = lb_import_ints(im, "output_padding", &nextra);
+    bool larger = w->sh != 1 || w->sw != 1 || lb_import_attribute(im, "output_shape");
+    for (size_t i = 0; i < nextra; i++)
+        larger |= extra[i] != 0;
+    if (larger)
+        return lb_import_refuse(
+            im, "makes images larger by a stride of %d x %d, output_padding or output_shape; only stride 1 is read", w->sh, w->sw);
+    w->pt = w->kh - 1 - w->pt, w->pb = w->kh - 1 - w->pb, w->pl = w->kw - 1 - w->pl, w->pr = w->kw - 1 - w->pr;
+    if (w->pt < 0 || w->pb < 0 || w->pl < 0 || w->pr < 0)
+        return lb_import_refuse(im, "pads by more than its kernel spans");
+    return LB_OK;
+}
+
+/* Conv, and ConvTranspose with stride 1, which is one too. */
+static lb_status read_conv(lb_importer *im) {
+    const bool transposed = !strcmp(im->node->op_type, "ConvTranspose");
     lb_view *input, image;
     const lb_constant *weights;
     lb_constant turned;
-    int64_t groups;
+    int64_t groups = 1;
     lb_window w;
     int gap[2];
-    size_t nextra;
-    LB_TRY(lb_import_view(im, 0, &input));
+    LB_TRY((transposed ? lb_import_view : lb_import_padded_view)(im, 0, &input));
     image = *input;
+    if (image.pads_lowest)
+        return lb_import_refuse(im, "reads what a Pad node made of other than zeros");
     LB_TRY(lb_import_image(im, &image));
     LB_TRY(read_weights(im, &image, &weights, &groups));
-    const int64_t *d = weights->dims, *extra = lb_import_ints(im, "output_padding", &nextra);
+    const int64_t *d = weights->dims;
     LB_TRY(lb_import_window(im, &image, image.ndim == 4 ? d[2] : 1, d[image.ndim - 1], &w, gap));
-    if (w.sh != 1 || w.sw != 1 || lb_import_attribute(im, "output_shape"))
-        return lb_import_refuse(im, "makes images larger by a stride of %d x %d or an output_shape; only stride 1 is read", w.sh,
-                                w.sw);
-    for (size_t i = 0; i < nextra; i++)
-        if (extra[i] != 0)
-            return lb_import_refuse(im, "has output_padding");
-    w.pt = w.kh - 1 - w.pt, w.pb = w.kh - 1 - w.pb, w.pl = w.kw - 1 - w.pl, w.pr = w.kw - 1 - w.pr;
-    if (w.pt < 0 || w.pb < 0 || w.pl < 0 || w.pr < 0)
-        return lb_import_refuse(im, "pads by more than its kernel spans");
-    LB_TRY(turn_weights(im, weights, groups, &turned));
-    return append_conv(im, &image, &turned, groups, &w, gap);
+    if (transposed) {
+        LB_TRY(turn_window(im, &w));
+        LB_TRY(turn_weights(im, weights, groups, &turned));
+        weights = &turned;
+    }
+    return append_conv(im, &image, weights, groups, &w, gap);
 }
 
 lb_status lb_import_flat(lb_importer *im, lb_view *v, const int64_t **order) {
@@ -299,6 +295,6 @@ static lb_status read_linear(lb_importer *im) {
 }
 
 static const lb_import_op ops[] = {
-    {"Conv", read_conv}, {"ConvTranspose", read_transposed}, {"Gemm", read_linear}, {"MatMul", read_linear}};
+    {"Conv", read_conv}, {"ConvTranspose", read_conv}, {"Gemm", read_linear}, {"MatMul", read_linear}};
 
 lb_import_reader lb_import_layer_reader(const lb_importer *im) { return lb_import_look_up(im, ops, LB_COUNT(ops)); }
