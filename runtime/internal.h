@@ -84,7 +84,8 @@ extern const lbrt_kernel lbrt_ref_input, lbrt_ref_input_float, lbrt_ref_conv, lb
 LBRT_DECLARE(avx2);
 LBRT_DECLARE(avx512);
 LBRT_DECLARE(neon);
-extern const lbrt_kernel lbrt_avx512_winograd, lbrt_avx512vbmi_lookup, lbrt_amx_tiles, lbrt_dotprod_dot, lbrt_dotprod_dot_depthwise;
+extern const lbrt_kernel lbrt_avx512_winograd, lbrt_avx512vbmi_lookup, lbrt_avx512vbmi_planes, lbrt_amx_tiles, lbrt_dotprod_dot,
+    lbrt_dotprod_dot_depthwise;
 
 typedef struct lbrt_step {
     const lbrt_kernel *kernel;

@@ -21,6 +21,7 @@ static const struct {
 #if defined(__x86_64__)
     {LBRT_ISA_AMX, &lbrt_amx_tiles},
     {LBRT_ISA_AVX512VBMI, &lbrt_avx512vbmi_lookup},
+    {LBRT_ISA_AVX512VBMI, &lbrt_avx512vbmi_planes},
     FAST(LBRT_ISA_AVX512, avx512),
     {LBRT_ISA_AVX512, &lbrt_avx512_winograd},
     FAST(LBRT_ISA_AVX2, avx2),

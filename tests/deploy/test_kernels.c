@@ -50,16 +50,18 @@ static const lbrt_tensor residuals[] = {{0, 0, 0, LBRT_U8, 0, 3},
 
 /* Kernel, stride, padding and shapes of a convolution whose result is not empty. */
 static void random_geometry(test_graph *t, lbrt_layer *l, lbrt_tensor *src, lbrt_tensor *dst) {
-    const int large = test_in(t, 0, 3) == 0;
+    const int large = test_in(t, 0, 3) == 0, strips = test_in(t, 0, 99) == 0; /* more rows than fit one */
     do {
         const int most = test_in(t, 0, 7) == 0 ? 7 : 4;
         l->kh = test_in(t, 1, most), l->kw = test_in(t, 1, most), l->sh = test_in(t, 1, 3), l->sw = test_in(t, 1, 3);
         l->pt = test_in(t, 0, 5), l->pl = test_in(t, 0, 5), l->pb = test_in(t, 0, 3), l->pr = test_in(t, 0, 3);
-        if (test_in(t, 0, 2) == 0)
-            l->kh = l->kw = 3, l->sh = l->sw = 1;
+        if (test_in(t, 0, 1) == 0)
+            l->kh = l->kw = 3, l->sh = l->sw = test_in(t, 0, 3) == 0 ? 2 : 1;
         if (test_in(t, 0, 2) == 0)
             l->pt = l->pl = l->pb = l->pr = 0;
         src->h = test_in(t, 1, 8), src->w = test_in(t, 1, large ? 60 : 16), src->c = test_in(t, 1, large ? 70 : 20);
+        if (strips)
+            src->h = 70, src->w = 60, src->c = test_in(t, 40, 80), l->kh = l->kw = 3;
         l->flat = test_in(t, 0, 9) == 0;
         l->gap_h = l->gap_w = 0;
         if (!l->flat && test_in(t, 0, 5) == 0)
@@ -70,7 +72,7 @@ static void random_geometry(test_graph *t, lbrt_layer *l, lbrt_tensor *src, lbrt
         dst->h = test_out(h, l->pt, l->pb, test_span(l->kh, l->gap_h), l->sh);
         dst->w = test_out(w, l->pl, l->pr, test_span(l->kw, l->gap_w), l->sw);
     } while (dst->h == 0 || dst->w == 0);
-    dst->c = test_in(t, 1, large ? 150 : 40);
+    dst->c = test_in(t, 1, strips ? 9 : large ? 150 : 40);
 }
 
 /* Runs that each fast kernel made. */
