@@ -21,6 +21,7 @@
 #define PLANES_BUDGET ((size_t)128 << 10)
 #define SCRATCH_LIMIT ((size_t)64 << 20)
 #define MAX_VALUE 8 /* of a source, either sign */
+#define WINDOW 128 /* sums whose codes are looked up */
 #define LEAST_WORD (-INT16_MAX) /* sums of lookups start there where thresholds follow */
 #define MOST_SUM (UINT16_MAX - 2) /* no sum reaches what a threshold out of range becomes */
 
@@ -141,6 +142,8 @@ typedef struct parameters {
     int32_t *offset; /* (blocks, BLOCK) an accumulator less the sum of its lookups */
     int16_t *flip; /* (oc) as in `finish` */
     int16_t *thresholds; /* (oc, thresholds, 32) words, chosen by the residual's last 5 bits */
+    int16_t *window; /* (oc) sums less than it, if not LEAST_WORD: all thresholds are among the WINDOW - 1 that follow */
+    uint8_t *codes; /* (oc, WINDOW) what those sums become */
     finish finish;
     int16_t *unpacked; /* one channel, while preparing */
     uint8_t *widths; /* (steps, TILE), likewise: of one tile's tables */
@@ -171,6 +174,8 @@ static parameters carve(const lbrt_site *site, const geometry *g, lbrt_carve *at
     p.offset = lbrt_take(at, (g->oc + BLOCK - 1) / BLOCK * BLOCK, sizeof *p.offset);
     p.flip = lbrt_take(at, g->oc, sizeof *p.flip);
     p.thresholds = lbrt_take(at, lbrt_size_mul(g->oc, thresholds_of(site)), 32 * sizeof *p.thresholds);
+    p.window = lbrt_take(at, g->oc, sizeof *p.window);
+    p.codes = lbrt_take(at, thresholds_of(site) > 0 ? g->oc : 0, WINDOW);
     p.finish = finish_carve(site, 1, at);
     p.unpacked = lbrt_take(at, (size_t)lbrt_weights_per_channel(site->layer, site->src), sizeof *p.unpacked);
     p.widths = lbrt_take(at, steps, TILE);
@@ -330,6 +335,32 @@ static void prepare_runs(const parameters *p, size_t tile) {
     *end = (uint16_t)steps;
 }
 
+/* Where the thresholds of channel o are near to each other: the codes of all sums around them. */
+static void prepare_window(const lbrt_site *site, const parameters *p, size_t o) {
+    const lbrt_epilogue *e = &site->layer->epilogue;
+    const size_t n = p->constants->thresholds;
+    const int sign = (e->flags & LBRT_SIGN) != 0;
+    int32_t first = INT16_MAX, last = INT16_MIN; /* sums that cross one */
+    p->window[o] = LEAST_WORD;
+    for (size_t k = 0; k < n; k++) {
+        const int32_t t = (p->thresholds[(o * n + k) * 32] ^ p->flip[o]) - p->flip[o];
+        if (t <= LEAST_WORD || t >= INT16_MAX)
+            continue;
+        first = t < first ? t : first;
+        last = t > last ? t : last;
+    }
+    if (p->constants->by_residual || last - first > WINDOW - 2 || first == LEAST_WORD + 1)
+        return;
+    p->window[o] = (int16_t)(first <= last ? first - 1 : 0);
+    for (int32_t i = 0; i < WINDOW; i++) {
+        const int32_t v = i == 0 ? LEAST_WORD : i < WINDOW - 1 ? p->window[o] + i : INT16_MAX - 1;
+        int32_t count = 0;
+        for (size_t k = 0; k < n; k++)
+            count += (v ^ p->flip[o]) >= p->thresholds[(o * n + k) * 32];
+        p->codes[o * WINDOW + (size_t)i] = (uint8_t)(sign ? 2 * count - 1 : e->qlo + count);
+    }
+}
+
 static void prepare(const lbrt_site *site, void *prepared) {
     const geometry g = geometry_of(site);
     const size_t groups = g.c / g.together, sh = (size_t)site->layer->sh, ow = (size_t)site->dst->w;
@@ -356,8 +387,10 @@ static void prepare(const lbrt_site *site, void *prepared) {
         if (o % TILE == 0)
             memset(p.widths, 0, p.constants->steps * TILE);
         prepare_channel(site, &g, &p, o);
-        if (p.constants->thresholds > 0)
+        if (p.constants->thresholds > 0) {
             prepare_thresholds(site, &p, o);
+            prepare_window(site, &p, o);
+        }
         if (o % TILE == TILE - 1 || o + 1 == g.oc)
             prepare_runs(&p, o / TILE);
     }
@@ -491,7 +524,9 @@ INLINE void look_up(const tile *t, const size_t vectors, const size_t channels, 
             }
 #pragma GCC unroll 8
             for (size_t k = 0; k < channels; k++) {
-                const vec8 table = table_load(t->tables + w[k]);
+                uint64_t four; /* fewer loads: tables and planes keep their unit busy */
+                __builtin_memcpy(&four, w + k / 4 * 4, sizeof four);
+                const vec8 table = table_load(t->tables + (uint16_t)(four >> k % 4 * 16));
 #pragma GCC unroll 2
                 for (size_t i = 0; i < vectors; i++)
                     sum[k * vectors + i] = bytes_add(sum[k * vectors + i], bytes_look_up(table, index[i]));
@@ -518,7 +553,8 @@ APART void look_up_2(const tile *t, vec16 *out) { look_up(t, 2, TILE / 2, out); 
 
 /* ---- Results ---------------------------------------------------------------------------------------------------------- */
 
-/* A block of channels of a tile's pixels, byte planes: codes, or the low and high bytes of sums. */
+/* A block of channels of a tile's pixels, byte planes: codes, or the low and high bytes of sums. Of 16 pixels the even ones come
+ * first, because words are packed so. */
 typedef struct block {
     uint8_t low[BLOCK][VECTORS * PIXELS], high[BLOCK][VECTORS * PIXELS];
     uint8_t residual[BLOCK][VECTORS * PIXELS];
@@ -531,50 +567,61 @@ typedef struct job {
     buffers b;
 } job;
 
-/* Words of 64 pixels of a channel to codes; n thresholds. */
-INLINE __m512i count_words(const int16_t *thresholds, const int16_t *flip, const vec16 *v, const uint8_t *residual, const size_t n,
-                           int sign, int32_t base) {
-    const __m512i inverse = _mm512_set1_epi16(*flip), even = words_xor(v[0], inverse), odd = words_xor(v[1], inverse);
-    const __m512i first = _mm512_set1_epi16((int16_t)(1 << sign)), second = _mm512_set1_epi16((int16_t)(256 << sign));
-    __m512i found = _mm512_setzero_si512(), even_residual = found, odd_residual = found;
-    if (residual != NULL) {
-        even_residual = bytes_load(residual);
-        odd_residual = _mm512_srli_epi16(even_residual, 8);
-    }
-    for (size_t k = 0; k < n; k++) {
-        __m512i t = words_load(thresholds + 32 * k), u = t;
-        if (residual != NULL) {
-            u = _mm512_permutexvar_epi16(odd_residual, t);
-            t = _mm512_permutexvar_epi16(even_residual, t);
+/* Bytes of words (of the even pixels, of the odd ones), saturated. */
+INLINE __m512i pack(__m512i even, __m512i odd) { return _mm512_packus_epi16(even, odd); }
+
+/* Words of 64 pixels of a channel to numbers of thresholds that they reach, of n. */
+INLINE __m512i count_words(const int16_t *thresholds, int16_t flip, const vec16 *v, const uint8_t *residual, const size_t n) {
+    const __m512i inverse = _mm512_set1_epi16(flip), one = _mm512_set1_epi16(1);
+    __m512i found[2];
+    for (size_t i = 0; i < 2; i++) {
+        const __m512i x = words_xor(v[i], inverse);
+        __m512i r = _mm512_setzero_si512();
+        if (residual != NULL) /* its low bytes count */
+            r = i == 0 ? bytes_load(residual) : _mm512_srli_epi16(bytes_load(residual), 8);
+        found[i] = _mm512_setzero_si512();
+        for (size_t k = 0; k < n; k++) {
+            __m512i t = words_load(thresholds + 32 * k);
+            if (residual != NULL)
+                t = _mm512_permutexvar_epi16(r, t);
+            found[i] = _mm512_mask_add_epi16(found[i], _mm512_cmpge_epi16_mask(x, t), found[i], one);
         }
-        found = _mm512_mask_add_epi16(found, _mm512_cmpge_epi16_mask(even, t), found, first);
-        found = _mm512_mask_add_epi16(found, _mm512_cmpge_epi16_mask(odd, u), found, second);
     }
-    return _mm512_add_epi8(found, _mm512_set1_epi8((char)base));
+    return pack(found[0], found[1]);
 }
 
 /* Words of a channel, `at` pixels into the tile, to bytes of a block. */
 INLINE void store_words(const job *j, size_t channel, const vec16 *v, block *to, size_t at) {
-    const lbrt_epilogue *e = &j->call->site.layer->epilogue;
     const size_t n = j->p.constants->thresholds, k = channel % BLOCK;
     uint8_t *low = &to->low[k][at];
     if (n == 0) {
-        _mm512_storeu_si512(low, _mm512_ternarylogic_epi64(_mm512_set1_epi16(255), v[0], _mm512_slli_epi16(v[1], 8), 0xca));
-        _mm512_storeu_si512(&to->high[k][at],
-                            _mm512_ternarylogic_epi64(_mm512_set1_epi16(255), _mm512_srli_epi16(v[0], 8), v[1], 0xca));
+        const __m512i byte = _mm512_set1_epi16(255);
+        _mm512_storeu_si512(low, pack(_mm512_and_si512(v[0], byte), _mm512_and_si512(v[1], byte)));
+        _mm512_storeu_si512(&to->high[k][at], pack(_mm512_srli_epi16(v[0], 8), _mm512_srli_epi16(v[1], 8)));
         return;
     }
+    if (j->p.window[channel] != LEAST_WORD) {
+        const __m512i first = _mm512_set1_epi16(j->p.window[channel]);
+        const __m512i i = pack(_mm512_subs_epi16(v[0], first), _mm512_subs_epi16(v[1], first));
+        const uint8_t *table = j->p.codes + channel * WINDOW;
+        _mm512_storeu_si512(low, _mm512_permutex2var_epi8(table_load(table), _mm512_min_epu8(i, bytes_set(WINDOW - 1)),
+                                                          table_load(table + WINDOW / 2)));
+        return;
+    }
+    const lbrt_epilogue *e = &j->call->site.layer->epilogue;
     const int sign = (e->flags & LBRT_SIGN) != 0;
-    const int32_t base = sign ? -1 : e->qlo;
-    const int16_t *thresholds = j->p.thresholds + channel * n * 32, *flip = j->p.flip + channel;
+    const int16_t *thresholds = j->p.thresholds + channel * n * 32, flip = j->p.flip[channel];
     const uint8_t *residual = j->p.constants->by_residual ? &to->residual[k][at] : NULL;
     __m512i found;
-    if (n == 3)
-        found = residual != NULL ? count_words(thresholds, flip, v, residual, 3, sign, base)
-                                 : count_words(thresholds, flip, v, NULL, 3, sign, base);
+    if (residual != NULL && n == 1)
+        found = count_words(thresholds, flip, v, residual, 1);
+    else if (residual != NULL && n == 3)
+        found = count_words(thresholds, flip, v, residual, 3);
     else
-        found = count_words(thresholds, flip, v, residual, n, sign, base);
-    _mm512_storeu_si512(low, found);
+        found = count_words(thresholds, flip, v, residual, n);
+    if (sign)
+        found = _mm512_add_epi8(found, found);
+    _mm512_storeu_si512(low, _mm512_add_epi8(found, bytes_set((uint8_t)(sign ? -1 : e->qlo))));
 }
 
 /* The residual's values of a block, `count` pixels from `pixel` of the batch. */

@@ -37,6 +37,7 @@ APART void to_planes(const uint8_t *src, size_t pixel, uint8_t *to, size_t plane
         _mm512_storeu_si512(to + i * plane, v[i]);
 }
 
+/* Back, from planes where of 16 pixels the even ones come first. */
 APART void to_pixels(const uint8_t *src, size_t plane, uint8_t *to, size_t pixel) {
     __m512i v[16];
 #pragma GCC unroll 16
@@ -45,7 +46,7 @@ APART void to_pixels(const uint8_t *src, size_t plane, uint8_t *to, size_t pixel
     transpose_parts(v);
 #pragma GCC unroll 16
     for (size_t i = 0; i < 16; i++) {
-        uint8_t *at = to + i * pixel;
+        uint8_t *at = to + (i < 8 ? 2 * i : 2 * i - 15) * pixel;
         _mm_storeu_si128((__m128i *)at, _mm512_castsi512_si128(v[i]));
         _mm_storeu_si128((__m128i *)(at + 16 * pixel), _mm512_extracti32x4_epi32(v[i], 1));
         _mm_storeu_si128((__m128i *)(at + 32 * pixel), _mm512_extracti32x4_epi32(v[i], 2));
