@@ -19,7 +19,7 @@
 #define TABLES_BYTES 4096 /* at most */
 #define MAX_PIXELS LOOKUP_SUMS /* of a tile, and pixels times blocks */
 #define MAX_BLOCKS 2
-#define TOGETHER_LIMIT ((size_t)128 << 10) /* weights of the two blocks of a tile */
+#define TOGETHER_LIMIT ((size_t)512 << 10) /* weights of the two blocks of a tile */
 #define STRIP_BUDGET ((size_t)96 << 10) /* a strip takes as many result rows as fit: weights are read once per strip */
 #define STRIP_LIMIT ((size_t)64 << 20)
 #define MAX_VALUE 8 /* of a source, either sign */
@@ -127,7 +127,8 @@ static int accepts(const lbrt_site *site) {
 static size_t cost(const lbrt_site *site) {
     const geometry g = geometry_of(site);
     const size_t lookups = (size_t)site->layer->kh * (size_t)site->layer->kw * g.steps;
-    return g.blocks * (lookups * LOOKUP_CYCLES / 100 + LOOKUP_EXTRA);
+    const size_t after = site->layer->epilogue.flags & LBRT_THRESHOLDS ? LOOKUP_EXTRA : LOOKUP_EXTRA * 8 / 5;
+    return g.blocks * (lookups * LOOKUP_CYCLES / 100 + after);
 }
 
 /* ---- What is prepared ------------------------------------------------------------------------------------------------- */

@@ -118,11 +118,16 @@ static int accepts(const lbrt_site *site) {
     return scratch_size(site) <= SCRATCH_LIMIT;
 }
 
+static size_t thresholds_of(const lbrt_site *site);
+
 static size_t cost(const lbrt_site *site) {
     const geometry g = geometry_of(site);
     const size_t pixels = (size_t)site->dst->w * g.rows, vectors = (pixels + PIXELS - 1) / PIXELS;
-    const size_t vector = tiles_of(&g) * TILE * (steps_of(&g) * 5 / 4 + 30) + g.pitch * 12 + 300;
-    return lbrt_size_mul(vectors, vector) / pixels;
+    /* A vector alone waits for tables, many channels for the second-level cache. */
+    const size_t lookups = steps_of(&g) * (vectors == 1 ? 12 : steps_of(&g) > 256 ? 11 : 10) / 8;
+    const size_t after = thresholds_of(site) == 0 ? 80 : site->res != NULL ? 35 : 20;
+    const size_t before = g.pitch * (site->layer->sw == 1 ? 12 : 80) + 300;
+    return lbrt_size_mul(vectors, tiles_of(&g) * TILE * (lookups + after) + before) / pixels;
 }
 
 /* ---- What is prepared ------------------------------------------------------------------------------------------------- */

@@ -20,7 +20,7 @@
 #define ROWS 2 /* results of a tile */
 #define COLUMNS 4
 #define GROUP 16 /* tiles to transform before multiplying, if the image has as many */
-#define CACHE ((size_t)768 << 10) /* larger weights come from beyond the second level, at some 16 bytes per cycle */
+#define CACHE ((size_t)768 << 10) /* larger weights come from beyond the second level, at some 48 bytes per cycle */
 #define SCRATCH_LIMIT ((size_t)64 << 20)
 
 typedef struct geometry {
@@ -98,10 +98,11 @@ static int accepts(const lbrt_site *site) {
 static size_t cost(const lbrt_site *site) {
     const geometry g = geometry_of(site);
     const size_t down = ((size_t)site->dst->h + ROWS - 1) / ROWS, weights = lbrt_size_mul(POSITIONS * g.blocks * LANES, g.c);
-    const size_t each = g.blocks * (POSITIONS * g.c * 13 / 48 + 240) + g.c * 2;
+    const size_t results = site->layer->epilogue.flags & LBRT_THRESHOLDS ? 160 : 260;
+    const size_t each = g.blocks * (POSITIONS * g.c * 13 / 48 + results) + g.c * 2;
     size_t total = lbrt_size_mul(down * g.across, each);
     if (weights > CACHE)
-        total = lbrt_size_add(total, lbrt_size_mul((down + g.rows - 1) / g.rows, weights) / 16);
+        total = lbrt_size_add(total, lbrt_size_mul((down + g.rows - 1) / g.rows, weights) / 48);
     return total / ((size_t)site->dst->h * (size_t)site->dst->w);
 }
 
