@@ -435,11 +435,14 @@ INLINE void look_up(const tile *t, const size_t pixels, const size_t blocks, vec
                 for (size_t p = 0; p < pixels; p++)
                     __asm__("" : "+r"(src[p]));
 #pragma GCC unroll 8
-                for (size_t p = 0; p < pixels; p++) {
-                    const vec8 table = table_load(t->tables + src[p][i]);
-#pragma GCC unroll 2
-                    for (size_t b = 0; b < blocks; b++)
-                        sum[p * blocks + b] = bytes_add(sum[p * blocks + b], bytes_look_up(table, index[b]));
+                for (size_t k = 0; k < all; k += 2) {
+                    const vec8 table = table_load(t->tables + src[k / blocks][i]);
+                    if (blocks == 2)
+                        look_up_two(&sum[k], &sum[k + 1], table, table, &index[0], &index[1]);
+                    else if (k + 1 < all)
+                        look_up_two(&sum[k], &sum[k + 1], table, table_load(t->tables + src[k + 1][i]), &index[0], &index[0]);
+                    else
+                        sum[k] = bytes_add(sum[k], bytes_look_up(table, index[0]));
                 }
             }
             /* The even words still hold the odd bytes times 256, which come off at the end. */

@@ -147,8 +147,8 @@ typedef struct parameters {
     int32_t *offset; /* (blocks, BLOCK) an accumulator less the sum of its lookups */
     int16_t *flip; /* (oc) as in `finish` */
     int16_t *thresholds; /* (oc, thresholds, 32) words, chosen by the residual's last 5 bits */
-    int16_t *window; /* (oc) sums less than it, if not LEAST_WORD: all thresholds are among the WINDOW - 1 that follow */
-    uint8_t *codes; /* (oc, WINDOW) what those sums become */
+    int16_t *window; /* (oc) where not LEAST_WORD: all thresholds are among this word and the WINDOW - 1 behind it */
+    uint8_t *codes; /* (oc, WINDOW) what those words become; words outside become what the first and the last one do */
     finish finish;
     int16_t *unpacked; /* one channel, while preparing */
     uint8_t *widths; /* (steps, TILE), likewise: of one tile's tables */
@@ -346,7 +346,6 @@ static void prepare_window(const lbrt_site *site, const parameters *p, size_t o)
     const size_t n = p->constants->thresholds;
     const int sign = (e->flags & LBRT_SIGN) != 0;
     int32_t first = INT16_MAX, last = INT16_MIN; /* sums that cross one */
-    p->window[o] = LEAST_WORD;
     for (size_t k = 0; k < n; k++) {
         const int32_t t = (p->thresholds[(o * n + k) * 32] ^ p->flip[o]) - p->flip[o];
         if (t <= LEAST_WORD || t >= INT16_MAX)
@@ -392,6 +391,7 @@ static void prepare(const lbrt_site *site, void *prepared) {
         if (o % TILE == 0)
             memset(p.widths, 0, p.constants->steps * TILE);
         prepare_channel(site, &g, &p, o);
+        p.window[o] = LEAST_WORD;
         if (p.constants->thresholds > 0) {
             prepare_thresholds(site, &p, o);
             prepare_window(site, &p, o);
@@ -494,68 +494,6 @@ static void fill(const lbrt_call *call, const geometry *g, const buffers *b, siz
         fill_border(site, g, oy + y, b->border + y * ow);
 }
 
-/* ---- Lookups ---------------------------------------------------------------------------------------------------------- */
-
-/* One tile's part of the parameters. */
-typedef struct tile {
-    const uint8_t *tables, *planes;
-    const uint32_t *at;
-    const uint16_t *weights, *runs;
-    size_t steps;
-    int16_t start; /* of the words */
-} tile;
-
-/* Sums of lookups (channels, vectors, 2): words of the even and of the odd pixels. Inlined with constants, so that the
- * accumulators are registers. */
-INLINE void look_up(const tile *t, const size_t vectors, const size_t channels, vec16 *out) {
-    const size_t all = vectors * channels;
-    const uint16_t *w = t->weights, *end = t->runs;
-    vec16 even[TILE], odd[TILE];
-#pragma GCC unroll 8
-    for (size_t k = 0; k < all; k++)
-        even[k] = odd[k] = words_set(t->start);
-    for (size_t s = 0; s < t->steps; end++) {
-        vec8 sum[TILE];
-#pragma GCC unroll 8
-        for (size_t k = 0; k < all; k++)
-            sum[k] = bytes_set(0);
-        for (; s < *end; s++, w += TILE) {
-            const uint8_t *plane = t->planes + t->at[s];
-            vec8 index[VECTORS];
-#pragma GCC unroll 2
-            for (size_t i = 0; i < vectors; i++) {
-                index[i] = bytes_load(plane + i * PIXELS);
-                KEEP(index[i]);
-            }
-#pragma GCC unroll 8
-            for (size_t k = 0; k < channels; k++) {
-                uint64_t four; /* fewer loads: tables and planes keep their unit busy */
-                __builtin_memcpy(&four, w + k / 4 * 4, sizeof four);
-                const vec8 table = table_load(t->tables + (uint16_t)(four >> k % 4 * 16));
-#pragma GCC unroll 2
-                for (size_t i = 0; i < vectors; i++)
-                    sum[k * vectors + i] = bytes_add(sum[k * vectors + i], bytes_look_up(table, index[i]));
-            }
-        }
-        /* The even words still hold the odd bytes times 256, which come off at the end. */
-#pragma GCC unroll 8
-        for (size_t k = 0; k < all; k++) {
-            KEEP(sum[k]);
-            even[k] = words_add(even[k], bytes_words(sum[k]));
-            odd[k] = words_add(odd[k], words_high(sum[k]));
-        }
-    }
-#pragma GCC unroll 8
-    for (size_t k = 0; k < all; k++) {
-        const vec16 start = words_set(t->start);
-        out[2 * k] = words_low(even[k], _mm512_sub_epi16(odd[k], start));
-        out[2 * k + 1] = odd[k];
-    }
-}
-
-APART void look_up_1(const tile *t, vec16 *out) { look_up(t, 1, TILE, out); }
-APART void look_up_2(const tile *t, vec16 *out) { look_up(t, 2, TILE / 2, out); }
-
 /* ---- Results ---------------------------------------------------------------------------------------------------------- */
 
 /* A block of channels of a tile's pixels, byte planes: codes, or the low and high bytes of sums. Of 16 pixels the even ones come
@@ -595,28 +533,19 @@ INLINE __m512i count_words(const int16_t *thresholds, int16_t flip, const vec16 
     return pack(found[0], found[1]);
 }
 
-/* Words of a channel, `at` pixels into the tile, to bytes of a block. */
-INLINE void store_words(const job *j, size_t channel, const vec16 *v, block *to, size_t at) {
-    const size_t n = j->p.constants->thresholds, k = channel % BLOCK;
-    uint8_t *low = &to->low[k][at];
+/* Words of a channel to bytes of a block, `low`, where no window of codes says what they are. */
+APART void store_others(const job *j, size_t channel, const vec16 *v, block *to, uint8_t *low) {
+    const size_t n = j->p.constants->thresholds, at = (size_t)(low - to->low[0]);
     if (n == 0) {
         const __m512i byte = _mm512_set1_epi16(255);
         _mm512_storeu_si512(low, pack(_mm512_and_si512(v[0], byte), _mm512_and_si512(v[1], byte)));
-        _mm512_storeu_si512(&to->high[k][at], pack(_mm512_srli_epi16(v[0], 8), _mm512_srli_epi16(v[1], 8)));
-        return;
-    }
-    if (j->p.window[channel] != LEAST_WORD) {
-        const __m512i first = _mm512_set1_epi16(j->p.window[channel]);
-        const __m512i i = pack(_mm512_subs_epi16(v[0], first), _mm512_subs_epi16(v[1], first));
-        const uint8_t *table = j->p.codes + channel * WINDOW;
-        _mm512_storeu_si512(low, _mm512_permutex2var_epi8(table_load(table), _mm512_min_epu8(i, bytes_set(WINDOW - 1)),
-                                                          table_load(table + WINDOW / 2)));
+        _mm512_storeu_si512(to->high[0] + at, pack(_mm512_srli_epi16(v[0], 8), _mm512_srli_epi16(v[1], 8)));
         return;
     }
     const lbrt_epilogue *e = &j->call->site.layer->epilogue;
     const int sign = (e->flags & LBRT_SIGN) != 0;
     const int16_t *thresholds = j->p.thresholds + channel * n * 32, flip = j->p.flip[channel];
-    const uint8_t *residual = j->p.constants->by_residual ? &to->residual[k][at] : NULL;
+    const uint8_t *residual = j->p.constants->by_residual ? to->residual[0] + at : NULL;
     __m512i found;
     if (residual != NULL && n == 1)
         found = count_words(thresholds, flip, v, residual, 1);
@@ -628,6 +557,89 @@ INLINE void store_words(const job *j, size_t channel, const vec16 *v, block *to,
         found = _mm512_add_epi8(found, found);
     _mm512_storeu_si512(low, _mm512_add_epi8(found, bytes_set((uint8_t)(sign ? -1 : e->qlo))));
 }
+
+/* Words of a channel, `at` pixels into the tile, to bytes of a block. */
+INLINE void store_words(const job *j, size_t channel, vec16 even, vec16 odd, block *to, size_t at) {
+    uint8_t *low = to->low[channel % BLOCK] + at;
+    if (j->p.window[channel] == LEAST_WORD) {
+        const vec16 v[2] = {even, odd};
+        store_others(j, channel, v, to, low);
+        return;
+    }
+    const __m512i first = _mm512_set1_epi16(j->p.window[channel]);
+    const __m512i i = pack(_mm512_subs_epi16(even, first), _mm512_subs_epi16(odd, first));
+    const uint8_t *table = j->p.codes + channel * WINDOW;
+    _mm512_storeu_si512(low, _mm512_permutex2var_epi8(table_load(table), _mm512_min_epu8(i, bytes_set(WINDOW - 1)),
+                                                      table_load(table + WINDOW / 2)));
+}
+
+/* ---- Lookups ---------------------------------------------------------------------------------------------------------- */
+
+/* One tile's part of the parameters. */
+typedef struct tile {
+    const uint8_t *tables, *planes;
+    const uint32_t *at;
+    const uint16_t *weights, *runs;
+    size_t steps;
+    int16_t start; /* of the words */
+} tile;
+
+/* Lookups of some channels from `channel` on, to bytes of a block. Inlined with constants, so that the sums are registers. */
+INLINE void look_up(const job *j, const tile *t, const size_t vectors, const size_t channels, size_t channel, block *to) {
+    const size_t all = vectors * channels;
+    const uint16_t *w = t->weights, *end = t->runs;
+    vec16 even[TILE], odd[TILE];
+#pragma GCC unroll 8
+    for (size_t k = 0; k < all; k++)
+        even[k] = odd[k] = words_set(t->start);
+    for (size_t s = 0; s < t->steps; end++) {
+        vec8 sum[TILE];
+#pragma GCC unroll 8
+        for (size_t k = 0; k < all; k++)
+            sum[k] = bytes_set(0);
+        for (; s < *end; s++, w += TILE) {
+            const uint8_t *plane = t->planes + t->at[s];
+            vec8 index[VECTORS];
+#pragma GCC unroll 2
+            for (size_t i = 0; i < vectors; i++) {
+                index[i] = bytes_load(plane + i * PIXELS);
+                KEEP(index[i]);
+            }
+#pragma GCC unroll 8
+            for (size_t k = 0; k < channels; k += 2) {
+                uint64_t four; /* fewer loads: tables and planes keep their unit busy */
+                __builtin_memcpy(&four, w + k / 4 * 4, sizeof four);
+                const vec8 table0 = table_load(t->tables + (uint16_t)(four >> k % 4 * 16));
+                const vec8 table1 = table_load(t->tables + (uint16_t)(four >> (k % 4 + 1) * 16));
+                vec8 *const s0 = &sum[k * vectors], *const s1 = &sum[(k + 1) * vectors];
+                if (vectors == 1) {
+                    look_up_two(s0, s1, table0, table1, &index[0], &index[0]);
+                } else {
+                    look_up_two(s0, s0 + 1, table0, table0, &index[0], &index[1]);
+                    look_up_two(s1, s1 + 1, table1, table1, &index[0], &index[1]);
+                }
+            }
+        }
+        /* The even words still hold the odd bytes times 256, which come off at the end. */
+#pragma GCC unroll 8
+        for (size_t k = 0; k < all; k++) {
+            KEEP(sum[k]);
+            even[k] = words_add(even[k], bytes_words(sum[k]));
+            odd[k] = words_add(odd[k], words_high(sum[k]));
+        }
+    }
+    const vec16 start = words_set(t->start);
+#pragma GCC unroll 8
+    for (size_t k = 0; k < all; k++)
+        if (channel + k / vectors < j->g.oc)
+            store_words(j, channel + k / vectors, words_low(even[k], _mm512_sub_epi16(odd[k], start)), odd[k], to,
+                        k % vectors * PIXELS);
+}
+
+APART void look_up_1(const job *j, const tile *t, size_t channel, block *to) { look_up(j, t, 1, TILE, channel, to); }
+APART void look_up_2(const job *j, const tile *t, size_t channel, block *to) { look_up(j, t, 2, TILE / 2, channel, to); }
+
+/* ---- Running ---------------------------------------------------------------------------------------------------------- */
 
 /* The residual's values of a block, `count` pixels from `pixel` of the batch. */
 static void load_residual(const job *j, size_t pixel, size_t count, size_t channel, block *to) {
@@ -694,18 +706,14 @@ static void run_pixels(const job *j, size_t first, size_t pixel, size_t count) {
     t.steps = j->p.constants->steps;
     t.start = j->p.constants->thresholds > 0 ? LEAST_WORD : 0;
     for (size_t channel = 0; channel < j->g.oc; channel += channels) {
-        vec16 v[2 * TILE];
         if (channel % BLOCK == 0 && j->p.constants->by_residual)
             load_residual(j, pixel, count, channel, &to);
         t.weights = j->p.weights + channel / TILE * t.steps * TILE + channel % TILE;
         t.runs = j->p.runs + channel / TILE * t.steps;
         if (vectors == 1)
-            look_up_1(&t, v);
+            look_up_1(j, &t, channel, &to);
         else
-            look_up_2(&t, v);
-        for (size_t k = 0; k < channels && channel + k < j->g.oc; k++)
-            for (size_t i = 0; i < vectors; i++)
-                store_words(j, channel + k, v + 2 * (k * vectors + i), &to, i * PIXELS);
+            look_up_2(j, &t, channel, &to);
         const size_t done = channel + channels;
         if (done % BLOCK == 0 || done >= j->g.oc)
             store_block(j, pixel, count, channel / BLOCK * BLOCK, &to);

@@ -74,7 +74,7 @@ INLINE void codes_store(uint8_t *to, size_t count, vec v) {
 
 /* ---- Products ----------------------------------------------------------------------------------------------------------- */
 
-#define KEEP(v) __asm__ volatile("" : "+x"(v))
+#define REGISTER "+x"
 
 #define SUM_PRODUCTS 2
 

@@ -57,7 +57,7 @@ INLINE void vec_store_values(void *to, int32_t type, size_t at, size_t count, ve
 
 /* ---- Products ----------------------------------------------------------------------------------------------------------- */
 
-#define KEEP(v) __asm__ volatile("" : "+v"(v))
+#define REGISTER "+v"
 
 #define SUM_PRODUCTS 0
 

@@ -59,7 +59,7 @@ INLINE void codes_store(uint8_t *to, size_t count, vec v) {
 
 /* ---- Products ----------------------------------------------------------------------------------------------------------- */
 
-#define KEEP(v) __asm__ volatile("" : "+w"(v))
+#define REGISTER "+w"
 
 #ifdef __ARM_FEATURE_DOTPROD
 
@@ -87,7 +87,7 @@ INLINE sums sums_start(vec acc) {
     return (void)acc, s;
 }
 
-#define SUMS_KEEP(s) __asm__ volatile("" : "+w"((s).low), "+w"((s).high))
+#define SUMS_KEEP(s) KEEP_TWO((s).low, (s).high)
 
 INLINE vec sums_end(vec acc, sums s) { return vaddq_s32(acc, vpaddq_s32(vpaddlq_s16(s.low), vpaddlq_s16(s.high))); }
 
