@@ -12,8 +12,8 @@
  * everything first and then running out of registers. REGISTER: how to say vector register there.
  *
  * Lookup. A `vec8` has BYTES indices of LOOKUP_BITS bits, bytes_look_up() takes each from a table of 1 << LOOKUP_BITS bytes.
- * The sums are added up in words, `vec16`: words_high() are the odd bytes, words_low() the even ones from sums in which the odd
- * ones still are.
+ * look_up_two() adds what two of them find to two sums. The sums are added up in words, `vec16`: words_high() are the odd bytes,
+ * words_low() the even ones from sums in which the odd ones still are.
  *
  * Codes. codes_count() gives base + (number of k with x >= t[k]) << sign per lane, codes_count_words() for words; codes_store()
  * and codes_store_words() write the first `count` of them as bytes.
@@ -26,7 +26,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define KEEP(v) __asm__ volatile("" : REGISTER(v))
-#define KEEP_TWO(v, u) __asm__ volatile("" : REGISTER(v), REGISTER(u))
+#define KEEP_TWO(v, u) __asm__ volatile("" : REGISTER(v), REGISTER(u)) /* and both before anything else */
 #define APART static __attribute__((noinline, unused)) /* inner loops: the registers of what is around them would be in the way */
 
 #if defined(__AVX512F__)
@@ -37,7 +37,7 @@
 #include "vec_neon.h"
 #endif
 
-#if !defined(__AVX512F__) /* which has masks for it */
+#if !defined(__AVX512F__) /* which has masks for the first one, and an order for the second */
 INLINE void vec_store_values(void *to, int32_t type, size_t at, size_t count, vec v) {
     if (type != LBRT_I32) {
         codes_store((uint8_t *)to + at, count, v);
@@ -50,20 +50,12 @@ INLINE void vec_store_values(void *to, int32_t type, size_t at, size_t count, ve
             ((int32_t *)to)[at + i] = some[i];
     }
 }
-#endif
 
-/* sum0 += table0[index0], sum1 += table1[index1]. First both lookups, then both additions: AMD's Zen 4 does that in 2 cycles, by
- * turns in 2.5. What follows uses the indices and so stays behind. */
 INLINE void look_up_two(vec8 *sum0, vec8 *sum1, vec8 table0, vec8 table1, vec8 *index0, vec8 *index1) {
-    vec8 a = bytes_look_up(table0, *index0), b = bytes_look_up(table1, *index1);
-    KEEP_TWO(a, b);
-    *sum0 = bytes_add(*sum0, a);
-    *sum1 = bytes_add(*sum1, b);
-    KEEP_TWO(*sum0, *sum1);
-    KEEP(*index0);
-    if (index1 != index0)
-        KEEP(*index1);
+    *sum0 = bytes_add(*sum0, bytes_look_up(table0, *index0));
+    *sum1 = bytes_add(*sum1, bytes_look_up(table1, *index1));
 }
+#endif
 
 /* Products of 4 bytes per lane that fit 16 bits. */
 INLINE vec vec_dot(vec x, vec w) {

@@ -136,6 +136,19 @@ INLINE vec8 table_load(const uint8_t *from) { return _mm512_broadcast_i32x4(_mm_
 INLINE vec8 bytes_look_up(vec8 table, vec8 index) { return _mm512_shuffle_epi8(table, index); }
 #endif
 
+/* First both lookups, then both additions: AMD's Zen 4 does that in 2 cycles, by turns in 2.5. What follows uses the indices and so
+ * stays behind. */
+INLINE void look_up_two(vec8 *sum0, vec8 *sum1, vec8 table0, vec8 table1, vec8 *index0, vec8 *index1) {
+    vec8 a = bytes_look_up(table0, *index0), b = bytes_look_up(table1, *index1);
+    KEEP_TWO(a, b);
+    *sum0 = bytes_add(*sum0, a);
+    *sum1 = bytes_add(*sum1, b);
+    KEEP_TWO(*sum0, *sum1);
+    KEEP(*index0);
+    if (index1 != index0)
+        KEEP(*index1);
+}
+
 INLINE vec16 bytes_words(vec8 b) { return b; }
 INLINE vec16 words_set(int16_t v) { return _mm512_set1_epi16(v); }
 INLINE vec16 words_load(const int16_t *from) { return _mm512_loadu_si512(from); }

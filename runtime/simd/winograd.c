@@ -20,7 +20,7 @@
 #define ROWS 2 /* results of a tile */
 #define COLUMNS 4
 #define GROUP 16 /* tiles to transform before multiplying, if the image has as many */
-#define CACHE ((size_t)768 << 10) /* larger weights come from beyond the second level, at some 48 bytes per cycle */
+#define CACHE ((size_t)2 << 20) /* larger weights come late from beyond the second level, at some 16 bytes per cycle */
 #define SCRATCH_LIMIT ((size_t)64 << 20)
 
 typedef struct geometry {
@@ -102,7 +102,7 @@ static size_t cost(const lbrt_site *site) {
     const size_t each = g.blocks * (POSITIONS * g.c * 13 / 48 + results) + g.c * 2;
     size_t total = lbrt_size_mul(down * g.across, each);
     if (weights > CACHE)
-        total = lbrt_size_add(total, lbrt_size_mul((down + g.rows - 1) / g.rows, weights) / 48);
+        total = lbrt_size_add(total, lbrt_size_mul((down + g.rows - 1) / g.rows, weights) / 16);
     return total / ((size_t)site->dst->h * (size_t)site->dst->w);
 }
 
