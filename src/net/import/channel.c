@@ -259,7 +259,8 @@ static lb_status read_arithmetic(lb_importer *im) {
 }
 
 static const lb_import_op ops[] = {
-    {"Add", read_arithmetic}, {"BatchNormalization", read_batchnorm}, {"Div", read_arithmetic}, {"Mul", read_arithmetic},
+    {"Add", read_arithmetic}, {"BatchNormalization", read_batchnorm},
+    {"Div", read_arithmetic}, {"Mul", read_arithmetic},
     {"PRelu", read_prelu},    {"Sub", read_arithmetic},
 };
 

@@ -65,7 +65,7 @@ static lb_status read_quantize(lb_importer *im) {
     lb_view *src;
     const lb_constant *zero = NULL;
     float step;
-    int64_t lo = 0, hi = 255;
+    int64_t least = 0;
     const lb_tensor *t = lb_import_input(im, 0);
     if (t && t->kind == LB_TENSOR_CONSTANT && !t->constant.whole) {
         lb_constant unrounded = t->constant;
@@ -78,12 +78,12 @@ static lb_status read_quantize(lb_importer *im) {
         return lb_import_damaged(im, "its scale is %g", (double)step);
     if (lb_import_input(im, 2))
         LB_TRY(lb_import_constant(im, 2, &zero));
-    if (zero && (zero->count != 1 || !zero->whole || (zero->type && !lb_import_code_range(zero->type, &lo, &hi))))
+    if (zero && (zero->count != 1 || !zero->whole || (zero->type && !lb_import_least_code(zero->type, &least))))
         return lb_import_refuse(im, "its zero point is no single integer of at most 8 bits");
     bool nonnegative = src->node == 0; /* the image is what it is */
     if (!nonnegative)
         LB_TRY(lb_net_nonnegative(im->net, src->node, &nonnegative));
-    if (!nonnegative && (zero ? zero->i[0] : 0) == lo)
+    if (!nonnegative && (zero ? zero->i[0] : 0) == least)
         LB_TRY(lb_import_clip(im, 0, INFINITY));
     else
         LB_TRY(lb_import_set_view(im, src));

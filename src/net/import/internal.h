@@ -100,8 +100,8 @@ lb_status lb_import_damaged(lb_importer *im, const char *fmt, ...) LB_PRINTF(2, 
 /* A constant from a message; `what` names it. */
 lb_status lb_import_tensor(lb_importer *im, const char *what, const Onnx__TensorProto *proto, lb_constant *constant);
 
-/* The codes of an integer type of at most 8 bits; false: it is another. */
-bool lb_import_code_range(int32_t type, int64_t *lo, int64_t *hi);
+/* The least code of an integer type of at most 8 bits; false: it is another. */
+bool lb_import_least_code(int32_t type, int64_t *least);
 
 /* New constants of those dimensions: their elements are in the pool and may be written through the pointer that comes back. */
 lb_status lb_constant_whole(lb_importer *im, int ndim, const int64_t *dims, lb_constant *constant, int64_t **values);

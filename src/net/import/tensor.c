@@ -91,11 +91,10 @@ static int bits_of(int32_t type) {
 static bool is_whole(int32_t type) { return type != FLOAT && type != DOUBLE && type != FLOAT16; }
 static bool is_signed(int32_t type) { return type == INT8 || type == LB_ONNX_INT4 || type == LB_ONNX_INT2; }
 
-bool lb_import_code_range(int32_t type, int64_t *lo, int64_t *hi) {
+bool lb_import_least_code(int32_t type, int64_t *least) {
     const int bits = bits_of(type);
-    *lo = is_signed(type) ? -((int64_t)1 << bits >> 1) : 0;
-    *hi = *lo + ((int64_t)1 << bits % 64) - 1;
-    return bits > 0 && bits <= 8 && is_whole(type) && type != BOOL;
+    *least = is_signed(type) ? -(1 << (bits - 1)) : 0;
+    return bits > 0 && bits <= 8 && type != BOOL;
 }
 
 static float real_at(int32_t type, const unsigned char *raw, int64_t k) {
