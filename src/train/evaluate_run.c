@@ -9,8 +9,10 @@ typedef struct run {
     int count;   /* images */
 } run;
 
-/* Numbers in flight: int32 or float, as the chain's last operation left them. */
+/* Numbers in flight: int32 or float, as the chain's last operation left them. The int32 are at `from`, which is v, or the tensor
+ * itself as long as nothing was written. */
 typedef struct block {
+    const int32_t *from;
     _Alignas(LB_ALIGN) int32_t v[LB_EVAL_BLOCK];
     _Alignas(LB_ALIGN) float f[LB_EVAL_BLOCK];
     bool is_float;
@@ -23,16 +25,22 @@ static void *at_mut(void *base, lb_stored type, size_t index) { return (char *)b
 static void load(const lb_eval_kernels *k, const void *src, lb_stored type, bool whole, size_t first, int n, block *b) {
     const void *p = at(src, type, first);
     b->is_float = type == LB_STORED_F32 && !whole;
+    b->from = type == LB_STORED_I32 ? p : b->v;
     if (b->is_float)
         memcpy(b->f, p, (size_t)n * sizeof(float));
     else if (type == LB_STORED_F32)
         k->load_whole(p, n, b->v);
-    else if (type == LB_STORED_I32)
-        memcpy(b->v, p, (size_t)n * sizeof(int32_t));
     else if (type == LB_STORED_U8)
         k->load_u8(p, n, b->v);
-    else
+    else if (type == LB_STORED_S8)
         k->load_s8(p, n, b->v);
+}
+
+/* The int32 where they may be written over. */
+static int32_t *own(block *b, int n) {
+    if (b->from != b->v)
+        memcpy(b->v, b->from, (size_t)n * sizeof(int32_t));
+    return b->v;
 }
 
 static void store(const lb_eval_kernels *k, const block *b, void *dst, lb_stored type, size_t first, int n) {
@@ -40,11 +48,11 @@ static void store(const lb_eval_kernels *k, const block *b, void *dst, lb_stored
     if (type == LB_STORED_F32)
         memcpy(p, b->f, (size_t)n * sizeof(float));
     else if (type == LB_STORED_I32)
-        memcpy(p, b->v, (size_t)n * sizeof(int32_t));
+        memcpy(p, b->from, (size_t)n * sizeof(int32_t));
     else if (type == LB_STORED_U8)
-        k->store_u8(b->v, n, p);
+        k->store_u8(b->from, n, p);
     else
-        k->store_s8(b->v, n, p);
+        k->store_s8(b->from, n, p);
 }
 
 /* Operations on numbers [first, first + n) of a tensor, whose parameters begin at `phase`. */
@@ -52,12 +60,12 @@ static void apply(const run *r, const lb_chain *chain, int nchain, size_t first,
     const lb_eval_kernels *k = r->k;
     for (const lb_chain *op = chain; op < chain + nchain; op++) {
         switch (op->kind) {
-        case LB_CHAIN_REQUANT: k->requant(b->v, n, op->mul + phase, op->add + phase, op->shift + phase); break;
-        case LB_CHAIN_REQUANT1: k->requant1(b->v, n, op->r); break;
-        case LB_CHAIN_CLAMP: k->clamp(b->v, n, op->lo, op->hi); break;
-        case LB_CHAIN_SIGN: k->sign(b->v, n); break;
-        case LB_CHAIN_FLOAT: k->to_float(b->v, n, op->scale + phase, b->f); break;
-        case LB_CHAIN_FLOAT1: k->to_float1(b->v, n, op->step, b->f); break;
+        case LB_CHAIN_REQUANT: k->requant(b->from, n, op->mul + phase, op->add + phase, op->shift + phase, b->v); break;
+        case LB_CHAIN_REQUANT1: k->requant1(b->from, n, op->r, b->v); break;
+        case LB_CHAIN_CLAMP: k->clamp(own(b, n), n, op->lo, op->hi); break;
+        case LB_CHAIN_SIGN: k->sign(own(b, n), n); break;
+        case LB_CHAIN_FLOAT: k->to_float(b->from, n, op->scale + phase, b->f); break;
+        case LB_CHAIN_FLOAT1: k->to_float1(b->from, n, op->step, b->f); break;
         case LB_CHAIN_CODE_F32: k->code_f32(b->f, n, op->step, op->flo, op->fhi, b->v); break;
         case LB_CHAIN_SIGN_F32: k->sign_f32(b->f, n, b->v); break;
         case LB_CHAIN_FIXED_F32: k->fixed_f32(b->f, n, b->v); break;
@@ -70,12 +78,13 @@ static void apply(const run *r, const lb_chain *chain, int nchain, size_t first,
             load(k, r->workspace + t->offset, t->type, false, first, n, &other);
             apply(r, op->before, op->nbefore, first, phase, n, &other);
             if (op->kind == LB_CHAIN_ADD)
-                k->add(b->v, other.v, n);
+                k->add(own(b, n), other.from, n);
             else
                 k->add_f32(b->f, other.f, n);
             break;
         }
         }
+        b->from = b->v; /* that is where each of them leaves int32 */
     }
 }
 

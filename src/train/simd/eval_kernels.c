@@ -32,34 +32,34 @@ static inline int32_t saturate(int64_t y) { return y > INT32_MAX ? INT32_MAX : y
 static inline __m512i widen(const int32_t *p, __mmask8 mask) { return _mm512_cvtepi32_epi64(_mm256_maskz_loadu_epi32(mask, p)); }
 static inline __mmask8 tail(int n) { return (__mmask8)(n >= 8 ? 0xff : (1u << n) - 1); }
 
-static void requant(int32_t *v, int n, const int32_t *mul, const int64_t *add, const int64_t *shift) {
+static void requant(const int32_t *src, int n, const int32_t *mul, const int64_t *add, const int64_t *shift, int32_t *dst) {
     for (int i = 0; i < n; i += 8) {
         const __mmask8 mask = tail(n - i);
-        __m512i y = _mm512_mul_epi32(widen(v + i, mask), widen(mul + i, mask));
+        __m512i y = _mm512_mul_epi32(widen(src + i, mask), widen(mul + i, mask));
         y = _mm512_add_epi64(y, _mm512_maskz_loadu_epi64(mask, add + i));
         y = _mm512_srav_epi64(y, _mm512_maskz_loadu_epi64(mask, shift + i));
-        _mm256_mask_storeu_epi32(v + i, mask, _mm512_cvtsepi64_epi32(y));
+        _mm256_mask_storeu_epi32(dst + i, mask, _mm512_cvtsepi64_epi32(y));
     }
 }
 
-static void requant1(int32_t *v, int n, lbrt_requant r) {
+static void requant1(const int32_t *src, int n, lbrt_requant r, int32_t *dst) {
     const __m512i mul = _mm512_set1_epi64(r.mul), add = _mm512_set1_epi64(r.add);
     const __m128i shift = _mm_cvtsi32_si128(r.shift);
     for (int i = 0; i < n; i += 8) {
         const __mmask8 mask = tail(n - i);
-        const __m512i y = _mm512_add_epi64(_mm512_mul_epi32(widen(v + i, mask), mul), add);
-        _mm256_mask_storeu_epi32(v + i, mask, _mm512_cvtsepi64_epi32(_mm512_sra_epi64(y, shift)));
+        const __m512i y = _mm512_add_epi64(_mm512_mul_epi32(widen(src + i, mask), mul), add);
+        _mm256_mask_storeu_epi32(dst + i, mask, _mm512_cvtsepi64_epi32(_mm512_sra_epi64(y, shift)));
     }
 }
 #else
-static void requant(int32_t *v, int n, const int32_t *mul, const int64_t *add, const int64_t *shift) {
+static void requant(const int32_t *src, int n, const int32_t *mul, const int64_t *add, const int64_t *shift, int32_t *dst) {
     for (int i = 0; i < n; i++)
-        v[i] = saturate(((int64_t)v[i] * mul[i] + add[i]) >> shift[i]);
+        dst[i] = saturate(((int64_t)src[i] * mul[i] + add[i]) >> shift[i]);
 }
 
-static void requant1(int32_t *v, int n, lbrt_requant r) {
+static void requant1(const int32_t *src, int n, lbrt_requant r, int32_t *dst) {
     for (int i = 0; i < n; i++)
-        v[i] = saturate(((int64_t)v[i] * r.mul + r.add) >> r.shift);
+        dst[i] = saturate(((int64_t)src[i] * r.mul + r.add) >> r.shift);
 }
 #endif
 

@@ -19,7 +19,7 @@ typedef struct lb_eval_pool {
     int ih, iw, c, oh, ow, kh, kw, sh, sw, pt, pl;
 } lb_eval_pool;
 
-/* n numbers in place unless said otherwise. Arrays of parameters have one per number. */
+/* n numbers in place unless said otherwise. Arrays of parameters have one per number. `src` may be `dst`. */
 typedef struct lb_eval_kernels {
     const char *name;
     void (*load_u8)(const uint8_t *src, int n, int32_t *v);
@@ -28,8 +28,8 @@ typedef struct lb_eval_kernels {
     void (*store_u8)(const int32_t *v, int n, uint8_t *dst);
     void (*store_s8)(const int32_t *v, int n, int8_t *dst);
 
-    void (*requant)(int32_t *v, int n, const int32_t *mul, const int64_t *add, const int64_t *shift);
-    void (*requant1)(int32_t *v, int n, lbrt_requant r);
+    void (*requant)(const int32_t *src, int n, const int32_t *mul, const int64_t *add, const int64_t *shift, int32_t *dst);
+    void (*requant1)(const int32_t *src, int n, lbrt_requant r, int32_t *dst);
     void (*add)(int32_t *v, const int32_t *w, int n); /* saturating */
     void (*clamp)(int32_t *v, int n, int32_t lo, int32_t hi);
     void (*sign)(int32_t *v, int n);
