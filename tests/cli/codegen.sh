@@ -27,7 +27,8 @@ strict() {
             for file in model test; do
                 expect 0 "$cc" -std=c99 -ffreestanding -Wall -Wextra -Werror -pedantic $level -c "$1/$file.c" -o $file.o
             done
-            expect 0 "$cc" -std=c99 -Wall -Wextra -Werror -pedantic $level "$1/test.c" "$1/model.c" -o selftest
+            expect 0 "$cc" -std=c99 -Wall -Wextra -Werror -pedantic -Wconversion -Wshadow -Wcast-align $level "$1/test.c" "$1/model.c" \
+                -o selftest
             expect 0 ./selftest
             check "three images" "$(grep -c '^image [012]: class [0-9]* .*, equal$' out)" -eq 3
         done
@@ -35,6 +36,24 @@ strict() {
 }
 strict c
 strict f/deep/down
+
+# A function after each layer: it is called with the numbers of all layers, in order.
+cat >after.c <<'END'
+#include <stdio.h>
+#include "c/model.h"
+static int calls;
+void after(int layer) { calls += layer == calls; }
+int main(void) {
+    static uint8_t image[MODEL_HEIGHT * MODEL_WIDTH * MODEL_CHANNELS];
+    static int32_t scores[MODEL_CLASSES];
+    model_run(image, scores);
+    printf("%d layers\n", calls);
+    return 0;
+}
+END
+expect 0 "$CC" -DMODEL_AFTER_LAYER=after after.c c/model.c -o after
+expect 0 ./after
+says "^$(grep -c '^/\* [0-9]*: ' c/model.c) layers$"
 
 # The self-test fails where it should.
 cp -r c broken

@@ -2,6 +2,7 @@
  * bit. */
 #include "deploy/codegen/codegen.h"
 #include "deploy/compiled.h"
+#include "epilogue.h"
 #include "graphs.h"
 
 #define IMAGES 4
@@ -46,8 +47,8 @@ static void check(lb_ctx *ctx, test_graph *t, const char *format, int round) {
 }
 
 /* What the random graphs made of packed_conv.h: convolutions, those of two pixels in a half, those whose sums are taken apart on
- * the way. */
-static int npacked, nshared, nchunked;
+ * the way. Others of depthwise.h, and epilogues of lines, alone and with a residual. */
+static int npacked, nshared, nchunked, ndepthwise, nlines, nresidual;
 
 /* Layers of each operator. */
 static int nlayers[LBRT_OPS];
@@ -56,12 +57,56 @@ static void count_kernels(const lbrt_graph *graph) {
     for (int i = 0; i < graph->nlayers; i++) {
         lb_packing p;
         nlayers[graph->layers[i].op]++;
+        ndepthwise += lb_codegen_is_depthwise(graph, i);
         if (!lb_codegen_packing(graph, i, &p))
             continue;
         npacked++;
         nshared += p.lane > 0;
         nchunked += p.chunk < p.words;
     }
+}
+
+/* Lines against the reference's epilogue, at accumulators from all over the channel's range and next to each other. */
+static void check_line(const lbrt_graph *graph, int i, const lb_lines *lines, int32_t c, int32_t r) {
+    const lbrt_layer *l = &graph->layers[i];
+    const lbrt_tensor *dst = &graph->tensors[i + 1];
+    const lbrt_tensor *res = l->epilogue.flags & LBRT_RESIDUAL ? &graph->tensors[l->epilogue.residual] : NULL;
+    const lbrt_site site = {l, &graph->tensors[l->src], dst, res};
+    int32_t lo, hi;
+    int32_t v[1024] = {0};
+    uint8_t codes[1024], residual[1024] = {0};
+    assert_true(dst->c <= 1024 && lbrt_source_range(l, site.src, c, &lo, &hi));
+    residual[c] = (uint8_t)r;
+    const int64_t stride = ((int64_t)hi - lo) / 2000 + 1;
+    for (int64_t at = lo; at <= hi; at += stride) {
+        memset(v, 0, sizeof v);
+        v[c] = (int32_t)at;
+        lbrt_epilogue_row(&site, v, residual, codes, 0);
+        const int32_t high = (int32_t)((at * lines->unit * lines->line[c].mul) >> 32);
+        const int32_t code = (high + r * lines->res_mul + lines->line[c].add) >> lines->down;
+        const int32_t want = dst->type == LBRT_I8 ? (int8_t)codes[c] : codes[c];
+        if (want != (lbrt_clamp(code, lines->qlo, lines->qhi) | lines->sign))
+            fail_msg("layer %d, channel %d, accumulator %lld: code %d, by the line %d", i, c, (long long)at, want, code);
+    }
+}
+
+static void check_lines(lb_ctx *ctx, const lbrt_graph *graph) {
+    lb_generator g = {.ctx = ctx, .graph = graph};
+    lb_pool_init(&g.pool, ctx);
+    for (int i = 0; i < graph->nlayers; i++) {
+        lb_lines lines;
+        assert_ok(ctx, lb_find_lines(&g, i, &lines));
+        if (!lines.line)
+            continue;
+        const bool residual = graph->layers[i].epilogue.flags & LBRT_RESIDUAL;
+        const lbrt_tensor *res = residual ? &graph->tensors[graph->layers[i].epilogue.residual] : NULL;
+        nlines += !residual;
+        nresidual += residual;
+        for (int32_t c = 0; c < graph->tensors[i + 1].c; c++)
+            for (int32_t r = res ? res->lo : 0; r <= (res ? res->hi : 0); r++)
+                check_line(graph, i, &lines, c, r);
+    }
+    lb_pool_free(&g.pool);
 }
 
 static bool has_chunks(const lbrt_graph *graph) {
@@ -84,7 +129,24 @@ static void random_graphs(void **state) {
             test_graph_random(&t, seed += 5000, format, 8);
         }
         count_kernels(&t.g);
+        check_lines(ctx, &t.g);
         check(ctx, &t, format->name, round);
+        test_graph_free(&t);
+    }
+    lb_ctx_destroy(ctx);
+}
+
+/* Random graphs rarely have them: these are looked for. */
+static void lines_with_residual(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    for (int seed = 1; nresidual < 3 && seed < 2000; seed++) {
+        const int before = nresidual;
+        test_graph t;
+        test_graph_random(&t, (uint64_t)seed, &weight_formats[seed % 5], 8);
+        check_lines(ctx, &t.g);
+        if (nresidual > before)
+            check(ctx, &t, "lines", seed);
         test_graph_free(&t);
     }
     lb_ctx_destroy(ctx);
@@ -93,15 +155,17 @@ static void random_graphs(void **state) {
 static void all_kernels_ran(void **state) {
     (void)state;
     if (getenv("LB_TEST_VERBOSE"))
-        printf("%d packed, %d of two pixels in a half, %d in chunks\n", npacked, nshared, nchunked);
+        printf("%d packed, %d of two pixels in a half, %d in chunks, %d depthwise, %d of lines, %d with a residual\n", npacked,
+               nshared, nchunked, ndepthwise, nlines, nresidual);
     for (int op = 0; op < LBRT_OPS; op++)
         if (nlayers[op] < 5)
             fail_msg("operator %d has %d layers only", op, nlayers[op]);
     assert_true(npacked - nshared > 5 && nshared - nchunked > 5 && nchunked > 2);
+    assert_true(ndepthwise > 2 && nlines > 10 && nresidual > 0);
 }
 
 int main(void) {
-    struct CMUnitTest tests[LB_COUNT(weight_formats) + 1];
+    struct CMUnitTest tests[LB_COUNT(weight_formats) + 2];
     for (size_t i = 0; i < LB_COUNT(weight_formats); i++) {
         union {
             const test_weights *from;
@@ -109,6 +173,7 @@ int main(void) {
         } f = {&weight_formats[i]};
         tests[i] = (struct CMUnitTest){.name = weight_formats[i].name, .test_func = random_graphs, .initial_state = f.to};
     }
-    tests[LB_COUNT(weight_formats)] = (struct CMUnitTest)cmocka_unit_test(all_kernels_ran);
+    tests[LB_COUNT(weight_formats)] = (struct CMUnitTest)cmocka_unit_test(lines_with_residual);
+    tests[LB_COUNT(weight_formats) + 1] = (struct CMUnitTest)cmocka_unit_test(all_kernels_ran);
     return _cmocka_run_group_tests("codegen", tests, LB_COUNT(tests), NULL, NULL);
 }

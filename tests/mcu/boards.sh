@@ -16,15 +16,15 @@ missing() {
     esac
 }
 
-# build MACHINE DIR PROGRAM FLAG...: the network in DIR, with main.c.
+# build MACHINE DIR PROGRAM FLAG...: the network in DIR, compiled with these flags too, and main.c (or MAIN).
 build() {
-    local machine=$1 dir=$2 program=$3 strict="-std=c99 -Wall -Wextra -Werror -pedantic"
+    local machine=$1 dir=$2 program=$3 main=${MAIN:-$MCU/main.c} strict="-std=c99 -Wall -Wextra -Werror -pedantic"
     shift 3
     case $machine in
-    aarch64) aarch64-linux-gnu-gcc $strict -O2 "$@" -static -I"$dir" "$MCU/main.c" "$MCU/uncounted.c" "$dir/model.c" -o "$program" ;;
+    aarch64) aarch64-linux-gnu-gcc $strict -O2 "$@" -static -I"$dir" -I"$MCU" "$main" "$MCU/uncounted.c" "$dir/model.c" -o "$program" ;;
     *)
         arm-none-eabi-gcc $strict -ffreestanding -O2 "$@" -mcpu=$machine -mthumb -c "$dir/model.c" -o "$program.o" &&
-            arm-none-eabi-gcc -O2 -mcpu=$machine -mthumb -I"$dir" --specs=rdimon.specs -T "$MCU/board.ld" "$MCU/main.c" "$MCU/board.c" \
+            arm-none-eabi-gcc -O2 -mcpu=$machine -mthumb -I"$dir" -I"$MCU" --specs=rdimon.specs -T "$MCU/board.ld" "$main" "$MCU/board.c" \
                 "$program.o" -o "$program"
         ;;
     esac

@@ -100,15 +100,28 @@ static lb_status write_kernels(lb_generator *g, const char *dir, const char *mod
 
 /* ---- The network ---------------------------------------------------------------------------------------------------------- */
 
+/* The end of the last tensor that is there while layer i runs. */
+static size_t tensors_end(const lb_generator *g, int i) {
+    size_t end = 0;
+    for (int t = 0; t < g->graph->ntensors; t++)
+        if (g->slots[t].first <= i && g->slots[t].last >= i)
+            end = LB_MAX(end, g->slots[t].offset + g->slots[t].size);
+    return end;
+}
+
 static lb_status plan(lb_generator *g) {
+    const size_t nlayers = (size_t)g->graph->nlayers;
     g->slots = lb_pool_alloc(&g->pool, (size_t)g->graph->ntensors, sizeof *g->slots);
-    if (!g->slots)
+    g->scratch = lb_pool_alloc(&g->pool, nlayers, sizeof *g->scratch);
+    g->lines = lb_pool_alloc(&g->pool, nlayers, sizeof *g->lines);
+    if (!g->slots || !g->scratch || !g->lines)
         return LB_ERR_MEMORY;
-    size_t scratch = 0;
-    g->peak = lbrt_plan(g->graph, g->slots);
-    for (int i = 0; i < g->graph->nlayers; i++)
-        scratch = LB_MAX(scratch, lb_codegen_scratch(g->graph, i));
-    g->arena = lbrt_size_add(g->peak, scratch);
+    g->arena = lbrt_plan(g->graph, g->slots);
+    for (int i = 0; i < g->graph->nlayers && g->arena <= INT32_MAX; i++) {
+        g->scratch[i] = tensors_end(g, i);
+        g->arena = LB_MAX(g->arena, lbrt_size_add(g->scratch[i], lb_codegen_scratch(g->graph, i)));
+        LB_TRY(lb_find_lines(g, i, &g->lines[i]));
+    }
     if (g->arena > INT32_MAX)
         return lb_fail(g->ctx, LB_ERR_UNSUPPORTED, "%s: needs %zu bytes of memory to run, more than generated C can address",
                        g->model->name, g->arena);

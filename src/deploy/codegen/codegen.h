@@ -44,13 +44,26 @@ extern const lb_template lb_codegen_test[];    /* test.c alone */
 
 /* ---- The network ------------------------------------------------------------------------------------------------------- */
 
+/* The epilogue of a layer as a line per channel; `up` is the binary logarithm of `unit`, the rest as in
+ * templates/kernels/epilogue.h. */
+typedef struct lb_line {
+    int32_t mul, add;
+} lb_line;
+
+typedef struct lb_lines {
+    lb_line *line; /* (oc); NULL: there are none, the epilogue is computed as it stands */
+    int32_t up, unit, down, res_mul, qlo, qhi, sign;
+} lb_lines;
+
 typedef struct lb_generator {
     lb_ctx *ctx;
     lb_pool pool;
     lb_packed *model;
     const lbrt_graph *graph;
     lbrt_slot *slots; /* (ntensors) */
-    size_t peak, arena; /* bytes of tensors; with scratch */
+    lb_lines *lines; /* (nlayers) */
+    size_t *scratch; /* (nlayers) where the memory that a layer's kernel works in begins: behind the tensors of its time */
+    size_t arena; /* bytes of it all */
     lb_codegen_info info;
     int nimages; /* of the self-test */
     bool real; /* they come from the data set */
@@ -66,15 +79,30 @@ size_t lb_codegen_scratch(const lbrt_graph *graph, int i);
 
 /* How packed_conv.h takes a convolution's weights; its fields of the same names say what they are. */
 typedef struct lb_packing {
-    int32_t count, words, pairs, lane, chunk, base;
+    int32_t words, pairs, column, span, next[3], lane, chunk, base;
+    int32_t width;                  /* bits that a weight takes */
+    int32_t taps, channels, padded; /* of the kernel; of a group, as they are and in whole words */
+    int32_t windows;                /* words */
 } lb_packing;
+
+/* Whether depthwise.h runs layer i. */
+bool lb_codegen_is_depthwise(const lbrt_graph *graph, int i);
 
 /* False: layer i is run by another kernel. */
 bool lb_codegen_packing(const lbrt_graph *graph, int i, lb_packing *packing);
 
-/* words: (packing->words) of one output channel. */
+/* Every second one of words (2 packing->words) for one output channel. */
 void lb_pack_channel(const lbrt_layer *layer, const lb_packing *packing, int32_t oc, uint32_t *words);
 int32_t lb_packing_bias(const lbrt_layer *layer, const lb_packing *packing, int32_t oc);
+
+/* Looks for lines that give the very codes of layer i's epilogue. */
+lb_status lb_find_lines(lb_generator *g, int i, lb_lines *lines);
+
+/* The bit of an epilogue's flags that stands for lines; the others are those of runtime/model.h. */
+#define LB_CODEGEN_LINES 128u
+
+/* The epilogue's flags as generated C has them. */
+uint32_t lb_codegen_flags(const lb_generator *g, int i);
 
 /* How the thresholds of an epilogue are stored: in 16 bits; with channels that count downwards. */
 bool lb_thresholds_fit16(const lbrt_epilogue *e, int32_t oc);

@@ -55,7 +55,9 @@ static void include_kernel(const lb_generator *g, lb_code *code, size_t start, i
         snprintf(text, sizeof text, "#include \"kernels/%s.h\"\n", l->is_float ? floats[l->op] : plain[l->op]);
     } else if (lb_codegen_packing(g->graph, i, &packing)) {
         write_once(code, start, "#include \"kernels/packed_conv.h\"\n");
-        snprintf(text, sizeof text, "#define BITS %d\n#include \"kernels/tile.h\"\n", (int)l->weights.bits);
+        snprintf(text, sizeof text, "#define BITS %d\n#include \"kernels/tile.h\"\n", (int)packing.width);
+    } else if (lb_codegen_is_depthwise(g->graph, i)) {
+        snprintf(text, sizeof text, "#include \"kernels/depthwise.h\"\n");
     } else {
         snprintf(text, sizeof text, "#define CONV %s\n#define SOURCE %s\n#include \"kernels/conv.h\"\n", conv_names[type],
                  source_names[type]);
@@ -68,7 +70,7 @@ static void write_includes(const lb_generator *g, lb_code *code) {
     lb_code_printf(code, "#include \"model.h\"\n\n");
     for (int i = 0; i < g->graph->nlayers; i++)
         if (!g->graph->layers[i].is_float)
-            flags |= g->graph->layers[i].epilogue.flags;
+            flags |= lb_codegen_flags(g, i);
     lb_code_printf(code, "#define EPILOGUE_FLAGS %uu\n", (unsigned)flags);
     const size_t start = code->size;
     for (int i = 0; i < g->graph->nlayers; i++)
@@ -96,19 +98,39 @@ static void write_packed(const lb_generator *g, lb_code *code, int i) {
 }
 
 static void write_pairs(lb_code *code, const lbrt_layer *l, int i, const lb_packing *p) {
-    lb_code_printf(code, "    .count = %d, .words = %d, .pairs = %d, .lane = %d, .chunk = %d, .base = %d, .mul = %d, .add = %d,\n",
-                   (int)p->count, (int)p->words, (int)p->pairs, (int)p->lane, (int)p->chunk, (int)p->base, (int)l->weights.mul,
-                   (int)l->weights.add);
+    lb_code_printf(code,
+                   "    .width = %d, .words = %d, .pairs = %d, .column = %d, .span = %d, .next = {%d, %d, %d},\n"
+                   "    .lane = %d, .chunk = %d, .base = %d, .mul = %d, .add = %d,\n",
+                   (int)p->width, (int)p->words, (int)p->pairs, (int)p->column, (int)p->span, (int)p->next[0], (int)p->next[1],
+                   (int)p->next[2], (int)p->lane, (int)p->chunk, (int)p->base, (int)l->weights.mul, (int)l->weights.add);
     lb_code_printf(code, "    .weights = weights_%d,", i);
     if (p->base != 0)
         lb_code_printf(code, " .bias = bias_%d,", i);
     lb_code_printf(code, "\n");
 }
 
+uint32_t lb_codegen_flags(const lb_generator *g, int i) {
+    const uint32_t flags = g->graph->layers[i].epilogue.flags;
+    return g->lines[i].line ? LB_CODEGEN_LINES | (flags & LBRT_RESIDUAL) : flags;
+}
+
+static void write_line_epilogue(const lb_generator *g, lb_code *code, int i) {
+    const lbrt_epilogue *e = &g->graph->layers[i].epilogue;
+    const lb_lines *lines = &g->lines[i];
+    if (e->flags & LBRT_RESIDUAL)
+        lb_code_printf(code, ", .res_type = %s", type_names[g->graph->tensors[e->residual].type]);
+    lb_code_printf(code, ",\n          .lines = lines_%d, .form = {%d, %d, %d, %d, %d, %d}},\n", i, (int)lines->unit,
+                   (int)lines->down, (int)lines->res_mul, (int)lines->qlo, (int)lines->qhi, (int)lines->sign);
+}
+
 static void write_epilogue(const lb_generator *g, lb_code *code, int i) {
     const lbrt_epilogue *e = &g->graph->layers[i].epilogue;
     const lbrt_tensor *dst = &g->graph->tensors[i + 1];
-    lb_code_printf(code, "    .e = {.flags = %uu, .dst_type = %s", (unsigned)e->flags, type_names[dst->type]);
+    lb_code_printf(code, "    .e = {.flags = %uu, .dst_type = %s", (unsigned)lb_codegen_flags(g, i), type_names[dst->type]);
+    if (g->lines[i].line) {
+        write_line_epilogue(g, code, i);
+        return;
+    }
     if (e->flags & LBRT_AFFINE)
         lb_code_printf(code, ", .requant = requant_%d", i);
     if (e->flags & LBRT_RESIDUAL) {
@@ -185,9 +207,12 @@ static void write_integer_layer(const lb_generator *g, lb_code *code, int i) {
             write_window(g, code, i);
             write_pairs(code, l, i, &packing);
         } else {
-            lb_code_printf(code, "static const conv layer_%d = {\n", i);
+            const bool depthwise = lb_codegen_is_depthwise(g->graph, i);
+            lb_code_printf(code, "static const %s layer_%d = {\n", depthwise ? "depthwise" : "conv", i);
             write_window(g, code, i);
             write_packed(g, code, i);
+            if (depthwise)
+                lb_code_printf(code, "    .sign = %s,\n", src->type == LBRT_I8 ? "0x80808080" : "0");
         }
         write_epilogue(g, code, i);
         lb_code_printf(code, "};\n");
@@ -247,10 +272,11 @@ size_t lb_codegen_scratch(const lbrt_graph *graph, int i) {
     lb_packing p;
     if (l->op != LBRT_OP_CONV || l->weights.bits == 32)
         return 0;
-    if (lb_codegen_packing(graph, i, &p)) /* two columns, and one window in whole words where it must be copied */
-        return 8 * (size_t)p.words * (size_t)p.pairs +
-               (graph->tensors[l->src].c / l->groups % 4 ? ((size_t)p.count + 3) / 4 * 4 : 0);
+    if (lb_codegen_packing(graph, i, &p))
+        return 4 * ((size_t)p.column + (size_t)p.windows);
     const size_t count = (size_t)lbrt_weights_per_channel(l, &graph->tensors[l->src]);
+    if (lb_codegen_is_depthwise(graph, i)) /* pairs of four channels, codes of all taps */
+        return (count + 1) / 2 * 6 * sizeof(uint32_t);
     return lbrt_size_mul(count, l->is_float ? sizeof(float) : sizeof(int16_t));
 }
 
@@ -281,7 +307,10 @@ static void write_call(const lb_generator *g, lb_code *code, int i) {
     switch ((lbrt_op)l->op) {
     case LBRT_OP_INPUT: name = is_float ? "run_float_input" : "run_input"; break;
     case LBRT_OP_CONV:
-        name = is_float ? "run_float_conv" : packed ? "run_packed_conv" : conv_names[g->graph->tensors[l->src].type];
+        name = is_float                              ? "run_float_conv"
+               : packed                              ? "run_packed_conv"
+               : lb_codegen_is_depthwise(g->graph, i) ? "run_depthwise"
+                                                     : conv_names[g->graph->tensors[l->src].type];
         break;
     case LBRT_OP_POINT: name = is_float ? "run_float_point" : "run_point"; break;
     case LBRT_OP_COPY: name = "run_copy"; break;
@@ -291,7 +320,7 @@ static void write_call(const lb_generator *g, lb_code *code, int i) {
     }
     lb_code_printf(code, "    %s(&layer_%d, ", name, i);
     if (packed)
-        lb_code_printf(code, "tile_%d, ", (int)l->weights.bits);
+        lb_code_printf(code, "tile_%d, ", (int)packing.width);
     if (l->op == LBRT_OP_COPY || l->op == LBRT_OP_MUL)
         write_sources(g, code, l);
     else
@@ -305,9 +334,11 @@ static void write_call(const lb_generator *g, lb_code *code, int i) {
     }
     lb_code_printf(code, ", ");
     write_place(g, code, i + 1);
-    if (l->op == LBRT_OP_CONV)
-        lb_code_printf(code, lb_codegen_scratch(g->graph, i) > 0 ? ", scratch" : ", NULL");
-    lb_code_printf(code, ");\n");
+    if (l->op == LBRT_OP_CONV && lb_codegen_scratch(g->graph, i) > 0)
+        lb_code_printf(code, ", memory + %zu", g->scratch[i]);
+    else if (l->op == LBRT_OP_CONV)
+        lb_code_printf(code, ", NULL");
+    lb_code_printf(code, ");\n    MODEL_AFTER_LAYER(%d);\n", i);
 }
 
 static void write_class_names(const lb_generator *g, lb_code *code) {
@@ -346,11 +377,12 @@ void lb_write_model(const lb_generator *g, lb_code *code) {
         else
             write_integer_layer(g, code, i);
     }
-    lb_code_printf(code, "\nvoid model_run(const uint8_t *image, int32_t *scores) {\n");
+    lb_code_printf(code, "\n/* -DMODEL_AFTER_LAYER=FUNCTION: is called with each layer's number after it, to time layers for example. */\n"
+                         "#ifdef MODEL_AFTER_LAYER\nvoid MODEL_AFTER_LAYER(int layer);\n"
+                         "#else\n#define MODEL_AFTER_LAYER(layer) ((void)0)\n#endif\n\n"
+                         "void model_run(const uint8_t *image, int32_t *scores) {\n");
     if (g->arena > 0)
         lb_code_printf(code, "    uint8_t *const memory = (uint8_t *)arena;\n");
-    if (g->arena > g->peak)
-        lb_code_printf(code, "    uint8_t *const scratch = memory + %zu;\n", g->peak);
     for (int i = 0; i < g->graph->nlayers; i++)
         write_call(g, code, i);
     lb_code_printf(code, "}\n\n"

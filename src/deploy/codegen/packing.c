@@ -4,6 +4,9 @@
 #define HALF 32767 /* the largest number of half a word: halves are signed to SMLAD */
 #define MIN_SHARED 16 /* pairs after which sums may be taken apart without that costing more than sharing saves */
 
+/* Words that tile.h takes at a time. */
+static int32_t at_a_time(const lb_packing *p) { return p->width < 5 ? 1 : 2; }
+
 /* Two pixels share a half where amax * (2^lane + 1) fits into it; then the sums of a chunk of products must stay below 2^lane, and
  * those of the second pixel below 2^(32 - lane), which is more. */
 static void share_halves(lb_packing *p, int32_t amax, int32_t wmax) {
@@ -13,22 +16,45 @@ static void share_halves(lb_packing *p, int32_t amax, int32_t wmax) {
     const int32_t pairs = amax > 0 ? ((1 << lane) - 1) / (2 * amax * wmax) : INT32_MAX;
     if (pairs >= MIN_SHARED && pairs >= p->pairs) {
         p->lane = lane;
-        p->chunk = LB_MIN(pairs / p->pairs, p->words);
+        p->chunk = LB_MIN(pairs / p->pairs / at_a_time(p) * at_a_time(p), p->words);
     }
+}
+
+static bool has_bytes(const lbrt_graph *graph, int i) {
+    const int32_t type = graph->tensors[graph->layers[i].src].type;
+    return graph->layers[i].op == LBRT_OP_CONV && !graph->layers[i].is_float && (type == LBRT_U8 || type == LBRT_I8);
+}
+
+bool lb_codegen_is_depthwise(const lbrt_graph *graph, int i) {
+    const lbrt_layer *l = &graph->layers[i];
+    return has_bytes(graph, i) && !l->flat && graph->tensors[l->src].c == l->groups && graph->tensors[i + 1].c == l->groups;
 }
 
 bool lb_codegen_packing(const lbrt_graph *graph, int i, lb_packing *p) {
     const lbrt_layer *l = &graph->layers[i];
     const lbrt_tensor *src = &graph->tensors[l->src];
     const int32_t bits = l->weights.bits;
-    *p = (lb_packing){.count = lbrt_weights_per_channel(l, src), .base = LB_MIN(src->lo, 0)};
-    if (l->op != LBRT_OP_CONV || l->is_float || lbrt_is_dilated(l) || (bits != 1 && bits != 2 && bits != 4 && bits != 8) ||
-        (src->type != LBRT_U8 && src->type != LBRT_I8) || graph->tensors[i + 1].c == l->groups || p->count > INT32_MAX / 64)
+    const lbrt_site site = {l, src, &graph->tensors[i + 1], NULL};
+    const int32_t count = lbrt_weights_per_channel(l, src);
+    *p = (lb_packing){.base = LB_MIN(src->lo, 0)};
+    if (!has_bytes(graph, i) || lbrt_is_dilated(l) || lb_codegen_is_depthwise(graph, i) || count > INT32_MAX / 256)
         return false;
-    p->pairs = 16 / bits;
-    p->words = (p->count + 2 * p->pairs - 1) / (2 * p->pairs);
+    p->width = bits <= 5 ? bits : 8;
+    p->pairs = 16 / p->width;
+    p->channels = lbrt_view(&site).c / l->groups;
+    p->padded = (p->channels + 3) / 4 * 4;
+    p->taps = l->kh * l->kw;
+    const int32_t pairs = p->taps * p->padded / 2;
+    p->words = (pairs + p->pairs - 1) / p->pairs;
+    p->words += p->words % at_a_time(p);
+    p->column = 2 * LB_MAX(p->words * p->pairs, pairs);
     p->chunk = p->words;
     share_halves(p, src->hi - p->base, (1 << bits) - 1);
+    const int32_t last = LB_MIN(p->lane > 0 ? 4 : 2, graph->tensors[i + 1].w) - 1;
+    for (int32_t k = 0; k < 3; k++)
+        p->next[k] = LB_MIN(k + 1, last) * l->sw;
+    p->span = last * l->sw + l->kw;
+    p->windows = l->kh * p->span * p->padded / 4;
     return true;
 }
 
@@ -36,20 +62,24 @@ bool lb_codegen_packing(const lbrt_graph *graph, int i, lb_packing *p) {
  * bytes. */
 void lb_pack_channel(const lbrt_layer *layer, const lb_packing *p, int32_t oc, uint32_t *words) {
     const int32_t bits = layer->weights.bits;
-    const uint8_t *row = layer->weights.packed + (size_t)oc * lbrt_packed_bytes(p->count, bits);
-    memset(words, 0, (size_t)p->words * sizeof *words);
-    for (int32_t i = 0; i < p->count; i++) {
-        const int32_t pair = i / 4 * 2 + i % 2, half = i % 4 / 2;
-        words[pair / p->pairs] |= (uint32_t)lbrt_stored_weight(row, (size_t)i, bits) << (pair % p->pairs * bits + 16 * half);
+    const uint8_t *row = layer->weights.packed + (size_t)oc * lbrt_packed_bytes(p->taps * p->channels, bits);
+    for (int32_t i = 0; i < p->words; i++)
+        words[2 * i] = 0;
+    for (int32_t i = 0; i < p->taps * p->channels; i++) {
+        const int32_t at = i / p->channels * p->padded + i % p->channels, pair = at / 4 * 2 + at % 2, half = at % 4 / 2;
+        const uint32_t stored = (uint32_t)lbrt_stored_weight(row, (size_t)i, bits);
+        words[pair / p->pairs * 2] |= stored << (pair % p->pairs * p->width + 16 * half);
     }
 }
 
-/* Sum of a channel's weights times the smallest source code, modulo 2^32. */
+/* Sum of a channel's weights times the smallest source code, modulo 2^32. The weights of channels that are there to make the words
+ * whole count with `add`: their x is not 0 if base is not. */
 int32_t lb_packing_bias(const lbrt_layer *layer, const lb_packing *p, int32_t oc) {
     const lbrt_weights *w = &layer->weights;
-    const uint8_t *row = w->packed + (size_t)oc * lbrt_packed_bytes(p->count, w->bits);
-    int64_t sum = 0;
-    for (int32_t i = 0; i < p->count; i++)
+    const int32_t count = p->taps * p->channels;
+    const uint8_t *row = w->packed + (size_t)oc * lbrt_packed_bytes(count, w->bits);
+    int64_t sum = (int64_t)w->add * p->taps * (p->padded - p->channels);
+    for (int32_t i = 0; i < count; i++)
         sum += w->mul * lbrt_stored_weight(row, (size_t)i, w->bits) + w->add;
     return (int32_t)(uint32_t)(uint64_t)(sum * p->base);
 }

@@ -70,21 +70,26 @@ static void write_thresholds(lb_generator *g, lb_code *code, int layer, const lb
     lb_free(g->ctx, values);
 }
 
-/* Packed as packed_conv.h wants it: a channel at a time, so that memory for the whole is not needed twice. */
+/* Packed as packed_conv.h wants it: two channels at a time, so that memory for the whole is not needed twice. */
 static void write_pairs(lb_generator *g, lb_code *code, int i, const lb_packing *p) {
     const lbrt_layer *l = &g->graph->layers[i];
     const int32_t oc = g->graph->tensors[i + 1].c;
-    const size_t total = (size_t)oc * (size_t)p->words;
-    uint32_t *words = lb_alloc(g->ctx, (size_t)p->words, sizeof *words);
+    const int32_t groups = LB_MAX(l->groups, 1), ocg = oc / groups;
+    const size_t both = 2 * (size_t)p->words, total = (size_t)groups * (size_t)((ocg + 1) / 2) * both;
+    uint32_t *words = lb_alloc(g->ctx, both, sizeof *words);
     int32_t *bias = lb_alloc(g->ctx, (size_t)oc, sizeof *bias);
     if (!words || !bias)
         code->status = LB_ERR_MEMORY;
     if (words && bias) {
         lb_code_printf(code, "static const uint32_t weights_%d[%zu] = {\n", i, total);
         for (int32_t o = 0; o < oc; o++) {
-            lb_pack_channel(l, p, o, words);
+            const bool second = o % ocg % 2, alone = !second && o % ocg == ocg - 1;
+            if (alone)
+                memset(words, 0, both * sizeof *words);
+            lb_pack_channel(l, p, o, words + second);
             bias[o] = lb_packing_bias(l, p, o);
-            lb_code_words(code, words, (size_t)p->words);
+            if (second || alone)
+                lb_code_words(code, words, both);
         }
         lb_code_printf(code, "};\n");
         count(g, total, sizeof *words);
@@ -97,6 +102,16 @@ static void write_pairs(lb_generator *g, lb_code *code, int i, const lb_packing 
     }
     lb_free(g->ctx, words);
     lb_free(g->ctx, bias);
+}
+
+static void write_lines(lb_generator *g, lb_code *code, int i) {
+    const size_t oc = (size_t)g->graph->tensors[i + 1].c;
+    const lb_line *lines = g->lines[i].line;
+    lb_code_printf(code, "static const line lines_%d[%zu] = {", i, oc);
+    for (size_t c = 0; c < oc; c++)
+        lb_code_printf(code, "%s{%d, %d},", c % 6 ? " " : "\n    ", (int)lines[c].mul, (int)lines[c].add);
+    lb_code_printf(code, "\n};\n");
+    count(g, oc, sizeof *lines);
 }
 
 static void write_parts(lb_generator *g, lb_code *code, int i) {
@@ -142,10 +157,12 @@ static void write_layer(lb_generator *g, lb_code *code, int i) {
             write_floats(g, code, "lo", i, &e->flo, 1);
         if (e->flags & LBRT_CLAMP && e->fhi < INFINITY)
             write_floats(g, code, "hi", i, &e->fhi, 1);
+    } else if (g->lines[i].line) {
+        write_lines(g, code, i);
     } else if (e->flags & LBRT_AFFINE) {
         write_requants(g, code, i, e->requant, oc);
     }
-    if (e->flags & LBRT_THRESHOLDS)
+    if (e->flags & LBRT_THRESHOLDS && !g->lines[i].line)
         write_thresholds(g, code, i, e, dst->c);
 }
 

@@ -4,167 +4,180 @@
  * the first sum takes the time, the second one is the same for all output channels, the third one is a constant of the channel
  * (bias). All of it is modulo 2^32; the true sum was proven to fit.
  *
- * The window under an output pixel becomes a column of pairs of 16 bits; two columns meet two channels at a time (tile.h). Where
- * codes are small, a half holds the codes of two pixels, the second `lane` bits up, so that one product serves two; the sums are
- * taken apart after every `chunk` words of weights, before the first pixel's could reach the second's. */
+ * The window under an output pixel becomes a column of pairs of 16 bits; two columns meet two channels at a time (tile.h). Source
+ * channels are taken in words of four: the weights of those that this adds are 0, and their x is -base. Where codes are small, a
+ * half holds the codes of two pixels, the second `lane` bits up, so that one product serves two; the sums are taken apart after every
+ * `chunk` words of weights, before the first pixel's could reach the second's. */
 #ifndef PACKED_CONV_H
 #define PACKED_CONV_H
 
 #include "dot2.h"
-#include "epilogue.h"
+#include "finish.h"
 
 typedef struct packed_conv {
     window s;
-    int32_t count;           /* weights of an output channel: kh kw ic / groups */
+    int32_t width;           /* bits that a weight takes */
     int32_t words, pairs;    /* of an output channel, of a word */
+    int32_t column;          /* words of two columns */
+    int32_t span, next[3];   /* source pixels across four (lane 0: two) windows; the first ones of all but the first window */
     int32_t lane, chunk;     /* lane 0: one pixel in a half */
     int32_t base, mul, add;
-    const uint32_t *weights; /* (oc, words) */
+    const uint32_t *weights; /* (groups, half of oc / groups rounded up, words, 2): two channels in turn */
     const int32_t *bias;     /* (oc); NULL: base is 0 */
     epilogue e;
 } packed_conv;
 
-typedef void tile_fn(const uint32_t *w0, const uint32_t *w1, const uint32_t *x, int32_t words, uint32_t mask,
-                     uint32_t *sums);
+typedef void tile_fn(const uint32_t *w, const uint32_t *x, int32_t words, uint32_t mask, uint32_t *sums);
 
-/* A column as it is written: x is where its next pair goes, every second word is the other column's. */
-typedef struct column {
-    uint32_t *x;
-    uint32_t sum; /* of the codes, as x */
-    uint32_t up;  /* -base, in both halves */
-    int32_t lane; /* 0: the first pixel in its halves; else the second one goes `lane` bits up */
-} column;
+/* Four codes x of a source pixel, whose bytes are `codes`. */
+static inline uint32_t raise_codes(uint32_t codes, uint32_t up) {
+    const uint32_t high = 0x80808080;
+    return ((codes & ~high) + (up & ~high)) ^ ((codes ^ up) & high); /* no carry from byte to byte */
+}
 
-/* Four codes, given as bytes, become the pairs (0, 2) and (1, 3). */
-static inline void spread(column *k, uint32_t codes) {
-    const uint32_t mask = 0x00ff00ff, ones = 0x00010001;
-    uint32_t even = ((codes & mask) + k->up) & mask, odd = ((codes >> 8 & mask) + k->up) & mask;
-    k->sum = dot2(odd, ones, dot2(even, ones, k->sum));
-    if (k->lane != 0) {
-        even = (even << k->lane) + k->x[0];
-        odd = (odd << k->lane) + k->x[2];
+/* The `channels` of a source pixel, in whole words. NULL: padding. */
+static uint32_t *copy_pixel(const uint8_t *from, int32_t channels, uint32_t up, uint32_t *to) {
+    if (from == NULL) {
+        for (int32_t i = 0; i < channels; i += 4)
+            *to++ = up;
+        return to;
     }
-    k->x[0] = even;
-    k->x[2] = odd;
-    k->x += 4;
-}
-
-static void spread_bytes(column *k, const uint8_t *from, int32_t words) {
-    column local = *k; /* in registers: the compiler cannot know that x does not point to it */
-    for (; words > 0; words--, from += 4)
-        spread(&local, from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 | (uint32_t)from[3] << 24);
-    *k = local;
-}
-
-static void spread_zeros(column *k, int32_t words) {
-    column local = *k;
-    for (; words > 0; words--)
-        spread(&local, 0);
-    *k = local;
-}
-
-/* Whole words of channels: straight from the source. */
-static void spread_window(const window *s, const inside *in, const uint8_t *src, column *k) {
-    const int32_t ic = s->ic / s->groups / 4;
-    for (int32_t ky = 0; ky < s->kh; ky++) {
-        if (ky < in->ky0 || ky >= in->ky1) {
-            spread_zeros(k, s->kw * ic);
-            continue;
-        }
-        spread_zeros(k, in->kx0 * ic);
-        if (s->groups == 1)
-            spread_bytes(k, src + pixel_at(s, in->y0 + ky, in->x0 + in->kx0), (in->kx1 - in->kx0) * ic);
-        else
-            for (int32_t kx = in->kx0; kx < in->kx1; kx++)
-                spread_bytes(k, src + pixel_at(s, in->y0 + ky, in->x0 + kx), ic);
-        spread_zeros(k, (s->kw - in->kx1) * ic);
+    for (; channels >= 4; channels -= 4, from += 4) {
+        const uint32_t codes = from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 | (uint32_t)from[3] << 24;
+        *to++ = up != 0 ? raise_codes(codes, up) : codes;
     }
+    if (channels > 0) {
+        uint32_t codes = 0;
+        for (int32_t i = 0; i < channels; i++)
+            codes |= (uint32_t)from[i] << 8 * i;
+        *to++ = raise_codes(codes, up);
+    }
+    return to;
 }
 
-/* Any number of channels: through a copy, behind which stand codes that count as nothing. */
-static void copy_window(const window *s, const inside *in, const uint8_t *src, uint8_t *to) {
-    const int32_t ic = s->ic / s->groups;
-    for (int32_t ky = 0; ky < s->kh; ky++)
-        for (int32_t kx = 0; kx < s->kw; kx++) {
-            const int there = ky >= in->ky0 && ky < in->ky1 && kx >= in->kx0 && kx < in->kx1;
-            const uint8_t *from = there ? src + pixel_at(s, in->y0 + ky, in->x0 + kx) : NULL;
-            for (int32_t i = 0; i < ic; i++)
-                *to++ = there ? from[i] : 0;
-        }
-}
-
-/* The columns of `n` pixels from p on in one group. codes (n): add * sum(x). */
-static void spread_pixels(const packed_conv *c, const uint8_t *src, int32_t p, int32_t n, uint32_t *x, uint8_t *copy,
-                          uint32_t *codes) {
+/* The source pixels x under output pixels (oy, ox) .. (oy, ox + pixels - 1): (kh, span) of them. */
+static void copy_windows(const packed_conv *c, const uint8_t *src, int32_t oy, int32_t ox, uint32_t *to) {
     const window *const s = &c->s;
-    const int32_t share = c->lane != 0 ? 2 : 1;
-    for (int32_t i = 0; i < n; i++) {
-        const int32_t oy = (p + i) / s->ow;
-        const inside in = inside_of(s, oy, p + i - oy * s->ow);
-        column k = {NULL, 0, 0, 0};
-        k.x = x + i / share;
-        k.up = (uint32_t)-c->base * 0x00010001u;
-        k.lane = i % share != 0 ? c->lane : 0;
-        if (s->ic / s->groups % 4 == 0) {
-            spread_window(s, &in, src, &k);
-        } else {
-            copy_window(s, &in, src, copy);
-            spread_bytes(&k, copy, (c->count + 3) / 4);
+    const uint32_t up = (uint32_t)-c->base * 0x01010101u;
+    const int32_t y0 = oy * s->sh - s->pt, x0 = ox * s->sw - s->pl;
+    for (int32_t y = y0; y < y0 + s->kh; y++)
+        for (int32_t x = x0; x < x0 + c->span; x++) {
+            const int there = y >= 0 && y < s->ih && x >= 0 && x < s->iw;
+            to = copy_pixel(there ? src + pixel_at(s, y, x) : NULL, s->ic / s->groups, up, to);
         }
-        codes[i] = (uint32_t)c->add * k.sum;
-    }
 }
 
-/* products (channel, pixel): sum(x s) of two channels, whose weights are w0 and w1, and of four pixels, or two if lane is 0. */
-static void multiply(const packed_conv *c, tile_fn *tile, const uint32_t *w0, const uint32_t *w1, const uint32_t *x,
-                     uint32_t *products) {
-    const uint32_t mask = ((1u << 16 / c->pairs) - 1) * 0x00010001u, low = (1u << c->lane) - 1;
+static inline uint32_t add_codes(uint32_t even, uint32_t odd, uint32_t sum) { return dot2(even + odd, 0x00010001, sum); }
+
+/* One column x, every second word, of the windows at p and, if lane is not 0, at q: four codes, given as bytes, become the pairs
+ * (0, 2) and (1, 3). sums (2): of each window's x. */
+static void spread_column(const packed_conv *c, const uint32_t *p, const uint32_t *q, uint32_t *x, uint32_t *sums) {
+    const int32_t words = (c->s.ic / c->s.groups + 3) / 4, row = c->s.kw * words, skip = c->span * words - row, lane = c->lane;
+    const uint32_t mask = 0x00ff00ff;
+    uint32_t sum0 = 0, sum1 = 0;
+    for (int32_t ky = 0; ky < c->s.kh; ky++, p += skip, q += skip) {
+        const uint32_t *const end = p + row;
+        if (lane == 0)
+            for (; p < end; x += 4) {
+                const uint32_t codes = *p++, even = codes & mask, odd = codes >> 8 & mask;
+                x[0] = even;
+                x[2] = odd;
+                sum0 = add_codes(even, odd, sum0);
+            }
+        else
+            for (; p < end; x += 4) {
+                const uint32_t codes0 = *p++, even0 = codes0 & mask, odd0 = codes0 >> 8 & mask;
+                const uint32_t codes1 = *q++, even1 = codes1 & mask, odd1 = codes1 >> 8 & mask;
+                x[0] = even0 + (even1 << lane);
+                x[2] = odd0 + (odd1 << lane);
+                sum0 = add_codes(even0, odd0, sum0);
+                sum1 = add_codes(even1, odd1, sum1);
+            }
+    }
+    sums[0] = sum0;
+    sums[1] = sum1;
+}
+
+/* Both columns. codes (4): add * sum(x) of each pixel. */
+static void spread_windows(const packed_conv *c, const uint32_t *windows, uint32_t *x, uint32_t *codes) {
+    const int32_t words = (c->s.ic / c->s.groups + 3) / 4;
+    if (c->lane == 0) {
+        spread_column(c, windows, windows, x, codes);
+        spread_column(c, windows + c->next[0] * words, windows, x + 1, codes + 1);
+    } else {
+        spread_column(c, windows, windows + c->next[0] * words, x, codes);
+        spread_column(c, windows + c->next[1] * words, windows + c->next[2] * words, x + 1, codes + 2);
+    }
+    for (int32_t i = 0; i < 4; i++)
+        codes[i] *= (uint32_t)c->add;
+}
+
+/* What there is beside the products, of channel o and four pixels. */
+static inline void start_sums(const packed_conv *c, const uint32_t *codes, int32_t o, uint32_t *v) {
+    const uint32_t bias = c->bias != NULL ? (uint32_t)c->bias[o] : 0;
+    v[0] = codes[0] + bias;
+    v[1] = codes[1] + bias;
+    v[2] = codes[2] + bias;
+    v[3] = codes[3] + bias;
+}
+
+static inline void take_apart(const uint32_t *sums, int32_t lane, uint32_t mul, uint32_t *v) {
+    const uint32_t low = (1u << lane) - 1, s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];
+    v[0] += mul * (s0 & low);
+    v[1] += mul * (s0 >> lane);
+    v[2] += mul * (s1 & low);
+    v[3] += mul * (s1 >> lane);
+    v[4] += mul * (s2 & low);
+    v[5] += mul * (s2 >> lane);
+    v[6] += mul * (s3 & low);
+    v[7] += mul * (s3 >> lane);
+}
+
+/* Adds mul * sum(x s) to v (channel, pixel): two channels, whose weights are w, and four pixels, or two if lane is 0. */
+static void multiply(const packed_conv *c, tile_fn *tile, const uint32_t *w, const uint32_t *x, uint32_t *v) {
+    const uint32_t mask = ((1u << c->width) - 1) * 0x00010001u, mul = (uint32_t)c->mul;
     uint32_t sums[4];
-    for (int32_t at = 0; at < c->words; at += c->chunk) {
+    tile(w, x, c->chunk, mask, sums);
+    if (c->lane == 0) { /* a single chunk */
+        v[0] += mul * sums[0];
+        v[1] += mul * sums[1];
+        v[4] += mul * sums[2];
+        v[5] += mul * sums[3];
+        return;
+    }
+    take_apart(sums, c->lane, mul, v);
+    for (int32_t at = c->chunk; at < c->words; at += c->chunk) {
         const int32_t left = c->words - at;
-        tile(w0 + at, w1 + at, x + 2 * at * c->pairs, left < c->chunk ? left : c->chunk, mask, sums);
-        if (c->lane == 0) { /* a single chunk */
-            products[0] = sums[0];
-            products[1] = sums[1];
-            products[4] = sums[2];
-            products[5] = sums[3];
-            return;
-        }
-        for (int32_t i = 0; i < 4; i++) {
-            products[2 * i] = (at == 0 ? 0 : products[2 * i]) + (sums[i] & low);
-            products[2 * i + 1] = (at == 0 ? 0 : products[2 * i + 1]) + (sums[i] >> c->lane);
-        }
+        tile(w + 2 * at, x + 2 * at * c->pairs, left < c->chunk ? left : c->chunk, mask, sums);
+        take_apart(sums, c->lane, mul, v);
     }
 }
 
-/* scratch: two columns, then a copy of one window. */
+/* scratch: two columns, then the windows. */
 static void run_packed_conv(const packed_conv *c, tile_fn *tile, const void *src, const void *res, void *dst, void *scratch) {
     const window *const s = &c->s;
-    const int32_t npixels = s->oh * s->ow, ic = s->ic / s->groups, ocg = s->oc / s->groups, most = c->lane != 0 ? 4 : 2;
-    uint32_t *const x = (uint32_t *)scratch;
-    uint8_t *const copy = (uint8_t *)(x + 2 * c->words * c->pairs);
-    for (int32_t i = c->count; i % 4 != 0; i++)
-        copy[i] = (uint8_t)c->base;
-    for (int32_t p = 0; p < npixels; p += most) {
-        const int32_t n = npixels - p < most ? npixels - p : most;
-        for (int32_t g = 0; g < s->groups; g++) {
-            const int32_t end = (g + 1) * ocg;
-            uint32_t codes[4], products[8];
-            spread_pixels(c, (const uint8_t *)src + g * ic, p, n, x, copy, codes);
-            for (int32_t o = g * ocg; o < end; o += 2) {
-                const uint32_t *const w0 = c->weights + (size_t)o * (size_t)c->words;
-                multiply(c, tile, w0, o + 1 < end ? w0 + c->words : w0, x, products);
-                for (int32_t k = 0; k < 2 && o + k < end; k++) {
-                    const uint32_t bias = c->bias != NULL ? (uint32_t)c->bias[o + k] : 0;
-                    size_t at = (size_t)p * (size_t)s->oc + (size_t)(o + k);
-                    for (int32_t i = 0; i < n; i++, at += (size_t)s->oc) {
-                        const uint32_t v = (uint32_t)c->mul * products[4 * k + i] + codes[i] + bias;
-                        finish(&c->e, (int32_t)v, o + k, at, res, dst);
-                    }
+    const int32_t ic = s->ic / s->groups, ocg = s->oc / s->groups, most = c->lane != 0 ? 4 : 2;
+    uint32_t *const x = (uint32_t *)scratch, *const windows = x + c->column;
+    for (int32_t oy = 0; oy < s->oh; oy++)
+        for (int32_t ox = 0; ox < s->ow; ox += most) {
+            const int32_t n = s->ow - ox < most ? s->ow - ox : most;
+            const size_t first = ((size_t)oy * (size_t)s->ow + (size_t)ox) * (size_t)s->oc;
+            const uint32_t *w = c->weights;
+            for (int32_t g = 0; g < s->groups; g++) {
+                const int32_t end = (g + 1) * ocg;
+                uint32_t codes[4] = {0, 0, 0, 0};
+                copy_windows(c, (const uint8_t *)src + g * ic, oy, ox, windows);
+                spread_windows(c, windows, x, codes);
+                for (int32_t o = g * ocg; o < end; o += 2, w += 2 * c->words) {
+                    uint32_t v[8];
+                    start_sums(c, codes, o, v);
+                    start_sums(c, codes, o + 1 < end ? o + 1 : o, v + 4);
+                    multiply(c, tile, w, x, v);
+                    for (int32_t k = 0; k < 2 && o + k < end; k++)
+                        finish_some(&c->e, v + 4 * k, n, o + k, 0, first + (size_t)(o + k), (size_t)s->oc, res, dst);
                 }
             }
         }
-    }
 }
 
 #endif

@@ -33,6 +33,15 @@ static inline void put_int(void *dst, int32_t type, size_t i, int32_t v) {
         ((uint8_t *)dst)[i] = (uint8_t)v;
 }
 
+/* As lbrt_shift_right, of 32 bits. */
+static inline int32_t shift_right(int32_t v, int32_t shift) {
+#if defined(__GNUC__)
+    return v >> shift;
+#else
+    return v < 0 ? ~(~v >> shift) : v >> shift;
+#endif
+}
+
 /* A window that moves over an image; groups divide the channels of a convolution, whose taps may have pixels between them. */
 typedef struct window {
     int32_t ih, iw, ic, oh, ow, oc, kh, kw, sh, sw, pt, pl, groups, gap_h, gap_w;
