@@ -29,27 +29,34 @@ CONVERT(store_s8, int32_t, int8_t)
 static inline int32_t saturate(int64_t y) { return y > INT32_MAX ? INT32_MAX : y < INT32_MIN ? INT32_MIN : (int32_t)y; }
 
 #if defined(LB_ISA_avx512)
+/* Up to 8 numbers, those of a mask. Compilers leave out one that is known to be `all`, which is faster. */
+enum { all = 0xff };
+static inline __mmask8 tail(int n) { return (__mmask8)((1u << n) - 1); }
 static inline __m512i widen(const int32_t *p, __mmask8 mask) { return _mm512_cvtepi32_epi64(_mm256_maskz_loadu_epi32(mask, p)); }
-static inline __mmask8 tail(int n) { return (__mmask8)(n >= 8 ? 0xff : (1u << n) - 1); }
+
+static inline void requant8(const int32_t *src, __mmask8 mask, __m512i mul, __m512i add, __m512i shift, int32_t *dst) {
+    const __m512i y = _mm512_add_epi64(_mm512_mul_epi32(widen(src, mask), mul), add);
+    _mm256_mask_storeu_epi32(dst, mask, _mm512_cvtsepi64_epi32(_mm512_srav_epi64(y, shift)));
+}
 
 static void requant(const int32_t *src, int n, const int32_t *mul, const int64_t *add, const int64_t *shift, int32_t *dst) {
-    for (int i = 0; i < n; i += 8) {
+    int i = 0;
+    for (; i + 8 <= n; i += 8)
+        requant8(src + i, all, widen(mul + i, all), _mm512_loadu_si512(add + i), _mm512_loadu_si512(shift + i), dst + i);
+    if (i < n) {
         const __mmask8 mask = tail(n - i);
-        __m512i y = _mm512_mul_epi32(widen(src + i, mask), widen(mul + i, mask));
-        y = _mm512_add_epi64(y, _mm512_maskz_loadu_epi64(mask, add + i));
-        y = _mm512_srav_epi64(y, _mm512_maskz_loadu_epi64(mask, shift + i));
-        _mm256_mask_storeu_epi32(dst + i, mask, _mm512_cvtsepi64_epi32(y));
+        requant8(src + i, mask, widen(mul + i, mask), _mm512_maskz_loadu_epi64(mask, add + i),
+                 _mm512_maskz_loadu_epi64(mask, shift + i), dst + i);
     }
 }
 
 static void requant1(const int32_t *src, int n, lbrt_requant r, int32_t *dst) {
-    const __m512i mul = _mm512_set1_epi64(r.mul), add = _mm512_set1_epi64(r.add);
-    const __m128i shift = _mm_cvtsi32_si128(r.shift);
-    for (int i = 0; i < n; i += 8) {
-        const __mmask8 mask = tail(n - i);
-        const __m512i y = _mm512_add_epi64(_mm512_mul_epi32(widen(src + i, mask), mul), add);
-        _mm256_mask_storeu_epi32(dst + i, mask, _mm512_cvtsepi64_epi32(_mm512_sra_epi64(y, shift)));
-    }
+    const __m512i mul = _mm512_set1_epi64(r.mul), add = _mm512_set1_epi64(r.add), shift = _mm512_set1_epi64(r.shift);
+    int i = 0;
+    for (; i + 8 <= n; i += 8)
+        requant8(src + i, all, mul, add, shift, dst + i);
+    if (i < n)
+        requant8(src + i, tail(n - i), mul, add, shift, dst + i);
 }
 #else
 static void requant(const int32_t *src, int n, const int32_t *mul, const int64_t *add, const int64_t *shift, int32_t *dst) {
