@@ -6,14 +6,12 @@
 #include "internal.h"
 #include "read.h"
 
-#define LBRT_FORMAT_VERSION 1
+#define LBRT_FORMAT_VERSION 2
 #define LBRT_HEADER_SIZE 16 /* magic, version, size, checksum */
 #define LBRT_CHECKSUM_AT 12
 
-/* Option bits of a layer, flags of a threshold block. */
+/* Option bits of a layer. */
 enum { LBRT_FILE_FLOAT = 1, LBRT_FILE_FLAT = 2, LBRT_FILE_SQUARE = 4, LBRT_FILE_DILATED = 8, LBRT_FILE_OPTIONS = 15 };
-enum { LBRT_FILE_WIDTH = 7, LBRT_FILE_FLIP = 8 };
-#define LBRT_FILE_SHIFT_EACH 255 /* requant block: every channel has its own shift */
 
 typedef struct lbrt_loader {
     lbrt_reader r;

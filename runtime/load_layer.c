@@ -87,18 +87,46 @@ static void read_weights(lbrt_loader *l, lbrt_layer *layer, const lbrt_site *sit
             lbrt_reject(r, "unused bits that are not 0");
 }
 
-static void check_requant(lbrt_reader *r, const lbrt_requant *q) {
-    if (q->shift < 0 || q->shift > 46 || q->add <= -((int64_t)1 << 61) || q->add >= (int64_t)1 << 61)
-        lbrt_reject(r, "a multiply-shift out of range");
+/* A block of multiply-shifts: what all have in common, and the bits of each. */
+typedef struct requant_block {
+    lbrt_bits bits;
+    unsigned mul, shift, add; /* bits of each */
+    int32_t fraction, least;  /* the smallest shift */
+} requant_block;
+
+static requant_block start_requants(lbrt_reader *r, int32_t n) {
+    requant_block b;
+    b.mul = lbrt_get_u8(r);
+    b.add = lbrt_get_u8(r);
+    b.fraction = (int32_t)lbrt_get_u8(r);
+    b.least = (int32_t)lbrt_get_u8(r);
+    b.shift = lbrt_get_u8(r);
+    if (b.mul < 1 || b.mul > 32 || b.add > 62 || b.fraction > 46 || b.least > 46 || b.shift > 6)
+        lbrt_reject(r, "a multiply-shift block's header");
+    b.bits = lbrt_get_bits(r, (size_t)n, b.mul + b.shift + b.add);
+    return b;
 }
 
-static lbrt_requant read_requant(lbrt_reader *r) {
-    lbrt_requant q;
-    q.mul = (int32_t)lbrt_get_int(r, 4);
-    q.shift = (int32_t)lbrt_get_u8(r);
-    q.add = lbrt_get_int(r, 8);
-    check_requant(r, &q);
+static lbrt_requant next_requant(lbrt_reader *r, requant_block *b) {
+    lbrt_requant q = {0, 0, 0};
+    if (r->what != NULL)
+        return q;
+    q.mul = (int32_t)lbrt_take_signed(&b->bits, b->mul);
+    q.shift = b->least + (int32_t)lbrt_take_bits(&b->bits, b->shift);
+    const int64_t add = lbrt_take_signed(&b->bits, b->add);
+    const int zeros = q.shift > b->fraction ? q.shift - b->fraction : 0;
+    const int64_t limit = ((int64_t)1 << 61) >> (zeros < 61 ? zeros : 61);
+    if (q.shift > 46 || add <= -limit || add >= limit)
+        lbrt_reject(r, "a multiply-shift out of range");
+    else
+        q.add = add * ((int64_t)1 << zeros);
     return q;
+}
+
+/* One alone. */
+static lbrt_requant read_requant(lbrt_reader *r) {
+    requant_block b = start_requants(r, 1);
+    return next_requant(r, &b);
 }
 
 /* Grows [*lo, *hi] by what channel c can give. */
@@ -109,32 +137,16 @@ static void widen(const lbrt_epilogue *e, const lbrt_requant *q, const lbrt_tens
     *hi = b > *hi ? b : *hi;
 }
 
-/* The requants of n channels: widths and common shift first. With `source` (not for the input layer), proves the range of each
- * channel. */
+/* The requants of all channels. But for the input layer, proves the range of each channel. */
 static const lbrt_requant *read_requants(lbrt_loader *l, const lbrt_layer *layer, const lbrt_site *site, int32_t *lo, int32_t *hi) {
     lbrt_reader *r = &l->r;
     const int32_t n = site->dst->c;
-    const uint32_t mul_width = lbrt_get_u8(r), add_width = lbrt_get_u8(r), fraction = lbrt_get_u8(r), shift = lbrt_get_u8(r);
-    const uint32_t shift_width = shift == LBRT_FILE_SHIFT_EACH;
-    if (mul_width < 1 || mul_width > 4 || add_width > 8 || fraction > 46 || (shift > 46 && !shift_width))
-        lbrt_reject(r, "a multiply-shift block's header");
-    if ((size_t)n > (r->size - r->at) / (mul_width + add_width + shift_width + (mul_width == 0)))
-        lbrt_reject(r, "data behind the end");
+    requant_block block = start_requants(r, n);
     if (r->what != NULL)
         return NULL;
     lbrt_requant *all = lbrt_take(&l->carve, (size_t)n, sizeof *all);
     for (int32_t c = 0; c < n && r->what == NULL; c++) {
-        lbrt_requant q;
-        q.mul = (int32_t)lbrt_get_int(r, mul_width);
-        q.shift = (int32_t)(shift_width ? lbrt_get_u8(r) : shift);
-        q.add = lbrt_get_int(r, add_width);
-        const int zeros = q.shift > (int)fraction ? q.shift - (int)fraction : 0;
-        const int64_t limit = ((int64_t)1 << 61) >> (zeros < 61 ? zeros : 61);
-        if (q.shift > 46 || q.add <= -limit || q.add >= limit)
-            lbrt_reject(r, "a multiply-shift out of range");
-        else
-            q.add *= (int64_t)1 << zeros;
-        check_requant(r, &q);
+        const lbrt_requant q = next_requant(r, &block);
         if (r->what == NULL && layer->op != LBRT_OP_INPUT) {
             int32_t a, b;
             if (!lbrt_source_range(layer, site->src, c, &a, &b))
@@ -179,40 +191,37 @@ static void read_codes(lbrt_reader *r, lbrt_epilogue *e) {
         lbrt_reject(r, "codes whose range is empty");
 }
 
+/* The first threshold of each channel, and how far each one is from the one before: upwards, or downwards where it is flipped. */
 static void read_thresholds(lbrt_loader *l, lbrt_epilogue *e, int32_t n) {
     lbrt_reader *r = &l->r;
     read_codes(r, e);
-    const uint32_t form = lbrt_get_u8(r), width = form & LBRT_FILE_WIDTH;
+    const int flips = lbrt_get_within(r, 0, 1, "whether thresholds are flipped");
+    const uint32_t first = lbrt_get_u8(r), step = lbrt_get_u8(r);
     const int64_t count = e->flags & LBRT_SIGN ? 1 : (int64_t)e->qhi - e->qlo;
-    if (form > (LBRT_FILE_WIDTH | LBRT_FILE_FLIP) || (width != 1 && width != 2 && width != 4) || count < 1 || count > 15)
+    if (first < 1 || first > 32 || step > 32 || count < 1 || count > 15)
         lbrt_reject(r, "a threshold block's header");
     if (r->what != NULL)
         return;
     e->nthresholds = (int32_t)count;
-    const uint8_t *bits = NULL;
-    if (form & LBRT_FILE_FLIP)
-        bits = lbrt_get_bytes(r, ((size_t)n + 7) / 8);
-    if (bits != NULL && n % 8 != 0 && bits[n / 8] >> n % 8 != 0)
-        lbrt_reject(r, "unused bits that are not 0");
-    if ((size_t)n > (r->size - r->at) / (width * (size_t)count))
-        lbrt_reject(r, "data behind the end");
+    lbrt_bits flipped = lbrt_get_bits(r, flips ? (size_t)n : 0, 1);
+    lbrt_bits bits = lbrt_get_bits(r, (size_t)n, first + (unsigned)(count - 1) * step);
     if (r->what != NULL)
         return;
     int32_t *thresholds = lbrt_take(&l->carve, (size_t)n * (size_t)count, sizeof *thresholds);
-    uint8_t *flip = bits != NULL ? lbrt_take(&l->carve, (size_t)n, 1) : NULL;
+    uint8_t *flip = flips ? lbrt_take(&l->carve, (size_t)n, 1) : NULL;
     for (int32_t c = 0; c < n; c++) {
-        const int flipped = bits != NULL && (bits[c / 8] >> c % 8 & 1);
-        int32_t before = 0;
+        const int down = flips && lbrt_take_bits(&flipped, 1);
+        int64_t t = lbrt_take_signed(&bits, first);
         for (int32_t k = 0; k < count; k++) {
-            const int32_t t = (int32_t)lbrt_get_int(r, width);
-            if (k > 0 && (flipped ? t > before : t < before))
-                lbrt_reject(r, "thresholds out of order");
+            if (k > 0)
+                t += down ? -(int64_t)lbrt_take_bits(&bits, step) : (int64_t)lbrt_take_bits(&bits, step);
+            if (t < INT32_MIN || t > INT32_MAX)
+                lbrt_reject(r, "thresholds out of range");
             if (thresholds != NULL)
-                thresholds[c * count + k] = t;
-            before = t;
+                thresholds[c * count + k] = (int32_t)t;
         }
         if (flip != NULL)
-            flip[c] = (uint8_t)flipped;
+            flip[c] = (uint8_t)down;
     }
     e->thresholds = thresholds;
     e->flip = flip;

@@ -48,6 +48,43 @@ static inline int64_t lbrt_get_int(lbrt_reader *r, unsigned width) {
     return -(int64_t)(sign - 1 - (u & (sign - 1))) - 1;
 }
 
+/* A string of bits: numbers follow each other from the lowest bit of its first byte up. */
+typedef struct lbrt_bits {
+    const uint8_t *data;
+    size_t at;
+} lbrt_bits;
+
+/* The next `count` times `each` bits (both below 2^32), which end in a byte whose unused bits are 0. data is NULL after a
+ * failure. */
+static inline lbrt_bits lbrt_get_bits(lbrt_reader *r, size_t count, unsigned each) {
+    lbrt_bits b = {NULL, 0};
+    const uint64_t bits = (uint64_t)count * each, bytes = bits / 8 + (bits % 8 != 0);
+    if (r->what != NULL || bytes > r->size - r->at) {
+        lbrt_reject(r, "data behind the end");
+        return b;
+    }
+    b.data = lbrt_get_bytes(r, (size_t)bytes);
+    if (bits % 8 != 0 && b.data[bits / 8] >> bits % 8 != 0) {
+        lbrt_reject(r, "unused bits that are not 0");
+        b.data = NULL;
+    }
+    return b;
+}
+
+/* The next number of `width` 0..63 bits of a string that has them. */
+static inline uint64_t lbrt_take_bits(lbrt_bits *b, unsigned width) {
+    uint64_t v = 0;
+    for (unsigned i = 0; i < width; i++, b->at++)
+        v |= (uint64_t)(b->data[b->at / 8] >> b->at % 8 & 1) << i;
+    return v;
+}
+
+/* The same, two's complement. */
+static inline int64_t lbrt_take_signed(lbrt_bits *b, unsigned width) {
+    const int64_t v = (int64_t)lbrt_take_bits(b, width);
+    return width > 0 && v >> (width - 1) != 0 ? v - ((int64_t)1 << (width - 1)) * 2 : v;
+}
+
 static inline uint32_t lbrt_get_u32(lbrt_reader *r) { return (uint32_t)((uint64_t)lbrt_get_int(r, 4) & 0xffffffffu); }
 
 /* LEB128: 7 bits a byte, lowest first, bit 7 set on all but the last byte; at most 32 bits. */

@@ -28,7 +28,7 @@ typedef enum lbrt_status {
     LBRT_OK = 0,
     LBRT_ERR_TRUNCATED, /* the file ends before what its header says */
     LBRT_ERR_MAGIC, /* not a packed model */
-    LBRT_ERR_VERSION, /* a newer format than this library reads */
+    LBRT_ERR_VERSION, /* a newer or older format than this library reads */
     LBRT_ERR_CHECKSUM, /* altered */
     LBRT_ERR_FIELD, /* a field's value is impossible */
     LBRT_ERR_MEMORY, /* the memory given is too small or not aligned */

@@ -1,5 +1,7 @@
 #include "deploy/lower_layer.h"
 
+#include "deploy/code_of.h"
+
 static lbrt_layer *last(const lb_lowering *l) { return &l->layers[l->out->graph.nlayers - 1]; }
 
 /* ---- What fits ------------------------------------------------------------------------------------------------------- */
@@ -152,25 +154,15 @@ void lb_lower_act(lb_lowering *l, const lb_numeric *x) {
 
 #define MAX_THRESHOLDS 15
 
-/* Everything behind the accumulator, in one function: monotone, rising if the requant's mul is not negative. */
-static int32_t code_of(const lbrt_epilogue *e, int c, int32_t acc) {
-    int32_t v = lbrt_apply(&e->requant[c], acc);
-    if (e->flags & LBRT_CLAMP)
-        v = lbrt_clamp(v, e->lo, e->hi);
-    if (e->flags & LBRT_SIGN)
-        return v >= 0 ? 1 : -1;
-    return lbrt_clamp(lbrt_apply(&e->q, v), e->qlo, e->qhi);
-}
-
 /* The accumulator where the code becomes at least `code`: the smallest one if rising, else the largest. No accumulator reaches the
  * ends of int32 (LB_NUM_ACC_MAX), so the ends can mean "never". */
 static int32_t search(const lbrt_epilogue *e, int c, bool rising, int32_t code) {
     int64_t yes = rising ? INT32_MAX : INT32_MIN, no = rising ? INT32_MIN : INT32_MAX;
-    if (code_of(e, c, (int32_t)no) >= code)
+    if (lb_code_of(e, c, (int32_t)no, 0) >= code)
         return (int32_t)no;
     while (yes - no > 1 || no - yes > 1) { /* `yes` reaches the code, or is the end */
         const int64_t middle = no + (yes - no) / 2;
-        if (code_of(e, c, (int32_t)middle) >= code)
+        if (lb_code_of(e, c, (int32_t)middle, 0) >= code)
             yes = middle;
         else
             no = middle;

@@ -2,12 +2,15 @@
  * graph at all, and probes its own result. */
 #include "deploy/pack.h"
 
+#include <stdlib.h>
+
 #include "load.h"
 
 typedef struct writer {
     lb_ctx *ctx;
     unsigned char *data;
     size_t size, capacity;
+    unsigned bits, nbits; /* of a byte that is not full yet */
     lb_status status;
 } writer;
 
@@ -62,13 +65,32 @@ static void put_text(writer *w, const char *text) {
     put_bytes(w, text, strlen(text) + 1);
 }
 
-/* Bytes a signed number needs, 0 for 0. */
-static unsigned width_of(int64_t v) {
-    unsigned width = v != 0;
-    while (width > 0 && width < 8 && (v < -((int64_t)1 << (8 * width - 1)) || v >= (int64_t)1 << (8 * width - 1)))
+/* The low `width` bits, behind those put before. end_bits fills up the last byte. */
+static void put_bits(writer *w, uint64_t v, unsigned width) {
+    for (unsigned i = 0; i < width; i++) {
+        w->bits |= (unsigned)(v >> i & 1) << w->nbits++;
+        if (w->nbits == 8) {
+            put_u8(w, w->bits);
+            w->bits = w->nbits = 0;
+        }
+    }
+}
+
+static void end_bits(writer *w) {
+    if (w->nbits > 0)
+        put_u8(w, w->bits);
+    w->bits = w->nbits = 0;
+}
+
+static unsigned bits_of_unsigned(uint64_t v) {
+    unsigned width = 0;
+    while (width < 64 && v >> width != 0)
         width++;
     return width;
 }
+
+/* Two's complement; 0 for 0. */
+static unsigned bits_of(int64_t v) { return v == 0 ? 0 : bits_of_unsigned((uint64_t)(v < 0 ? ~v : v)) + 1; }
 
 /* add = a * 2^max(0, shift - fraction): the smallest fraction that loses no bit of any channel. */
 static int fraction_of(const lbrt_requant *q, int32_t n) {
@@ -84,30 +106,27 @@ static int64_t shortened(const lbrt_requant *q, int fraction) {
 }
 
 static void put_requants(writer *w, const lbrt_requant *q, int32_t n) {
-    unsigned mul_width = 1, add_width = 0, shift = (unsigned)q[0].shift;
+    unsigned mul = 1, add = 0, shift = 0;
+    int32_t least = q[0].shift;
     const int fraction = fraction_of(q, n);
+    for (int32_t c = 0; c < n; c++)
+        least = LB_MIN(least, q[c].shift);
     for (int32_t c = 0; c < n; c++) {
-        mul_width = LB_MAX(mul_width, width_of(q[c].mul));
-        add_width = LB_MAX(add_width, width_of(shortened(&q[c], fraction)));
-        if (q[c].shift != q[0].shift)
-            shift = LBRT_FILE_SHIFT_EACH;
+        mul = LB_MAX(mul, bits_of(q[c].mul));
+        add = LB_MAX(add, bits_of(shortened(&q[c], fraction)));
+        shift = LB_MAX(shift, bits_of_unsigned((uint64_t)(q[c].shift - least)));
     }
-    put_u8(w, mul_width);
-    put_u8(w, add_width);
+    put_u8(w, mul);
+    put_u8(w, add);
     put_u8(w, (unsigned)fraction);
+    put_u8(w, (unsigned)least);
     put_u8(w, shift);
     for (int32_t c = 0; c < n; c++) {
-        put_int(w, q[c].mul, mul_width);
-        if (shift == LBRT_FILE_SHIFT_EACH)
-            put_u8(w, (unsigned)q[c].shift);
-        put_int(w, shortened(&q[c], fraction), add_width);
+        put_bits(w, (uint64_t)(int64_t)q[c].mul, mul);
+        put_bits(w, (uint64_t)(q[c].shift - least), shift);
+        put_bits(w, (uint64_t)shortened(&q[c], fraction), add);
     }
-}
-
-static void put_requant(writer *w, const lbrt_requant *q) {
-    put_int(w, q->mul, 4);
-    put_u8(w, (unsigned)q->shift);
-    put_int(w, q->add, 8);
+    end_bits(w);
 }
 
 static void put_codes(writer *w, const lbrt_epilogue *e) {
@@ -123,10 +142,13 @@ static int32_t moved(int32_t t, int flip, int32_t lo, int32_t hi) {
     return lbrt_saturate(LB_MAX(least, LB_MIN(most, (int64_t)t)));
 }
 
+/* Of a threshold and the one before it. */
+static uint64_t distance(const int32_t *t) { return (uint64_t)llabs((long long)t[0] - t[-1]); }
+
 static void put_thresholds(writer *w, const lbrt_layer *layer, const lbrt_tensor *src, int32_t channels) {
     const lbrt_epilogue *e = &layer->epilogue;
     const int32_t n = e->nthresholds;
-    unsigned width = 1, any_flip = 0;
+    unsigned first = 1, step = 0, any_flip = 0;
     put_codes(w, e);
     int32_t *t = lb_alloc(w->ctx, (size_t)channels * (size_t)n, sizeof *t);
     if (t == NULL) {
@@ -137,22 +159,25 @@ static void put_thresholds(writer *w, const lbrt_layer *layer, const lbrt_tensor
         const int flip = e->flip != NULL && e->flip[c];
         int32_t lo = INT32_MIN, hi = INT32_MAX;
         lbrt_source_range(layer, src, c, &lo, &hi);
-        for (int32_t k = 0; k < n; k++) {
-            const int32_t v = t[c * n + k] = moved(e->thresholds[c * n + k], flip, lo, hi);
-            width = LB_MAX(width, width_of(v));
-        }
+        for (int32_t k = 0; k < n; k++)
+            t[c * n + k] = moved(e->thresholds[c * n + k], flip, lo, hi);
+        first = LB_MAX(first, bits_of(t[c * n]));
+        for (int32_t k = 1; k < n; k++)
+            step = LB_MAX(step, bits_of_unsigned(distance(&t[c * n + k])));
         any_flip |= (unsigned)flip;
     }
-    width += width == 3;
-    put_u8(w, width | (any_flip ? LBRT_FILE_FLIP : 0));
-    for (int32_t c = 0; any_flip && c < channels; c += 8) {
-        unsigned bits = 0;
-        for (int32_t i = c; i < channels && i < c + 8; i++)
-            bits |= (unsigned)(e->flip[i] != 0) << (i - c);
-        put_u8(w, bits);
+    put_u8(w, any_flip);
+    put_u8(w, first);
+    put_u8(w, step);
+    for (int32_t c = 0; any_flip && c < channels; c++)
+        put_bits(w, e->flip[c] != 0, 1);
+    end_bits(w);
+    for (int32_t c = 0; c < channels; c++) {
+        put_bits(w, (uint64_t)(int64_t)t[c * n], first);
+        for (int32_t k = 1; k < n; k++)
+            put_bits(w, distance(&t[c * n + k]), step);
     }
-    for (int32_t i = 0; i < channels * n; i++)
-        put_int(w, t[i], width);
+    end_bits(w);
     lb_free(w->ctx, t);
 }
 
@@ -173,7 +198,7 @@ static void put_epilogue(writer *w, const lbrt_layer *layer, const lbrt_tensor *
         } else {
             put_u8(w, e->res.shift >= 0);
             if (e->res.shift >= 0)
-                put_requant(w, &e->res);
+                put_requants(w, &e->res, 1);
         }
     }
     if (e->flags & LBRT_CLAMP && layer->is_float) {
@@ -192,7 +217,7 @@ static void put_epilogue(writer *w, const lbrt_layer *layer, const lbrt_tensor *
         if (layer->is_float && !(e->flags & LBRT_SIGN))
             put_f32(w, e->inv_step);
         else if (!(e->flags & LBRT_SIGN))
-            put_requant(w, &e->q);
+            put_requants(w, &e->q, 1);
     }
     if (e->flags & LBRT_AFFINE && layer->is_float)
         put_scale_offset(w, e, channels);
@@ -287,6 +312,18 @@ static bool readable_sources(const lbrt_layer *l, int32_t index) {
     return l->op == LBRT_OP_MUL || (l->sh == l->sw && l->parts);
 }
 
+/* Ascending, or descending where they are flipped: what is stored is how far they are apart. */
+static bool in_order(const lbrt_epilogue *e, int32_t channels) {
+    for (int32_t c = 0; c < channels; c++) {
+        const int32_t *t = e->thresholds + (size_t)c * (size_t)e->nthresholds;
+        const bool down = e->flip && e->flip[c];
+        for (int32_t k = 1; k < e->nthresholds; k++)
+            if (down ? t[k] > t[k - 1] : t[k] < t[k - 1])
+                return false;
+    }
+    return true;
+}
+
 /* What keeps put_layer and the range proof from reading what is not there. */
 static const char *unreadable(const lbrt_graph *g, int32_t index) {
     const lbrt_layer *l = &g->layers[index];
@@ -327,6 +364,8 @@ static const char *unreadable(const lbrt_graph *g, int32_t index) {
         const int64_t n = e->flags & LBRT_SIGN ? 1 : (int64_t)e->qhi - e->qlo;
         if (e->thresholds == NULL || e->nthresholds != n || n < 1 || n > 15)
             return "thresholds missing or not as many as codes";
+        if (!in_order(e, dst->c))
+            return "thresholds out of order";
     }
     if (e->flags & LBRT_SIGN && (e->qlo != -1 || e->qhi != 1))
         return "sign with codes other than -1 and 1";

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "deploy/lower.h"
+#include "load.h"
 #include "train/loss.h"
 #include "train/trainer.h"
 
@@ -89,6 +90,14 @@ static lb_status open_runtime(lb_packed *m, lbrt_isa isa) {
     const lbrt_status found = lbrt_probe_why(m->file, m->size, isa, &m->info, &what, &layer);
     if (found == LBRT_ERR_MAGIC)
         return lb_fail(m->ctx, LB_ERR_FORMAT, "%s: not a packed model; `lowbit pack RUN -o MODEL.lbm` makes one", m->name);
+    if (found == LBRT_ERR_VERSION) {
+        const unsigned char *v = m->file + 4;
+        const uint32_t version = v[0] | (uint32_t)v[1] << 8 | (uint32_t)v[2] << 16 | (uint32_t)v[3] << 24;
+        const bool older = version < LBRT_FORMAT_VERSION;
+        return lb_fail(m->ctx, LB_ERR_FORMAT, "%s: packed in format %u, %s than the %d that this lowbit reads; %s", m->name,
+                       version, older ? "older" : "newer", LBRT_FORMAT_VERSION,
+                       older ? "pack it again" : "update lowbit, or pack it again");
+    }
     if (found != LBRT_OK && what && layer >= 0)
         return lb_fail(m->ctx, LB_ERR_FORMAT, "%s: layer %d: %s (%s); pack it again", m->name, layer, what,
                        lbrt_status_text(found));

@@ -27,8 +27,8 @@ strict() {
             for file in model test; do
                 expect 0 "$cc" -std=c99 -ffreestanding -Wall -Wextra -Werror -pedantic $level -c "$1/$file.c" -o $file.o
             done
-            expect 0 "$cc" -std=c99 -Wall -Wextra -Werror -pedantic -Wconversion -Wshadow -Wcast-align $level "$1/test.c" "$1/model.c" \
-                -o selftest
+            expect 0 "$cc" -std=c99 -Wall -Wextra -Werror -pedantic -Wconversion -Wshadow -Wcast-align $level "$1/test.c" \
+                "$1/model.c" -o selftest
             expect 0 ./selftest
             check "three images" "$(grep -c '^image [012]: class [0-9]* .*, equal$' out)" -eq 3
         done

@@ -49,7 +49,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint8_t *file = malloc(size);
     assert(file);
     memcpy(file, data, size);
-    memcpy(file, "LBM\x1a\1\0\0\0", 8);
+    memcpy(file, "LBM\x1a\2\0\0\0", 8);
     for (size_t i = 0; i < 4; i++)
         file[8 + i] = (uint8_t)(size >> (8 * i));
     uint32_t crc = lbrt_crc32c(0, file, 12);

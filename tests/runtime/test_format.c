@@ -6,8 +6,8 @@
 /* 2 x 2 x 1 image, one linear layer of 1-bit weights, 2 classes. */
 static const unsigned char tiny[] = {
     'L',  'B',   'M',  0x1a, /* magic */
-    1,    0,     0,    0, /* version */
-    89,   0,     0,    0, /* size */
+    2,    0,     0,    0, /* version */
+    90,   0,     0,    0, /* size */
     0,    0,     0,    0, /* checksum: filled in below */
     't',  'i',   'n',  'y',  0, /* name */
     1,    'd',   'a',  't',  'a',  0,    'n',  'o',  'n',  'e',  0, /* 1 note */
@@ -22,14 +22,14 @@ static const unsigned char tiny[] = {
     1,    4,     1, /* 1 bit; value = 2 * stored - 1: zigzag of 2 is 4, of -1 is 1 */
     0x03, 0x0c, /* + + - -, - - + + */
     1, /* epilogue: affine */
-    2,    3,     2,    0, /* mul in 2 bytes, add in 3, fraction 2, shift 0 for every channel */
+    16,   24,    2,    0,    0, /* mul in 16 bits, add in 24, fraction 2, the least shift 0, none above it */
     0x00, 0x01,  0x00, 0x00, 0x01, /* mul 256, add 65536 */
     0x00, 0xff,  0x00, 0x00, 0xff, /* mul -256, add -65536 */
 };
 
 /* 1 x 1 x 2 image: its channels swapped behind a zero, as fixed point, squared, through a sigmoid: 3 classes. */
 static const unsigned char moved[] = {
-    'L',  'B',  'M',  0x1a, 1,    0,    0,    0,    102,  0,    0,    0,    0,    0,    0,    0, /* as above */
+    'L',  'B',  'M',  0x1a, 2,    0,    0,    0,    103,  0,    0,    0,    0,    0,    0,    0, /* as above */
     0,    0, /* name, no notes */
     3,    0, /* 3 classes without names */
     1,    1,    2, /* image */
@@ -43,7 +43,7 @@ static const unsigned char moved[] = {
     1,    1,    1, /* behind a gap of 1: channel 1, one channel */
     0,    0,    1, /* then channel 0, one channel */
     2,    0,    1,    'p',  0, /* point, source tensor 1 */
-    1,    3,    0,    0,    0, /* affine: mul in 3 bytes, add in 0, fraction 0, shift 0 */
+    1,    24,   0,    0,    0,    0, /* affine: mul in 24 bits, add in 0, fraction 0, shift 0 */
     0,    0,    1,    0,    0,    1,    0,    0,    1, /* mul 65536 */
     6,    0,    2,    'm',  0, /* product, source tensor 2 */
     2, /* and tensor 2 */
@@ -138,8 +138,11 @@ static void why(void **state) {
         {69, 9, 0, "weights of other than 1 to 8 or 32 bits"},
         {72, 0x13, 0, "unused bits that are not 0"},
         {74, 128, 0, "a combination of epilogue flags"},
-        {75, 5, 0, "a multiply-shift block's header"},
+        {75, 33, 0, "a multiply-shift block's header"},
+        {76, 63, 0, "a multiply-shift block's header"},
         {78, 47, 0, "a multiply-shift block's header"},
+        {79, 7, 0, "a multiply-shift block's header"},
+        {79, 6, 0, "data behind the end"},
     };
     for (size_t i = 0; i < LB_COUNT(cases); i++) {
         unsigned char bytes[sizeof tiny];

@@ -54,7 +54,8 @@ void lb_write_readme(const lb_generator *g, lb_code *code) {
         "    cc -std=c99 -O2 test.c model.c -o test && ./test\n"
         "    arm-none-eabi-gcc -mcpu=cortex-m4 -std=c99 -ffreestanding -O2 -c model.c\n\n"
         "A compiler may call `memcpy` and `memset` even in freestanding code. All calls share one arena: not reentrant.\n"
-        "Define `MODEL_ARENA_ATTRIBUTE` to place it in a section of its own.%s\n",
+        "Define `MODEL_ARENA_ATTRIBUTE` to place it in a section of its own. With `-DMODEL_AFTER_LAYER=function` model.c calls\n"
+        "`void function(int layer)` after each layer, for example to time them.%s\n",
         g->nimages, g->real ? "images of the test set" : "images of noise",
         g->model->info.has_float
             ? "\n"

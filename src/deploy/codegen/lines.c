@@ -8,6 +8,7 @@
 #include <float.h>
 #include <math.h>
 
+#include "deploy/code_of.h"
 #include "deploy/codegen/codegen.h"
 
 #define MOST_STEPS 1024 /* of a channel: steps times residual codes */
@@ -30,7 +31,7 @@ typedef struct demand {
 /* The code of u = sign v, as epilogue.h computes it; increasing in u. */
 static int32_t code_at(const staircase *s, int32_t u, int32_t r) {
     const lbrt_epilogue *e = s->e;
-    int32_t v = s->sign * u;
+    const int32_t v = s->sign * u;
     if (e->flags & LBRT_THRESHOLDS) {
         const int32_t *t = e->thresholds + (size_t)s->channel * (size_t)e->nthresholds;
         int32_t count = 0;
@@ -38,14 +39,8 @@ static int32_t code_at(const staircase *s, int32_t u, int32_t r) {
             count++;
         return s->qlo + count;
     }
-    v = lbrt_apply(&e->requant[s->channel], v);
-    if (e->flags & LBRT_RESIDUAL)
-        v = lbrt_saturate((int64_t)v + lbrt_apply(&e->res, r));
-    if (e->flags & LBRT_CLAMP)
-        v = lbrt_clamp(v, e->lo, e->hi);
-    if (e->flags & LBRT_SIGN)
-        return v >= 0 ? 0 : -1;
-    return lbrt_clamp(lbrt_apply(&e->q, v), e->qlo, e->qhi);
+    const int32_t code = lb_code_of(e, s->channel, v, r);
+    return e->flags & LBRT_SIGN ? (code - 1) / 2 : code;
 }
 
 /* The least u from `from` to hi whose code is at least k; hi + 1 if there is none. */

@@ -6,8 +6,8 @@
  *
  * The window under an output pixel becomes a column of pairs of 16 bits; two columns meet two channels at a time (tile.h). Source
  * channels are taken in words of four: the weights of those that this adds are 0, and their x is -base. Where codes are small, a
- * half holds the codes of two pixels, the second `lane` bits up, so that one product serves two; the sums are taken apart after every
- * `chunk` words of weights, before the first pixel's could reach the second's. */
+ * half holds the codes of two pixels, the second `lane` bits up, so that one product serves two; the sums are taken apart after
+ * every `chunk` words of weights, before the first pixel's could reach the second's. */
 #ifndef PACKED_CONV_H
 #define PACKED_CONV_H
 
