@@ -21,6 +21,7 @@
 #define PLANES_BUDGET ((size_t)128 << 10)
 #define SCRATCH_LIMIT ((size_t)64 << 20)
 #define MAX_VALUE 8 /* of a source, either sign */
+#define MAX_CHANNELS 1024 /* of the result: thresholds and codes take much more memory here than in a file */
 #define WINDOW 128 /* sums whose codes are looked up */
 #define LEAST_WORD (-INT16_MAX) /* sums of lookups start there where thresholds follow */
 #define MOST_SUM (UINT16_MAX - 2) /* no sum reaches what a threshold out of range becomes */
@@ -104,7 +105,7 @@ static int accepts(const lbrt_site *site) {
     if (l->is_float || l->flat || l->groups != 1 || lbrt_is_dilated(l) || l->kh != 3 || l->kw != 3 || l->weights.bits > 2 ||
         (src->type != LBRT_U8 && src->type != LBRT_I8) || !strides_are_small(site) || l->sh > 4)
         return 0;
-    if (src->lo < -MAX_VALUE || src->hi > MAX_VALUE || src->hi - src->lo > 3)
+    if (src->lo < -MAX_VALUE || src->hi > MAX_VALUE || src->hi - src->lo > 3 || dst->c > MAX_CHANNELS)
         return 0;
     const geometry g = geometry_of(site);
     const int64_t most = magnitude(first_weight(&l->weights), last_weight(&l->weights)), range = src->hi - src->lo;
