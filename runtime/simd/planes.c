@@ -331,7 +331,7 @@ static void prepare_runs(const parameters *p, size_t tile) {
         int32_t most = 0;
         for (size_t k = 0; k < TILE; k++)
             most = reached[k] + p->widths[s * TILE + k] > most ? reached[k] + p->widths[s * TILE + k] : most;
-        if (most > UINT8_MAX) {
+        if (most > (int32_t)UINT8_MAX) {
             *end++ = (uint16_t)s;
             memset(reached, 0, sizeof reached);
         }

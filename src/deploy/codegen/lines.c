@@ -13,6 +13,7 @@
 
 #define MOST_STEPS 1024 /* of a channel: steps times residual codes */
 #define MOST_DOWN 24
+#define FARTHEST (1 << 29) /* accumulators are nearer to 0 */
 
 /* A channel as a staircase that does not descend: over v, or over -v if its codes fall. */
 typedef struct staircase {
@@ -131,13 +132,15 @@ static bool fits(const lb_lines *lines, const lb_line *line, const staircase *s,
     return true;
 }
 
-/* The staircase of channel c; its demands. */
+/* The staircase of channel c; its demands. -1: it is too long. */
 static int channel_demands(const lbrt_graph *graph, int i, int32_t c, const lb_lines *lines, staircase *s, demand *demands) {
     const lbrt_layer *l = &graph->layers[i];
     const lbrt_epilogue *e = &l->epilogue;
     const bool residual = e->flags & LBRT_RESIDUAL, sign = e->flags & LBRT_SIGN;
     int32_t lo, hi;
     lbrt_source_range(l, &graph->tensors[l->src], c, &lo, &hi); /* fits: this was proven when the model was opened */
+    if (lo <= -FARTHEST || hi >= FARTHEST)
+        return -1;
     const bool falls = e->flags & LBRT_THRESHOLDS ? e->flip && e->flip[c] : (e->requant[c].mul < 0) != (!sign && e->q.mul < 0);
     *s = (staircase){e, c, falls ? -1 : 1, falls ? -hi : lo, falls ? -lo : hi, lines->qlo, lines->qhi};
     return make_demands(s, residual ? graph->tensors[e->residual].lo : 0, residual ? graph->tensors[e->residual].hi : 0, demands);
@@ -195,7 +198,7 @@ static bool find(const lbrt_graph *graph, int i, lb_lines *lines, demand *demand
     int32_t farthest = 1;
     for (int32_t o = 0; o < oc; o++) {
         const int n = channel_demands(graph, i, o, lines, &s, demands);
-        if (s.lo <= -(1 << 29) || s.hi >= 1 << 29 || !fit(demands, n, c, (double)lines->qhi - lines->qlo + 1, &real[o]))
+        if (n < 0 || !fit(demands, n, c, (double)lines->qhi - lines->qlo + 1, &real[o]))
             return false;
         if (n == 0)
             real[o].b = lines->qlo + 0.5;
