@@ -75,7 +75,8 @@ static void check_line(const lbrt_graph *graph, int i, const lb_lines *lines, in
     int32_t lo, hi;
     int32_t v[1024] = {0};
     uint8_t codes[1024], residual[1024] = {0};
-    assert_true(dst->c <= 1024 && lbrt_source_range(l, site.src, c, &lo, &hi));
+    assert_in_range(dst->c, 1, 1024);
+    assert_true(lbrt_source_range(l, site.src, c, &lo, &hi));
     residual[c] = (uint8_t)r;
     const int64_t stride = ((int64_t)hi - lo) / 2000 + 1;
     for (int64_t at = lo; at <= hi; at += stride) {
