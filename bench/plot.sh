@@ -25,11 +25,11 @@ done
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# One line a row: table, row, packed bytes, mean accuracy, its standard deviation.
+# One line a row: table, row, packed bytes, mean accuracy after the last epoch, its standard deviation.
 "$lowbit" compare "${runs[@]}" --json | jq -r '
-    [.runs[] | select(.best_top1 != null and .packed_bytes != null)
+    [.runs[] | select(.last_top1 != null and .packed_bytes != null)
              | (.run | split("/")) as $path
-             | {table: $path[-2], row: ($path[-1] | sub("-seed[0-9]+$"; "")), bytes: .packed_bytes, top1: .best_top1}]
+             | {table: $path[-2], row: ($path[-1] | sub("-seed[0-9]+$"; "")), bytes: .packed_bytes, top1: .last_top1}]
     | group_by([.table, .row])[]
     | (map(.top1) | add / length) as $mean
     | [.[0].table, .[0].row, (map(.bytes) | add / length), $mean,
