@@ -5,7 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 lowbit=$1
-root=${ROOT:-runs/results${EPOCHS:+-$EPOCHS-epochs}}
+# shellcheck source=bench/runs.sh
+. bench/runs.sh
 svg=$root/plot.svg
 for tool in gnuplot jq; do
     command -v "$tool" >/dev/null || {
@@ -14,10 +15,7 @@ for tool in gnuplot jq; do
     }
 done
 
-runs=()
-for dir in "$root"/*/*-seed*; do
-    if [ -e "$dir/model.lbm" ] && grep -qs '"event": "done"' "$dir/metrics.jsonl"; then runs+=("$dir"); fi
-done
+mapfile -t runs < <(finished "$root"/*/*-seed*)
 [ ${#runs[@]} -gt 0 ] || {
     echo "lowbit: error: no finished, packed run below $root; make results-NAME trains a table ($(cd bench/results && ls ./*.txt | sed 's,^\./,,; s/\.txt$//' | tr '\n' ' '))" >&2
     exit 1

@@ -11,7 +11,9 @@ cd "$(dirname "$0")/.."
 lowbit=$1
 name=$2
 table=bench/results/$name.txt
-root=${ROOT:-runs/results${EPOCHS:+-$EPOCHS-epochs}}/$name
+# shellcheck source=bench/runs.sh
+. bench/runs.sh
+root=$root/$name
 if [ ! -e "$table" ]; then
     echo "lowbit: error: there is no table '$name'; there are: $(cd bench/results && ls ./*.txt | sed 's,^\./,,; s/\.txt$//' | tr '\n' ' ')" >&2
     exit 1
@@ -38,7 +40,7 @@ one_run() {
         options+=(--set "$setting")
     done
     [ ! -e "$dir/last.safetensors" ] || options+=(--resume)
-    if ! grep -qs '"event": "done"' "$dir/metrics.jsonl"; then
+    if ! done_training "$dir"; then
         [ -e "$dir/last.safetensors" ] || rm -f "$dir/recipe.yaml" "$dir/metrics.jsonl" # stopped before its first checkpoint
         echo "== $dir"
         "$lowbit" train "$file" --seed "$seed" --out "$dir" "${options[@]}"

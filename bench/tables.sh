@@ -5,7 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 lowbit=$1
-root=${ROOT:-runs/results${EPOCHS:+-$EPOCHS-epochs}}
+# shellcheck source=bench/runs.sh
+. bench/runs.sh
 command -v jq >/dev/null || {
     echo "lowbit: error: jq is not there; apt-get install jq" >&2
     exit 1
@@ -13,12 +14,9 @@ command -v jq >/dev/null || {
 for table in bench/results/*.txt; do
     name=$(basename "$table" .txt)
     rows=$(sed 's/#.*//' "$table" | awk 'NF { print $1 }')
-    runs=()
-    for row in $rows; do
-        for dir in "$root/$name/$row"-seed*; do
-            if [ -e "$dir/model.lbm" ] && grep -qs '"event": "done"' "$dir/metrics.jsonl"; then runs+=("$dir"); fi
-        done
-    done
+    directories=()
+    for row in $rows; do directories+=("$root/$name/$row"-seed*); done
+    mapfile -t runs < <(finished "${directories[@]}")
     [ ${#runs[@]} -gt 0 ] || continue
     printf '## %s\n\n| row | bits | seeds | epochs | top-1 %% | minutes | packed bytes |\n|---|---|---|---|---|---|---|\n' "$name"
     "$lowbit" compare "${runs[@]}" --json | jq -r --arg rows "$rows" '
