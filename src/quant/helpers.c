@@ -77,11 +77,18 @@ void lb_backward_plain(lb_estimator estimator, const float *u, int64_t count, co
 
 void lb_grid_signed(int bits, lb_grid *grid) {
     const int half = 1 << (bits - 1);
-    *grid = bits == 1 ? (lb_grid){.bits = 1, .lo = -1, .hi = 1, .mul = 2, .add = -1}
-                      : (lb_grid){.bits = bits, .lo = -half, .hi = half - 1, .mul = 1, .add = -half};
+    if (bits == 1)
+        lb_grid_odd(1, grid);
+    else
+        *grid = (lb_grid){.bits = bits, .lo = -half, .hi = half - 1, .mul = 1, .add = -half};
 }
 
 void lb_grid_unsigned(int bits, lb_grid *grid) { *grid = (lb_grid){.bits = bits, .hi = (1 << bits) - 1, .mul = 1}; }
+
+void lb_grid_odd(int bits, lb_grid *grid) {
+    const int n = (1 << bits) - 1;
+    *grid = (lb_grid){.bits = bits, .lo = -n, .hi = n, .mul = 2, .add = -n};
+}
 
 void lb_grid_of_sign(const lb_quant_spec *spec, lb_grid *grid) {
     (void)spec;

@@ -61,6 +61,7 @@ float lb_step_l2(const float *u, int64_t count, float lo, float hi);
 /* lo and hi codes and storage of b-bit two's-complement and unsigned grids; one signed bit is {-1, +1}. */
 void lb_grid_signed(int bits, lb_grid *grid);
 void lb_grid_unsigned(int bits, lb_grid *grid);
+void lb_grid_odd(int bits, lb_grid *grid); /* odd numbers -n..n, n = 2^bits - 1 */
 
 /* The rows' shared functions. */
 void lb_grid_of_sign(const lb_quant_spec *spec, lb_grid *grid);

@@ -186,6 +186,7 @@ typedef struct lb_quantizer {
     X(uniform)           \
     X(pact)              \
     X(lsq)               \
+    X(seq)               \
     X(cpq)               \
     X(rq)
 #define LB_X(name) extern const lb_quantizer lb_quantizer_##name;

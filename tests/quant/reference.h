@@ -124,6 +124,18 @@ static inline void ref_lsq_group(ref_group *g, const float *layer, int64_t nlaye
 }
 static inline double ref_lsq_own(const ref_group *g, double u) { return ref_clip(u, g->step * g->lo, g->step * g->hi); }
 
+static inline void ref_seq_group(ref_group *g, const float *layer, int64_t nlayer, const float *u, double param) {
+    (void)layer, (void)nlayer, (void)u;
+    g->step = param / 2;
+}
+static inline double ref_seq_code(const ref_group *g, double u, double *margin) {
+    const double code = 2 * ref_round((u / g->step + g->hi) / 2, 0, g->hi, margin) - g->hi;
+    return u == 0 ? 1 : code;
+}
+static inline double ref_seq_own(const ref_group *g, double u) {
+    return ref_clip(u, -g->step * (g->hi + 1), g->step * (g->hi + 1));
+}
+
 static inline double ref_sigmoid(double y) { return 1 / (1 + exp(-y)); }
 /* S(b) - S(a), whichever tail they are in. */
 static inline double ref_between(double a, double b) {
@@ -155,6 +167,7 @@ static const ref_row ref_rows[] = {
     {"pact", ref_dorefa_group, ref_dorefa_code, NULL, false, true, false, false},
     {"uniform", ref_uniform_group, ref_even_code, NULL, true, true, true, false},
     {"lsq", ref_lsq_group, ref_even_code, ref_lsq_own, true, false, true, false}, /* lo = -hi - 1: not odd */
+    {"seq", ref_seq_group, ref_seq_code, ref_seq_own, true, true, true, false},
     {"cpq", ref_cpq_group, ref_even_code, ref_cpq_own, true, false, false, false}, /* e^(a - log 8) is not e^a / 8 to the bit */
     {"rq", ref_cpq_group, ref_even_code, ref_cpq_own, true, false, false, true}, /* random: what holds, holds in evaluation */
 };
@@ -199,7 +212,10 @@ static inline double ref_through(const ref_group *g, double u) {
                even = learned || (!strcmp(s->quantizer->name, "uniform") && s->bits > 1);
     switch (s->estimator) {
     case LB_EST_STE: return is_dorefa(s) ? tanh(u) / g->delta : u;
-    case LB_EST_CLIPPED: return even ? ref_clip(u, g->step * g->lo, g->step * g->hi) : ref_clip(u, -1, 1);
+    case LB_EST_CLIPPED:
+        if (s->quantizer == &lb_quantizer_seq)
+            return ref_seq_own(g, u);
+        return even ? ref_clip(u, g->step * g->lo, g->step * g->hi) : ref_clip(u, -1, 1);
     case LB_EST_OWN: return ref_find(s->quantizer)->own(g, u);
     default: return 0;
     }

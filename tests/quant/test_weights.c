@@ -159,15 +159,18 @@ static double slope(const ref_group *g, double m, double x) {
     return fabs(up - down) > 1e-2 * (fabs(up) + 1e-3) ? (double)NAN : (phi(g, m, x + h) - phi(g, m, x - h)) / (2 * h);
 }
 
+static bool is_seq(const lb_quant_spec *s) { return s->quantizer == &lb_quantizer_seq; }
+
 /* A straight-through quantizer's value as its step moves: rounding is replaced by "adds what it added at step0" (LSQ, eq. 3). */
 static double at_step(const ref_group *g, double x, double step0, double s) {
     double margin;
     ref_group g0 = *g;
     g0.step = step0;
-    const double code = ref_even_code(&g0, x, &margin);
-    if (g->spec->bits == 1)
+    const double code = ref_find(g->spec->quantizer)->code(&g0, x, &margin), beyond = is_seq(g->spec); /* it ends half a level later */
+    if (g->spec->bits == 1 && !is_seq(g->spec))
         return s * code;
-    return s * (ref_clip(x / s, g->lo, g->hi) + code - ref_clip(x / step0, g->lo, g->hi));
+    const double lo = g->lo - beyond, hi = g->hi + beyond;
+    return s * (ref_clip(x / s, lo, hi) + code - ref_clip(x / step0, lo, hi));
 }
 
 /* dorefa: the largest weight of a group also moves M = max |tanh u|, by which all of them are divided. */
@@ -225,7 +228,8 @@ static void check_backward(lb_ctx *ctx, lb_quant *q) {
                     const double h = 1e-6 * g.step;
                     const double ds =
                         (at_step(&g, (double)u[i], g.step, g.step + h) - at_step(&g, (double)u[i], g.step, g.step - h)) / (2 * h);
-                    const double scale = 1 / sqrt((double)g.size * g.hi);
+                    /* seq: codes count halves of its parameter */
+                    const double half = is_seq(&q->spec) ? 0.5 : 1, scale = half / sqrt((double)g.size * g.hi * half);
                     want_param[per_filter ? o : 0] += scale * m * ds * (double)diff[i];
                     size_param[per_filter ? o : 0] += scale * fabs(ds * (double)diff[i]);
                 }

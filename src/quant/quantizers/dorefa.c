@@ -24,11 +24,10 @@ static float max_tanh(const float *u, int64_t count) {
 }
 
 static void grid(const lb_quant_spec *spec, lb_grid *g) {
-    const int n = (1 << spec->bits) - 1;
     if (spec->target == LB_ACTIVATIONS)
         lb_grid_unsigned(spec->bits, g);
     else
-        *g = (lb_grid){.bits = spec->bits, .lo = -n, .hi = n, .mul = 2, .add = -n};
+        lb_grid_odd(spec->bits, g);
 }
 
 static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
