@@ -61,7 +61,7 @@ static void add_row(lb_profile_row *sum, const lb_profile_row *row) {
     }
 }
 
-static void print_profile(const lb_profile *profile) {
+static void print_profile(const lb_profile *profile, const lb_speed *speed, int steps) {
     lb_profile_row layers = {.name = "convolutions"}, rest = {.name = "everything else"}, total = {.name = "step"};
     double whole = 0;
     cli_table table;
@@ -79,20 +79,21 @@ static void print_profile(const lb_profile *profile) {
     profile_line(&table, profile, &rest, whole);
     profile_line(&table, profile, &total, whole);
     cli_table_print(&table);
-    printf("milliseconds: the least over the steps, so that their sum is less than the median step below\n"
+    printf("milliseconds: each the least of %d steps, %s; their sum is less than the median step below\n"
            "bound: the share of the time that it would take at %.0f GFLOP/s (a matrix product of 512 x 512) or %.1f GB/s (copying "
            "64 MB),\n"
            "whichever is longer; above 100 %% where tensors are still in a cache or 3x3 convolutions make do with\n"
            "fewer products (Winograd)\n",
-           profile->flops_per_s / 1e9, profile->bytes_per_s / 1e9);
+           steps, speed->threads == 1 ? "processor time" : "elapsed time (of one thread: processor time)", profile->flops_per_s / 1e9,
+           profile->bytes_per_s / 1e9);
 }
 
 /* ---- Training ---------------------------------------------------------------------------------------------------------------- */
 
 static void print_speed(const lb_speed *s) {
     char rate[32];
-    printf("training: %s images/s, %.2f ms per step of %d images, %s, %d thread%s, peak memory %.0f MB\n",
-           cli_commas(rate, (int64_t)(s->images_per_s + 0.5)), s->step_ms, s->batch, s->precision, s->threads,
+    printf("training: %s images/s, %.2f ms per step of %d images (%.2f ms of processor time), %s, %d thread%s, peak memory %.0f MB\n",
+           cli_commas(rate, (int64_t)(s->images_per_s + 0.5)), s->step_ms, s->batch, s->cpu_ms, s->precision, s->threads,
            s->threads == 1 ? "" : "s", s->peak_rss_mb);
     if (isfinite(s->eval_images_per_s))
         printf("evaluation: %s images/s; ", cli_commas(rate, (int64_t)(s->eval_images_per_s + 0.5)));
@@ -124,7 +125,7 @@ static int bench_recipe(lb_ctx *ctx, const cli_args *args) {
     } else {
         cli_term_clear();
         if (args->profile)
-            print_profile(&profile);
+            print_profile(&profile, &s, steps);
         print_speed(&s);
     }
     lb_profile_free(&profile);
@@ -195,13 +196,13 @@ const cli_verb cli_verb_bench = {
         "training images per second on its real data, the median step after a warm-up, peak memory, the precision computed\n"
         "in, evaluation images per second, and the time from reading the data to the end of the first step. Nothing is written.\n"
         "\n"
-        "--profile adds a line for each operator of the training step: milliseconds (the least of the steps) forward,\n"
-        "backward to the layer's input, and backward to its weights; its share of the step; megabytes read and written\n"
-        "(from the shapes, each tensor once per loop over it); GFLOP/s; and the share of its time that the arithmetic or\n"
-        "the memory traffic alone would take on this machine, measured by a large matrix product and a large copy. A norm\n"
-        "is everything around a convolution: batch norm, residual addition, activation, quantizer. data is the waiting\n"
-        "for images; weights: quantizing all weights, laying them out for the convolutions, and the way of their\n"
-        "gradients back.\n"
+        "--profile adds a line for each operator of the training step: milliseconds (the least of the steps; with\n"
+        "--threads 1 of processor time, so that other programs count little) forward, backward to the layer's input, and\n"
+        "backward to its weights; its share of the step; megabytes read and written (from the shapes, each tensor once per\n"
+        "loop over it); GFLOP/s; and the share of its time that the arithmetic or the memory traffic alone would take on\n"
+        "this machine, measured by a large matrix product and a large copy. A norm is everything around a convolution:\n"
+        "batch norm, residual addition, activation, quantizer. data is the waiting for images; weights: quantizing all\n"
+        "weights, laying them out for the convolutions, and the way of their gradients back.\n"
         "\n"
         "Of a model, --profile prints the time of each layer instead (the least, one thread), the kernel that ran it, its\n"
         "operations per second (two per multiply-accumulate), and their share of the machine's peak in 8-bit\n"

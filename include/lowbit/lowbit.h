@@ -208,7 +208,8 @@ typedef struct lb_profile {
 /* Milliseconds that the bound allows for a cost. */
 double lb_profile_bound(const lb_profile *profile, const lb_cost *cost);
 
-/* As lb_trainer_bench, with the steps taken apart. */
+/* As lb_trainer_bench, with the steps taken apart: each time is the least of the steps, of processor time with one thread and of
+ * elapsed time with several (of "data" always, the median). */
 lb_status lb_trainer_profile(lb_trainer *trainer, int steps, lb_speed *speed, lb_profile *profile);
 void lb_profile_free(lb_profile *profile);
 

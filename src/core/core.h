@@ -90,6 +90,8 @@ double lb_now(void);
 
 /* Processor seconds of this process, all threads. */
 double lb_cpu_time(void);
+/* That of this thread alone. */
+double lb_thread_time(void);
 
 /* Median of `count` > 0 values, which are sorted by it. */
 double lb_median(double *values, size_t count);

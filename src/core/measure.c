@@ -12,6 +12,7 @@ static double read_clock(clockid_t clock) {
 
 double lb_now(void) { return read_clock(CLOCK_MONOTONIC); }
 double lb_cpu_time(void) { return read_clock(CLOCK_PROCESS_CPUTIME_ID); }
+double lb_thread_time(void) { return read_clock(CLOCK_THREAD_CPUTIME_ID); }
 
 static int by_value(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;

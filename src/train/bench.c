@@ -13,19 +13,24 @@ static lb_status one_step(lb_trainer *t, int64_t step) {
     const lb_batch *batch;
     if (step && step % lb_trainer_epoch_steps(t) == 0)
         LB_TRY(lb_loader_start(t->loader, step / lb_trainer_epoch_steps(t), 0));
+    lb_laps *laps = t->learners[0].plan->laps;
+    const double begin = lb_now(); /* waiting takes no processor time */
     LB_TRY(lb_loader_next(t->loader, &batch));
-    lb_lap(t->learners[0].plan->laps, LB_LAP_DATA, LB_PASS_FORWARD);
+    if (laps) {
+        laps->seconds[LB_LAP_DATA * LB_PASSES + LB_PASS_FORWARD] = lb_now() - begin;
+        laps->last = laps->clock();
+    }
     return lb_trainer_step(t, batch, 0);
 }
 
-/* times, cpu: (steps) seconds. laps: NULL, or (steps, cells) seconds. */
+/* times, cpu: (steps) seconds. laps: NULL, or (steps, cells) seconds; of processor time if all work is this thread's. */
 static lb_status timed_steps(lb_trainer *t, int steps, double *times, double *cpu, double *laps, size_t cells, double *start) {
-    lb_laps watch = {0};
+    lb_laps watch = {.clock = lb_threads(t->ctx) == 1 ? lb_thread_time : lb_now};
     lb_status status = lb_loader_start(t->loader, 0, 0);
     for (int i = 0; i < WARM_UP + steps && !status; i++) {
         const double begin = lb_now(), cpu_begin = lb_cpu_time();
         if (laps && i >= WARM_UP) {
-            watch = (lb_laps){.last = begin, .seconds = laps + (size_t)(i - WARM_UP) * cells};
+            watch.seconds = laps + (size_t)(i - WARM_UP) * cells;
             t->learners[0].plan->laps = &watch;
         }
         status = one_step(t, i);

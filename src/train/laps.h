@@ -9,14 +9,15 @@
 enum { LB_LAP_DATA, LB_LAP_WEIGHTS, LB_LAP_LOSS, LB_LAP_OPTIMIZER, LB_LAP_STEPS };
 
 typedef struct lb_laps {
-    double last;     /* lb_now() at the last lap */
+    double (*clock)(void);
+    double last;     /* clock() at the last lap */
     double *seconds; /* (LB_LAP_STEPS + nsteps, LB_PASSES) of the step that is being done, added up */
 } lb_laps;
 
 static inline void lb_lap(lb_laps *laps, int row, lb_pass pass) {
     if (!laps)
         return;
-    double time = lb_now();
+    double time = laps->clock();
     laps->seconds[row * LB_PASSES + (int)pass] += time - laps->last;
     laps->last = time;
 }
