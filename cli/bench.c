@@ -84,15 +84,16 @@ static void print_profile(const lb_profile *profile, const lb_speed *speed, int 
            "64 MB),\n"
            "whichever is longer; above 100 %% where tensors are still in a cache or 3x3 convolutions make do with\n"
            "fewer products (Winograd)\n",
-           steps, speed->threads == 1 ? "processor time" : "elapsed time (of one thread: processor time)", profile->flops_per_s / 1e9,
-           profile->bytes_per_s / 1e9);
+           steps, speed->threads == 1 ? "processor time" : "elapsed time (of one thread: processor time)",
+           profile->flops_per_s / 1e9, profile->bytes_per_s / 1e9);
 }
 
 /* ---- Training ---------------------------------------------------------------------------------------------------------------- */
 
 static void print_speed(const lb_speed *s) {
     char rate[32];
-    printf("training: %s images/s, %.2f ms per step of %d images (%.2f ms of processor time), %s, %d thread%s, peak memory %.0f MB\n",
+    printf("training: %s images/s, %.2f ms per step of %d images (%.2f ms of processor time), %s, %d thread%s, peak memory %.0f "
+           "MB\n",
            cli_commas(rate, (int64_t)(s->images_per_s + 0.5)), s->step_ms, s->batch, s->cpu_ms, s->precision, s->threads,
            s->threads == 1 ? "" : "s", s->peak_rss_mb);
     if (isfinite(s->eval_images_per_s))
