@@ -104,39 +104,43 @@ INLINE void first_edges(const lb_logistic *l, const float *v, const float *first
     }
 }
 
-/* Sums over bins of differences become sums over edges 0 .. codes. With D = S' = s t: the sum of k (S_k+1 - S_k) is codes * S_codes
- * - (S_1 + .. + S_codes), that of k times the derivatives by v and log ratio the same of -D / ratio and -y D. What is above the
- * grid's centre is looked at as it is and what is below in a mirror, so that S is small where differences of it would cancel. */
-LB_CLONES void lb_soft_mean(const lb_logistic *l, const float *u, int n, lb_soft *soft) {
+/* Of f, `value` in the place of f, and its derivatives by v and log ratio. */
+INLINE void store_soft(lb_soft *soft, int i, float v, float value, float slope, float spread) {
+    soft->slope[i] = slope;
+    soft->by_step[i] = value - v * slope - spread;
+    soft->by_sigma[i] = spread;
+}
+
+/* Sums over bins of differences become sums over edges 0 .. K, K = codes. With the code counted from the local grid's first,
+ * S_j = S(y_j) and D = S' = S (1 - S):
+ *     mean = ((K - 1) S_K - (S_1 + .. + S_K-1)) / (S_K - S_0)
+ *     d mean = -(D_1 dy_1 + .. + D_K-1 dy_K-1 - mean D_0 dy_0 - (K - 1 - mean) D_K dy_K) / (S_K - S_0)
+ * where ratio dy_j / dv = -1 and ratio dy_j / d ratio = -y_j. y_j = (j - K / 2 - w) / ratio: what is above the grid's centre, by w,
+ * is looked at as it is and what is below in a mirror (side -1), so that S is small where differences of it would cancel. */
+LB_CLONES void lb_soft_mean(const lb_logistic *l, const float *u, int n, lb_soft *restrict soft) {
     const float per = 1.f / l->ratio, decay = lb_exp(-per), codes = (float)l->codes, top = codes - 1.f;
-    float v[LB_SOFT_BLOCK], first[LB_SOFT_BLOCK], y0[LB_SOFT_BLOCK], p0[LB_SOFT_BLOCK];
-    float s0[LB_SOFT_BLOCK], s1[LB_SOFT_BLOCK], d0[LB_SOFT_BLOCK], d1[LB_SOFT_BLOCK], g0[LB_SOFT_BLOCK], g1[LB_SOFT_BLOCK];
+    float v[LB_SOFT_BLOCK], first[LB_SOFT_BLOCK], offset[LB_SOFT_BLOCK], p0[LB_SOFT_BLOCK];
     place(l, u, n, v, first);
     for (int i = 0; i < n; i++) {
-        y0[i] = (-0.5f * codes - fabsf(v[i] - first[i] - 0.5f * top)) * per;
-        p0[i] = lb_exp(-y0[i]);
+        offset[i] = v[i] - (first[i] + 0.5f * top);
+        p0[i] = lb_exp((0.5f * codes + fabsf(offset[i])) * per);
     }
     for (int i = 0; i < n; i++) {
-        const edge begin = edge_at(y0[i], p0[i]);
-        edge e = begin;
-        float s = 0.f, d = 0.f, g = 0.f;
+        float p = p0[i], s = 0.f, d = 0.f, by_rank = 0.f; /* sums of S_j, D_j and (K - j) D_j */
+        const float s0 = 1.f / (1.f + p);
         int k = 1;
         do {
-            e = edge_at(e.y + per, e.p * decay);
-            s += e.s, d += e.s * e.t, g += e.y * (e.s * e.t);
-        } while (++k <= l->codes);
-        const float db = begin.s * begin.t, de = e.s * e.t;
-        s0[i] = e.s - begin.s, s1[i] = codes * e.s - s;
-        d0[i] = db - de, d1[i] = d - codes * de;
-        g0[i] = begin.y * db - e.y * de, g1[i] = g - codes * (e.y * de);
-    }
-    for (int i = 0; i < n; i++) {
-        const float c = first[i] + 0.5f * top, side = v[i] < c ? -1.f : 1.f;
-        const float inv = 1.f / s0[i], mean = s1[i] * inv;
-        soft->v[i] = v[i];
-        soft->value[i] = c + side * (mean - 0.5f * top);
-        soft->slope[i] = (d1[i] - mean * d0[i]) * inv * per;
-        soft->spread[i] = side * ((g1[i] - mean * g0[i]) * inv);
+            p *= decay;
+            const float sk = 1.f / (1.f + p);
+            s += sk, d += sk * (1.f - sk), by_rank += d;
+        } while (++k < l->codes);
+        const float s1 = 1.f / (1.f + p * decay), inv = 1.f / (s1 - s0), mean = (top * s1 - s) * inv, scale = inv * per;
+        const float low = mean * (s0 * (1.f - s0)), rest = d - (top - mean) * (s1 * (1.f - s1));
+        const float slope = scale * (rest - low), turn = scale * (0.5f * codes * (rest + low) - by_rank);
+        const float side = copysignf(1.f, offset[i]);
+        soft->slope[i] = slope;
+        soft->by_step[i] = (first[i] + 0.5f * top) * (1.f - slope) + side * (mean - 0.5f * top - turn);
+        soft->by_sigma[i] = side * turn - offset[i] * slope;
     }
 }
 
@@ -159,8 +163,8 @@ static void relax(const lb_logistic *l, const float *y, const float *p, int n, c
 
 /* With weights z: df / dt = sum of z_k (k - f) d log z_k / dt, where what all codes share drops out. k counts from the local grid's
  * first code, so that the difference of sums stays accurate. score NULL: temperature 1. */
-INLINE void relaxed_sums(const lb_logistic *l, const float *y, const float *p, const float *first, int n, const float *race,
-                         const float *score, float temperature, lb_soft *soft) {
+INLINE void relaxed_sums(const lb_logistic *l, const float *v, const float *first, const float *y, const float *p, int n,
+                         const float *race, const float *score, float temperature, lb_soft *soft) {
     const float per = 1.f / l->ratio, decay = lb_exp(-per);
     for (int i = 0; i < n; i++) {
         edge a = edge_at(y[i], p[i]);
@@ -177,22 +181,20 @@ INLINE void relaxed_sums(const lb_logistic *l, const float *y, const float *p, c
             a = b;
         } while (++k < l->codes);
         const float inv = 1.f / w0, mean = w1 * inv, scale = inv / temperature;
-        soft->value[i] = first[i] + mean;
-        soft->slope[i] = (h1 - mean * h0) * scale * per;
-        soft->spread[i] = (g1 - mean * g0) * scale;
+        store_soft(soft, i, v[i], first[i] + mean, (h1 - mean * h0) * scale * per, (g1 - mean * g0) * scale);
     }
 }
 
 LB_CLONES void lb_soft_relaxed(const lb_logistic *l, const float *u, int n, const float *restrict race, float temperature,
                                lb_soft *restrict soft) {
-    float first[LB_SOFT_BLOCK], y[LB_SOFT_BLOCK], p[LB_SOFT_BLOCK], score[LB_SOFT_MAX_CODES * LB_SOFT_BLOCK];
-    place(l, u, n, soft->v, first);
-    first_edges(l, soft->v, first, n, y, p);
+    float v[LB_SOFT_BLOCK], first[LB_SOFT_BLOCK], y[LB_SOFT_BLOCK], p[LB_SOFT_BLOCK], score[LB_SOFT_MAX_CODES * LB_SOFT_BLOCK];
+    place(l, u, n, v, first);
+    first_edges(l, v, first, n, y, p);
     if (temperature == 1.f) {
-        relaxed_sums(l, y, p, first, n, race, NULL, 1.f, soft);
+        relaxed_sums(l, v, first, y, p, n, race, NULL, 1.f, soft);
     } else {
         relax(l, y, p, n, race, temperature, score);
-        relaxed_sums(l, y, p, first, n, race, score, temperature, soft);
+        relaxed_sums(l, v, first, y, p, n, race, score, temperature, soft);
     }
 }
 
@@ -209,11 +211,11 @@ static void levels_of(const lb_logistic *l, int *level) {
 void lb_soft_gated(const lb_logistic *l, const lb_gates *gates, const float *u, int n, lb_soft *soft, float *code,
                    float by_level[LB_GATE_LEVELS][LB_SOFT_BLOCK]) {
     const float per = 1.f / l->ratio, decay = lb_exp(-per);
-    float first[LB_SOFT_BLOCK], y[LB_SOFT_BLOCK], p[LB_SOFT_BLOCK];
+    float v[LB_SOFT_BLOCK], first[LB_SOFT_BLOCK], y[LB_SOFT_BLOCK], p[LB_SOFT_BLOCK];
     int level[LB_SOFT_MAX_CODES];
     levels_of(l, level);
-    place(l, u, n, soft->v, first);
-    first_edges(l, soft->v, first, n, y, p);
+    place(l, u, n, v, first);
+    first_edges(l, v, first, n, y, p);
     for (int i = 0; i < n; i++) {
         float w0 = 0.f, w1 = 0.f, h0 = 0.f, h1 = 0.f, g0 = 0.f, g1 = 0.f, best = 0.f;
         float level0[LB_GATE_LEVELS] = {0}, level1[LB_GATE_LEVELS] = {0};
@@ -231,9 +233,7 @@ void lb_soft_gated(const lb_logistic *l, const lb_gates *gates, const float *u, 
             a = b;
         }
         const float inv = 1.f / w0, mean = w1 * inv;
-        soft->value[i] = first[i] + mean;
-        soft->slope[i] = (h1 - mean * h0) * inv * per;
-        soft->spread[i] = (g1 - mean * g0) * inv;
+        store_soft(soft, i, v[i], first[i] + mean, (h1 - mean * h0) * inv * per, (g1 - mean * g0) * inv);
         for (int k = 0; k < LB_GATE_LEVELS; k++)
             by_level[k][i] = (level1[k] - mean * level0[k]) * inv;
     }
@@ -289,10 +289,8 @@ LB_CLONES void lb_soft_mode(const lb_logistic *l, const float *u, int n, lb_soft
         const edge a = edge_of((code - 0.5f - v) * per), b = edge_at(a.y + per, a.p * decay);
         const edge begin = edge_of((l->lo - 0.5f - v) * per), end = edge_of((l->hi + 0.5f - v) * per);
         const float pi = factor * mass(a, b) / mass(begin, end);
-        soft->v[i] = v;
-        soft->value[i] = code;
-        soft->slope[i] = code * pi * (mass_h(a, b) - mass_h(begin, end)) * per;
-        soft->spread[i] = code * pi * (mass_g(a, b) - mass_g(begin, end) + shared);
+        store_soft(soft, i, v, code, code * pi * (mass_h(a, b) - mass_h(begin, end)) * per,
+                   code * pi * (mass_g(a, b) - mass_g(begin, end) + shared));
     }
 }
 
@@ -319,24 +317,22 @@ void lb_logistic_form(const lb_quant_spec *spec, const lb_quant_when *when, cons
     form->ratio = l.ratio;
     form->codes = l.codes;
     form->learn = 3;
+    form->learn_scale = l.step;
 }
 
 lb_logistic lb_logistic_of_form(const lb_act_form *form) {
     return (lb_logistic){.step = form->step, .ratio = form->ratio, .lo = form->lo, .hi = form->hi, .codes = form->codes};
 }
 
-void lb_logistic_slopes(const lb_act_form *form, const float *z, int64_t first, int n, lb_soft_fn fn, float *slope, float *by_step,
-                        float *by_sigma) {
+LB_CLONES void lb_logistic_slopes(const lb_act_form *form, const float *z, int64_t first, int n, lb_soft_fn fn, lb_soft *soft) {
     const lb_logistic l = lb_logistic_of_form(form);
-    lb_soft soft;
-    fn(form->spec, &form->when, &l, z, first, n, &soft);
-    const bool own = form->spec->estimator == LB_EST_OWN;
-    for (int i = 0; i < n; i++) {
-        const float inside = ((z[i] > form->pass_lo) & (z[i] < form->pass_hi)) ? 1.f : 0.f;
-        slope[i] = !own ? inside : z[i] == z[i] ? soft.slope[i] : 0.f;
-        by_step[i] = form->step * (soft.value[i] - soft.v[i] * soft.slope[i] - soft.spread[i]);
-        by_sigma[i] = form->step * soft.spread[i];
-    }
+    fn(form->spec, &form->when, &l, z, first, n, soft);
+    if (form->spec->estimator == LB_EST_OWN)
+        for (int i = 0; i < n; i++)
+            soft->slope[i] = z[i] == z[i] ? soft->slope[i] : 0.f;
+    else
+        for (int i = 0; i < n; i++)
+            soft->slope[i] = ((z[i] > form->pass_lo) & (z[i] < form->pass_hi)) ? 1.f : 0.f;
 }
 
 /* step * f(x / step, sigma / step) by x, log step and log sigma. */
@@ -365,8 +361,8 @@ void lb_logistic_backward(const lb_quant_spec *spec, const lb_quant_when *when, 
                 fn(spec, when, &l, u + first, first, n, &soft);
             }
             for (int i = 0; i < n; i++) {
-                of_step[i] = d[i] * (soft.value[i] - soft.v[i] * soft.slope[i] - soft.spread[i]);
-                of_sigma[i] = d[i] * soft.spread[i];
+                of_step[i] = d[i] * soft.by_step[i];
+                of_sigma[i] = d[i] * soft.by_sigma[i];
             }
             step_sum += lb_sum(of_step, n);
             sigma_sum += lb_sum(of_sigma, n);

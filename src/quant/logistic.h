@@ -22,15 +22,8 @@ typedef struct lb_logistic {
     int codes;      /* of these the `codes` nearest are looked at, the local grid */
 } lb_logistic;
 
-/* A block of elements: the soft code f(v, ratio), of which step * f is differentiated, and its derivatives. */
-typedef struct lb_soft {
-    float v[LB_SOFT_BLOCK];
-    float value[LB_SOFT_BLOCK];  /* what d (step * f) / d step has in the place of f */
-    float slope[LB_SOFT_BLOCK];  /* df / dv */
-    float spread[LB_SOFT_BLOCK]; /* ratio * df / d ratio */
-} lb_soft;
-
-/* The same for elements u[0 .. n), n <= LB_SOFT_BLOCK, of which the first is element `first` of the tensor. */
+/* Fills what quant.h says, of step * f with the soft code f(v, ratio): slope = df / dv, by_sigma = ratio df / d ratio, by_step =
+ * f - v slope - by_sigma. Elements u[0 .. n), n <= LB_SOFT_BLOCK, of which the first is element `first` of the tensor. */
 typedef void (*lb_soft_fn)(const lb_quant_spec *spec, const lb_quant_when *when, const lb_logistic *l, const float *u,
                            int64_t first, int n, lb_soft *soft);
 
@@ -50,7 +43,7 @@ void lb_soft_mean(const lb_logistic *l, const float *u, int n, lb_soft *soft);
  * distributed: z is proportional to (pi / race)^(1 / temperature). */
 void lb_soft_relaxed(const lb_logistic *l, const float *u, int n, const float *race, float temperature, lb_soft *soft);
 
-/* f = pi_c c at the fixed code c nearest to u, with `value` c: CPQ's multi-class straight-through estimator. */
+/* f = pi_c c at the fixed code c nearest to u, and c in place of f in by_step: CPQ's multi-class straight-through estimator. */
 void lb_soft_mode(const lb_logistic *l, const float *u, int n, lb_soft *soft);
 
 /* The same of the probabilities that gates leave: f, code = argmax of them, and by_level[k] = df / dZbar_k. */
@@ -67,11 +60,10 @@ void lb_logistic_race(const lb_quant_when *when, const lb_logistic *l, int64_t f
 void lb_soft_sample(const lb_logistic *l, const float *u, int n, const float *race, float *code);
 
 /* Activations, for the rows: step, codes in play and pass range; soft and draw are left to the row. The last answers what a form's
- * `soft` is asked: each element's slope (the spec's estimator's where that is not own), derivatives by log step and log sigma. */
+ * `soft` is asked: each element's slope is the spec's estimator's where that is not own. */
 void lb_logistic_form(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, float reach, lb_act_form *form);
 lb_logistic lb_logistic_of_form(const lb_act_form *form);
-void lb_logistic_slopes(const lb_act_form *form, const float *z, int64_t first, int n, lb_soft_fn fn, float *slope, float *by_step,
-                        float *by_sigma);
+void lb_logistic_slopes(const lb_act_form *form, const float *z, int64_t first, int n, lb_soft_fn fn, lb_soft *soft);
 
 /* For the rows: log_step by least squares, log_sigma a third of it; and backward, own through `soft`. */
 void lb_logistic_init(const lb_quant_spec *spec, const float *u, int oc, int64_t fan_in, float *param);

@@ -229,8 +229,11 @@ float lb_act_forward_ref(const lb_act_form *form, float z) {
 float lb_act_backward_ref(const lb_act_form *form, float z, float diff, float *diff_param) {
     const float code = act_code(form, z), v = z * (1.f / form->step);
     float d = 0.f, slope = z > form->pass_lo && z < form->pass_hi ? 1.f : 0.f, other = 0.f;
-    if (form->soft)
-        form->soft(form, &z, 0, 1, &slope, &d, &other);
+    if (form->soft) {
+        lb_soft soft;
+        form->soft(form, &z, 0, 1, &soft);
+        slope = soft.slope[0], d = soft.by_step[0], other = soft.by_sigma[0];
+    }
     if (form->learn == 1)
         d = z >= form->step * form->hi ? 1.f : 0.f;
     else if (form->learn == 2)

@@ -107,6 +107,13 @@ extern const lb_quant_when lb_quant_evaluation;
  * With m < 1 the output is (1 - m) * clip(z, sur_lo, sur_hi) + m * step * code, and the gradient
  * (1 - m) * 1[sur_lo < z < sur_hi] + m * E(z). lb_act_forward_ref and lb_act_backward_ref are the exact statement. */
 enum { LB_ACT_BLOCK = 128 };
+
+/* A block of a quantizer that is more than elementwise: E of each element, and the derivatives of z~ / step by the logarithms of its
+ * two parameters. */
+typedef struct lb_soft {
+    float slope[LB_ACT_BLOCK], by_step[LB_ACT_BLOCK], by_sigma[LB_ACT_BLOCK];
+} lb_soft;
+
 typedef struct lb_act_form {
     float step;
     float lo, hi;          /* codes */
@@ -115,14 +122,14 @@ typedef struct lb_act_form {
     int learn;             /* 0: nothing learned; 1: PACT: d clip = m * sum of dz~ where z >= clip, clip = step * hi;
                             * 2: LSQ: d step = m * sum of dz~ * (z / step <= lo: lo; >= hi: hi; else code - z / step);
                             * sign: dz~ * code; 3: two parameters, d = m * sum of dz~ * what `soft` says */
-    float learn_scale;     /* factor on that sum: LSQ's g = 1 / sqrt(features * max(hi, 1)); PACT 1 */
+    float learn_scale;     /* factor on that sum: LSQ's g = 1 / sqrt(features * max(hi, 1)); PACT 1; of `soft` the step */
     float m;               /* mixer value, 1 = quantized */
     float sur_lo, sur_hi;  /* surrogate s(z) = clip(z, sur_lo, sur_hi); infinite for identity and ReLU's upper side */
 
     /* For what is not elementwise in this sense; both NULL: as above. They answer for a block z[0 .. n), n <= LB_ACT_BLOCK, whose
      * first element has index `first` in the whole batch's tensor. `soft` gives E and the two parameters' derivatives in place of
      * the pass range and `learn`, `draw` the codes in place of rounding. */
-    void (*soft)(const struct lb_act_form *form, const float *z, int64_t first, int n, float *slope, float *learn0, float *learn1);
+    void (*soft)(const struct lb_act_form *form, const float *z, int64_t first, int n, lb_soft *soft);
     void (*draw)(const struct lb_act_form *form, const float *z, int64_t first, int n, float *code);
     float ratio;           /* cpq, rq: sigma / step, and how many codes are looked at (logistic.h) */
     int codes;

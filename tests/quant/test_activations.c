@@ -170,7 +170,7 @@ static void check(lb_ctx *ctx, lb_quant *q) {
                 }
             }
             const double g = f.learn == 2 ? 1 / sqrt((double)q->spec.features * q->grid.hi) : 1;
-            assert_true(fabs((double)f.learn_scale - g) < 1e-6 * g);
+            assert_true(fabs((double)f.learn_scale - (soft ? (double)f.step : g)) < 1e-6 * g);
             for (int c = 0; c < 2 && !drawn; c++)
                 if (fabs((double)diff_param[c] - g * want_param[c]) > 2e-5 * g * size_param)
                     fail_msg("%s %d bits, %s, m %g: parameter %d has %g, should be %g (%g)", row->name, q->spec.bits,

@@ -637,8 +637,10 @@ static void test_soft_form(void **state) {
         k->norm_backward(&args, 0, 5, sum, sum_x, learn);
         k->norm_backward(&args, 5, R, sum, sum_x, learn);
         for (int i = 0; i < COUNT; i++) {
-            float code, slope, by[2], m = args.mask ? mask[i % (MASK_ROWS * C)] : f->m;
-            f->soft(f, x + i, i, 1, &slope, &by[0], &by[1]);
+            lb_soft soft;
+            float code, m = args.mask ? mask[i % (MASK_ROWS * C)] : f->m;
+            f->soft(f, x + i, i, 1, &soft);
+            const float slope = soft.slope[0], by[2] = {soft.by_step[0], soft.by_sigma[0]};
             if (f->draw)
                 f->draw(f, x + i, i, 1, &code);
             else

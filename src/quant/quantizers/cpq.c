@@ -56,8 +56,8 @@ static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const
     lb_logistic_backward(spec, when, param, u, oc, fan_in, diff, diff_u, diff_param, reach, soft);
 }
 
-static void act_soft(const lb_act_form *form, const float *z, int64_t first, int n, float *slope, float *by_step, float *by_sigma) {
-    lb_logistic_slopes(form, z, first, n, soft, slope, by_step, by_sigma);
+static void act_soft(const lb_act_form *form, const float *z, int64_t first, int n, lb_soft *s) {
+    lb_logistic_slopes(form, z, first, n, soft, s);
 }
 
 static void form(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, lb_act_form *f) {

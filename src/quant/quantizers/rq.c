@@ -50,8 +50,8 @@ static void act_draw(const lb_act_form *form, const float *z, int64_t first, int
     lb_soft_sample(&l, z, n, race, code);
 }
 
-static void act_soft(const lb_act_form *form, const float *z, int64_t first, int n, float *slope, float *by_step, float *by_sigma) {
-    lb_logistic_slopes(form, z, first, n, soft, slope, by_step, by_sigma);
+static void act_soft(const lb_act_form *form, const float *z, int64_t first, int n, lb_soft *s) {
+    lb_logistic_slopes(form, z, first, n, soft, s);
 }
 
 static void form(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, lb_act_form *f) {

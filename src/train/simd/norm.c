@@ -170,6 +170,14 @@ LB_INLINE void forward(const lb_norm_args *args, lb_dtype type, lb_mode mode, bo
 LB_INLINE lb_mask inside(vec z, float lo, float hi) { return v_and(v_gt(z, v_set(lo)), v_gt(v_set(hi), z)); }
 LB_INLINE vec if_inside(vec z, float lo, float hi, vec value) { return v_select(inside(z, lo, hi), value, v_set(0)); }
 
+/* Adds `factor` times each lane. */
+LB_INLINE void add_lanes(vec a, float factor, double *sum) {
+    double lanes[LANES] = {0};
+    v_add_to(lanes, LANES, a);
+    for (int i = 0; i < LANES; i++)
+        *sum += lanes[i] * (double)factor;
+}
+
 LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, bool residual, size_t first, size_t last,
                         double *sum_dz, double *sum_dz_x, double *learn) {
     const lb_act_form *f = &args->form;
@@ -221,12 +229,8 @@ LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, b
             v_add_to(sum_dz + c0, n, s);
             v_add_to(sum_dz_x + c0, n, sx);
         }
-        if (learns) {
-            double lanes[LANES] = {0};
-            v_add_to(lanes, LANES, tile_learn);
-            for (int i = 0; i < LANES; i++)
-                *learn += lanes[i] * (double)f->m;
-        }
+        if (learns)
+            add_lanes(tile_learn, f->m, learn);
     }
 }
 
@@ -238,19 +242,20 @@ LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, b
         for (int c0 = 0, width; c0 < (c) && (width = LB_MIN(LB_ACT_BLOCK, (c)-c0), 1); c0 += LB_ACT_BLOCK)
 LB_INLINE size_t block_end(int width, size_t row, size_t last) { return LB_MIN(row + (size_t)(LB_ACT_BLOCK / width), last); }
 
-/* One vector of a block after another: element i, channels c0 + k .. of row r. */
-#define FOR_VECTORS(width, row, end)           \
-    for (size_t r = (row); r < (end); r++)     \
-        for (int k = 0, i = (int)(r - (row)) * (width), lanes; k < (width) && (lanes = LB_MIN(LANES, (width)-k), 1); \
-             k += LANES, i += LANES)
+/* Vectors of channels, the rows of a block under each. `whole`: no part of a vector is left over. */
+#define FOR_CHANNELS(width, whole) \
+    for (int k = 0, lanes; k < (width) && (lanes = (whole) ? LANES : LB_MIN(LANES, (width)-k), 1); k += LANES)
 
 /* Returns how many elements there are. */
-LB_INLINE int store_z(const lb_norm_args *args, lb_dtype type, bool residual, size_t row, size_t end, int c0, int width, float *z) {
-    const size_t base = row * (size_t)args->c + (size_t)c0;
-    FOR_VECTORS(width, row, end) {
+LB_INLINE int store_z(const lb_norm_args *args, lb_dtype type, bool residual, bool whole, size_t row, size_t end, int c0, int width,
+                      float *z) {
+    FOR_CHANNELS(width, whole) {
         vec a = v_load_f32(args->a + c0 + k, lanes), b = v_load_f32(args->b + c0 + k, lanes);
-        const size_t at = base + (size_t)i;
-        v_store_f32(z + i, lanes, z_of(args, type, residual, at, lanes, v_load(type, args->x, at, lanes), a, b));
+        for (size_t r = row; r < end; r++) {
+            const size_t at = r * (size_t)args->c + (size_t)(c0 + k);
+            v_store_f32(z + (r - row) * (size_t)width + (size_t)k, lanes,
+                        z_of(args, type, residual, at, lanes, v_load(type, args->x, at, lanes), a, b));
+        }
     }
     return (int)(end - row) * width;
 }
@@ -266,62 +271,72 @@ LB_INLINE void draw_forward(const lb_norm_args *args, lb_dtype type, bool residu
     FOR_BLOCKS(type, args->c, first, last) {
         for (size_t row = t0, end; row < t1; row = end) {
             float z[LB_ACT_BLOCK], code[LB_ACT_BLOCK];
-            const size_t at = row * (size_t)args->c + (size_t)c0;
             end = block_end(width, row, t1);
-            const int n = store_z(args, type, residual, row, end, c0, width, z);
-            f->draw(f, z, (int64_t)at, n, code);
-            FOR_VECTORS(width, row, end) {
-                vec m = share_of(args, r, c0 + k, lanes), d = v_load_f32(code + i, lanes);
-                if (args->mask || f->m != 1) {
-                    vec real = v_mul(v_clip(v_load_f32(z + i, lanes), v_set(f->sur_lo), v_set(f->sur_hi)), inv_step);
-                    d = v_select(v_ge(m, v_set(1)), d, v_add(v_mul(v_sub(v_set(1), m), real), v_mul(m, d)));
+            const int n = store_z(args, type, residual, false, row, end, c0, width, z);
+            f->draw(f, z, (int64_t)(row * (size_t)args->c + (size_t)c0), n, code);
+            FOR_CHANNELS(width, false)
+                for (size_t r = row; r < end; r++) {
+                    const size_t i = (r - row) * (size_t)width + (size_t)k;
+                    vec m = share_of(args, r, c0 + k, lanes), d = v_load_f32(code + i, lanes);
+                    if (args->mask || f->m != 1) {
+                        vec real = v_mul(v_clip(v_load_f32(z + i, lanes), v_set(f->sur_lo), v_set(f->sur_hi)), inv_step);
+                        d = v_select(v_ge(m, v_set(1)), d, v_add(v_mul(v_sub(v_set(1), m), real), v_mul(m, d)));
+                    }
+                    v_store(type, args->dst, r * (size_t)args->c + (size_t)(c0 + k), lanes, d);
                 }
-                v_store(type, args->dst, at + (size_t)i, lanes, d);
-            }
         }
     }
 }
 
-LB_INLINE void soft_backward(const lb_norm_args *args, lb_dtype type, bool residual, size_t first, size_t last, double *sum_dz,
-                             double *sum_dz_x, double *learn) {
+/* `plain`: whole vectors, everything quantized. */
+LB_INLINE void soft_rows(const lb_norm_args *args, lb_dtype type, bool residual, bool plain, size_t first, size_t last,
+                         double *sum_dz, double *sum_dz_x, double *learn) {
     const lb_act_form *f = &args->form;
     FOR_BLOCKS(type, args->c, first, last) {
-        vec s[LB_ACT_BLOCK / LANES + 1], sx[LB_ACT_BLOCK / LANES + 1], learns[2] = {v_set(0), v_set(0)};
+        vec s[LB_ACT_BLOCK / LANES + 1], sx[LB_ACT_BLOCK / LANES + 1], by_step = v_set(0), by_sigma = v_set(0);
         for (int k = 0; k < width; k += LANES)
             s[k / LANES] = sx[k / LANES] = v_set(0);
         for (size_t row = t0, end; row < t1; row = end) {
-            float z[LB_ACT_BLOCK], slope[LB_ACT_BLOCK], by[2][LB_ACT_BLOCK];
-            const size_t base = row * (size_t)args->c + (size_t)c0;
+            float z[LB_ACT_BLOCK];
+            lb_soft soft;
             end = block_end(width, row, t1);
-            const int n = store_z(args, type, residual, row, end, c0, width, z);
-            f->soft(f, z, (int64_t)base, n, slope, by[0], by[1]);
-            FOR_VECTORS(width, row, end) {
-                const size_t at = base + (size_t)i;
-                vec g = v_mul(v_load(type, args->grad[0], at, lanes), v_set(args->factor[0]));
-                for (int j = 1; j < args->ngrads; j++)
-                    g = v_add(g, v_mul(v_load(type, args->grad[j], at, lanes), v_set(args->factor[j])));
-                vec m = share_of(args, r, c0 + k, lanes), gm = v_mul(g, m);
-                vec real = if_inside(v_load_f32(z + i, lanes), f->sur_lo, f->sur_hi, v_sub(v_set(1), m));
-                vec dz = v_add(v_mul(gm, v_load_f32(slope + i, lanes)), v_mul(g, real));
-                vec x = v_sub(v_load(type, args->x, at, lanes), v_load_f32(args->center + c0 + k, lanes));
-                for (int p = 0; p < 2; p++)
-                    learns[p] = v_add(learns[p], v_mul(gm, v_load_f32(by[p] + i, lanes)));
-                s[k / LANES] = v_add(s[k / LANES], dz);
-                sx[k / LANES] = v_add(sx[k / LANES], v_mul(dz, x));
-                v_store(type, args->dz, at, lanes, dz);
+            const int n = store_z(args, type, residual, plain, row, end, c0, width, z);
+            f->soft(f, z, (int64_t)(row * (size_t)args->c + (size_t)c0), n, &soft);
+            FOR_CHANNELS(width, plain) {
+                vec center = v_load_f32(args->center + c0 + k, lanes), sum = s[k / LANES], sum_x = sx[k / LANES];
+                for (size_t r = row; r < end; r++) {
+                    const size_t i = (r - row) * (size_t)width + (size_t)k, at = r * (size_t)args->c + (size_t)(c0 + k);
+                    vec g = v_mul(v_load(type, args->grad[0], at, lanes), v_set(args->factor[0]));
+                    for (int j = 1; j < args->ngrads; j++)
+                        g = v_add(g, v_mul(v_load(type, args->grad[j], at, lanes), v_set(args->factor[j])));
+                    vec m = plain ? v_set(1) : share_of(args, r, c0 + k, lanes), gm = plain ? g : v_mul(g, m);
+                    vec dz = v_mul(gm, v_load_f32(soft.slope + i, lanes));
+                    if (!plain)
+                        dz = v_add(dz, v_mul(g, if_inside(v_load_f32(z + i, lanes), f->sur_lo, f->sur_hi, v_sub(v_set(1), m))));
+                    by_step = v_add(by_step, v_mul(gm, v_load_f32(soft.by_step + i, lanes)));
+                    by_sigma = v_add(by_sigma, v_mul(gm, v_load_f32(soft.by_sigma + i, lanes)));
+                    sum = v_add(sum, dz);
+                    sum_x = v_add(sum_x, v_mul(dz, v_sub(v_load(type, args->x, at, lanes), center)));
+                    v_store(type, args->dz, at, lanes, dz);
+                }
+                s[k / LANES] = sum, sx[k / LANES] = sum_x;
             }
         }
         for (int k = 0; k < width; k += LANES) {
             v_add_to(sum_dz + c0 + k, width - k, s[k / LANES]);
             v_add_to(sum_dz_x + c0 + k, width - k, sx[k / LANES]);
         }
-        for (int p = 0; p < 2; p++) {
-            double sums[LANES] = {0};
-            v_add_to(sums, LANES, learns[p]);
-            for (int i = 0; i < LANES; i++)
-                learn[p] += sums[i];
-        }
+        add_lanes(by_step, 1, &learn[0]);
+        add_lanes(by_sigma, 1, &learn[1]);
     }
+}
+
+LB_INLINE void soft_backward(const lb_norm_args *args, lb_dtype type, bool residual, size_t first, size_t last, double *sum_dz,
+                             double *sum_dz_x, double *learn) {
+    if (args->c % LANES == 0 && !args->mask && args->form.m == 1)
+        soft_rows(args, type, residual, true, first, last, sum_dz, sum_dz_x, learn);
+    else
+        soft_rows(args, type, residual, false, first, last, sum_dz, sum_dz_x, learn);
 }
 
 LB_INLINE void backward_x(const lb_norm_args *args, lb_dtype type, size_t first, size_t last) {
@@ -370,7 +385,9 @@ LB_INLINE void backward_x(const lb_norm_args *args, lb_dtype type, size_t first,
         body(args, LB_BF16, false, __VA_ARGS__);
 
 static void forward_rows(const lb_norm_args *args, size_t first, size_t last) {
-    if (HAS_F32 && args->type == LB_F32) {
+    if (args->act == LB_NORM_QUANT && args->form.draw) {
+        WITH_TYPE(draw_forward, first, last)
+    } else if (HAS_F32 && args->type == LB_F32) {
         WITH_MODE(forward, LB_F32, first, last)
     } else {
         WITH_MODE(forward, LB_BF16, first, last)
@@ -378,10 +395,6 @@ static void forward_rows(const lb_norm_args *args, size_t first, size_t last) {
 }
 
 static void LB_NAME(lb_norm_forward)(const lb_norm_args *args, size_t first, size_t last) {
-    if (args->act == LB_NORM_QUANT && args->form.draw) {
-        WITH_TYPE(draw_forward, first, last)
-        return;
-    }
     const folding f = fold_norm(args, first, last);
     if (f.times > 1) {
         folded_args folded;
@@ -393,7 +406,9 @@ static void LB_NAME(lb_norm_forward)(const lb_norm_args *args, size_t first, siz
 }
 
 static void backward_rows(const lb_norm_args *args, size_t first, size_t last, double *sum_dz, double *sum_dz_x, double *learn) {
-    if (HAS_F32 && args->type == LB_F32) {
+    if (args->act == LB_NORM_QUANT && args->form.soft) {
+        WITH_TYPE(soft_backward, first, last, sum_dz, sum_dz_x, learn)
+    } else if (HAS_F32 && args->type == LB_F32) {
         WITH_MODE(backward, LB_F32, first, last, sum_dz, sum_dz_x, learn)
     } else {
         WITH_MODE(backward, LB_BF16, first, last, sum_dz, sum_dz_x, learn)
@@ -402,10 +417,6 @@ static void backward_rows(const lb_norm_args *args, size_t first, size_t last, d
 
 static void LB_NAME(lb_norm_backward)(const lb_norm_args *args, size_t first, size_t last, double *sum_dz, double *sum_dz_x,
                                       double *learn) {
-    if (args->act == LB_NORM_QUANT && args->form.soft) {
-        WITH_TYPE(soft_backward, first, last, sum_dz, sum_dz_x, learn)
-        return;
-    }
     const folding f = fold_norm(args, first, last);
     if (f.times > 1) {
         folded_args folded;
