@@ -51,6 +51,7 @@ typedef struct cli_verb {
     const char *files, *examples;   /* may be NULL */
     const char *exit_failed;        /* what exit status 1 means */
     bool notes;                     /* shows the library's notes: choices that matter when training */
+    bool saves;                     /* a signal makes it save and return CLI_FAILED; the others end by the signal */
     int (*run)(lb_ctx *ctx, const cli_args *args);
 } cli_verb;
 
@@ -89,6 +90,15 @@ bool cli_utf8(void);           /* the locale's characters are UTF-8 */
 
 /* Draws an image (h, w, c), c = 1 or 3, in at most `columns` characters; beside its first lines stand those of `captions`. */
 void cli_draw(const uint8_t *pixels, int h, int w, int c, int columns, const char *const *captions, int ncaptions);
+
+/* ---- Signals (signals.c) ------------------------------------------------------------------------------------------- */
+
+/* From now on SIGINT, SIGTERM and SIGHUP interrupt what runs in this context; the second one kills. */
+void cli_catch_signals(lb_ctx *ctx);
+/* Back to what they did; before the context is destroyed. */
+void cli_release_signals(void);
+bool cli_interrupted(void);   /* a signal came */
+void cli_end_by_signal(void); /* as if it had not been caught: a shell's loop ends too */
 
 /* ---- Output (output.c) --------------------------------------------------------------------------------------------- */
 

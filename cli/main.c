@@ -64,12 +64,17 @@ static int run_verb(const cli_verb *verb, int argc, char **argv) {
     } else if (status == CLI_DONE) {
         lb_ctx *ctx = NULL;
         lb_ctx_options options = {.threads = args.threads, .report = cli_report, .user = &args};
-        if (lb_ctx_create(&options, &ctx) != LB_OK)
+        if (lb_ctx_create(&options, &ctx) != LB_OK) {
             status = cli_fail("cannot start: out of memory");
-        else
+        } else {
+            cli_catch_signals(ctx);
             status = verb->run(ctx, &args);
+            cli_release_signals();
+        }
         cli_term_clear();
         lb_ctx_destroy(ctx);
+        if (cli_interrupted() && !verb->saves)
+            cli_end_by_signal();
     }
     cli_args_free(&args);
     return status;

@@ -94,7 +94,7 @@ static void print_result(const session *s, const char *image, int label) {
 static int classify(lb_ctx *ctx, lb_packed *model, session *s) {
     const cli_args *args = s->args;
     int right = 0, result = CLI_DONE;
-    for (int i = 0; i < args->noperands - 1; i++) {
+    for (int i = 0; i < args->noperands - 1 && !cli_interrupted(); i++) {
         if (lb_packed_classify(model, args->operands[i + 1], s->scores, s->pixels) != LB_OK) {
             result = cli_library_error(ctx); /* the other images are still worth an answer */
             continue;
@@ -102,7 +102,7 @@ static int classify(lb_ctx *ctx, lb_packed *model, session *s) {
         rank(s->scores, s->info.classes, s->ranked);
         print_result(s, args->operands[i + 1], -1);
     }
-    for (int i = 0; i < args->test; i++) {
+    for (int i = 0; i < args->test && !cli_interrupted(); i++) {
         char name[32];
         int label = -1;
         if (lb_packed_classify_test(model, args->data, i, s->scores, s->pixels, &label) != LB_OK)
@@ -112,7 +112,7 @@ static int classify(lb_ctx *ctx, lb_packed *model, session *s) {
         print_result(s, name, label);
         right += s->ranked[0].index == label;
     }
-    if (args->test && !args->json)
+    if (args->test && !args->json && !cli_interrupted())
         printf("%d of %d right\n", right, args->test);
     return result;
 }
@@ -133,8 +133,8 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     s.pixels = cli_alloc((size_t)s.info.ih * (size_t)s.info.iw * (size_t)s.info.ic);
     s.list = json_array();
     int result = classify(ctx, model, &s);
-    if (args->json && result == CLI_DONE)
-        result = cli_print_json(json_pack("{s:O}", "images", s.list));
+    if (args->json && json_array_size(s.list)) /* some may have been classified before one failed */
+        cli_print_json(json_pack("{s:O}", "images", s.list));
     json_decref(s.list);
     free(s.scores);
     free(s.ranked);

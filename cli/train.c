@@ -1,36 +1,10 @@
 /* lowbit train */
+#define _XOPEN_SOURCE 700 /* open_memstream */
 #include <math.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli.h"
-
-static lb_ctx *volatile training;
-
-static void on_signal(int number) {
-    (void)number;
-    if (training)
-        lb_interrupt(training);
-}
-
-/* The first Ctrl-C or SIGTERM saves and stops, the second kills. */
-static void catch_signals(lb_ctx *ctx) {
-    struct sigaction action;
-    memset(&action, 0, sizeof action);
-    action.sa_handler = on_signal;
-    action.sa_flags = (int)(SA_RESETHAND | SA_RESTART);
-    sigemptyset(&action.sa_mask);
-    training = ctx;
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
-
-static void release_signals(void) {
-    signal(SIGINT, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
-    training = NULL;
-}
 
 /* runs/NAME for some/where/NAME.yaml. */
 static char *default_dir(const char *recipe) {
@@ -42,23 +16,41 @@ static char *default_dir(const char *recipe) {
     return dir;
 }
 
-/* Appends text as the shell wants it. */
-static void add_word(char *line, size_t size, const char *word) {
-    size_t n = strlen(line);
-    bool plain = strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./=:,+-") == strlen(word);
-    snprintf(line + n, size - n, plain ? " %s" : " '%s'", word);
+/* Prints a word as the shell wants it. */
+static void print_word(FILE *line, const char *word) {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./=:,+-";
+    if (*word && strspn(word, plain) == strlen(word)) {
+        fprintf(line, " %s", word);
+        return;
+    }
+    fputs(" '", line);
+    for (; *word; word++)
+        if (*word == '\'')
+            fputs("'\\''", line);
+        else
+            fputc(*word, line);
+    fputc('\'', line);
 }
 
 static int say_interrupted(const cli_args *args, const char *dir) {
-    char line[900] = "lowbit train";
-    add_word(line, sizeof line, args->operands[0]);
-    for (int i = 0; i < args->nsets; i++) {
-        add_word(line, sizeof line, "--set");
-        add_word(line, sizeof line, args->sets[i]);
+    char *text = NULL;
+    size_t size;
+    FILE *line = open_memstream(&text, &size);
+    if (line) {
+        print_word(line, args->operands[0]);
+        for (int i = 0; i < args->nsets; i++) {
+            fputs(" --set", line);
+            print_word(line, args->sets[i]);
+        }
+        if (args->threads) /* other threads, other bits */
+            fprintf(line, " --threads %d", args->threads);
+        fputs(" --out", line);
+        print_word(line, dir);
+        fclose(line);
     }
-    add_word(line, sizeof line, "--out");
-    add_word(line, sizeof line, dir);
-    return cli_fail("interrupted, the state is saved; continue with: %s --resume", line);
+    const int status = cli_fail("interrupted, the state is saved; continue with: lowbit train%s --resume", text ? text : " ...");
+    free(text);
+    return status;
 }
 
 /* What came out, from the run's own log. */
@@ -95,11 +87,9 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     lb_status status = lb_recipe_load(ctx, args->operands[0], args->sets, args->nsets, &recipe);
     int result = status == LB_OK ? check_dir(dir, args->resume) : cli_library_error(ctx);
     if (result == CLI_DONE) {
-        catch_signals(ctx);
         status = lb_trainer_create(ctx, recipe, NULL, &trainer);
         if (status == LB_OK)
             status = lb_trainer_run(trainer, dir, args->resume);
-        release_signals();
         cli_term_clear();
         if (status == LB_ERR_INTERRUPTED && trainer)
             result = say_interrupted(args, dir);
@@ -139,5 +129,6 @@ const cli_verb cli_verb_train = {
                 "lowbit train recipes/fashion-mnist/quickstart.yaml --resume",
     .exit_failed = "bad recipe or data, a diverged loss, or stopped by a signal (the message says how to continue)",
     .notes = true,
+    .saves = true,
     .run = run,
 };

@@ -71,6 +71,8 @@ static lb_status load(lb_compiled *c, const char *library) {
 static lb_status compile_failed(lb_ctx *ctx, const char *log, int status) {
     unsigned char *text = NULL;
     size_t size;
+    if (lb_interrupted(ctx)) /* Ctrl-C reached the compiler too */
+        return lb_fail(ctx, LB_ERR_INTERRUPTED, "interrupted while compiling the generated C");
     if (lb_read_file(ctx, log, (size_t)1 << 24, &text, &size) != LB_OK || !size)
         return lb_fail(ctx, LB_ERR_BACKEND, "compiling the generated C failed with status %d", status);
     const char *line = strstr((const char *)text, "error");

@@ -431,9 +431,6 @@ lb_status lb_net_quantize(lb_net *net, const lb_config *config) {
         lb_note(ctx, "%s has no negative codes: %s%s use%s lsq at the same bits instead",
                 w.activations.quantizer ? w.activations.quantizer->name : "the method", w.replaced_name,
                 w.replaced > 1 ? " and other layer inputs without an activation" : "", w.replaced > 1 ? "" : "s");
-    char text[512];
-    lb_net_describe_quant(net, text, sizeof text);
-    lb_note(ctx, "quantization: %s", text);
     return LB_OK;
 }
 

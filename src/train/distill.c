@@ -93,7 +93,6 @@ static lb_status requantize(lb_trainer *t, lb_learner *l) {
     own_config(t->config, l, l->config);
     lb_evaluator_destroy(l->evaluator);
     l->evaluator = NULL;
-    lb_note(t->ctx, "beside it %s:", l->name);
     lb_status status = lb_net_quantize(l->net, l->config);
     if (status)
         return lb_fail_in(t->ctx, status, "distill: network %s", l->name);

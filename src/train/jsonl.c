@@ -21,8 +21,14 @@ static lb_status io_error(lb_ctx *ctx, const char *path, int error) {
     return lb_fail(ctx, LB_ERR_IO, "%s: cannot write: %s%s", path, text, error == ENOSPC ? "; free some space" : "");
 }
 
+/* Is it the line that a run ends with? */
+static bool is_end(const json_t *line) {
+    const char *event = json_string_value(json_object_get(line, "event"));
+    return event && !strcmp(event, "done");
+}
+
 /* Keeps, in order, the lines that a run up to `step` wrote; returns how many bytes they take. Lines without a step belong to the
- * line before them. A last line without its end is what a killed run left. */
+ * line before them. A last line without its end is what a killed run left. The run that goes on writes its end anew. */
 static lb_status keep_lines(lb_ctx *ctx, const char *path, char *text, size_t size, int64_t step, size_t *kept) {
     bool keep = true;
     size_t number = 1;
@@ -41,7 +47,7 @@ static lb_status keep_lines(lb_ctx *ctx, const char *path, char *text, size_t si
                                  path, number, error.text);
         const json_t *value = json_object_get(line, "step");
         if (json_is_integer(value))
-            keep = json_integer_value(value) <= step;
+            keep = json_integer_value(value) <= step && !is_end(line);
         json_decref(line);
         if (keep) {
             memmove(text + *kept, text + begin, next - begin);

@@ -8,8 +8,8 @@
 
 typedef struct lb_jsonl lb_jsonl;
 
-/* Opens for appending. Lines whose "step" is above `resume_step` are removed first, and what a killed run left half written; a
- * resumed run's log then equals that of a run never stopped. -1 starts an empty log. */
+/* Opens for appending. Lines whose "step" is above `resume_step` are removed first, and what a killed run left half written, and
+ * the line "done" of a run that goes on; a resumed run's log then equals that of a run never stopped. -1 starts an empty log. */
 lb_status lb_jsonl_open(lb_ctx *ctx, const char *path, int64_t resume_step, lb_jsonl **log);
 
 /* Writes one object (borrowed) as a line. A failure to write (LB_ERR_IO) sticks. NULL, what jansson gives when it has no memory or

@@ -214,8 +214,16 @@ static int64_t epochs_before(const lb_trainer *t, int stage) {
     return epochs;
 }
 
-static void note_lengths(const lb_trainer *t) {
+/* What the stage trains. */
+static void note_quantization(const lb_trainer *t) {
     char text[600];
+    for (int i = 0; i < t->nlearners; i++) {
+        const lb_learner *l = &t->learners[i];
+        if (l->kind == LB_LEARNER_TEACHER)
+            continue;
+        lb_net_describe_quant(l->net, text, sizeof text);
+        lb_note(t->ctx, "quantization%s%s: %s", l->name[0] ? " of " : "", l->name, text);
+    }
     if (t->at.step > 0 && lb_net_describe_lengths(t->net, text, sizeof text))
         lb_note(t->ctx, "bits of weights: %s", text);
 }
@@ -231,7 +239,7 @@ static lb_status run_stages(lb_trainer *t) {
             t->at.stage_step = 0;
             t->at.best_top1 = -1;
         }
-        note_lengths(t);
+        note_quantization(t);
         loop l = {.t = t, .epoch_base = epochs_before(t, stage)};
         LB_TRY(run_stage(&l));
     }

@@ -93,6 +93,8 @@ head -c 60 images/train/level/0000.png >cut.png
 refuse 1 'cut\.png' run run/model.lbm cut.png
 expect 1 lowbit run run/model.lbm cut.png images/train/level/0000.png # the good one is classified
 says '0000\.png'
+expect 1 lowbit run run/model.lbm cut.png images/train/level/0000.png --json
+json images.0.name
 
 # ---- Disks ----------------------------------------------------------------------------------------------------------
 echo old >file
@@ -108,6 +110,12 @@ for verb in eval verify inspect; do
     expect 1 bash -c "\"\$LOWBIT\" $verb run -q >/dev/full"
     complains 'lowbit: error: standard output: .*No space left'
 done
+mkdir other-files other-files/kernels
+refuse 1 'other-files: has files that lowbit codegen did not make' codegen run/model.lbm -o other-files
+# A disk that fills up: generated C can be written again once there is room.
+expect 0 bash -c 'trap "" XFSZ; (ulimit -f 0; "$LOWBIT" codegen run/model.lbm -o c -q) 2>&1 | cat'
+says '^lowbit: error: c/model\.h'
+succeed codegen run/model.lbm -o c -q
 # A disk that fills up: files may not grow beyond 4 blocks of 1024 bytes.
 cp kept/model.lbm old.lbm
 expect 1 bash -c 'trap "" XFSZ; ulimit -f 4; "$LOWBIT" pack run -q -o old.lbm'

@@ -66,6 +66,18 @@ static void lines(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* A finished run that goes on is not finished, whether it gets to another epoch or not. */
+static void end_of_run(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_jsonl *log;
+    put_file("{\"event\": \"epoch\", \"step\": 3}\n{\"event\": \"done\", \"step\": 3}\n");
+    assert_ok(ctx, lb_jsonl_open(ctx, path, 3, &log));
+    assert_file(ctx, "{\"event\": \"epoch\", \"step\": 3}\n");
+    lb_jsonl_destroy(log);
+    lb_ctx_destroy(ctx);
+}
+
 static void numbers(void **state) {
     (void)state;
     static const double values[] = {NAN, INFINITY, -INFINITY};
@@ -183,7 +195,9 @@ static void without_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lines),        cmocka_unit_test(numbers), cmocka_unit_test(resumed_equals_uninterrupted),
+        cmocka_unit_test(lines),
+        cmocka_unit_test(end_of_run),
+        cmocka_unit_test(numbers), cmocka_unit_test(resumed_equals_uninterrupted),
         cmocka_unit_test(what_is_kept), cmocka_unit_test(errors),  cmocka_unit_test(without_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

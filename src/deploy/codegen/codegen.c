@@ -170,19 +170,21 @@ static void write_text(lb_generator *g, int file, lb_code *code) {
     }
 }
 
-/* Files 0 .. nfiles - 1; the first one marks the directory as ours. */
+/* Files 0 .. nfiles - 1; the first one marks the directory as ours, before anything else is there. */
 static lb_status write_files(lb_generator *g, const char *dir, int nfiles) {
     static const char *const names[FILES] = {"model.h", "weights.h", "model.c", "test_images.h", "README.md"};
     const char *kernels = lb_pool_printf(&g->pool, "%s/kernels", dir);
     if (!kernels)
         return LB_ERR_MEMORY;
-    LB_TRY(lb_make_dirs(g->ctx, kernels));
+    LB_TRY(lb_make_dirs(g->ctx, dir));
     for (int i = 0; i < nfiles; i++) {
         lb_code code = {.ctx = g->ctx};
         write_text(g, i, &code);
         lb_status status = code.status;
         if (status == LB_OK)
             status = write_file(g, dir, names[i], code.text);
+        if (status == LB_OK && i == MODEL)
+            status = lb_make_dirs(g->ctx, kernels);
         if (status == LB_OK && i == MODEL)
             status = write_kernels(g, dir, code.text);
         lb_code_free(&code);
