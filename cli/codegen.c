@@ -2,12 +2,9 @@
 #include "cli.h"
 
 static int run(lb_ctx *ctx, const cli_args *args) {
-    const char *path = args->operands[0];
     lb_packed *model = NULL;
     lb_codegen_info info;
-    if (cli_is_dir(path))
-        return cli_fail("%s: a directory, not a packed model; 'lowbit pack' makes one of a run", path);
-    lb_status status = lb_packed_load(ctx, path, &model);
+    lb_status status = lb_packed_load(ctx, args->operands[0], &model);
     if (status == LB_OK)
         status = lb_codegen(model, args->output, args->data, &info);
     lb_packed_destroy(model);

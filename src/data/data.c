@@ -320,6 +320,8 @@ static lb_status finish(lb_data *data, const known_set *set) {
     for (int split = 0; split < LB_SPLITS; split++)
         if (data->split[split].count < 1)
             return lb_fail(ctx, LB_ERR_FORMAT, "%s: no %s images", data->source, split == LB_TRAIN ? "training" : "test");
+    if (data->classes == 1)
+        lb_warn(data->ctx, "%s: only one class, %s; there is nothing to tell apart", data->source, data->class_names[0]);
     if (data->config.size > 0)
         LB_TRY(resize_all(data, data->config.size));
     int c = data->split[LB_TRAIN].c;

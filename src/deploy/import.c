@@ -120,8 +120,8 @@ static lb_status write_run(lb_ctx *ctx, lb_pool *pool, Onnx__ModelProto *model, 
         remove(weights);
     }
     if (status == LB_OK && !says_data(overrides, noverrides))
-        lb_note(ctx, "data set %s guessed from %d channels and %d classes; data.name or data.path say otherwise",
-                recipe->stages[0].data.name, in->net->nodes[0].dst.c, in->net->classes);
+        lb_note(ctx, "data set %s guessed from %d channel%s and %d classes; data.name or data.path say otherwise",
+                recipe->stages[0].data.name, in->net->nodes[0].dst.c, in->net->nodes[0].dst.c == 1 ? "" : "s", in->net->classes);
     lb_recipe_destroy(recipe);
     return status;
 }

@@ -209,6 +209,7 @@ lb_status lb_inspect(lb_ctx *ctx, const char *path, lb_inspection *inspection) {
     *inspection = (lb_inspection){.ctx = ctx};
     if (!lb_exists(path))
         return lb_fail(ctx, LB_ERR_IO, "%s: no such run directory, packed model or recipe", path);
+    LB_TRY(lb_refuse_onnx(ctx, path));
     const lb_status status = lb_is_dir(path)      ? inspect_run(ctx, path, inspection)
                              : lb_is_packed(path) ? inspect_model(ctx, path, inspection)
                                                   : inspect_recipe(ctx, path, inspection);

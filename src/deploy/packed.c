@@ -64,6 +64,13 @@ bool lb_is_packed(const char *path) {
     return lbrt_probe(head, size, &info) != LBRT_ERR_MAGIC;
 }
 
+lb_status lb_refuse_onnx(lb_ctx *ctx, const char *path) {
+    const char *dot = strrchr(path, '.');
+    if (dot && !strcmp(dot, ".onnx") && lb_exists(path))
+        return lb_fail(ctx, LB_ERR_FORMAT, "%s: an ONNX file; `lowbit import %s -o RUN` makes a run of it", path, path);
+    return LB_OK;
+}
+
 static const char *note(const lb_packed *m, const char *key) {
     const char *value = lbrt_metadata(m->model, key);
     return value ? value : "";
@@ -180,6 +187,9 @@ lb_status lb_packed_load(lb_ctx *ctx, const char *path, lb_packed **model) {
     *model = NULL;
     unsigned char *bytes;
     size_t size;
+    if (lb_is_dir(path))
+        return lb_fail(ctx, LB_ERR_IO, "%s: a directory, not a packed model; `lowbit pack` makes one of a run", path);
+    LB_TRY(lb_refuse_onnx(ctx, path));
     LB_TRY(lb_read_file(ctx, path, MODEL_LIMIT, &bytes, &size));
     return lb_packed_from_memory(ctx, path, bytes, size, model);
 }

@@ -39,6 +39,9 @@ lb_status lb_packed_set_isa(lb_packed *model, lbrt_isa isa);
 /* True if the file begins like a packed model. */
 bool lb_is_packed(const char *path);
 
+/* LB_OK, unless the file is named as ONNX files are, which only import reads. */
+lb_status lb_refuse_onnx(lb_ctx *ctx, const char *path);
+
 /* Name, operator, shape and counts of layer i; bytes are left 0, the error unknown. */
 void lb_describe_layer(const lbrt_graph *graph, int i, lb_layer_info *info);
 

@@ -137,6 +137,7 @@ static lb_status verify_in(lb_ctx *ctx, lb_pool *pool, const char *path, const c
             return LB_ERR_MEMORY;
         if (!lb_exists(path))
             return lb_fail(ctx, LB_ERR_IO, "%s: no such file or run directory", path);
+        LB_TRY(lb_refuse_onnx(ctx, path));
         if (!lb_is_packed(path))
             return lb_fail(ctx, LB_ERR_FORMAT, "%s: neither a packed model nor a run directory", path);
         if (!lb_exists(recipe))

@@ -49,7 +49,6 @@ static lb_status make_network(lb_trainer *t, lb_learner *l) {
 
 static lb_status open_teacher(lb_trainer *t, lb_learner *l) {
     const char *dir = t->config->distill.teacher;
-    lb_note(t->ctx, "teacher %s:", dir);
     lb_status status = lb_trainer_open(t->ctx, dir, NULL, &l->run);
     if (status)
         return lb_fail_in(t->ctx, status, "distill.teacher");

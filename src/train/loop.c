@@ -219,8 +219,6 @@ static void note_quantization(const lb_trainer *t) {
     char text[600];
     for (int i = 0; i < t->nlearners; i++) {
         const lb_learner *l = &t->learners[i];
-        if (l->kind == LB_LEARNER_TEACHER)
-            continue;
         lb_net_describe_quant(l->net, text, sizeof text);
         lb_note(t->ctx, "quantization%s%s: %s", l->name[0] ? " of " : "", l->name, text);
     }

@@ -30,6 +30,9 @@ fresh; chmod 0 $images; [ -r $images ] || bad_data 'train-images.*permission'
 
 fresh; succeed train tiny.yaml --set data.train_limit=1 --set train.batch=1 --set train.steps=1 --out runs/one -q # still 4 classes
 
+fresh images; rm -r bad/*/rising bad/*/falling bad/*/upright
+succeed train tiny.yaml --set train.batch=1 --set train.steps=1 --out runs/alone -q
+complains 'warning: .*one class, level'
 fresh images; rm bad/train/rising/*;                  bad_data 'rising.*no .*image'
 fresh images; mkdir bad/test/extra;                   bad_data 'extra'
 fresh images; echo "no image" >bad/train/rising/0002.png; bad_data '0002\.png'

@@ -6,7 +6,7 @@ tiny data4
 
 succeed train tiny.yaml --set quant.weights.method=none --set quant.activations.method=none --out teacher
 succeed train tiny.yaml --set distill.from=teacher --set distill.teacher=teacher --set 'distill.features=layer2.*.conv2' --out student
-complains 'teacher teacher:'
+complains 'quantization of teacher: weights: float'
 succeed pack student
 succeed verify student --json
 check "the student's packed model computes what was trained" "$(value equal)" = true

@@ -73,6 +73,11 @@ head -c 2000 /dev/urandom >noise.lbm
 readers 'noise\.lbm' noise.lbm
 : >zero.lbm
 readers 'zero\.lbm' zero.lbm
+refuse 1 'run: a directory.*lowbit pack' run run --test 1
+refuse 1 'run: a directory.*lowbit pack' codegen run -o nothing
+cp noise.lbm net.onnx
+readers 'net\.onnx: .*lowbit import' net.onnx
+refuse 1 'net\.onnx: .*lowbit import' verify net.onnx
 size=$(stat -c %s kept/model.lbm)
 for keep in 3 8 64 $((size / 2)) $((size - 1)); do
     head -c $keep kept/model.lbm >cut.lbm
