@@ -54,6 +54,13 @@ static inline int32_t lbrt_sigmoid(int32_t x) {
     return (int32_t)(x < 0 ? ((int64_t)1 << LBRT_FIX_BITS) - y : y);
 }
 
+/* The sum of n pixels of a window of `area`, 1 <= n <= area <= 2^28, as that of all of them: saturated, times area / n, rounded half
+ * up, saturated. */
+static inline int32_t lbrt_whole_window(int64_t sum, int64_t area, int64_t n) {
+    const int64_t whole = (int64_t)lbrt_saturate(sum) * area * 2 + n, quotient = whole / (2 * n);
+    return lbrt_saturate(quotient - (whole % (2 * n) < 0));
+}
+
 static inline int32_t lbrt_clamp(int32_t v, int32_t lo, int32_t hi) { return v < lo ? lo : v > hi ? hi : v; }
 
 #endif

@@ -33,6 +33,11 @@ static inline int32_t lbrt_code_f32(float v, float inv_step, int32_t lo, int32_t
     return (int32_t)lbrt_rint_f32(x);
 }
 
+/* The sum of n pixels of a window of `area` as that of all of them. */
+static inline float lbrt_whole_window_f32(float sum, int32_t area, int32_t n) {
+    return n == area ? sum : sum * ((float)area / (float)n);
+}
+
 /* rint(v * 65536), saturated; NaN gives INT32_MIN. */
 static inline int32_t lbrt_fixed_f32(float v) {
     const float x = v * 65536.0f;

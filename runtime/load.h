@@ -11,7 +11,15 @@
 #define LBRT_CHECKSUM_AT 12
 
 /* Option bits of a layer. */
-enum { LBRT_FILE_FLOAT = 1, LBRT_FILE_FLAT = 2, LBRT_FILE_SQUARE = 4, LBRT_FILE_DILATED = 8, LBRT_FILE_OPTIONS = 15 };
+enum {
+    LBRT_FILE_FLOAT = 1,
+    LBRT_FILE_FLAT = 2,
+    LBRT_FILE_SQUARE = 4,
+    LBRT_FILE_DILATED = 8,
+    LBRT_FILE_PLACED = 16, /* copy: rows and columns by their numbers */
+    LBRT_FILE_INSIDE = 32, /* sum pool */
+    LBRT_FILE_OPTIONS = 63
+};
 
 typedef struct lbrt_loader {
     lbrt_reader r;

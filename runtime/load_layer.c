@@ -35,6 +35,9 @@ static void read_geometry(lbrt_loader *l, lbrt_layer *layer, const lbrt_site *si
     if (layer->op != LBRT_OP_CONV &&
         (layer->pt >= layer->kh || layer->pb >= layer->kh || layer->pl >= layer->kw || layer->pr >= layer->kw))
         lbrt_reject(r, "a pool's padding is as large as its window");
+    layer->inside = (options & LBRT_FILE_INSIDE) != 0;
+    if (layer->inside && ((int64_t)layer->kh * layer->kw > LBRT_MAX_ELEMENTS || view.type == LBRT_U8 || view.type == LBRT_I8))
+        lbrt_reject(r, "a pool of what lies inside that is too large, or of bytes");
     if (layer->flat &&
         (layer->kh != 1 || layer->kw != 1 || layer->sh != 1 || layer->sw != 1 || layer->pt || layer->pl || layer->pb || layer->pr))
         lbrt_reject(r, "a flat layer with a kernel");
@@ -337,13 +340,35 @@ static void read_sources(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt_
     }
 }
 
-/* Stride and runs of channels, each behind the one before. */
-static void read_copy(lbrt_loader *l, lbrt_layer *layer, const lbrt_tensor *sources, const lbrt_tensor *dst) {
+/* Rows or columns of a copy by their numbers in a source of `all`; 0 in the file: zeros. */
+static const int32_t *read_lines(lbrt_loader *l, lbrt_layer *layer, int32_t count, int32_t all) {
     lbrt_reader *r = &l->r;
-    layer->sh = layer->sw = lbrt_get_within(r, 1, LBRT_MAX_SIDE, "a stride");
+    if ((size_t)count > r->size - r->at)
+        lbrt_reject(r, "data behind the end");
+    if (r->what != NULL)
+        return NULL;
+    int32_t *lines = lbrt_take(&l->carve, (size_t)count, sizeof *lines);
+    for (int32_t i = 0; i < count; i++) {
+        const int32_t line = lbrt_get_within(r, 0, all, "a row or column") - 1;
+        layer->zeros |= line < 0;
+        if (lines != NULL)
+            lines[i] = line;
+    }
+    return lines;
+}
+
+/* Stride, or rows and columns, and runs of channels, each behind the one before. */
+static void read_copy(lbrt_loader *l, lbrt_layer *layer, uint32_t options, const lbrt_tensor *sources, const lbrt_tensor *dst) {
+    lbrt_reader *r = &l->r;
+    const int placed = (options & LBRT_FILE_PLACED) != 0;
+    layer->sh = layer->sw = placed ? 1 : lbrt_get_within(r, 1, LBRT_MAX_SIDE, "a stride");
+    if (placed) {
+        layer->rows = read_lines(l, layer, dst->h, sources[0].h);
+        layer->cols = read_lines(l, layer, dst->w, sources[0].w);
+    }
     layer->nparts = lbrt_get_within(r, 1, LBRT_MAX_CHANNELS, "a number of runs of channels");
     for (int32_t k = 0; k < layer->nsources && r->what == NULL; k++)
-        if ((sources[k].h - 1) / layer->sh + 1 != dst->h || (sources[k].w - 1) / layer->sw + 1 != dst->w ||
+        if ((!placed && ((sources[k].h - 1) / layer->sh + 1 != dst->h || (sources[k].w - 1) / layer->sw + 1 != dst->w)) ||
             sources[k].h != sources[0].h || sources[k].w != sources[0].w || sources[k].type != dst->type)
             lbrt_reject(r, "a source of another shape or type");
     if ((size_t)layer->nparts > (r->size - r->at) / 3) /* bytes of a run at least */
@@ -366,11 +391,11 @@ static void read_copy(lbrt_loader *l, lbrt_layer *layer, const lbrt_tensor *sour
             parts[p] = part;
     }
     layer->parts = parts;
-    layer->zeros = filled < dst->c;
+    layer->zeros |= filled < dst->c;
 }
 
 /* Pools, copies, products, sigmoids. */
-static void read_bare(lbrt_loader *l, int32_t index, lbrt_layer *layer, const lbrt_site *site) {
+static void read_bare(lbrt_loader *l, int32_t index, lbrt_layer *layer, const lbrt_site *site, uint32_t options) {
     lbrt_reader *r = &l->r;
     const lbrt_tensor *src = site->src, *dst = site->dst;
     lbrt_tensor sources[LBRT_MAX_SOURCES];
@@ -379,7 +404,7 @@ static void read_bare(lbrt_loader *l, int32_t index, lbrt_layer *layer, const lb
     if (layer->op == LBRT_OP_COPY || layer->op == LBRT_OP_MUL)
         read_sources(l, index, layer, sources);
     if (layer->op == LBRT_OP_COPY)
-        read_copy(l, layer, sources, dst);
+        read_copy(l, layer, options, sources, dst);
     if (r->what != NULL)
         return;
     if (layer->op == LBRT_OP_SUMPOOL && type != LBRT_F32)
@@ -409,7 +434,8 @@ void lbrt_load_layer(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt_step
     memset(step, 0, sizeof *step);
     layer->op = lbrt_get_within(r, 0, LBRT_OPS - 1, "a layer's operator");
     const uint32_t options = lbrt_get_u8(r);
-    if (options > LBRT_FILE_OPTIONS || (options & (LBRT_FILE_FLAT | LBRT_FILE_DILATED) && layer->op != LBRT_OP_CONV))
+    if (options > LBRT_FILE_OPTIONS || (options & (LBRT_FILE_FLAT | LBRT_FILE_DILATED) && layer->op != LBRT_OP_CONV) ||
+        (options & LBRT_FILE_PLACED && layer->op != LBRT_OP_COPY) || (options & LBRT_FILE_INSIDE && layer->op != LBRT_OP_SUMPOOL))
         lbrt_reject(r, "a layer's options");
     layer->is_float = (options & LBRT_FILE_FLOAT) != 0;
     layer->flat = (options & LBRT_FILE_FLAT) != 0;
@@ -444,7 +470,7 @@ void lbrt_load_layer(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt_step
     else if (layer->op == LBRT_OP_INPUT)
         read_input(l, layer, &site);
     else
-        read_bare(l, index, layer, &site);
+        read_bare(l, index, layer, &site, options);
     if (r->what != NULL)
         return;
     layer->src_signs = holds_signs(l, layer->src);

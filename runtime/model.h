@@ -24,9 +24,10 @@ typedef enum lbrt_op {
     LBRT_OP_POINT,    /* the epilogue alone: batch norm, addition, activation */
     LBRT_OP_MAXPOOL,  /* keeps its source's type */
     LBRT_OP_SUMPOOL,  /* sum over the window, zeros in the padding, not divided. Integers: the exact sum, saturated to i32.
-                       * Floats: f32, each sum rounded, in the order kh, kw */
+                       * Floats: f32, each sum rounded, in the order kh, kw. Inside: i32 and f32 alone; windows that reach over
+                       * the image's edge are made up for (lbrt_whole_window, lbrt_whole_window_f32) */
     LBRT_OP_COPY,     /* channels of one or several tensors of dst's type as they are, side by side or in other places, of every
-                       * stride-th pixel; zeros elsewhere */
+                       * stride-th pixel, or of rows and columns by their numbers; zeros elsewhere */
     LBRT_OP_MUL,      /* the product of two tensors, both fixed point (lbrt_fixed_mul) or both f32; the second one has the same
                        * shape or one pixel, whose channels serve all */
     LBRT_OP_SIGMOID,  /* fixed point: lbrt_sigmoid */
@@ -99,8 +100,11 @@ typedef struct lbrt_layer {
     int32_t sources[LBRT_MAX_SOURCES]; /* their tensors; the first one is src */
     int32_t nparts;              /* copy */
     const lbrt_part *parts;      /* (nparts) in the order of dst, without overlap */
-    int32_t zeros;               /* copy: they leave channels of dst out */
-    int32_t kh, kw, sh, sw, pt, pl, pb, pr, groups; /* copy: sh, sw alone; dst[y][x] is of src[y sh][x sw] */
+    int32_t zeros;               /* copy: they, rows or columns leave some of dst out */
+    const int32_t *rows, *cols;  /* copy: (dst h), (dst w): dst[y][x] is of src[rows[y]][cols[x]], -1: 0. NULL, both: of
+                                  * src[y sh][x sw] */
+    int32_t kh, kw, sh, sw, pt, pl, pb, pr, groups; /* copy: sh, sw alone */
+    int32_t inside;              /* sum pool */
     int32_t gap_h, gap_w;        /* conv: pixels between the kernel's taps: dilation - 1 */
     int32_t flat;                /* conv: view src as 1 x 1 x (h w c) */
     int32_t src_signs;           /* src holds only -1 and 1: found when a file is loaded, for kernels */

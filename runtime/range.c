@@ -99,7 +99,7 @@ void lbrt_bare_range(const lbrt_layer *layer, const lbrt_tensor *sources, int32_
         const int64_t count = (int64_t)layer->kh * layer->kw;
         *lo = lbrt_saturate(*lo < 0 ? *lo * count : *lo);
         *hi = lbrt_saturate(*hi > 0 ? *hi * count : *hi);
-        if (layer->pt == 0 && layer->pl == 0 && layer->pb == 0 && layer->pr == 0) {
+        if (layer->inside || (layer->pt == 0 && layer->pl == 0 && layer->pb == 0 && layer->pr == 0)) {
             *lo = lbrt_saturate(src->lo * count);
             *hi = lbrt_saturate(src->hi * count);
         }

@@ -170,19 +170,21 @@ static void pool_run(const lbrt_call *call) {
         for (size_t ox = 0; ox < ow; ox++) {
             const int32_t y0 = (int32_t)(row % oh) * l->sh - l->pt, x0 = (int32_t)ox * l->sw - l->pl;
             float *restrict out = (float *)call->dst + (row * ow + ox) * c;
-            int first = 1;
+            int32_t n = 0;
             for (int32_t y = y0 < 0 ? 0 : y0; y < y0 + l->kh && y < src->h; y++)
                 for (int32_t x = x0 < 0 ? 0 : x0; x < x0 + l->kw && x < src->w; x++) {
                     const float *restrict p =
                         (const float *)call->src + ((row / oh * (size_t)src->h + (size_t)y) * (size_t)src->w + (size_t)x) * c;
                     if (l->op == LBRT_OP_SUMPOOL)
                         for (size_t i = 0; i < c; i++)
-                            out[i] = (first ? 0.0f : out[i]) + p[i];
+                            out[i] = (n == 0 ? 0.0f : out[i]) + p[i];
                     else
                         for (size_t i = 0; i < c; i++)
-                            out[i] = first || p[i] > out[i] ? p[i] : out[i];
-                    first = 0;
+                            out[i] = n == 0 || p[i] > out[i] ? p[i] : out[i];
+                    n++;
                 }
+            for (size_t i = 0; i < c && l->inside; i++)
+                out[i] = lbrt_whole_window_f32(out[i], l->kh * l->kw, n);
         }
 }
 

@@ -80,6 +80,7 @@ static size_t maxpool_scratch_size(const lbrt_site *site) { return lbrt_size_mul
 const lbrt_kernel lbrt_ref_maxpool = {LBRT_PLAIN, LBRT_OP_MAXPOOL, is_integer, NULL, NULL, maxpool_scratch_size, maxpool_run, NULL};
 
 static void sumpool_run(const lbrt_call *call) {
+    const lbrt_layer *l = call->site.layer;
     const lbrt_tensor *src = call->site.src, *dst = call->site.dst;
     const size_t oh = (size_t)dst->h, ow = (size_t)dst->w, c = (size_t)src->c;
     int64_t *restrict sum = call->scratch;
@@ -96,8 +97,10 @@ static void sumpool_run(const lbrt_call *call) {
                         sum[i] += v[i];
                 }
             int32_t *out = (int32_t *)call->dst + (row * ow + ox) * c;
+            const int64_t area = (int64_t)l->kh * l->kw;
+            const int64_t n = l->inside ? (int64_t)(s.y1 - s.y0) * (s.x1 - s.x0) : area;
             for (size_t i = 0; i < c; i++)
-                out[i] = lbrt_saturate(sum[i]);
+                out[i] = n == area ? lbrt_saturate(sum[i]) : lbrt_whole_window(sum[i], area, n);
         }
 }
 

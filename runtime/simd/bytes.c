@@ -68,7 +68,7 @@ static int max_accepts(const lbrt_site *site) { return is_byte(site->src); }
 /* No sum leaves 32 bits: sides are at most 65535. */
 static int sum_accepts(const lbrt_site *site) {
     const lbrt_layer *l = site->layer;
-    return is_byte(site->src) && (int64_t)l->kh * l->kw <= INT32_MAX / 255;
+    return is_byte(site->src) && !l->inside && (int64_t)l->kh * l->kw <= INT32_MAX / 255;
 }
 
 static void bytes_pool_run(const lbrt_call *call) {

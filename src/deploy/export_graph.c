@@ -223,7 +223,7 @@ static lb_onnx_value pool(lb_exporting *e, const lb_node *node, const char *outp
     lb_onnx_ints(e->b, pool, "strides", (int[]){p->sh, p->sw}, 2);
     lb_onnx_ints(e->b, pool, "pads", (int[]){p->pt, p->pl, p->pb, p->pr}, 4);
     if (!max)
-        lb_onnx_int(e->b, pool, "count_include_pad", 1);
+        lb_onnx_int(e->b, pool, "count_include_pad", !p->inside);
     src.name = output;
     return src;
 }
@@ -272,6 +272,29 @@ static const char *export_stride(lb_exporting *e, const lb_node *node, const cha
     return lb_export_op(e, "Slice", output, 5, inputs);
 }
 
+/* Rows (axis 2) or columns (axis 3) by their numbers; those that are zeros come from one appended behind the last. */
+static const char *export_lines(lb_exporting *e, const lb_node *node, const char *src, int axis, int all, const int *lines,
+                                int count) {
+    const char *what = axis == 2 ? "rows" : "cols";
+    float *from = lb_pool_alloc(&e->b->pool, (size_t)count, sizeof *from);
+    bool zeros = false;
+    for (int i = 0; from && i < count; i++) {
+        from[i] = (float)(lines[i] < 0 ? all : lines[i]);
+        zeros |= lines[i] < 0;
+    }
+    if (!from)
+        return src; /* the pool's failure is the file's */
+    if (zeros) {
+        const float pads[] = {0, 0, 0, 0, 0, 0, axis == 2, axis == 3};
+        const char *amounts = vector(e, lb_onnx_name(e->b, "%s/%s_pads", node->name, what), INT64, 8, pads);
+        src = lb_export_op(e, "Pad", lb_onnx_name(e->b, "%s/%s_padded", node->name, what), 2, (const char *[]){src, amounts});
+    }
+    const char *output = lb_onnx_name(e->b, "%s/%s", node->name, what);
+    const char *inputs[] = {src, vector(e, lb_onnx_name(e->b, "%s/%s_numbers", node->name, what), INT64, count, from)};
+    lb_onnx_int(e->b, lb_onnx_node(e->b, "Gather", output, 2, inputs), "axis", axis);
+    return output;
+}
+
 /* Channels from other places, without zeros between. */
 static lb_status export_gather(lb_exporting *e, const lb_node *node, const char *src, lb_onnx_value *v) {
     const int oc = node->u.shortcutpad.oc;
@@ -296,7 +319,11 @@ static lb_status export_shortcutpad(lb_exporting *e, const lb_node *node, lb_onn
     const lb_part *part = node->u.shortcutpad.parts;
     const bool whole = node->u.shortcutpad.nparts == 1 && part->src == 0 && part->count == ic, more = node->u.shortcutpad.oc != ic;
     src = unflatten(e, lb_onnx_name(e->b, "%s/image", node->name), src, ic);
-    if (stride > 1)
+    if (!node->u.shortcutpad.strided) {
+        const lb_shape *s = lb_src_shape(e->net, node, 0);
+        src.name = export_lines(e, node, src.name, 2, s->h, node->u.shortcutpad.rows, node->dst.h);
+        src.name = export_lines(e, node, src.name, 3, s->w, node->u.shortcutpad.cols, node->dst.w);
+    } else if (stride > 1)
         src.name =
             export_stride(e, node, src.name, more || !whole ? lb_onnx_name(e->b, "%s/strided", node->name) : node->name);
     *v = src;

@@ -192,6 +192,7 @@ static lb_status begin_avgpool(lb_lowering *l, int i) {
     lbrt_layer *layer = lb_lower_begin(l, LBRT_OP_SUMPOOL, i, from);
     layer->kh = p->kh, layer->kw = p->kw, layer->sh = p->sh, layer->sw = p->sw;
     layer->pt = p->pt, layer->pl = p->pl, layer->pb = p->pb, layer->pr = p->pr;
+    layer->inside = p->inside;
     layer->is_float = x->kind == LB_NUM_F32;
     if (x->kind == LB_NUM_INT)
         return LB_OK;
@@ -215,9 +216,21 @@ static lb_status begin_copy(lb_lowering *l, int i, const int *sources, int nsour
     return *parts ? LB_OK : LB_ERR_MEMORY;
 }
 
-/* Every stride-th pixel, channels moved and zero ones. */
+/* The rows or columns that a copy takes; zeros if some are. */
+static lb_status place_lines(lb_lowering *l, const int *lines, int count, const int32_t **placed, int32_t *zeros) {
+    int32_t *own = lb_pool_alloc(&l->out->pool, (size_t)count, sizeof *own);
+    for (int i = 0; own && i < count; i++) {
+        own[i] = lines[i];
+        *zeros |= lines[i] < 0;
+    }
+    *placed = own;
+    return own ? LB_OK : LB_ERR_MEMORY;
+}
+
+/* Pixels by their rows and columns, channels moved and zero ones. */
 static lb_status begin_shortcutpad(lb_lowering *l, int i) {
     const lb_node *node = &l->net->nodes[i];
+    const lb_shape *dst = &node->dst;
     const int from = l->place[index_of(l, source(l, node, 0))], n = node->u.shortcutpad.nparts;
     lbrt_part *parts;
     LB_TRY(begin_copy(l, i, &from, 1, n, &parts));
@@ -232,8 +245,12 @@ static lb_status begin_shortcutpad(lb_lowering *l, int i) {
         parts[at] = (lbrt_part){0, part->dst, part->src, part->count};
         filled += part->count;
     }
-    layer->zeros = filled < node->dst.c;
-    return LB_OK;
+    layer->zeros = filled < dst->c;
+    if (node->u.shortcutpad.strided)
+        return LB_OK;
+    layer->sh = layer->sw = 1;
+    LB_TRY(place_lines(l, node->u.shortcutpad.rows, dst->h, &layer->rows, &layer->zeros));
+    return place_lines(l, node->u.shortcutpad.cols, dst->w, &layer->cols, &layer->zeros);
 }
 
 /* Source k of a concat as the codes that activation `coder` makes of it. */

@@ -240,15 +240,25 @@ static void put_weights(writer *w, const lbrt_layer *layer, const lbrt_tensor *s
     put_bytes(w, weights->packed, (size_t)oc * lbrt_packed_bytes(count, weights->bits));
 }
 
-/* The sources behind the first; a copy's stride and runs of channels. */
-static void put_sources(writer *w, const lbrt_layer *l) {
+static void put_lines(writer *w, const int32_t *lines, int32_t count) {
+    for (int32_t i = 0; i < count; i++)
+        put_num(w, (uint32_t)(lines[i] + 1));
+}
+
+/* The sources behind the first; a copy's stride, or rows and columns, and runs of channels. */
+static void put_sources(writer *w, const lbrt_layer *l, const lbrt_tensor *dst) {
     if (l->op == LBRT_OP_COPY)
         put_num(w, (uint32_t)l->nsources);
     for (int32_t k = 1; k < l->nsources; k++)
         put_num(w, (uint32_t)l->sources[k]);
     if (l->op != LBRT_OP_COPY)
         return;
-    put_num(w, (uint32_t)l->sh);
+    if (l->rows) {
+        put_lines(w, l->rows, dst->h);
+        put_lines(w, l->cols, dst->w);
+    } else {
+        put_num(w, (uint32_t)l->sh);
+    }
     put_num(w, (uint32_t)l->nparts);
     for (int32_t p = 0, at = 0; p < l->nparts; p++) {
         const lbrt_part *part = &l->parts[p];
@@ -270,7 +280,8 @@ static void put_layer(writer *w, const lbrt_graph *graph, int32_t index) {
     const int square = geometric && l->kh == l->kw && l->sh == l->sw && l->pt == l->pl && l->pt == l->pb && l->pt == l->pr;
     put_u8(w, (unsigned)l->op);
     put_u8(w, (is_float ? LBRT_FILE_FLOAT : 0u) | (l->flat ? LBRT_FILE_FLAT : 0u) | (square ? LBRT_FILE_SQUARE : 0u) |
-                  (lbrt_is_dilated(l) ? LBRT_FILE_DILATED : 0u));
+                  (lbrt_is_dilated(l) ? LBRT_FILE_DILATED : 0u) | (l->rows ? LBRT_FILE_PLACED : 0u) |
+                  (l->inside ? LBRT_FILE_INSIDE : 0u));
     put_num(w, (uint32_t)l->src);
     put_text(w, l->name);
     if (geometric && square) {
@@ -291,7 +302,7 @@ static void put_layer(writer *w, const lbrt_graph *graph, int32_t index) {
     if (l->op == LBRT_OP_CONV)
         put_weights(w, l, src, dst->c);
     if (l->op == LBRT_OP_COPY || l->op == LBRT_OP_MUL)
-        put_sources(w, l);
+        put_sources(w, l, dst);
     if (computes) {
         put_epilogue(w, l, src, dst->c);
     } else if (l->op == LBRT_OP_INPUT && is_float) {
@@ -309,7 +320,7 @@ static bool readable_sources(const lbrt_layer *l, int32_t index) {
     for (int32_t k = 0; k < l->nsources; k++)
         if (l->sources[k] < 0 || l->sources[k] > index)
             return false;
-    return l->op == LBRT_OP_MUL || (l->sh == l->sw && l->parts);
+    return l->op == LBRT_OP_MUL || (l->sh == l->sw && l->parts && !l->rows == !l->cols);
 }
 
 /* Ascending, or descending where they are flipped: what is stored is how far they are apart. */

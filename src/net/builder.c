@@ -51,7 +51,7 @@ int lb_net_add(lb_net *net, int src0, int src1, const char *name) {
 
 static int pool(lb_net *net, lb_op op, int src, const char *name, int kh, int kw, int stride, int pad) {
     lb_node node = {.op = op, .name = name, .nsrc = 1, .src = {src}};
-    node.u.pool = (lb_pooling){kh, kw, stride, stride, pad, pad, pad, pad};
+    node.u.pool = (lb_pooling){kh, kw, stride, stride, pad, pad, pad, pad, false};
     return lb_net_append(net, &node);
 }
 

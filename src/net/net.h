@@ -74,6 +74,7 @@ typedef struct lb_conv {
 typedef struct lb_pooling {
     int kh, kw, sh, sw;
     int pt, pl, pb, pr;       /* max: padding never wins; average: padding counts as zeros (fixed divisor kh * kw) */
+    bool inside;              /* average: padding does not count, the divisor is how many pixels of the image are in the window */
 } lb_pooling;                 /* global pooling is a kernel as large as the source */
 
 typedef enum lb_act_kind {
@@ -121,8 +122,12 @@ typedef struct lb_node {
         struct { float ratio; } dropout;
         struct {
             int stride, oc, nparts;
-            const struct lb_part *parts; /* (nparts) copied. dst[y][x] has these runs of channels of src[y * stride][x * stride],
-                                          * each at most once, zeros elsewhere. NULL: all channels, from 0 on */
+            const struct lb_part *parts; /* (nparts) copied. dst[y][x] has these runs of channels of src[rows[y]][cols[x]], each
+                                          * at most once, zeros elsewhere. NULL: all channels, from 0 on */
+            int oh, ow;                  /* with rows and cols: of the result */
+            const int *rows, *cols;      /* (oh), (ow) copied; -1: zeros. NULL: every stride-th */
+            bool strided;                /* they are every stride-th, from 0 on */
+            bool repeats;                /* some row or column is there more than once */
         } shortcutpad;
     } u;
     bool shortcut;               /* conv of a residual shortcut: quant.edges.shortcut decides about it */

@@ -267,7 +267,7 @@ static lb_status avgpool_numbers(lb_numerics *n, const lb_node *node, lb_numeric
     const int64_t area = (int64_t)node->u.pool.kh * node->u.pool.kw;
     const bool fits = src->kind == LB_NUM_INT && (double)area * (double)src->hi <= (double)LB_NUM_ACC_MAX &&
                       (double)area * (double)src->lo >= -(double)LB_NUM_ACC_MAX;
-    if (src->kind == LB_NUM_INT && src->nsteps == 1 && fits) {
+    if (src->kind == LB_NUM_INT && src->nsteps == 1 && fits && !node->u.pool.inside) {
         LB_TRY(set_step(n, x, 1));
         x->step[0] = src->step[0] / (double)area;
         x->lo = (int32_t)(LB_MIN(src->lo, 0) * area);

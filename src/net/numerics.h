@@ -25,6 +25,8 @@
  *   maxpool    keeps the kind (accumulators too: their steps are positive).
  *   avgpool    INT with one step: sums, step / (kh kw). Accumulators with many steps, and INT whose sums could leave int32: brought
  *              to FIXED first. FIXED: the exact sum, saturated, then requant by 1 / (kh kw). F32: sum, then * (float)(1 / (kh kw)).
+ *              Where padding does not count INT is brought to FIXED as well, and a sum of n < kh kw pixels is first made one of kh
+ *              kw: lbrt_whole_window; F32: sum * (kh kw / n), the quotient rounded to f32.
  *   shortcutpad    keeps the kind; channels without source are 0.
  *   concat     any F32 source: F32 (others: value * step). Else FIXED; an INT source is first brought to FIXED by one requant.
  *   mul        any F32 source: F32 (others: value * step). Else FIXED: lbrt_fixed_mul, INT sources being brought to FIXED first.

@@ -62,5 +62,8 @@ lb_status lb_op_pool(lb_net *net, lb_node *node) {
     const lb_window window = {pool->kh, pool->kw, pool->sh, pool->sw, pool->pt, pool->pl, pool->pb, pool->pr};
     int64_t oh, ow;
     LB_TRY(lb_op_slide(net, node, &window, &oh, &ow));
+    pool->inside &= pool->pt || pool->pl || pool->pb || pool->pr;
+    if (pool->inside && (int64_t)pool->kh * pool->kw > LB_MAX_EXTENT)
+        return lb_fail(net->ctx, LB_ERR_SHAPE, "%s: averages over more than 2^28 pixels", node->name);
     return lb_op_set_dst(net, node, oh, ow, lb_src_shape(net, node, 0)->c);
 }

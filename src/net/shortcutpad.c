@@ -1,6 +1,6 @@
-/* shortcutpad: every stride-th pixel with its channels in other places and zeros in between. As the parameter-free residual
- * shortcut (He et al. 2016, option A) missing channels are appended; a network that puts half of them in front is the same up to
- * the order of channels. Imported networks slice and shuffle channels with it. */
+/* shortcutpad: every stride-th pixel, or rows and columns by their numbers, with its channels in other places and zeros in between.
+ * As the parameter-free residual shortcut (He et al. 2016, option A) missing channels are appended; a network that puts half of them
+ * in front is the same up to the order of channels. Imported networks slice, pad and shuffle with it. */
 #include "net/ops.h"
 
 static bool inside(int first, int count, int all) { return first >= 0 && count >= 1 && first <= all - count; }
@@ -32,6 +32,30 @@ static lb_status check_parts(lb_net *net, lb_node *node, int ic) {
                           node->name, ic, lb_src_name(net, node, 0), oc);
 }
 
+/* Takes over rows or columns, `count` of `all`; NULL: every stride-th. */
+static lb_status take_lines(lb_net *net, lb_node *node, const int *given, int count, int all, int stride, const int **lines) {
+    int *own = lb_pool_alloc(&net->pool, (size_t)LB_MAX(count, 0), sizeof *own);
+    unsigned char *seen = lb_alloc(net->ctx, (size_t)all, 1);
+    bool good = count >= 1;
+    node->u.shortcutpad.strided &= count == (all - 1) / stride + 1;
+    for (int i = 0; own && seen && good && i < count; i++) {
+        own[i] = given ? given[i] : i * stride;
+        good = own[i] >= -1 && own[i] < all;
+        node->u.shortcutpad.strided &= own[i] == i * stride;
+        if (!good || own[i] < 0)
+            continue;
+        node->u.shortcutpad.repeats |= seen[own[i]];
+        seen[own[i]] = 1;
+    }
+    lb_free(net->ctx, seen);
+    if (!own || !seen)
+        return LB_ERR_MEMORY;
+    *lines = own;
+    return good ? LB_OK
+                : lb_fail(net->ctx, LB_ERR_SHAPE, "%s: its %d rows or columns are not of the %d that %s gives", node->name, count, all,
+                          lb_src_name(net, node, 0));
+}
+
 static lb_status infer(lb_net *net, lb_node *node) {
     const lb_shape *src = lb_src_shape(net, node, 0);
     int stride = node->u.shortcutpad.stride ? node->u.shortcutpad.stride : 1, oc = node->u.shortcutpad.oc;
@@ -44,7 +68,15 @@ static lb_status infer(lb_net *net, lb_node *node) {
     }
     node->u.shortcutpad.stride = stride;
     LB_TRY(check_parts(net, node, src->c));
-    return lb_op_set_dst(net, node, (src->h - 1) / stride + 1, (src->w - 1) / stride + 1, oc);
+    const bool placed = node->u.shortcutpad.rows && node->u.shortcutpad.cols;
+    const int oh = placed ? node->u.shortcutpad.oh : (src->h - 1) / stride + 1;
+    const int ow = placed ? node->u.shortcutpad.ow : (src->w - 1) / stride + 1;
+    LB_TRY(lb_op_set_dst(net, node, oh, ow, oc));
+    node->u.shortcutpad.strided = true;
+    node->u.shortcutpad.repeats = false;
+    node->u.shortcutpad.oh = oh, node->u.shortcutpad.ow = ow;
+    LB_TRY(take_lines(net, node, placed ? node->u.shortcutpad.rows : NULL, oh, src->h, stride, &node->u.shortcutpad.rows));
+    return take_lines(net, node, placed ? node->u.shortcutpad.cols : NULL, ow, src->w, stride, &node->u.shortcutpad.cols);
 }
 
 const lb_op_desc lb_op_shortcutpad = {"shortcutpad", 1, infer, NULL};

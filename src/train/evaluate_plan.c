@@ -252,7 +252,7 @@ static lb_status stage_operator(lb_eval_plan *plan, lb_infer *infer, lb_stage *s
         const lb_pooling *p = &node->u.pool;
         st->op = node->op == LB_OP_MAXPOOL ? LB_STAGE_MAXPOOL : LB_STAGE_SUMPOOL;
         st->pool = (lb_eval_pool){src->shape.h, src->shape.w, src->shape.c, x->shape.h, x->shape.w, p->kh,
-                                  p->kw,        p->sh,        p->sw,        p->pt,      p->pl};
+                                  p->kw,        p->sh,        p->sw,        p->pt,      p->pl,      p->inside};
         if (node->op == LB_OP_MAXPOOL)
             return LB_OK;
         st->acc_type = src->kind == LB_NUM_F32 ? LB_STORED_F32 : LB_STORED_I32;
@@ -265,7 +265,8 @@ static lb_status stage_operator(lb_eval_plan *plan, lb_infer *infer, lb_stage *s
     }
     case LB_OP_SHORTCUTPAD:
         st->op = LB_STAGE_PAD;
-        st->stride = node->u.shortcutpad.stride;
+        st->rows = node->u.shortcutpad.rows;
+        st->cols = node->u.shortcutpad.cols;
         st->parts = node->u.shortcutpad.parts;
         st->nparts = node->u.shortcutpad.nparts;
         st->pool = (lb_eval_pool){.iw = src->shape.w, .c = src->shape.c, .oh = x->shape.h, .ow = x->shape.w};

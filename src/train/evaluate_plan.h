@@ -90,8 +90,9 @@ typedef struct lb_stage {
     lb_ordered_conv ordered;
     int32_t *int_weights;
     float *pixel_scale, *pixel_offset; /* (period) */
-    int stride, nparts;        /* shortcutpad */
+    int nparts;                /* shortcutpad */
     const lb_part *parts;
+    const int *rows, *cols;
     const lb_numeric *func;    /* func: its numbers */
     lb_func_kind func_kind;
     int nsources;

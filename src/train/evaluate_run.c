@@ -167,7 +167,7 @@ static void run_pool(const run *r, const lb_stage *st, const void *src, void *ac
     }
 }
 
-/* Every stride-th pixel: runs of its channels, zeros elsewhere. */
+/* Pixels by their rows and columns: runs of their channels, zeros elsewhere. */
 static void run_pad(const run *r, const lb_stage *st, const void *src, void *acc) {
     const lb_eval_pool *p = &st->pool;
     const size_t size = lb_stored_size(st->src_type), from = (size_t)p->c * size, to = (size_t)st->c * size;
@@ -176,9 +176,10 @@ static void run_pad(const run *r, const lb_stage *st, const void *src, void *acc
         char *d = at_mut(acc, st->acc_type, (size_t)i * st->acc_count);
         for (int y = 0; y < p->oh; y++)
             for (int x = 0; x < p->ow; x++, d += to) {
-                const char *pixel = s + ((size_t)y * (size_t)st->stride * (size_t)p->iw + (size_t)x * (size_t)st->stride) * from;
+                const bool there = st->rows[y] >= 0 && st->cols[x] >= 0;
+                const char *pixel = there ? s + ((size_t)st->rows[y] * (size_t)p->iw + (size_t)st->cols[x]) * from : NULL;
                 memset(d, 0, to);
-                for (int k = 0; k < st->nparts; k++)
+                for (int k = 0; there && k < st->nparts; k++)
                     memcpy(d + (size_t)st->parts[k].dst * size, pixel + (size_t)st->parts[k].src * size,
                            (size_t)st->parts[k].count * size);
             }

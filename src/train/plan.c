@@ -425,7 +425,7 @@ static lb_status make_pool(builder *b, lb_step *step, int time) {
     const lb_pooling *p = &node->u.pool;
     lb_pool_dims dims = {.mb = plan->options.mb, .ih = src->h, .iw = src->w, .c = src->c, .oh = dst->h, .ow = dst->w,
                          .kh = p->kh, .kw = p->kw, .sh = p->sh, .sw = p->sw, .pt = p->pt, .pl = p->pl, .pb = p->pb, .pr = p->pr,
-                         .max = node->op == LB_OP_MAXPOOL, .type = value_of(plan, step->src)->type};
+                         .max = node->op == LB_OP_MAXPOOL, .inside = p->inside, .type = value_of(plan, step->src)->type};
     lb_status status = lb_pool_prims_create(plan->backend, &dims, &step->pool);
     if (status)
         return lb_fail_in(plan->ctx, status, "%s", node->name);

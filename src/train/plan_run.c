@@ -442,11 +442,33 @@ static void dropout(const lb_plan *plan, const lb_step *step, const lb_value *v,
     }
 }
 
-/* dst[y][x] = runs of channels of src[y * stride][x * stride], 0 elsewhere; backward the other way round. */
-static void shortcut_pad(const lb_plan *plan, const lb_step *step, size_t bytes, bool backward, const void *from, void *to) {
+enum { REAL_BLOCK = 64 };
+
+static void read_block(const lb_plan *plan, lb_dtype type, const void *data, size_t at, size_t n, float scale, float *block) {
+    plan->kernels[type]->to_f32(type, (const unsigned char *)data + at * lb_dtype_size(type), block, n);
+    for (size_t i = 0; i < n; i++)
+        block[i] *= scale;
+}
+
+static void add_row(const lb_plan *plan, lb_dtype type, const unsigned char *from, unsigned char *to, int count) {
+    for (int k = 0; k < count; k += REAL_BLOCK) {
+        float a[REAL_BLOCK], b[REAL_BLOCK];
+        const size_t n = (size_t)LB_MIN((int)REAL_BLOCK, count - k), at = (size_t)k * lb_dtype_size(type);
+        read_block(plan, type, from + at, 0, n, 1, a);
+        read_block(plan, type, to + at, 0, n, 1, b);
+        for (size_t i = 0; i < n; i++)
+            b[i] += a[i];
+        plan->kernels[type]->from_f32(type, b, to + at, n);
+    }
+}
+
+/* dst[y][x] = runs of channels of src[rows[y]][cols[x]], 0 elsewhere; backward the other way round. */
+static void shortcut_pad(const lb_plan *plan, const lb_step *step, lb_dtype type, bool backward, const void *from, void *to) {
     const lb_node *node = &plan->net->nodes[step->node];
     const lb_shape *s = lb_src_shape(plan->net, node, 0), *d = &node->dst;
-    int stride = node->u.shortcutpad.stride;
+    const int *rows = node->u.shortcutpad.rows, *cols = node->u.shortcutpad.cols;
+    const bool adds = backward && node->u.shortcutpad.repeats;
+    const size_t bytes = lb_dtype_size(type);
     size_t src_row = (size_t)s->c * bytes, dst_row = (size_t)d->c * bytes;
     size_t to_bytes = (size_t)plan->options.mb * lb_shape_count(backward ? s : d) * bytes;
     memset(to, 0, to_bytes);
@@ -454,23 +476,21 @@ static void shortcut_pad(const lb_plan *plan, const lb_step *step, size_t bytes,
     for (int n = 0; n < plan->options.mb; n++)
         for (int y = 0; y < d->h; y++)
             for (int x = 0; x < d->w; x++) {
-                size_t si = (((size_t)n * (size_t)s->h + (size_t)(y * stride)) * (size_t)s->w + (size_t)(x * stride)) * src_row;
+                if (rows[y] < 0 || cols[x] < 0)
+                    continue;
+                size_t si = (((size_t)n * (size_t)s->h + (size_t)rows[y]) * (size_t)s->w + (size_t)cols[x]) * src_row;
                 size_t di = (((size_t)n * (size_t)d->h + (size_t)y) * (size_t)d->w + (size_t)x) * dst_row;
                 for (int p = 0; p < node->u.shortcutpad.nparts; p++) {
                     const lb_part *part = &node->u.shortcutpad.parts[p];
                     const size_t s_at = si + (size_t)part->src * bytes, d_at = di + (size_t)part->dst * bytes;
-                    memcpy((unsigned char *)to + (backward ? s_at : d_at), (const unsigned char *)from + (backward ? d_at : s_at),
-                           (size_t)part->count * bytes);
+                    unsigned char *put = (unsigned char *)to + (backward ? s_at : d_at);
+                    const unsigned char *get = (const unsigned char *)from + (backward ? d_at : s_at);
+                    if (adds)
+                        add_row(plan, type, get, put, part->count);
+                    else
+                        memcpy(put, get, (size_t)part->count * bytes);
                 }
             }
-}
-
-enum { REAL_BLOCK = 64 };
-
-static void read_block(const lb_plan *plan, lb_dtype type, const void *data, size_t at, size_t n, float scale, float *block) {
-    plan->kernels[type]->to_f32(type, (const unsigned char *)data + at * lb_dtype_size(type), block, n);
-    for (size_t i = 0; i < n; i++)
-        block[i] *= scale;
 }
 
 /* dst[row] = the sources' rows one after the other, as real numbers; backward the other way round. */
@@ -611,7 +631,7 @@ static lb_status plain_forward(lb_plan *plan, lb_step *step) {
     if (step->kind == LB_STEP_POOL)
         return lb_pool_forward(step->pool, src, dst, step->workspace >= 0 ? lb_plan_buffer(plan, step->workspace) : NULL);
     if (step->kind == LB_STEP_PAD)
-        shortcut_pad(plan, step, lb_dtype_size(v->type), false, src, dst);
+        shortcut_pad(plan, step, v->type, false, src, dst);
     else if (plan->when.evaluation)
         memcpy(dst, src, v->rows * (size_t)v->c * lb_dtype_size(v->type));
     else
@@ -650,7 +670,7 @@ static lb_status plain_backward(lb_plan *plan, lb_step *step, float *diff) {
     if (step->kind == LB_STEP_DROPOUT)
         dropout(plan, step, v, sum, dx);
     else
-        shortcut_pad(plan, step, lb_dtype_size(v->type), true, sum, dx);
+        shortcut_pad(plan, step, v->type, true, sum, dx);
     return LB_OK;
 }
 

@@ -224,6 +224,16 @@ static inline int test_out(int in, int before, int behind, int k, int stride) {
 
 static inline bool test_same_size(const lbrt_tensor *a, const lbrt_tensor *b) { return a->h == b->h && a->w == b->w; }
 
+/* Rows or columns by their numbers, -1 for zeros. */
+static inline const int32_t *test_lines(test_graph *t, int count, int all, int32_t *zeros) {
+    int32_t *lines = test_block(t, (size_t)count, sizeof *lines);
+    for (int i = 0; i < count; i++) {
+        lines[i] = test_in(t, -(test_in(t, 0, 3) == 0), all - 1);
+        *zeros |= lines[i] < 0;
+    }
+    return lines;
+}
+
 /* Sources and runs of channels of a copy. */
 static inline void test_random_copy(test_graph *t, lbrt_layer *l, lbrt_tensor *dst) {
     const lbrt_tensor *src = &t->tensors[l->src];
@@ -235,6 +245,12 @@ static inline void test_random_copy(test_graph *t, lbrt_layer *l, lbrt_tensor *d
         if (test_same_size(&t->tensors[r], src) && t->tensors[r].type == src->type && test_in(t, 0, 1))
             l->sources[l->nsources++] = r;
     *dst = (lbrt_tensor){(src->h - 1) / l->sh + 1, (src->w - 1) / l->sw + 1, 0, src->type, 0, 0};
+    if (test_in(t, 0, 1)) {
+        l->sh = l->sw = 1;
+        dst->h = test_in(t, 1, 9), dst->w = test_in(t, 1, 9);
+        l->rows = test_lines(t, dst->h, src->h, &l->zeros);
+        l->cols = test_lines(t, dst->w, src->w, &l->zeros);
+    }
     const int most = l->nsources + test_in(t, 0, 4);
     int n = 0;
     for (int p = 0; p < most && dst->c < 40; p++, n++) {
@@ -298,6 +314,7 @@ static inline void test_random_layer(test_graph *t, const test_weights *format, 
             if (l->op == LBRT_OP_CONV && test_in(t, 0, 6) == 0)
                 l->gap_h = test_in(t, 0, 2), l->gap_w = test_in(t, 0, 2);
         }
+        l->inside = l->op == LBRT_OP_SUMPOOL && wide && test_in(t, 0, 1);
         l->flat = classes > 0;
         *dst = (lbrt_tensor){
             test_out(src->h, l->pt, l->pb, test_span(l->kh, l->gap_h), l->sh),
@@ -472,8 +489,9 @@ static inline test_value plain_element(const lbrt_graph *g, int index, test_valu
         for (int p = 0; p < l->nparts; p++) {
             const lbrt_part *part = &l->parts[p];
             const lbrt_tensor *from = &g->tensors[l->sources[part->source]];
-            if (c >= part->dst && c < part->dst + part->count)
-                v = values[l->sources[part->source]][((size_t)(y * l->sh) * (size_t)from->w + (size_t)(x * l->sw)) * (size_t)from->c +
+            const int sy = l->rows ? l->rows[y] : y * l->sh, sx = l->cols ? l->cols[x] : x * l->sw;
+            if (sy >= 0 && sx >= 0 && c >= part->dst && c < part->dst + part->count)
+                v = values[l->sources[part->source]][((size_t)sy * (size_t)from->w + (size_t)sx) * (size_t)from->c +
                                                      (size_t)(c - part->dst + part->src)];
         }
         return v;
@@ -493,7 +511,7 @@ static inline test_value plain_element(const lbrt_graph *g, int index, test_valu
     const int ih = l->flat ? 1 : st->h, iw = l->flat ? 1 : st->w, ic = l->flat ? st->h * st->w * st->c : st->c;
     const int icg = ic / l->groups, group = l->op == LBRT_OP_CONV ? c / (dt->c / l->groups) : 0;
     const size_t k = (size_t)(l->kh * l->kw * icg);
-    int first = 1;
+    int taken = 0;
     for (int ky = 0; ky < l->kh; ky++)
         for (int kx = 0; kx < l->kw; kx++) {
             const int sy = y * l->sh - l->pt + ky * (l->gap_h + 1), sx = x * l->sw - l->pl + kx * (l->gap_w + 1);
@@ -520,13 +538,18 @@ static inline test_value plain_element(const lbrt_graph *g, int index, test_valu
                 v.i += s.i;
                 v.f = v.f + s.f;
             } else {
-                v.i = first || s.i > v.i ? s.i : v.i;
-                v.f = first || s.f > v.f ? s.f : v.f;
+                v.i = taken == 0 || s.i > v.i ? s.i : v.i;
+                v.f = taken == 0 || s.f > v.f ? s.f : v.f;
             }
-            first = 0;
+            taken++;
         }
     if (l->op == LBRT_OP_SUMPOOL)
         v.i = plain_saturate(v.i);
+    if (l->inside && taken < l->kh * l->kw) { /* rounded half up */
+        const int64_t whole = v.i * l->kh * l->kw;
+        v.i = plain_saturate(whole / taken + (whole % taken * 2 >= taken) - (whole % taken * 2 < -taken));
+        v.f = v.f * ((float)(l->kh * l->kw) / (float)taken);
+    }
     if (l->op == LBRT_OP_CONV && !l->is_float)
         assert_true(v.i == plain_saturate(v.i));
     return l->op == LBRT_OP_CONV ? plain_epilogue(l, v, c, res, res_tensor) : v;

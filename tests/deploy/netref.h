@@ -87,6 +87,7 @@ static inline void netref_pool(const netref *r, const lb_node *node, double *dst
             for (int x = 0; x < d.w; x++)
                 for (int c = 0; c < d.c; c++) {
                     double max = -INFINITY, sum = 0;
+                    int inside = 0;
                     for (int iy = y * p.sh - p.pt; iy < y * p.sh - p.pt + p.kh; iy++)
                         for (int ix = x * p.sw - p.pl; ix < x * p.sw - p.pl + p.kw; ix++) {
                             if (iy < 0 || iy >= s.h || ix < 0 || ix >= s.w)
@@ -95,8 +96,9 @@ static inline void netref_pool(const netref *r, const lb_node *node, double *dst
                                 src[(((size_t)n * (size_t)s.h + (size_t)iy) * (size_t)s.w + (size_t)ix) * (size_t)s.c + (size_t)c];
                             max = v > max ? v : max;
                             sum += v;
+                            inside++;
                         }
-                    *dst++ = node->op == LB_OP_MAXPOOL ? max : sum / (p.kh * p.kw);
+                    *dst++ = node->op == LB_OP_MAXPOOL ? max : sum / (p.inside ? inside : p.kh * p.kw);
                 }
 }
 
@@ -177,16 +179,16 @@ static inline void netref_run(netref *r, const uint8_t *pixels) {
             break;
         case LB_OP_SHORTCUTPAD: {
             const lb_shape s = *lb_src_shape(r->net, node, 0), d = node->dst;
-            const int stride = node->u.shortcutpad.stride;
             for (size_t i = 0; i < count; i++) {
                 const size_t k = i % c, x = i / c % (size_t)d.w, y = i / c / (size_t)d.w % (size_t)d.h,
                              m = i / c / (size_t)d.w / (size_t)d.h;
+                const int sy = node->u.shortcutpad.rows[y], sx = node->u.shortcutpad.cols[x];
                 dst[i] = 0;
-                for (int p = 0; p < node->u.shortcutpad.nparts; p++) {
+                for (int p = 0; sy >= 0 && sx >= 0 && p < node->u.shortcutpad.nparts; p++) {
                     const lb_part *part = &node->u.shortcutpad.parts[p];
                     if (k >= (size_t)part->dst && k < (size_t)part->dst + (size_t)part->count)
                         dst[i] = netref_src(
-                            r, node, 0)[((m * (size_t)s.h + y * (size_t)stride) * (size_t)s.w + x * (size_t)stride) * (size_t)s.c +
+                            r, node, 0)[((m * (size_t)s.h + (size_t)sy) * (size_t)s.w + (size_t)sx) * (size_t)s.c +
                                         k - (size_t)part->dst + (size_t)part->src];
                 }
             }

@@ -275,6 +275,27 @@ static void padded_shortcuts(lb_ctx *ctx, lb_net *net, int x) {
     lb_net_linear(net, lb_net_globalpool(net, x, "avg"), "fc", 4, true);
 }
 
+/* Averages of what lies inside, and pixels moved, repeated and padded: of codes, of accumulators, of fixed point, of floats. */
+static void moved_pixels(lb_ctx *ctx, lb_net *net, int x) {
+    static const int rows[] = {2, -1, 0, 0, 5}, cols[] = {-1, 3, 1, 3};
+    lb_node pool = {.op = LB_OP_AVGPOOL, .nsrc = 1}, move = {.op = LB_OP_SHORTCUTPAD, .nsrc = 1};
+    pool.u.pool = (lb_pooling){.kh = 3, .kw = 2, .sh = 1, .sw = 2, .pt = 2, .pl = 1, .pb = 0, .pr = 1, .inside = true};
+    move.u.shortcutpad.oh = 5, move.u.shortcutpad.ow = 4;
+    move.u.shortcutpad.rows = rows, move.u.shortcutpad.cols = cols;
+    const int acc = codes_conv(ctx, net, x, "bwn1", 6), fixed = lb_net_batchnorm(net, acc, "bn1", 0, 0);
+    const int of[] = {x, acc, fixed, lb_net_input(net)};
+    static const char *const names[][2] = {{"codes", "avg codes"}, {"acc", "avg acc"}, {"fixed", "avg fixed"}, {"float", "avg float"}};
+    int all = -1;
+    for (int k = 0; k < 4; k++) {
+        move.name = names[k][0], move.src[0] = of[k];
+        move.u.shortcutpad.oc = net->nodes[of[k]].dst.c;
+        pool.name = names[k][1], pool.src[0] = lb_net_append(net, &move);
+        const int y = lb_net_append(net, &pool);
+        all = all < 0 ? y : lb_net_append(net, &(lb_node){.op = LB_OP_CONCAT, .nsrc = 2, .src = {all, y}});
+    }
+    lb_net_linear(net, lb_net_flatten(net, all, "flat"), "fc", 4, true);
+}
+
 /* Channels taken apart, shuffled and put side by side. */
 static void selected_channels(lb_ctx *ctx, lb_net *net, int x) {
     static const lb_part odd[] = {{0, 1, 1}, {1, 3, 1}, {2, 5, 1}}, front[] = {{0, 0, 3}}, back[] = {{3, 0, 6}};
@@ -373,6 +394,8 @@ static const struct unusual {
     {"floats out", floats_out, false},
     {"pool of codes out", pool_of_codes_out, true},
     {"acts in a row", acts_in_a_row, false},
+    {"moved pixels", moved_pixels, false},
+    {"moved pixels, signs", moved_pixels, true},
     {"odd geometry", odd_geometry, false},
     {"odd geometry, signs", odd_geometry, true},
     {"padded shortcuts", padded_shortcuts, false},

@@ -72,6 +72,16 @@ static lb_net *make_net(lb_ctx *ctx, bool smooth, bool pad) {
         lb_node slopes = {.op = LB_OP_FUNC, .nsrc = 1, .src = {x}, .name = "slopes", .u.func.slopes = true};
         x = lb_net_append(net, &slopes);
     }
+    if (pad) {
+        static const int rows[] = {-1, 1, 0, 1, 0, 0, 1, -1}, cols[] = {0, 1, 1, 0, -1}; /* again, and zeros */
+        lb_node move = {.op = LB_OP_SHORTCUTPAD, .nsrc = 1, .src = {x}, .name = "move"};
+        move.u.shortcutpad.oc = 6;
+        move.u.shortcutpad.oh = 8, move.u.shortcutpad.ow = 5;
+        move.u.shortcutpad.rows = rows, move.u.shortcutpad.cols = cols;
+        lb_node inside = {.op = LB_OP_AVGPOOL, .nsrc = 1, .src = {lb_net_append(net, &move)}, .name = "inside"};
+        inside.u.pool = (lb_pooling){.kh = 3, .kw = 2, .sh = 2, .sw = 1, .pt = 1, .pb = 2, .pl = 1, .pr = 0, .inside = true};
+        x = lb_net_append(net, &inside);
+    }
     if (pad) { /* side by side, one of them twice */
         const int half = lb_net_avgpool(net, x, "same", 1, 1, 0);
         x = lb_net_append(net, &(lb_node){.op = LB_OP_CONCAT, .name = "concat", .nsrc = 3, .src = {half, x, half}});

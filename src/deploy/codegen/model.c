@@ -180,8 +180,12 @@ static bool write_elementwise(const lb_generator *g, lb_code *code, int i) {
     const int count = (int)lbrt_elements(dst);
     switch ((lbrt_op)l->op) {
     case LBRT_OP_COPY:
-        lb_code_printf(code, "static const copy layer_%d = {%d, %d, %d, %d, %d, %d, %d, %d, parts_%d};\n", i, (int)src->w, (int)dst->h,
+        lb_code_printf(code, "static const copy layer_%d = {%d, %d, %d, %d, %d, %d, %d, %d, parts_%d, ", i, (int)src->w, (int)dst->h,
                        (int)dst->w, (int)dst->c, (int)l->sh, lbrt_type_size(dst->type) == 4, (int)l->zeros, (int)l->nparts, i);
+        if (l->rows != NULL)
+            lb_code_printf(code, "rows_%d, cols_%d};\n", i, i);
+        else
+            lb_code_printf(code, "NULL, NULL};\n");
         return true;
     case LBRT_OP_MUL:
         lb_code_printf(code, "static const %s layer_%d = {%d, %d};\n", l->is_float ? "float_mul" : "mul", i, count,
@@ -226,7 +230,7 @@ static void write_integer_layer(const lb_generator *g, lb_code *code, int i) {
     default:
         lb_code_printf(code, "static const pool layer_%d = {\n", i);
         write_window(g, code, i);
-        lb_code_printf(code, "    .type = %s,\n};\n", type_names[src->type]);
+        lb_code_printf(code, "    .type = %s, .inside = %d,\n};\n", type_names[src->type], (int)l->inside);
         break;
     }
 }
@@ -260,7 +264,7 @@ static void write_float_layer(const lb_generator *g, lb_code *code, int i) {
     default:
         lb_code_printf(code, "static const float_pool layer_%d = {\n", i);
         write_window(g, code, i);
-        lb_code_printf(code, "    .sum = %d,\n};\n", l->op == LBRT_OP_SUMPOOL);
+        lb_code_printf(code, "    .sum = %d, .inside = %d,\n};\n", l->op == LBRT_OP_SUMPOOL, (int)l->inside);
         break;
     }
 }

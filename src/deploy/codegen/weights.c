@@ -114,6 +114,14 @@ static void write_lines(lb_generator *g, lb_code *code, int i) {
     count(g, oc, sizeof *lines);
 }
 
+static void write_places(lb_generator *g, lb_code *code, const char *what, int i, const int32_t *lines, int32_t n) {
+    lb_code_printf(code, "static const int32_t %s_%d[%d] = {", what, i, (int)n);
+    for (int32_t k = 0; k < n; k++)
+        lb_code_printf(code, "%s%d,", k % 24 ? " " : "\n    ", (int)lines[k]);
+    lb_code_printf(code, "\n};\n");
+    count(g, (size_t)n, sizeof *lines);
+}
+
 static void write_parts(lb_generator *g, lb_code *code, int i) {
     const lbrt_layer *l = &g->graph->layers[i];
     lb_code_printf(code, "static const copy_part parts_%d[%d] = {", i, (int)l->nparts);
@@ -124,6 +132,10 @@ static void write_parts(lb_generator *g, lb_code *code, int i) {
     }
     lb_code_printf(code, "\n};\n");
     count(g, (size_t)l->nparts, 5 * sizeof(int32_t));
+    if (l->rows == NULL)
+        return;
+    write_places(g, code, "rows", i, l->rows, g->graph->tensors[i + 1].h);
+    write_places(g, code, "cols", i, l->cols, g->graph->tensors[i + 1].w);
 }
 
 static void write_layer(lb_generator *g, lb_code *code, int i) {

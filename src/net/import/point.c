@@ -89,7 +89,7 @@ static lb_status read_softmax(lb_importer *im) {
 
 static lb_status append_pool(lb_importer *im, lb_op op, const lb_view *src, const lb_window *w, int ndim) {
     lb_node node = {.op = op, .name = lb_import_name(im, NULL), .nsrc = 1, .src = {src->node}};
-    node.u.pool = (lb_pooling){w->kh, w->kw, w->sh, w->sw, w->pt, w->pl, w->pb, w->pr};
+    node.u.pool = (lb_pooling){w->kh, w->kw, w->sh, w->sw, w->pt, w->pl, w->pb, w->pr, false};
     lb_view dst;
     int index;
     LB_TRY(lb_import_append(im, &node, &index));

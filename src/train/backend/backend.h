@@ -48,7 +48,8 @@ lb_status lb_conv_backward_weights(lb_conv_prims *prims, const void *src, const 
 typedef struct lb_pool_dims {
     int mb, ih, iw, c, oh, ow;
     int kh, kw, sh, sw, pt, pl, pb, pr;
-    bool max;            /* else average, padding counted as zeros */
+    bool max;            /* else average, padding counted as zeros or, */
+    bool inside;         /* not at all */
     lb_dtype type;
 } lb_pool_dims;
 

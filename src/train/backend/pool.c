@@ -13,7 +13,9 @@ static lb_status create(lb_pool_prims *p, const lb_pool_dims *d) {
     dnnl_dims_t kernel = {d->kh, d->kw}, stride = {d->sh, d->sw}, left = {d->pt, d->pl}, right = {d->pb, d->pr};
     LB_DNNL(backend, dnnl_memory_desc_init_by_tag(&src, 4, src_dims, lb_dnnl_type(d->type), dnnl_nhwc));
     LB_DNNL(backend, dnnl_memory_desc_init_by_tag(&dst, 4, dst_dims, lb_dnnl_type(d->type), dnnl_nhwc));
-    dnnl_alg_kind_t alg = d->max ? dnnl_pooling_max : dnnl_pooling_avg_include_padding;
+    dnnl_alg_kind_t alg = d->max      ? dnnl_pooling_max
+                          : d->inside ? dnnl_pooling_avg_exclude_padding
+                                      : dnnl_pooling_avg_include_padding;
     dnnl_pooling_desc_t op;
     LB_DNNL(backend, dnnl_pooling_forward_desc_init(&op, dnnl_forward_training, alg, &src, &dst, stride, kernel, left, right));
     LB_TRY(lb_prim_create(backend, &op, NULL, &p->forward));

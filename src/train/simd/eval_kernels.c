@@ -1,5 +1,6 @@
 #include "train/simd/eval_kernels.h"
 
+#include "float_rules.h"
 #include "window.h"
 
 #include <math.h>
@@ -256,8 +257,11 @@ POOL(max_i32, int32_t, int32_t, int32_t, INT32_MIN, GREATER, acc[i])
 POOL(max_f32, float, float, float, -INFINITY, GREATER, acc[i])
 POOL(sum_u8, uint8_t, int32_t, int32_t, 0, acc[i] + s[i], acc[i])
 POOL(sum_s8, int8_t, int32_t, int32_t, 0, acc[i] + s[i], acc[i])
-POOL(sum_i32, int32_t, int32_t, int64_t, 0, acc[i] + s[i], saturate(acc[i]))
-POOL(sum_f32, float, float, float, 0, acc[i] + s[i], acc[i])
+#define AREA (pool->kh * pool->kw)
+#define PIXELS (pool->inside ? (y1 - y0) * (x1 - x0) : AREA)
+POOL(sum_i32, int32_t, int32_t, int64_t, 0, acc[i] + s[i],
+     PIXELS == AREA ? saturate(acc[i]) : lbrt_whole_window(acc[i], AREA, PIXELS))
+POOL(sum_f32, float, float, float, 0, acc[i] + s[i], lbrt_whole_window_f32(acc[i], AREA, PIXELS))
 
 extern const lb_eval_kernels CAT(lb_eval_kernels_, LB_ISA);
 #define STRING_(a) #a

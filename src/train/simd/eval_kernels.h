@@ -17,6 +17,7 @@ typedef struct lb_ordered_conv {
 
 typedef struct lb_eval_pool {
     int ih, iw, c, oh, ow, kh, kw, sh, sw, pt, pl;
+    int inside; /* i32, f32: a sum of fewer than kh kw pixels is made one of all */
 } lb_eval_pool;
 
 /* n numbers in place unless said otherwise. Arrays of parameters have one per number. `src` may be `dst`. */

@@ -6,7 +6,8 @@
 
 typedef struct float_pool {
     window s;
-    int32_t sum; /* 0: the maximum */
+    int32_t sum;    /* 0: the maximum */
+    int32_t inside; /* a sum of fewer than kh kw pixels is made one of all */
 } float_pool;
 
 static void run_float_pool(const float_pool *l, const void *src, void *dst) {
@@ -27,7 +28,7 @@ static void run_float_pool(const float_pool *l, const void *src, void *dst) {
                         else if (x > v)
                             v = x;
                     }
-                *to++ = v;
+                *to++ = l->inside ? lbrt_whole_window_f32(v, s->kh * s->kw, (in.ky1 - in.ky0) * (in.kx1 - in.kx0)) : v;
             }
         }
 }

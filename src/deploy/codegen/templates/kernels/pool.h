@@ -6,7 +6,8 @@
 
 typedef struct pool {
     window s;
-    int32_t type; /* of the source */
+    int32_t type;   /* of the source */
+    int32_t inside; /* a sum of fewer than kh kw pixels is made one of all */
 } pool;
 
 #endif
