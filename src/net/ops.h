@@ -11,6 +11,9 @@ LB_OPS(LB_X)
 /* Largest kernel, stride, padding and channel count: keeps every sum of them inside an int. */
 #define LB_MAX_EXTENT (1 << 28)
 
+/* Most rows or columns of an image that can be moved by their numbers: as many as a packed model's have. */
+#define LB_MAX_LINES 65535
+
 /* Name of source i's layer. */
 static inline const char *lb_src_name(const lb_net *net, const lb_node *node, int i) { return net->nodes[node->src[i]].name; }
 

@@ -56,6 +56,13 @@ static lb_status take_lines(lb_net *net, lb_node *node, const int *given, int co
                           lb_src_name(net, node, 0));
 }
 
+/* The stride that rows or columns by their numbers may have. */
+static int stride_of(const lb_node *node) {
+    const int *rows = node->u.shortcutpad.rows, *cols = node->u.shortcutpad.cols;
+    const int second = node->u.shortcutpad.oh > 1 ? rows[1] : node->u.shortcutpad.ow > 1 ? cols[1] : 1;
+    return LB_MAX(second, 1);
+}
+
 static lb_status infer(lb_net *net, lb_node *node) {
     const lb_shape *src = lb_src_shape(net, node, 0);
     int stride = node->u.shortcutpad.stride ? node->u.shortcutpad.stride : 1, oc = node->u.shortcutpad.oc;
@@ -66,9 +73,12 @@ static lb_status infer(lb_net *net, lb_node *node) {
         return lb_fail(net->ctx, LB_ERR_SHAPE, "%s: %s gives %s, which cannot be padded to %d channels", node->name,
                        lb_src_name(net, node, 0), lb_shape_text(src, shape), oc);
     }
-    node->u.shortcutpad.stride = stride;
     LB_TRY(check_parts(net, node, src->c));
+    if (src->h > LB_MAX_LINES || src->w > LB_MAX_LINES || node->u.shortcutpad.oh > LB_MAX_LINES || node->u.shortcutpad.ow > LB_MAX_LINES)
+        return lb_fail(net->ctx, LB_ERR_SHAPE, "%s: more than %d rows or columns", node->name, LB_MAX_LINES);
     const bool placed = node->u.shortcutpad.rows && node->u.shortcutpad.cols;
+    stride = placed ? stride_of(node) : stride;
+    node->u.shortcutpad.stride = stride;
     const int oh = placed ? node->u.shortcutpad.oh : (src->h - 1) / stride + 1;
     const int ow = placed ? node->u.shortcutpad.ow : (src->w - 1) / stride + 1;
     LB_TRY(lb_op_set_dst(net, node, oh, ow, oc));

@@ -217,22 +217,37 @@ static lb_status negate(lb_importer *im, lb_view *v) {
     return add_affine(im, v, &a);
 }
 
-/* Sums and differences of equal shapes; products also with one number for each channel. */
+/* An image of one pixel becomes one of h x w. */
+static lb_status spread_pixel(lb_importer *im, lb_view *v, int h, int w) {
+    int *rows, *cols;
+    LB_TRY(lb_import_lines(im, h, &rows)); /* zeros: the first */
+    LB_TRY(lb_import_lines(im, w, &cols));
+    return lb_import_place(im, v, lb_import_unique(im, "spread"), h, rows, w, cols);
+}
+
+/* Images of the same shape, or one of them with one number for each channel. */
 static lb_status two_images(lb_importer *im) {
-    lb_view *a, *b, dst, negative;
+    lb_view *input[2], turned[2], *a = &turned[0], *b = &turned[1], dst, negative;
     const bool mul = im->node->op_type[0] == 'M';
-    LB_TRY(lb_import_view(im, 0, &a));
-    LB_TRY(lb_import_view(im, 1, &b));
+    bool last[2];
     if (im->node->op_type[0] == 'D')
         return lb_import_refuse(im, "divides by an image");
-    const lb_shape *sa = &im->net->nodes[a->node].dst, *sb = &im->net->nodes[b->node].dst;
-    if (mul && sa->h * sa->w < sb->h * sb->w) {
-        lb_view *swapped = a;
-        a = b;
-        b = swapped;
-        sb = sa;
+    for (int i = 0; i < 2; i++) {
+        LB_TRY(lb_import_view(im, i, &input[i]));
+        turned[i] = *input[i];
+        LB_TRY(lb_import_turn(im, &turned[i], &last[i]));
     }
-    const bool gate = mul && sb->h == 1 && sb->w == 1 && a->ndim == b->ndim && lb_view_is_image(im, a) && lb_view_is_image(im, b);
+    if (last[0] != last[1])
+        return lb_import_refuse(im, "of images of different order");
+    const lb_shape *sa = &im->net->nodes[a->node].dst, *sb = &im->net->nodes[b->node].dst;
+    lb_view *small = sa->h * sa->w < sb->h * sb->w ? a : b, *large = small == a ? b : a;
+    const lb_shape *ss = &im->net->nodes[small->node].dst, *sl = &im->net->nodes[large->node].dst;
+    const bool gate = ss->h == 1 && ss->w == 1 && ss->c == sl->c && a->ndim == b->ndim && lb_view_is_image(im, a) &&
+                      lb_view_is_image(im, b);
+    if (mul && gate)
+        a = large, b = small;
+    else if (gate && !lb_view_same(a, b)) /* its pixel everywhere */
+        LB_TRY(spread_pixel(im, small, sl->h, sl->w));
     if (!lb_view_same(a, b) && !gate)
         return lb_import_refuse(im, "of images of different shapes");
     if (im->node->op_type[0] == 'S') {
@@ -244,6 +259,7 @@ static lb_status two_images(lb_importer *im) {
         .op = mul ? LB_OP_MUL : LB_OP_ADD, .name = lb_import_name(im, NULL), .nsrc = 2, .src = {a->node, b->node}};
     dst = *a;
     LB_TRY(lb_import_append(im, &node, &dst.node));
+    LB_TRY(lb_import_turn_back(im, &dst, last[0]));
     return lb_import_set_view(im, &dst);
 }
 

@@ -34,6 +34,8 @@ static lb_status fold_shape(lb_importer *im) {
     if (!t || t->kind == LB_TENSOR_NONE)
         return lb_import_damaged(im, "its input 0 is missing");
     const bool view = t->kind == LB_TENSOR_VIEW;
+    if (view)
+        LB_TRY(lb_import_settle(im, &t->view));
     const int ndim = view ? t->view.ndim : t->constant.ndim;
     const int64_t *dims = view ? t->view.dims : t->constant.dims;
     int64_t from = lb_import_int(im, "start", 0), to = lb_import_int(im, "end", ndim); /* opset 15 */

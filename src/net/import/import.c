@@ -167,8 +167,8 @@ static lb_status read_input(lb_importer *im) {
 
 static lb_import_reader find_reader(const lb_importer *im) {
     lb_import_reader (*const families[])(const lb_importer *) = {
-        lb_import_fold_reader,   lb_import_move_reader,  lb_import_layer_reader, lb_import_channel_reader,
-        lb_import_select_reader, lb_import_point_reader, lb_import_codes_reader};
+        lb_import_fold_reader,    lb_import_move_reader,   lb_import_place_reader, lb_import_layer_reader,
+        lb_import_channel_reader, lb_import_select_reader, lb_import_point_reader, lb_import_codes_reader};
     lb_import_reader reader = NULL;
     for (size_t i = 0; i < LB_COUNT(families) && !reader; i++)
         reader = families[i](im);
@@ -207,6 +207,8 @@ static lb_status check_output(lb_importer *im) {
     if (t->kind != LB_TENSOR_VIEW)
         return lb_import_refuse(im, "its output '%.80s' does not depend on the image", t->name);
     const lb_view *v = &t->view;
+    if (lb_view_padded(v))
+        return lb_import_refuse(im, "its output '%.80s' is padded", t->name);
     const lb_shape *s = &im->net->nodes[v->node].dst;
     if (v->batch_dim != 0 || v->ndim < 2 || v->dims[1] != s->c || s->h != 1 || s->w != 1 || v->node != im->net->nnodes - 1)
         return lb_import_refuse(im, "its output '%.80s' is not (batch, classes)", t->name);

@@ -122,7 +122,7 @@ lb_tensor *lb_import_input(lb_importer *im, int i);
 /* Input i must be there and be of that kind. */
 lb_status lb_import_constant(lb_importer *im, int i, const lb_constant **constant);
 lb_status lb_import_view(lb_importer *im, int i, lb_view **view);
-/* The same for those that take a Pad node's padding over; lb_import_view refuses it. They must ask for pads_lowest. */
+/* The same for those that take a Pad node's padding over, which lb_import_view settles. They must ask for pads_lowest. */
 lb_status lb_import_padded_view(lb_importer *im, int i, lb_view **view);
 
 const Onnx__AttributeProto *lb_import_attribute(const lb_importer *im, const char *name);
@@ -179,6 +179,29 @@ lb_status lb_import_resolve(lb_importer *im, int from, const int64_t *before, in
 lb_status lb_view_reshape(lb_importer *im, lb_view *view, int ndim, const int64_t *dims);
 lb_status lb_view_transpose(lb_importer *im, lb_view *view, const int64_t *perm);
 
+static inline bool lb_view_padded(const lb_view *v) { return v->pt || v->pl || v->pb || v->pr; }
+
+/* ---- Pixels in other places (place.c) -------------------------------------------------------------------------------- */
+
+/* Room for rows or columns by their numbers, which count as computed from constants. */
+lb_status lb_import_lines(lb_importer *im, int64_t count, int **lines);
+
+/* An image in the usual order becomes one of these rows and columns of it, -1: zeros. Appends nothing if they are all of its own. */
+lb_status lb_import_place(lb_importer *im, lb_view *image, const char *name, int oh, const int *rows, int ow, const int *cols);
+
+/* Padding that waits in a view becomes zeros around an image; nothing where there is none. */
+lb_status lb_import_settle(lb_importer *im, lb_view *view);
+
+/* An image whose channels come last in the file (NHWC) is turned to the usual order, and back. Other views stay as they are, *last
+ * false. */
+lb_status lb_import_turn(lb_importer *im, lb_view *view, bool *last);
+lb_status lb_import_turn_back(lb_importer *im, lb_view *view, bool last);
+
+/* Which dimension of the turned view an axis of the file's tensor is. */
+static inline int lb_import_turned_axis(const lb_view *turned, bool last, int axis) {
+    return !last || axis == 0 ? axis : axis == turned->ndim - 1 ? 1 : axis + 1;
+}
+
 /* ---- After the walk (scale.c) --------------------------------------------------------------------------------------- */
 
 /* Scales weights up that are far smaller than a learning rate is meant for, where the batch norm behind them takes it back: the
@@ -194,14 +217,17 @@ typedef struct lb_import_op {
 } lb_import_op;
 
 /* The window of the current convolution or pooling of kernel kh x kw over an image: what the kernel spans, strides, padding, with
- * that of a Pad node before it, and what ceil_mode adds behind. gap: pixels between the kernel's taps; NULL: none are allowed. */
+ * that of a Pad node before it. gap: pixels between the kernel's taps; NULL: none are allowed. */
 lb_status lb_import_window(lb_importer *im, const lb_view *src, int64_t kh, int64_t kw, lb_window *window, int gap[2]);
+
+/* Adds to the padding behind what ceil_mode asks for. */
+void lb_import_ceil(lb_importer *im, const lb_view *src, lb_window *window);
 
 /* An image in the usual order; where only its channels are in another, a shortcutpad is appended. */
 lb_status lb_import_image(lb_importer *im, lb_view *view);
 
-/* Channels first .. first + count of an image. */
-lb_status lb_import_slice(lb_importer *im, const lb_view *src, int64_t first, int64_t count, lb_view *dst);
+/* Channels first, first + step, ... of an image, `count` of them. dst may be src. */
+lb_status lb_import_slice(lb_importer *im, const lb_view *src, int64_t first, int64_t count, int64_t step, lb_view *dst);
 
 /* A view of 1 x 1 x c: a flatten node is appended if it is not one yet. order: where element j of (batch, c) lies, NULL: at j. */
 lb_status lb_import_flat(lb_importer *im, lb_view *view, const int64_t **order);
@@ -209,7 +235,8 @@ lb_status lb_import_flat(lb_importer *im, lb_view *view, const int64_t **order);
 /* The reader of the current node's operator for an image, or of constants; NULL: there is none. */
 typedef lb_status (*lb_import_reader)(lb_importer *im);
 lb_import_reader lb_import_fold_reader(const lb_importer *im); /* fold.c: constants, and shapes */
-lb_import_reader lb_import_move_reader(const lb_importer *im); /* move.c: Reshape, Transpose, Pad, ... */
+lb_import_reader lb_import_move_reader(const lb_importer *im); /* move.c: Reshape, Transpose, ... */
+lb_import_reader lb_import_place_reader(const lb_importer *im); /* place.c: Pad and Slice */
 lb_import_reader lb_import_layer_reader(const lb_importer *im); /* layer.c: convolutions and linear layers */
 lb_import_reader lb_import_channel_reader(const lb_importer *im); /* channel.c: batch norm and arithmetic */
 lb_import_reader lb_import_select_reader(const lb_importer *im); /* select.c: channels apart and side by side */

@@ -56,7 +56,7 @@ lb_status lb_import_window(lb_importer *im, const lb_view *src, int64_t kh, int6
     dh = kh > 1 ? dh - 1 : 0;
     dw = kw > 1 ? dw - 1 : 0;
     if ((dh || dw) && !gap)
-        return lb_import_refuse(im, "dilation; only convolutions' kernels may have gaps");
+        return lb_import_refuse(im, "dilation; only convolutions and maximum pools may have gaps");
     if ((kh - 1) * (dh + 1LL) >= LB_MAX_EXTENT || (kw - 1) * (dw + 1LL) >= LB_MAX_EXTENT)
         return lb_import_refuse(im, "a kernel of %lld x %lld with gaps of %d x %d", (long long)kh, (long long)kw, dh, dw);
     w->kh += (w->kh - 1) * dh;
@@ -79,11 +79,15 @@ lb_status lb_import_window(lb_importer *im, const lb_view *src, int64_t kh, int6
         w->pb = dims == 2 ? (int)pads[2] : 0, w->pr = (int)pads[2 * dims - 1];
     }
     w->pt += src->pt, w->pl += src->pl, w->pb += src->pb, w->pr += src->pr;
-    if (lb_import_int(im, "ceil_mode", 0)) {
-        round_up(s->h, w->kh, w->sh, w->pt, &w->pb);
-        round_up(s->w, w->kw, w->sw, w->pl, &w->pr);
-    }
     return LB_OK;
+}
+
+void lb_import_ceil(lb_importer *im, const lb_view *src, lb_window *w) {
+    const lb_shape *s = &im->net->nodes[src->node].dst;
+    if (!lb_import_int(im, "ceil_mode", 0))
+        return;
+    round_up(s->h, w->kh, w->sh, w->pt, &w->pb);
+    round_up(s->w, w->kw, w->sw, w->pl, &w->pr);
 }
 
 /* ---- Layers ----------------------------------------------------------------------------------------------------------- */
@@ -192,23 +196,74 @@ static lb_status turn_weights(lb_importer *im, const lb_constant *weights, int64
     return LB_OK;
 }
 
-/* The window of a transposed convolution with stride 1 as that of the convolution it is: what the padding leaves of the kernel. */
-static lb_status turn_window(lb_importer *im, lb_window *w) {
-    size_t nextra;
-    const int64_t *extra = lb_import_ints(im, "output_padding", &nextra);
-    bool larger = w->sh != 1 || w->sw != 1 || lb_import_attribute(im, "output_shape");
-    for (size_t i = 0; i < nextra; i++)
-        larger |= extra[i] != 0;
-    if (larger)
-        return lb_import_refuse(
-            im, "makes images larger by a stride of %d x %d, output_padding or output_shape; only stride 1 is read", w->sh, w->sw);
-    w->pt = w->kh - 1 - w->pt, w->pb = w->kh - 1 - w->pb, w->pl = w->kw - 1 - w->pl, w->pr = w->kw - 1 - w->pr;
-    if (w->pt < 0 || w->pb < 0 || w->pl < 0 || w->pr < 0)
-        return lb_import_refuse(im, "pads by more than its kernel spans");
+/* Padding of a transposed convolution along one side, which takes away from its result, and what output_padding adds behind. */
+typedef struct trim {
+    int64_t before, after, extra;
+} trim;
+
+/* output_shape, and auto_pad, say the result's size `want` instead of the padding. */
+static void trim_to(int64_t in, int64_t span, int64_t stride, int64_t want, bool upper, trim *t) {
+    const int64_t over = (in - 1) * stride + t->extra + span - want, all = LB_MAX(over, 0);
+    t->before = upper ? all / 2 : all - all / 2;
+    t->after = all - t->before;
+    t->extra += LB_MAX(-over, 0);
+}
+
+static lb_status read_trims(lb_importer *im, const lb_view *src, const lb_window *w, trim *down, trim *across) {
+    const lb_shape *s = &im->net->nodes[src->node].dst;
+    const size_t dims = (size_t)src->ndim - 2;
+    size_t nextra, nshape;
+    const int64_t *extra = lb_import_ints(im, "output_padding", &nextra), *shape = lb_import_ints(im, "output_shape", &nshape);
+    const Onnx__AttributeProto *auto_pad = lb_import_attribute(im, "auto_pad");
+    const bool upper = is_text(auto_pad, "SAME_UPPER"), same = upper || is_text(auto_pad, "SAME_LOWER");
+    if ((extra && nextra != dims) || (shape && nshape != dims))
+        return lb_import_refuse(im, "output_padding or output_shape with other than %zu entries", dims);
+    *down = (trim){w->pt, w->pb, 0};
+    *across = (trim){w->pl, w->pr, 0};
+    trim *const trims[] = {down, across};
+    for (size_t d = 0; d < dims; d++) {
+        trim *t = trims[2 - dims + d];
+        const bool high = t == down;
+        const int64_t in = high ? s->h : s->w, span = high ? w->kh : w->kw, stride = high ? w->sh : w->sw;
+        if ((extra && (extra[d] < 0 || extra[d] > LB_MAX_LINES)) || (shape && (shape[d] < 1 || shape[d] > LB_MAX_LINES)))
+            return lb_import_refuse(im, "output_padding or output_shape has the entry %lld", (long long)(extra ? extra[d] : shape[d]));
+        t->extra = extra ? extra[d] : 0;
+        if (shape || same)
+            trim_to(in, span, stride, shape ? shape[d] : in * stride, upper, t);
+    }
     return LB_OK;
 }
 
-/* Conv, and ConvTranspose with stride 1, which is one too. */
+/* One side of a transposed convolution as that of a convolution: pixels `stride` apart with zeros in between, padded by what the
+ * padding leaves of the kernel. What a convolution cannot pad becomes zeros in the image, what it would have to cut off is. */
+static lb_status stuff_lines(lb_importer *im, int in, int span, int stride, const trim *t, int *count, int **lines, int *before,
+                             int *after) {
+    const int64_t first = span - 1 - t->before, last = span - 1 - t->after + t->extra;
+    *before = (int)LB_MIN(LB_MAX(first, 0), span - 1);
+    *after = (int)LB_MIN(LB_MAX(last, 0), span - 1);
+    const int64_t from = *before - first, to = (in - 1LL) * stride + 1 + last - *after;
+    LB_TRY(lb_import_lines(im, to - from, lines));
+    *count = (int)(to - from);
+    for (int i = 0; i < *count; i++) {
+        const int64_t at = from + i;
+        (*lines)[i] = at >= 0 && at % stride == 0 && at / stride < in ? (int)(at / stride) : -1;
+    }
+    return LB_OK;
+}
+
+/* The image and window of the convolution that a transposed one is. */
+static lb_status turn_window(lb_importer *im, lb_view *image, lb_window *w) {
+    const lb_shape s = im->net->nodes[image->node].dst;
+    int oh, ow, *rows, *cols;
+    trim down, across;
+    LB_TRY(read_trims(im, image, w, &down, &across));
+    LB_TRY(stuff_lines(im, s.h, w->kh, w->sh, &down, &oh, &rows, &w->pt, &w->pb));
+    LB_TRY(stuff_lines(im, s.w, w->kw, w->sw, &across, &ow, &cols, &w->pl, &w->pr));
+    w->sh = w->sw = 1;
+    return lb_import_place(im, image, lb_import_unique(im, "spread"), oh, rows, ow, cols);
+}
+
+/* Conv, and ConvTranspose, which is one of its image with zeros between the pixels. */
 static lb_status read_conv(lb_importer *im) {
     const bool transposed = !strcmp(im->node->op_type, "ConvTranspose");
     lb_view *input, image;
@@ -220,13 +275,13 @@ static lb_status read_conv(lb_importer *im) {
     LB_TRY((transposed ? lb_import_view : lb_import_padded_view)(im, 0, &input));
     image = *input;
     if (image.pads_lowest)
-        return lb_import_refuse(im, "reads what a Pad node made of other than zeros");
+        return lb_import_refuse(im, "reads what a Pad node made of -infinity; only maximum pools can");
     LB_TRY(lb_import_image(im, &image));
     LB_TRY(read_weights(im, &image, &weights, &groups));
     const int64_t *d = weights->dims;
     LB_TRY(lb_import_window(im, &image, image.ndim == 4 ? d[2] : 1, d[image.ndim - 1], &w, gap));
     if (transposed) {
-        LB_TRY(turn_window(im, &w));
+        LB_TRY(turn_window(im, &image, &w));
         LB_TRY(turn_weights(im, weights, groups, &turned));
         weights = &turned;
     }

@@ -4,6 +4,7 @@
 
 #include "net/import/internal.h"
 #include "net/quantize.h"
+#include "window.h"
 
 /* A node of one source that keeps its shape, and with it the view. */
 static lb_status append_like(lb_importer *im, const lb_view *src, lb_node node) {
@@ -87,91 +88,152 @@ static lb_status read_softmax(lb_importer *im) {
 
 /* ---- Pooling ---------------------------------------------------------------------------------------------------------- */
 
-static lb_status append_pool(lb_importer *im, lb_op op, const lb_view *src, const lb_window *w, int ndim) {
+static lb_status append_pool(lb_importer *im, lb_op op, const lb_view *src, const lb_window *w, bool inside, int ndim, lb_view *dst) {
     lb_node node = {.op = op, .name = lb_import_name(im, NULL), .nsrc = 1, .src = {src->node}};
-    node.u.pool = (lb_pooling){w->kh, w->kw, w->sh, w->sw, w->pt, w->pl, w->pb, w->pr, false};
-    lb_view dst;
+    node.u.pool = (lb_pooling){w->kh, w->kw, w->sh, w->sw, w->pt, w->pl, w->pb, w->pr, inside};
     int index;
     LB_TRY(lb_import_append(im, &node, &index));
-    lb_view_image(im, index, ndim, &dst);
+    lb_view_image(im, index, ndim, dst);
+    return LB_OK;
+}
+
+/* The rows or columns that the taps of each window read, one window's after the other's; a tap outside reads what another one does. */
+static lb_status tap_lines(lb_importer *im, int all, int taps, int gap, int stride, int before, int after, int *count, int **lines) {
+    const int64_t room = (int64_t)all + before + after - taps - (int64_t)(taps - 1) * gap;
+    if (room < 0)
+        return lb_import_refuse(im, "its kernel is larger than the image");
+    LB_TRY(lb_import_lines(im, (room / stride + 1) * taps, lines));
+    *count = (int)(room / stride + 1) * taps;
+    for (int i = 0; i < *count; i += taps) {
+        const int at = i / taps * stride - before, first = lbrt_first_tap(at, gap, taps), end = lbrt_end_tap(at, gap, taps, all);
+        if (first >= end)
+            return lb_import_refuse(im, "a window of its kernel lies outside of the image");
+        for (int k = 0; k < taps; k++)
+            (*lines)[i + k] = at + LB_MIN(LB_MAX(k, first), end - 1) * (gap + 1);
+    }
+    return LB_OK;
+}
+
+/* A pool of taps with gaps is a plain one of the pixels that they read, put side by side. */
+static lb_status spread_taps(lb_importer *im, lb_view *image, int kh, int kw, const int gap[2], lb_window *w) {
+    const lb_shape s = im->net->nodes[image->node].dst;
+    int oh, ow, *rows, *cols;
+    LB_TRY(tap_lines(im, s.h, kh, gap[0], w->sh, w->pt, w->pb, &oh, &rows));
+    LB_TRY(tap_lines(im, s.w, kw, gap[1], w->sw, w->pl, w->pr, &ow, &cols));
+    LB_TRY(lb_import_place(im, image, lb_import_unique(im, "taps"), oh, rows, ow, cols));
+    *w = (lb_window){.kh = kh, .kw = kw, .sh = kh, .sw = kw};
+    return LB_OK;
+}
+
+static lb_status read_max_pool(lb_importer *im) {
+    lb_view *input, image, dst;
+    lb_window w;
+    size_t n;
+    int gap[2];
+    bool harmless = true; /* zeros beside numbers from 0 on never win a maximum */
+    const int64_t *kernel = lb_import_ints(im, "kernel_shape", &n);
+    LB_TRY(lb_import_padded_view(im, 0, &input));
+    if (lb_view_padded(input) && !input->pads_lowest)
+        LB_TRY(lb_net_nonnegative(im->net, input->node, &harmless));
+    if (!harmless)
+        LB_TRY(lb_import_settle(im, input));
+    image = *input;
+    LB_TRY(lb_import_image(im, &image));
+    if (n != (size_t)image.ndim - 2)
+        return lb_import_damaged(im, "its kernel_shape has %zu entries for an image of %d dimensions", n, image.ndim);
+    if (lb_import_is_read(im, 1))
+        return lb_import_refuse(im, "its second output is used");
+    const int64_t kh = n == 2 ? kernel[0] : 1, kw = kernel[n - 1];
+    LB_TRY(lb_import_window(im, &image, kh, kw, &w, gap));
+    lb_import_ceil(im, &image, &w);
+    if (gap[0] || gap[1])
+        LB_TRY(spread_taps(im, &image, (int)kh, (int)kw, gap, &w));
+    LB_TRY(append_pool(im, LB_OP_MAXPOOL, &image, &w, false, image.ndim, &dst));
     return lb_import_set_view(im, &dst);
 }
 
-static lb_status read_pool(lb_importer *im) {
-    const bool max = !strcmp(im->node->op_type, "MaxPool");
-    lb_view *input, image, bare;
-    const lb_view *src = &image;
-    lb_window w, alone;
+/* Of padding what is the node's own does not count unless it says so, what ceil_mode adds never; a Pad node's does. */
+static lb_status read_average_pool(lb_importer *im) {
+    lb_view *input, image, dst;
+    lb_window w;
     size_t n;
     const int64_t *kernel = lb_import_ints(im, "kernel_shape", &n);
     LB_TRY(lb_import_padded_view(im, 0, &input));
+    if (input->pads_lowest)
+        LB_TRY(lb_import_settle(im, input));
     image = *input;
-    const bool padded = image.pt || image.pl || image.pb || image.pr;
-    bool harmless = true; /* zeros beside numbers from 0 on never win a maximum */
-    if (max && padded && !image.pads_lowest)
-        LB_TRY(lb_net_nonnegative(im->net, image.node, &harmless));
-    if (!harmless || (!max && image.pads_lowest))
-        return lb_import_refuse(im,
-                                "reads what a Pad node made; a maximum wants zeros beside an activation, or -infinity, an average "
-                                "zeros");
     LB_TRY(lb_import_image(im, &image));
-    if (n != (size_t)src->ndim - 2)
-        return lb_import_damaged(im, "its kernel_shape has %zu entries for an image of %d dimensions", n, src->ndim);
-    if (lb_import_is_read(im, 1))
-        return lb_import_refuse(im, "its second output is used");
-    LB_TRY(lb_import_window(im, src, n == 2 ? kernel[0] : 1, kernel[n - 1], &w, NULL));
-    bare = *src;
-    bare.pt = bare.pl = bare.pb = bare.pr = 0;
-    LB_TRY(lb_import_window(im, &bare, n == 2 ? kernel[0] : 1, kernel[n - 1], &alone, NULL));
-    const bool own = alone.pt || alone.pl || alone.pb || alone.pr;
-    if (!max && own && (!lb_import_int(im, "count_include_pad", 0) || lb_import_int(im, "ceil_mode", 0)))
-        return lb_import_refuse(im, "averages at the edge over fewer pixels; only padding that counts as zeros is read "
-                                    "(count_include_pad, without ceil_mode)");
-    return append_pool(im, max ? LB_OP_MAXPOOL : LB_OP_AVGPOOL, src, &w, src->ndim);
+    if (n != (size_t)image.ndim - 2)
+        return lb_import_damaged(im, "its kernel_shape has %zu entries for an image of %d dimensions", n, image.ndim);
+    const int64_t kh = n == 2 ? kernel[0] : 1, kw = kernel[n - 1];
+    LB_TRY(lb_import_window(im, &image, kh, kw, &w, NULL));
+    lb_view counted = image;
+    if (lb_import_int(im, "count_include_pad", 0))
+        counted.pt = w.pt, counted.pl = w.pl, counted.pb = w.pb, counted.pr = w.pr;
+    lb_import_ceil(im, &image, &w);
+    const bool inside = w.pt != counted.pt || w.pl != counted.pl || w.pb != counted.pb || w.pr != counted.pr;
+    if (inside && lb_view_padded(&counted)) { /* both kinds */
+        w.pt -= counted.pt, w.pl -= counted.pl, w.pb -= counted.pb, w.pr -= counted.pr;
+        LB_TRY(lb_import_settle(im, &counted));
+        image = counted;
+    }
+    LB_TRY(append_pool(im, LB_OP_AVGPOOL, &image, &w, inside, image.ndim, &dst));
+    return lb_import_set_view(im, &dst);
 }
 
-static lb_status pool_all(lb_importer *im, lb_op op, const lb_view *src, int ndim) {
+static lb_status pool_part(lb_importer *im, lb_op op, const lb_view *src, bool down, bool across, lb_view *dst) {
     lb_view image = *src;
+    const int ndim = src->ndim;
     LB_TRY(lb_import_image(im, &image));
     const lb_shape *s = &im->net->nodes[image.node].dst;
-    return append_pool(im, op, &image, &(lb_window){.kh = s->h, .kw = s->w, .sh = 1, .sw = 1}, ndim);
+    const lb_window w = {.kh = down ? s->h : 1, .kw = across ? s->w : 1, .sh = 1, .sw = 1};
+    return append_pool(im, op, &image, &w, false, ndim, dst);
 }
 
 static lb_status read_global_average(lb_importer *im) {
-    lb_view *src;
+    lb_view *src, dst;
     LB_TRY(lb_import_view(im, 0, &src));
-    return pool_all(im, LB_OP_AVGPOOL, src, src->ndim);
+    LB_TRY(pool_part(im, LB_OP_AVGPOOL, src, true, true, &dst));
+    return lb_import_set_view(im, &dst);
 }
 
 static lb_status read_global_max(lb_importer *im) {
-    lb_view *src;
+    lb_view *src, dst;
     LB_TRY(lb_import_view(im, 0, &src));
-    return pool_all(im, LB_OP_MAXPOOL, src, src->ndim);
+    LB_TRY(pool_part(im, LB_OP_MAXPOOL, src, true, true, &dst));
+    return lb_import_set_view(im, &dst);
 }
 
-/* Over height and width only. */
+/* Over height, width, or both. */
 static lb_status read_mean(lb_importer *im) {
-    lb_view *src;
+    lb_view *input, src, dst;
     const int64_t *axes;
-    int64_t count;
-    bool over[LB_IMPORT_DIMS] = {false};
-    LB_TRY(lb_import_view(im, 0, &src));
+    int64_t count, dims[LB_IMPORT_DIMS];
+    int ndim = 0;
+    bool last, over[LB_IMPORT_DIMS] = {false}, gone[LB_IMPORT_DIMS] = {false};
+    LB_TRY(lb_import_view(im, 0, &input));
     LB_TRY(lb_import_list(im, 1, "axes", &axes, &count));
+    src = *input;
+    LB_TRY(lb_import_turn(im, &src, &last));
     for (int64_t i = 0; i < count; i++) {
         int axis;
-        LB_TRY(lb_import_axis(im, axes[i], src->ndim, &axis));
-        over[axis] = true;
+        LB_TRY(lb_import_axis(im, axes[i], src.ndim, &axis));
+        gone[axis] = true;
+        over[lb_import_turned_axis(&src, last, axis)] = true;
     }
-    bool all = src->ndim > 2 && !over[0] && !over[1];
-    for (int d = 2; d < src->ndim; d++)
-        all &= over[d];
-    if (!all)
+    if (count < 1 || src.ndim < 3 || over[0] || over[1])
         return lb_import_refuse(im, "only means over height and width are read");
-    return pool_all(im, LB_OP_AVGPOOL, src, lb_import_int(im, "keepdims", 1) ? src->ndim : 2);
+    LB_TRY(pool_part(im, LB_OP_AVGPOOL, &src, src.ndim == 4 && over[2], over[src.ndim - 1], &dst));
+    LB_TRY(lb_import_turn_back(im, &dst, last));
+    for (int d = 0; d < dst.ndim; d++)
+        if (!gone[d] || lb_import_int(im, "keepdims", 1))
+            dims[ndim++] = dst.dims[d];
+    LB_TRY(lb_view_reshape(im, &dst, ndim, dims));
+    return lb_import_set_view(im, &dst);
 }
 
 static const lb_import_op ops[] = {
-    {"AveragePool", read_pool},
+    {"AveragePool", read_average_pool},
     {"Clip", read_clip},
     {"Dropout", read_dropout},
     {"GlobalAveragePool", read_global_average},
@@ -180,7 +242,7 @@ static const lb_import_op ops[] = {
     {"HardSwish", read_hard_swish},
     {"LeakyRelu", read_leaky},
     {"LogSoftmax", read_softmax},
-    {"MaxPool", read_pool},
+    {"MaxPool", read_max_pool},
     {"ReduceMean", read_mean},
     {"Relu", read_relu},
     {"Sigmoid", read_sigmoid},

@@ -76,13 +76,20 @@ lb_status lb_import_image(lb_importer *im, lb_view *v) {
     return LB_OK;
 }
 
-lb_status lb_import_slice(lb_importer *im, const lb_view *src, int64_t first, int64_t count, lb_view *dst) {
+lb_status lb_import_slice(lb_importer *im, const lb_view *src, int64_t first, int64_t count, int64_t step, lb_view *dst) {
     const int *channel = find_channels(im, src);
+    const int64_t c = im->net->nodes[src->node].dst.c;
     int index;
-    if (!channel || first < 0 || count < 1 || first > im->net->nodes[src->node].dst.c - count)
+    if (!channel || first < 0 || first >= c || count < 1 || count > c || first + (count - 1) * step < 0 ||
+        first + (count - 1) * step >= c)
         return lb_import_refuse(im, "only channels of an image are taken apart; not %lld from %lld on", (long long)count,
                                 (long long)first);
-    LB_TRY(append_select(im, src->node, channel + first, (int)count, lb_import_name(im, NULL), &index));
+    int *from = lb_pool_alloc(&im->pool, (size_t)count, sizeof *from);
+    if (!from)
+        return LB_ERR_MEMORY;
+    for (int64_t k = 0; k < count; k++)
+        from[k] = channel[first + k * step];
+    LB_TRY(append_select(im, src->node, from, (int)count, lb_import_name(im, NULL), &index));
     lb_view_image(im, index, src->ndim, dst);
     return LB_OK;
 }
@@ -90,14 +97,18 @@ lb_status lb_import_slice(lb_importer *im, const lb_view *src, int64_t first, in
 /* ---- Operators -------------------------------------------------------------------------------------------------------- */
 
 static lb_status read_split(lb_importer *im) {
-    lb_view *src, dst;
+    lb_view *input, src, dst;
     const int64_t *sizes;
     int64_t n, first = 0;
     int axis;
-    LB_TRY(lb_import_view(im, 0, &src));
-    LB_TRY(lb_import_axis(im, lb_import_int(im, "axis", 0), src->ndim, &axis));
+    bool last;
+    LB_TRY(lb_import_view(im, 0, &input));
+    src = *input;
+    LB_TRY(lb_import_turn(im, &src, &last));
+    LB_TRY(lb_import_axis(im, lb_import_int(im, "axis", 0), src.ndim, &axis));
     LB_TRY(lb_import_list(im, 1, "split", &sizes, &n));
-    const int64_t outputs = (int64_t)im->node->n_output, all = src->dims[1], each = outputs ? (all + outputs - 1) / outputs : 0;
+    axis = lb_import_turned_axis(&src, last, axis);
+    const int64_t outputs = (int64_t)im->node->n_output, all = src.dims[1], each = outputs ? (all + outputs - 1) / outputs : 0;
     if (axis != 1 || (n >= 0 && n != outputs) || outputs < 1)
         return lb_import_refuse(im, "only channels are split, into as many parts as there are outputs");
     for (int64_t o = 0; o < outputs; o++) {
@@ -105,7 +116,8 @@ static lb_status read_split(lb_importer *im) {
         if (size < 1 || size > all - first)
             return lb_import_damaged(im, "its parts are not the %lld channels", (long long)all);
         if (lb_import_is_read(im, (size_t)o)) {
-            LB_TRY(lb_import_slice(im, src, first, size, &dst));
+            LB_TRY(lb_import_slice(im, &src, first, size, 1, &dst));
+            LB_TRY(lb_import_turn_back(im, &dst, last));
             lb_import_set_output(im, (size_t)o, &dst);
         }
         first += size;
@@ -164,11 +176,14 @@ static lb_status read_concat(lb_importer *im) {
     int axis, *nodes = lb_pool_alloc(&im->pool, n, sizeof *nodes);
     lb_view *src, first = {0}, dst;
     int64_t c = 0;
+    bool last = false, first_last = false;
     if (!nodes)
         return LB_ERR_MEMORY;
     for (size_t i = 0; i < n; i++) {
         LB_TRY(lb_import_view(im, (int)i, &src));
         dst = *src;
+        LB_TRY(lb_import_turn(im, &dst, &last));
+        first_last = i ? first_last : last;
         if (dst.ndim == 2) {
             const int64_t *order;
             LB_TRY(lb_import_flat(im, &dst, &order));
@@ -179,12 +194,13 @@ static lb_status read_concat(lb_importer *im) {
         }
         first = i ? first : dst;
         const lb_shape *a = &im->net->nodes[first.node].dst, *b = &im->net->nodes[dst.node].dst;
-        if (a->h != b->h || a->w != b->w || dst.ndim != first.ndim)
+        if (a->h != b->h || a->w != b->w || dst.ndim != first.ndim || last != first_last)
             return lb_import_refuse(im, "its inputs 0 and %zu are of different sizes", i);
         nodes[i] = dst.node;
         c += b->c;
     }
     LB_TRY(lb_import_axis(im, lb_import_int(im, "axis", 1), first.ndim, &axis));
+    axis = lb_import_turned_axis(&first, last, axis);
     if (axis != 1 || c > LB_MAX_EXTENT)
         return lb_import_refuse(im, "only channels are put side by side");
     void *concats = im->concats;
@@ -195,6 +211,7 @@ static lb_status read_concat(lb_importer *im) {
     im->concats = concats;
     im->concats[im->nconcats++] = made;
     lb_view_image(im, made.result, first.ndim, &dst);
+    LB_TRY(lb_import_turn_back(im, &dst, last));
     return lb_import_set_view(im, &dst);
 }
 

@@ -143,9 +143,7 @@ lb_status lb_import_padded_view(lb_importer *im, int i, lb_view **view) {
 
 lb_status lb_import_view(lb_importer *im, int i, lb_view **view) {
     LB_TRY(lb_import_padded_view(im, i, view));
-    const lb_view *v = *view;
-    return v->pt || v->pl || v->pb || v->pr ? lb_import_refuse(im, "reads what a Pad node made; only convolutions and pools can")
-                                            : LB_OK;
+    return lb_import_settle(im, *view);
 }
 
 /* ---- Attributes ------------------------------------------------------------------------------------------------------- */

@@ -1,0 +1,286 @@
+/* Pixels in other places: Pad and Slice, and images whose channels come last in the file. */
+#include <float.h>
+
+#include "net/import/internal.h"
+
+/* ---- Rows and columns ------------------------------------------------------------------------------------------------- */
+
+lb_status lb_import_lines(lb_importer *im, int64_t count, int **lines) {
+    if (count < 1 || count > LB_MAX_LINES || count > im->budget)
+        return lb_import_refuse(im, "makes images of %lld rows or columns; up to %d are read", (long long)count, LB_MAX_LINES);
+    im->budget -= count;
+    *lines = lb_pool_alloc(&im->pool, (size_t)count, sizeof **lines);
+    return *lines ? LB_OK : LB_ERR_MEMORY;
+}
+
+lb_status lb_import_place(lb_importer *im, lb_view *image, const char *name, int oh, const int *rows, int ow, const int *cols) {
+    const lb_shape *s = &im->net->nodes[image->node].dst;
+    bool same = oh == s->h && ow == s->w;
+    for (int y = 0; same && y < oh; y++)
+        same = rows[y] == y;
+    for (int x = 0; same && x < ow; x++)
+        same = cols[x] == x;
+    if (same)
+        return LB_OK;
+    const lb_node node = {.op = LB_OP_SHORTCUTPAD,
+                          .name = name,
+                          .nsrc = 1,
+                          .src = {image->node},
+                          .u.shortcutpad = {.oc = s->c, .oh = oh, .ow = ow, .rows = rows, .cols = cols}};
+    int index;
+    LB_TRY(lb_import_append(im, &node, &index));
+    lb_view_image(im, index, image->ndim, image);
+    return LB_OK;
+}
+
+/* What stands in row or column `at` of an image of `all` behind one of the modes of Pad; -1: zeros. */
+static int padded_line(int64_t at, int64_t all, const char *mode) {
+    if (at >= 0 && at < all)
+        return (int)at;
+    if (!strcmp(mode, "edge"))
+        return (int)(at < 0 ? 0 : all - 1);
+    if (!strcmp(mode, "reflect"))
+        return (int)(at < 0 ? -at : 2 * (all - 1) - at);
+    return !strcmp(mode, "wrap") ? (int)((at % all + all) % all) : -1;
+}
+
+static lb_status pad_lines(lb_importer *im, int64_t all, int64_t before, int64_t after, const char *mode, int *count, int **lines) {
+    const int64_t most = LB_MAX(before, after);
+    if (before > LB_MAX_LINES || after > LB_MAX_LINES || before < -all || after < -all ||
+        (most > 0 && !strcmp(mode, "reflect") && most >= all))
+        return lb_import_refuse(im, "pads %lld rows or columns by %lld and %lld", (long long)all, (long long)before,
+                                (long long)after);
+    LB_TRY(lb_import_lines(im, all + before + after, lines));
+    *count = (int)(all + before + after);
+    for (int i = 0; i < *count; i++)
+        (*lines)[i] = padded_line(i - before, all, mode);
+    return LB_OK;
+}
+
+/* Top, left, bottom, right. */
+static lb_status pad_image(lb_importer *im, lb_view *image, const char *name, const int64_t pads[4], const char *mode) {
+    const lb_shape s = im->net->nodes[image->node].dst;
+    int oh, ow, *rows, *cols;
+    LB_TRY(pad_lines(im, s.h, pads[0], pads[2], mode, &oh, &rows));
+    LB_TRY(pad_lines(im, s.w, pads[1], pads[3], mode, &ow, &cols));
+    return lb_import_place(im, image, name, oh, rows, ow, cols);
+}
+
+lb_status lb_import_settle(lb_importer *im, lb_view *v) {
+    const int64_t pads[] = {v->pt, v->pl, v->pb, v->pr};
+    bool last;
+    if (!lb_view_padded(v))
+        return LB_OK;
+    if (v->pads_lowest)
+        return lb_import_refuse(im, "reads what a Pad node made of -infinity; only maximum pools can");
+    v->pt = v->pl = v->pb = v->pr = 0;
+    LB_TRY(lb_import_turn(im, v, &last));
+    LB_TRY(lb_import_image(im, v));
+    LB_TRY(pad_image(im, v, lb_import_unique(im, "padding"), pads, "constant"));
+    return lb_import_turn_back(im, v, last);
+}
+
+/* ---- Channels last ---------------------------------------------------------------------------------------------------- */
+
+lb_status lb_import_turn(lb_importer *im, lb_view *v, bool *last) {
+    static const int64_t first[][4] = {{0, 2, 1, 0}, {0, 3, 1, 2}};
+    lb_view turned = *v;
+    *last = false;
+    if ((v->ndim != 4 && v->ndim != 3) || lb_view_is_image(im, v))
+        return LB_OK;
+    LB_TRY(lb_view_transpose(im, &turned, first[v->ndim - 3]));
+    *last = lb_view_is_image(im, &turned);
+    if (*last)
+        *v = turned;
+    return LB_OK;
+}
+
+lb_status lb_import_turn_back(lb_importer *im, lb_view *v, bool last) {
+    static const int64_t behind[][4] = {{0, 2, 1, 0}, {0, 2, 3, 1}};
+    return last ? lb_view_transpose(im, v, behind[v->ndim - 3]) : LB_OK;
+}
+
+/* ---- Pad -------------------------------------------------------------------------------------------------------------- */
+
+/* Channels are appended by a shortcutpad. */
+static lb_status pad_channels(lb_importer *im, lb_view *v, int64_t before, int64_t after) {
+    const int c = im->net->nodes[v->node].dst.c;
+    const lb_part part = {(int)before, 0, c};
+    if (before == 0 && after == 0)
+        return LB_OK;
+    if (before < 0 || after < 0 || before > LB_MAX_EXTENT - c || after > LB_MAX_EXTENT - c - before)
+        return lb_import_refuse(im, "pads channels by %lld and %lld", (long long)before, (long long)after);
+    const lb_node node = {.op = LB_OP_SHORTCUTPAD,
+                          .name = lb_import_name(im, NULL),
+                          .nsrc = 1,
+                          .src = {v->node},
+                          .u.shortcutpad = {.stride = 1, .oc = c + (int)(before + after), .nparts = 1, .parts = &part}};
+    int index;
+    LB_TRY(lb_import_append(im, &node, &index));
+    lb_view_image(im, index, v->ndim, v);
+    return LB_OK;
+}
+
+/* Before and after each dimension of the image with channels first: pads[d], pads[4 + d]. */
+static lb_status read_pads(lb_importer *im, const lb_view *v, bool last, int64_t pads[8]) {
+    const int64_t *given, *axes;
+    int64_t count, naxes;
+    LB_TRY(lb_import_list(im, 1, "pads", &given, &count));
+    LB_TRY(lb_import_list(im, 3, "", &axes, &naxes));
+    const int64_t n = naxes < 0 ? v->ndim : naxes;
+    if (count != 2 * n || n > v->ndim)
+        return lb_import_refuse(im, "its pads are not two for each of %lld dimensions", (long long)n);
+    memset(pads, 0, 8 * sizeof *pads);
+    for (int64_t i = 0; i < n; i++) {
+        int d;
+        LB_TRY(lb_import_axis(im, naxes < 0 ? i : axes[i], v->ndim, &d));
+        d = lb_import_turned_axis(v, last, d);
+        d = v->ndim == 3 && d == 2 ? 3 : d; /* a signal's only dimension is the width */
+        for (int side = 0; side < 2; side++) {
+            const int64_t by = given[i + side * n];
+            if (by < -LB_MAX_LINES || by > LB_MAX_LINES)
+                return lb_import_refuse(im, "pads by %lld", (long long)by);
+            pads[4 * side + d] = by;
+        }
+    }
+    return LB_OK;
+}
+
+/* Zeros around the image wait in the view for the next convolution or pooling, other modes become rows and columns again. */
+static lb_status read_pad(lb_importer *im) {
+    static const char *const modes[] = {"constant", "reflect", "edge", "wrap"};
+    lb_view *src, v;
+    int64_t pads[8];
+    float value;
+    bool last, any = false, negative = false;
+    const char *mode = NULL;
+    LB_TRY(lb_import_padded_view(im, 0, &src));
+    LB_TRY(lb_import_scalar(im, 2, "value", 0, &value));
+    const Onnx__AttributeProto *a = lb_import_attribute(im, "mode");
+    for (size_t i = 0; i < LB_COUNT(modes); i++)
+        if (a && a->has_s ? a->s.len == strlen(modes[i]) && !memcmp(a->s.data, modes[i], a->s.len) : i == 0)
+            mode = modes[i];
+    if (!mode)
+        return lb_import_refuse(im, "mode %.*s", (int)LB_MIN(a->s.len, 40), (const char *)a->s.data);
+    const bool constant = mode == modes[0], lowest = constant && value <= -FLT_MAX;
+    if (lb_view_padded(src) && (!constant || lowest != src->pads_lowest))
+        LB_TRY(lb_import_settle(im, src));
+    v = *src;
+    LB_TRY(lb_import_turn(im, &v, &last));
+    LB_TRY(read_pads(im, &v, last, pads));
+    for (int i = 0; i < 8; i++) {
+        any |= pads[i] != 0;
+        negative |= pads[i] < 0;
+    }
+    if (!any)
+        return lb_import_set_view(im, src);
+    if (pads[0] || pads[4])
+        return lb_import_refuse(im, "pads the batch");
+    if (constant && value != 0 && !lowest)
+        return lb_import_refuse(im, "pads with %g; only zeros, or -infinity before a maximum pool, are read", (double)value);
+    if ((pads[1] || pads[5]) && (!constant || lowest || lb_view_padded(&v)))
+        return lb_import_refuse(im, "pads channels with other than zeros, or behind another Pad");
+    LB_TRY(lb_import_image(im, &v));
+    LB_TRY(pad_channels(im, &v, pads[1], pads[5]));
+    const int64_t around[] = {pads[2], pads[3], pads[6], pads[7]};
+    if (!constant || negative) {
+        if (lowest)
+            return lb_import_refuse(im, "pads with -infinity and cuts off");
+        LB_TRY(lb_import_settle(im, &v));
+        LB_TRY(pad_image(im, &v, lb_import_name(im, NULL), around, mode));
+        LB_TRY(lb_import_turn_back(im, &v, last));
+        return lb_import_set_view(im, &v);
+    }
+    if (around[0] || around[1] || around[2] || around[3])
+        v.pads_lowest = lowest;
+    v.pt += (int)around[0], v.pl += (int)around[1], v.pb += (int)around[2], v.pr += (int)around[3];
+    if (v.pt > LB_MAX_EXTENT || v.pl > LB_MAX_EXTENT || v.pb > LB_MAX_EXTENT || v.pr > LB_MAX_EXTENT)
+        return lb_import_refuse(im, "pads too much");
+    LB_TRY(lb_import_turn_back(im, &v, last));
+    return lb_import_set_view(im, &v);
+}
+
+/* ---- Slice ------------------------------------------------------------------------------------------------------------ */
+
+/* Of one dimension: count elements from the first on, step apart. */
+typedef struct cut {
+    int64_t first, count, step;
+} cut;
+
+static lb_status read_cut(lb_importer *im, int64_t all, int64_t from, int64_t to, int64_t step, cut *c) {
+    if (step == 0 || step < -LB_MAX_EXTENT || step > LB_MAX_EXTENT)
+        return lb_import_refuse(im, "a step of %lld", (long long)step);
+    from += from < 0 ? all : 0;
+    to += to < 0 ? all : 0;
+    if (step > 0) {
+        from = LB_MIN(LB_MAX(from, 0), all);
+        to = LB_MIN(LB_MAX(to, from), all);
+        *c = (cut){from, (to - from + step - 1) / step, step};
+    } else {
+        from = LB_MIN(LB_MAX(from, 0), all - 1);
+        to = LB_MIN(LB_MAX(to, -1), from);
+        *c = (cut){from, (from - to - step - 1) / -step, step};
+    }
+    return c->count > 0 ? LB_OK : lb_import_refuse(im, "takes nothing");
+}
+
+static lb_status cut_lines(lb_importer *im, const cut *c, int **lines) {
+    LB_TRY(lb_import_lines(im, c->count, lines));
+    for (int i = 0; i < c->count; i++)
+        (*lines)[i] = (int)(c->first + i * c->step);
+    return LB_OK;
+}
+
+static lb_status read_slice(lb_importer *im) {
+    lb_view *src, v;
+    const int64_t *starts, *ends, *axes, *steps;
+    int64_t n, nends, naxes, nsteps;
+    bool last;
+    LB_TRY(lb_import_view(im, 0, &src));
+    LB_TRY(lb_import_list(im, 1, "starts", &starts, &n));
+    LB_TRY(lb_import_list(im, 2, "ends", &ends, &nends));
+    LB_TRY(lb_import_list(im, 3, "axes", &axes, &naxes));
+    LB_TRY(lb_import_list(im, 4, "steps", &steps, &nsteps));
+    if (n < 0 || n > src->ndim || nends != n || (naxes >= 0 && naxes != n) || (nsteps >= 0 && nsteps != n))
+        return lb_import_damaged(im, "its starts, ends, axes and steps are not equally many");
+    v = *src;
+    LB_TRY(lb_import_turn(im, &v, &last));
+    cut cuts[LB_IMPORT_DIMS];
+    bool whole[LB_IMPORT_DIMS], all = true;
+    for (int d = 0; d < v.ndim; d++)
+        cuts[d] = (cut){0, v.dims[d], 1};
+    for (int64_t k = 0; k < n; k++) {
+        int d;
+        LB_TRY(lb_import_axis(im, naxes < 0 ? k : axes[k], v.ndim, &d));
+        d = lb_import_turned_axis(&v, last, d);
+        LB_TRY(read_cut(im, v.dims[d], starts[k], ends[k], nsteps < 0 ? 1 : steps[k], &cuts[d]));
+    }
+    for (int d = 0; d < v.ndim; d++) {
+        whole[d] = cuts[d].first == 0 && cuts[d].count == v.dims[d];
+        all &= whole[d];
+    }
+    if (all)
+        return lb_import_set_view(im, src);
+    if (!whole[v.batch_dim])
+        return lb_import_refuse(im, "takes %lld of a batch of %lld images", (long long)cuts[v.batch_dim].count,
+                                (long long)v.dims[v.batch_dim]);
+    if (v.ndim > 1 && !whole[1])
+        LB_TRY(lb_import_slice(im, &v, cuts[1].first, cuts[1].count, cuts[1].step, &v));
+    if (v.ndim > 4)
+        return lb_import_refuse(im, "of %d dimensions; images have four", v.ndim);
+    if (v.ndim > 2 && !(whole[2] && whole[v.ndim - 1])) {
+        const cut one = {0, 1, 1};
+        int *rows, *cols;
+        LB_TRY(lb_import_image(im, &v));
+        LB_TRY(cut_lines(im, v.ndim == 4 ? &cuts[2] : &one, &rows));
+        LB_TRY(cut_lines(im, &cuts[v.ndim - 1], &cols));
+        LB_TRY(lb_import_place(im, &v, lb_import_name(im, NULL), v.ndim == 4 ? (int)cuts[2].count : 1, rows,
+                               (int)cuts[v.ndim - 1].count, cols));
+    }
+    LB_TRY(lb_import_turn_back(im, &v, last));
+    return lb_import_set_view(im, &v);
+}
+
+static const lb_import_op ops[] = {{"Pad", read_pad}, {"Slice", read_slice}};
+
+lb_import_reader lb_import_place_reader(const lb_importer *im) { return lb_import_look_up(im, ops, LB_COUNT(ops)); }
