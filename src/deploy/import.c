@@ -31,18 +31,20 @@ static lb_status set_list(lb_recipe *recipe, const char *key, const double *valu
     return lb_recipe_set(recipe, key, text);
 }
 
-/* The file's own normalisation as data.mean and data.std. It starts from pixels of 0..255 if its factor is that small, else from
- * 0..1. */
+/* The file's own normalisation as data.mean and data.std, behind what the user says of them. If that is nothing, it starts from
+ * pixels of 0..255 if its factor is that small, else from 0..1. */
 static lb_status set_normalisation(lb_recipe *recipe, const char *path, const lb_imported *in) {
     const int c = in->net->nodes[0].dst.c;
+    const struct lb_data_config *data = &recipe->stages[0].data;
     double mean[4], std[4];
     bool any = false;
     for (int k = 0; k < c && c <= 4; k++) {
-        const double scale = (double)in->scale[k], range = scale < 0.2 ? 255 : 1;
+        const double scale = (double)in->scale[k], range = scale < 0.2 && !data->nmean && !data->nstd ? 255 : 1;
+        const double before = k < data->nstd ? (double)data->std[k] : 1;
         if (!(scale > 0))
             return lb_fail(recipe->ctx, LB_ERR_UNSUPPORTED, "%s: multiplies its input by %g; it must be above 0", path, scale);
-        std[k] = 1 / (scale * range);
-        mean[k] = -(double)in->offset[k] / (scale * range);
+        std[k] = before / (scale * range);
+        mean[k] = (k < data->nmean ? (double)data->mean[k] : 0) - (double)in->offset[k] * std[k];
         any |= in->scale[k] != 1 || in->offset[k] != 0;
     }
     if (!any)
@@ -70,9 +72,9 @@ static lb_status fill_recipe(lb_recipe *recipe, const char *path, const char *di
     LB_TRY(lb_recipe_set(recipe, "train.epochs", epochs));
     LB_TRY(lb_recipe_set(recipe, "train.optimizer.lr", lr));
     LB_TRY(lb_recipe_set(recipe, "data.name", guess_data(in->net)));
-    LB_TRY(set_normalisation(recipe, path, in));
     for (int i = 0; i < noverrides; i++)
         LB_TRY(apply_override(recipe, overrides[i]));
+    LB_TRY(set_normalisation(recipe, path, in));
     return lb_recipe_check(recipe);
 }
 

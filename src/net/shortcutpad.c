@@ -1,6 +1,6 @@
 /* shortcutpad: every stride-th pixel, or rows and columns by their numbers, with its channels in other places and zeros in between.
- * As the parameter-free residual shortcut (He et al. 2016, option A) missing channels are appended; a network that puts half of them
- * in front is the same up to the order of channels. Imported networks slice, pad and shuffle with it. */
+ * As the parameter-free residual shortcut (He et al. 2016, option A) missing channels are appended; a network that puts half of
+ * them in front is the same up to the order of channels. Imported networks slice, pad and shuffle with it. */
 #include "net/ops.h"
 
 static bool inside(int first, int count, int all) { return first >= 0 && count >= 1 && first <= all - count; }
@@ -52,8 +52,8 @@ static lb_status take_lines(lb_net *net, lb_node *node, const int *given, int co
         return LB_ERR_MEMORY;
     *lines = own;
     return good ? LB_OK
-                : lb_fail(net->ctx, LB_ERR_SHAPE, "%s: its %d rows or columns are not of the %d that %s gives", node->name, count, all,
-                          lb_src_name(net, node, 0));
+                : lb_fail(net->ctx, LB_ERR_SHAPE, "%s: its %d rows or columns are not of the %d that %s gives", node->name, count,
+                          all, lb_src_name(net, node, 0));
 }
 
 /* The stride that rows or columns by their numbers may have. */
@@ -74,7 +74,8 @@ static lb_status infer(lb_net *net, lb_node *node) {
                        lb_src_name(net, node, 0), lb_shape_text(src, shape), oc);
     }
     LB_TRY(check_parts(net, node, src->c));
-    if (src->h > LB_MAX_LINES || src->w > LB_MAX_LINES || node->u.shortcutpad.oh > LB_MAX_LINES || node->u.shortcutpad.ow > LB_MAX_LINES)
+    if (src->h > LB_MAX_LINES || src->w > LB_MAX_LINES || node->u.shortcutpad.oh > LB_MAX_LINES ||
+        node->u.shortcutpad.ow > LB_MAX_LINES)
         return lb_fail(net->ctx, LB_ERR_SHAPE, "%s: more than %d rows or columns", node->name, LB_MAX_LINES);
     const bool placed = node->u.shortcutpad.rows && node->u.shortcutpad.cols;
     stride = placed ? stride_of(node) : stride;

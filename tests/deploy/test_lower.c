@@ -284,7 +284,8 @@ static void moved_pixels(lb_ctx *ctx, lb_net *net, int x) {
     move.u.shortcutpad.rows = rows, move.u.shortcutpad.cols = cols;
     const int acc = codes_conv(ctx, net, x, "bwn1", 6), fixed = lb_net_batchnorm(net, acc, "bn1", 0, 0);
     const int of[] = {x, acc, fixed, lb_net_input(net)};
-    static const char *const names[][2] = {{"codes", "avg codes"}, {"acc", "avg acc"}, {"fixed", "avg fixed"}, {"float", "avg float"}};
+    static const char *const names[][2] = {
+        {"codes", "avg codes"}, {"acc", "avg acc"}, {"fixed", "avg fixed"}, {"float", "avg float"}};
     int all = -1;
     for (int k = 0; k < 4; k++) {
         move.name = names[k][0], move.src[0] = of[k];

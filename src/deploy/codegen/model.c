@@ -180,8 +180,8 @@ static bool write_elementwise(const lb_generator *g, lb_code *code, int i) {
     const int count = (int)lbrt_elements(dst);
     switch ((lbrt_op)l->op) {
     case LBRT_OP_COPY:
-        lb_code_printf(code, "static const copy layer_%d = {%d, %d, %d, %d, %d, %d, %d, %d, parts_%d, ", i, (int)src->w, (int)dst->h,
-                       (int)dst->w, (int)dst->c, (int)l->sh, lbrt_type_size(dst->type) == 4, (int)l->zeros, (int)l->nparts, i);
+        lb_code_printf(code, "static const copy layer_%d = {%d, %d, %d, %d, %d, %d, %d, %d, parts_%d, ", i, (int)src->w,
+                       (int)dst->h, (int)dst->w, (int)dst->c, (int)l->sh, lbrt_type_size(dst->type) == 4, (int)l->zeros, (int)l->nparts, i);
         if (l->rows != NULL)
             lb_code_printf(code, "rows_%d, cols_%d};\n", i, i);
         else

@@ -165,29 +165,15 @@ static lb_status fold_gather(lb_importer *im) {
 static lb_status fold_slice(lb_importer *im) {
     const lb_constant *src;
     lb_constant dst;
-    const int64_t *starts, *ends, *axes, *steps;
-    int64_t n, nends, naxes, nsteps, stride[LB_IMPORT_DIMS], dims[LB_IMPORT_DIMS], first = 0;
+    lb_cut cuts[LB_IMPORT_DIMS];
+    int64_t stride[LB_IMPORT_DIMS], dims[LB_IMPORT_DIMS], first = 0;
     LB_TRY(lb_import_constant(im, 0, &src));
-    LB_TRY(lb_import_list(im, 1, "starts", &starts, &n));
-    LB_TRY(lb_import_list(im, 2, "ends", &ends, &nends));
-    LB_TRY(lb_import_list(im, 3, "axes", &axes, &naxes));
-    LB_TRY(lb_import_list(im, 4, "steps", &steps, &nsteps));
-    if (n < 0 || nends != n || (naxes >= 0 && naxes != n) || (nsteps >= 0 && nsteps != n) || n > src->ndim)
-        return lb_import_damaged(im, "its starts, ends, axes and steps are not equally many");
+    LB_TRY(lb_import_cuts(im, src->ndim, src->dims, cuts));
     strides_of(src, stride);
-    memcpy(dims, src->dims, sizeof dims);
-    for (int64_t k = 0; k < n; k++) {
-        int d;
-        LB_TRY(lb_import_axis(im, naxes < 0 ? k : axes[k], src->ndim, &d));
-        if (nsteps >= 0 && steps[k] != 1)
-            return lb_import_refuse(im, "a step of %lld over a constant", (long long)steps[k]);
-        int64_t from = starts[k] < 0 ? starts[k] + src->dims[d] : starts[k], to = ends[k] < 0 ? ends[k] + src->dims[d] : ends[k];
-        from = LB_MIN(LB_MAX(from, 0), src->dims[d]);
-        to = LB_MIN(LB_MAX(to, from), src->dims[d]);
-        if (dims[d] != src->dims[d])
-            return lb_import_damaged(im, "axis %d is given twice", d);
-        dims[d] = to - from;
-        first += from * stride[d];
+    for (int d = 0; d < src->ndim; d++) {
+        dims[d] = cuts[d].count;
+        first += cuts[d].first * stride[d];
+        stride[d] *= cuts[d].step;
     }
     LB_TRY(rearrange(im, src, src->ndim, dims, first, stride, &dst));
     return lb_import_set_constant(im, &dst);

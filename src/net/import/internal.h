@@ -189,6 +189,12 @@ lb_status lb_import_lines(lb_importer *im, int64_t count, int **lines);
 /* An image in the usual order becomes one of these rows and columns of it, -1: zeros. Appends nothing if they are all of its own. */
 lb_status lb_import_place(lb_importer *im, lb_view *image, const char *name, int oh, const int *rows, int ow, const int *cols);
 
+/* What Slice takes of one dimension: count elements from the first on, step apart. */
+typedef struct lb_cut {
+    int64_t first, count, step;
+} lb_cut;
+lb_status lb_import_cuts(lb_importer *im, int ndim, const int64_t *dims, lb_cut *cuts);
+
 /* Padding that waits in a view becomes zeros around an image; nothing where there is none. */
 lb_status lb_import_settle(lb_importer *im, lb_view *view);
 

@@ -226,7 +226,8 @@ static lb_status read_trims(lb_importer *im, const lb_view *src, const lb_window
         const bool high = t == down;
         const int64_t in = high ? s->h : s->w, span = high ? w->kh : w->kw, stride = high ? w->sh : w->sw;
         if ((extra && (extra[d] < 0 || extra[d] > LB_MAX_LINES)) || (shape && (shape[d] < 1 || shape[d] > LB_MAX_LINES)))
-            return lb_import_refuse(im, "output_padding or output_shape has the entry %lld", (long long)(extra ? extra[d] : shape[d]));
+            return lb_import_refuse(im, "output_padding or output_shape has the entry %lld",
+                                    (long long)(extra ? extra[d] : shape[d]));
         t->extra = extra ? extra[d] : 0;
         if (shape || same)
             trim_to(in, span, stride, shape ? shape[d] : in * stride, upper, t);
@@ -309,6 +310,36 @@ lb_status lb_import_flat(lb_importer *im, lb_view *v, const int64_t **order) {
     return lb_import_append(im, &node, &v->node);
 }
 
+/* MatMul over the channels of a view of more dimensions, however its pixels are arranged: a convolution of 1 x 1. */
+static lb_status multiply_channels(lb_importer *im, const lb_view *src, const lb_constant *weights) {
+    const int64_t ic = weights->dims[0], oc = weights->dims[1];
+    lb_view dst = *src;
+    int digits = 0;
+    for (int i = 0; i < dst.ndigits; i++) {
+        lb_digit *digit = &dst.digit[i];
+        const bool channels = digit->dim == dst.ndim - 1;
+        digits += channels;
+        if (channels ? digit->stride != 1 || digit->extent != ic : digit->stride % ic != 0)
+            return lb_import_refuse(im, "multiplies what is not the channels of an image");
+        digit->extent = channels ? oc : digit->extent;
+        digit->stride = channels ? 1 : digit->stride / ic * oc;
+    }
+    if (digits != 1 || im->net->nodes[src->node].dst.c != ic || oc < 2 || oc > LB_MAX_EXTENT || dst.batch_dim == dst.ndim - 1)
+        return lb_import_refuse(im, "multiplies what is not the channels of an image");
+    lb_node node = {.op = LB_OP_CONV, .name = lb_import_name(im, parameter_name(im, 1)), .nsrc = 1, .src = {src->node}};
+    node.u.conv = (lb_conv){.oc = (int)oc, .kh = 1, .kw = 1};
+    LB_TRY(lb_import_append(im, &node, &dst.node));
+    dst.dims[dst.ndim - 1] = oc;
+    LB_TRY(lb_import_fill(im, &(lb_import_values){.param = im->net->nodes[dst.node].param[0],
+                                                  .src = weights->f,
+                                                  .rows = oc,
+                                                  .cols = ic,
+                                                  .row_stride = 1,
+                                                  .col_stride = oc,
+                                                  .factor = 1}));
+    return lb_import_set_view(im, &dst);
+}
+
 /* Gemm, and MatMul with weights (ic, oc). */
 static lb_status read_linear(lb_importer *im) {
     const bool gemm = !strcmp(im->node->op_type, "Gemm");
@@ -324,6 +355,8 @@ static lb_status read_linear(lb_importer *im) {
         return lb_import_refuse(im, "its weights have %d dimensions instead of 2", weights->ndim);
     const int64_t oc = weights->dims[swapped ? 0 : 1], ic = weights->dims[swapped ? 1 : 0];
     const int64_t *order;
+    if (!gemm && src->ndim > 2 && weights->count > 0)
+        return multiply_channels(im, src, weights);
     flat = *src;
     if (src->ndim == 2 && (src->dims[1] != ic || weights->count < 1 || oc > LB_MAX_EXTENT))
         return lb_import_damaged(im, "weights of %lld x %lld do not fit an input of %lld", (long long)ic, (long long)oc,

@@ -202,12 +202,7 @@ static lb_status read_pad(lb_importer *im) {
 
 /* ---- Slice ------------------------------------------------------------------------------------------------------------ */
 
-/* Of one dimension: count elements from the first on, step apart. */
-typedef struct cut {
-    int64_t first, count, step;
-} cut;
-
-static lb_status read_cut(lb_importer *im, int64_t all, int64_t from, int64_t to, int64_t step, cut *c) {
+static lb_status cut_dimension(lb_importer *im, int64_t all, int64_t from, int64_t to, int64_t step, lb_cut *cut) {
     if (step == 0 || step < -LB_MAX_EXTENT || step > LB_MAX_EXTENT)
         return lb_import_refuse(im, "a step of %lld", (long long)step);
     from += from < 0 ? all : 0;
@@ -215,16 +210,39 @@ static lb_status read_cut(lb_importer *im, int64_t all, int64_t from, int64_t to
     if (step > 0) {
         from = LB_MIN(LB_MAX(from, 0), all);
         to = LB_MIN(LB_MAX(to, from), all);
-        *c = (cut){from, (to - from + step - 1) / step, step};
+        *cut = (lb_cut){from, (to - from + step - 1) / step, step};
     } else {
         from = LB_MIN(LB_MAX(from, 0), all - 1);
         to = LB_MIN(LB_MAX(to, -1), from);
-        *c = (cut){from, (from - to - step - 1) / -step, step};
+        *cut = (lb_cut){from, (from - to - step - 1) / -step, step};
     }
-    return c->count > 0 ? LB_OK : lb_import_refuse(im, "takes nothing");
+    return LB_OK;
 }
 
-static lb_status cut_lines(lb_importer *im, const cut *c, int **lines) {
+lb_status lb_import_cuts(lb_importer *im, int ndim, const int64_t *dims, lb_cut *cuts) {
+    const int64_t *starts, *ends, *axes, *steps;
+    int64_t n, nends, naxes, nsteps;
+    bool given[LB_IMPORT_DIMS] = {false};
+    LB_TRY(lb_import_list(im, 1, "starts", &starts, &n));
+    LB_TRY(lb_import_list(im, 2, "ends", &ends, &nends));
+    LB_TRY(lb_import_list(im, 3, "axes", &axes, &naxes));
+    LB_TRY(lb_import_list(im, 4, "steps", &steps, &nsteps));
+    if (n < 0 || n > ndim || nends != n || (naxes >= 0 && naxes != n) || (nsteps >= 0 && nsteps != n))
+        return lb_import_damaged(im, "its starts, ends, axes and steps are not equally many");
+    for (int d = 0; d < ndim; d++)
+        cuts[d] = (lb_cut){0, dims[d], 1};
+    for (int64_t k = 0; k < n; k++) {
+        int d;
+        LB_TRY(lb_import_axis(im, naxes < 0 ? k : axes[k], ndim, &d));
+        if (given[d])
+            return lb_import_damaged(im, "axis %d is given twice", d);
+        given[d] = true;
+        LB_TRY(cut_dimension(im, dims[d], starts[k], ends[k], nsteps < 0 ? 1 : steps[k], &cuts[d]));
+    }
+    return LB_OK;
+}
+
+static lb_status cut_lines(lb_importer *im, const lb_cut *c, int **lines) {
     LB_TRY(lb_import_lines(im, c->count, lines));
     for (int i = 0; i < c->count; i++)
         (*lines)[i] = (int)(c->first + i * c->step);
@@ -233,27 +251,16 @@ static lb_status cut_lines(lb_importer *im, const cut *c, int **lines) {
 
 static lb_status read_slice(lb_importer *im) {
     lb_view *src, v;
-    const int64_t *starts, *ends, *axes, *steps;
-    int64_t n, nends, naxes, nsteps;
-    bool last;
+    lb_cut given[LB_IMPORT_DIMS], cuts[LB_IMPORT_DIMS];
+    bool last, whole[LB_IMPORT_DIMS], all = true;
     LB_TRY(lb_import_view(im, 0, &src));
-    LB_TRY(lb_import_list(im, 1, "starts", &starts, &n));
-    LB_TRY(lb_import_list(im, 2, "ends", &ends, &nends));
-    LB_TRY(lb_import_list(im, 3, "axes", &axes, &naxes));
-    LB_TRY(lb_import_list(im, 4, "steps", &steps, &nsteps));
-    if (n < 0 || n > src->ndim || nends != n || (naxes >= 0 && naxes != n) || (nsteps >= 0 && nsteps != n))
-        return lb_import_damaged(im, "its starts, ends, axes and steps are not equally many");
+    LB_TRY(lb_import_cuts(im, src->ndim, src->dims, given));
     v = *src;
     LB_TRY(lb_import_turn(im, &v, &last));
-    cut cuts[LB_IMPORT_DIMS];
-    bool whole[LB_IMPORT_DIMS], all = true;
-    for (int d = 0; d < v.ndim; d++)
-        cuts[d] = (cut){0, v.dims[d], 1};
-    for (int64_t k = 0; k < n; k++) {
-        int d;
-        LB_TRY(lb_import_axis(im, naxes < 0 ? k : axes[k], v.ndim, &d));
-        d = lb_import_turned_axis(&v, last, d);
-        LB_TRY(read_cut(im, v.dims[d], starts[k], ends[k], nsteps < 0 ? 1 : steps[k], &cuts[d]));
+    for (int d = 0; d < v.ndim; d++) {
+        cuts[lb_import_turned_axis(&v, last, d)] = given[d];
+        if (given[d].count < 1)
+            return lb_import_refuse(im, "takes nothing of dimension %d", d);
     }
     for (int d = 0; d < v.ndim; d++) {
         whole[d] = cuts[d].first == 0 && cuts[d].count == v.dims[d];
@@ -269,7 +276,7 @@ static lb_status read_slice(lb_importer *im) {
     if (v.ndim > 4)
         return lb_import_refuse(im, "of %d dimensions; images have four", v.ndim);
     if (v.ndim > 2 && !(whole[2] && whole[v.ndim - 1])) {
-        const cut one = {0, 1, 1};
+        const lb_cut one = {0, 1, 1};
         int *rows, *cols;
         LB_TRY(lb_import_image(im, &v));
         LB_TRY(cut_lines(im, v.ndim == 4 ? &cuts[2] : &one, &rows));

@@ -88,7 +88,8 @@ static lb_status read_softmax(lb_importer *im) {
 
 /* ---- Pooling ---------------------------------------------------------------------------------------------------------- */
 
-static lb_status append_pool(lb_importer *im, lb_op op, const lb_view *src, const lb_window *w, bool inside, int ndim, lb_view *dst) {
+static lb_status append_pool(lb_importer *im, lb_op op, const lb_view *src, const lb_window *w, bool inside, int ndim,
+                             lb_view *dst) {
     lb_node node = {.op = op, .name = lb_import_name(im, NULL), .nsrc = 1, .src = {src->node}};
     node.u.pool = (lb_pooling){w->kh, w->kw, w->sh, w->sw, w->pt, w->pl, w->pb, w->pr, inside};
     int index;
@@ -97,8 +98,10 @@ static lb_status append_pool(lb_importer *im, lb_op op, const lb_view *src, cons
     return LB_OK;
 }
 
-/* The rows or columns that the taps of each window read, one window's after the other's; a tap outside reads what another one does. */
-static lb_status tap_lines(lb_importer *im, int all, int taps, int gap, int stride, int before, int after, int *count, int **lines) {
+/* The rows or columns that the taps of each window read, one window's after the other's; a tap outside reads what another one
+ * does. */
+static lb_status tap_lines(lb_importer *im, int all, int taps, int gap, int stride, int before, int after, int *count,
+                           int **lines) {
     const int64_t room = (int64_t)all + before + after - taps - (int64_t)(taps - 1) * gap;
     if (room < 0)
         return lb_import_refuse(im, "its kernel is larger than the image");
@@ -204,29 +207,65 @@ static lb_status read_global_max(lb_importer *im) {
     return lb_import_set_view(im, &dst);
 }
 
+/* Are the dimensions in `over` all pixels and nothing else, in any order? */
+static bool are_pixels(const lb_importer *im, const lb_view *v, const bool *over) {
+    const lb_shape *s = &im->net->nodes[v->node].dst;
+    int64_t pixels = 1;
+    for (int i = 0; i < v->ndigits; i++) {
+        const lb_digit *digit = &v->digit[i];
+        if (!over[digit->dim] && digit->stride * digit->extent > s->c)
+            return false;
+        if (over[digit->dim] && digit->stride % s->c)
+            return false;
+        pixels *= over[digit->dim] ? digit->extent : 1;
+    }
+    return !over[v->batch_dim] && pixels == (int64_t)s->h * s->w;
+}
+
+/* The mean of all pixels, in a view of dimensions that may be others than an image's. */
+static lb_status mean_of_all(lb_importer *im, const lb_view *src, const bool *over, lb_view *dst) {
+    const lb_shape *s = &im->net->nodes[src->node].dst;
+    lb_view image;
+    lb_view_image(im, src->node, 4, &image);
+    LB_TRY(append_pool(im, LB_OP_AVGPOOL, &image, &(lb_window){.kh = s->h, .kw = s->w, .sh = 1, .sw = 1}, false, 4, &image));
+    *dst = *src;
+    dst->node = image.node;
+    dst->ndigits = 0;
+    for (int i = 0; i < src->ndigits; i++)
+        if (!over[src->digit[i].dim])
+            dst->digit[dst->ndigits++] = src->digit[i];
+    for (int d = 0; d < dst->ndim; d++)
+        dst->dims[d] = over[d] ? 1 : dst->dims[d];
+    return LB_OK;
+}
+
 /* Over height, width, or both. */
 static lb_status read_mean(lb_importer *im) {
-    lb_view *input, src, dst;
+    lb_view *src, dst;
     const int64_t *axes;
     int64_t count, dims[LB_IMPORT_DIMS];
     int ndim = 0;
-    bool last, over[LB_IMPORT_DIMS] = {false}, gone[LB_IMPORT_DIMS] = {false};
-    LB_TRY(lb_import_view(im, 0, &input));
+    bool last, over[LB_IMPORT_DIMS] = {false}, part[LB_IMPORT_DIMS] = {false};
+    LB_TRY(lb_import_view(im, 0, &src));
     LB_TRY(lb_import_list(im, 1, "axes", &axes, &count));
-    src = *input;
-    LB_TRY(lb_import_turn(im, &src, &last));
+    dst = *src;
+    LB_TRY(lb_import_turn(im, &dst, &last));
     for (int64_t i = 0; i < count; i++) {
         int axis;
-        LB_TRY(lb_import_axis(im, axes[i], src.ndim, &axis));
-        gone[axis] = true;
-        over[lb_import_turned_axis(&src, last, axis)] = true;
+        LB_TRY(lb_import_axis(im, axes[i], src->ndim, &axis));
+        over[axis] = true;
+        part[lb_import_turned_axis(&dst, last, axis)] = true;
     }
-    if (count < 1 || src.ndim < 3 || over[0] || over[1])
+    if (count > 0 && are_pixels(im, src, over)) {
+        LB_TRY(mean_of_all(im, src, over, &dst));
+    } else if (count < 1 || dst.ndim < 3 || part[0] || part[1]) {
         return lb_import_refuse(im, "only means over height and width are read");
-    LB_TRY(pool_part(im, LB_OP_AVGPOOL, &src, src.ndim == 4 && over[2], over[src.ndim - 1], &dst));
-    LB_TRY(lb_import_turn_back(im, &dst, last));
+    } else {
+        LB_TRY(pool_part(im, LB_OP_AVGPOOL, &dst, dst.ndim == 4 && part[2], part[dst.ndim - 1], &dst));
+        LB_TRY(lb_import_turn_back(im, &dst, last));
+    }
     for (int d = 0; d < dst.ndim; d++)
-        if (!gone[d] || lb_import_int(im, "keepdims", 1))
+        if (!over[d] || lb_import_int(im, "keepdims", 1))
             dims[ndim++] = dst.dims[d];
     LB_TRY(lb_view_reshape(im, &dst, ndim, dims));
     return lb_import_set_view(im, &dst);

@@ -113,7 +113,8 @@ lb_status lb_view_reshape(lb_importer *im, lb_view *v, int ndim, const int64_t *
 }
 
 lb_status lb_view_transpose(lb_importer *im, lb_view *v, const int64_t *perm) {
-    lb_view to = {.node = v->node, .ndim = v->ndim, .pt = v->pt, .pl = v->pl, .pb = v->pb, .pr = v->pr, .pads_lowest = v->pads_lowest};
+    lb_view to = {.node = v->node, .ndim = v->ndim};
+    to.pt = v->pt, to.pl = v->pl, to.pb = v->pb, to.pr = v->pr, to.pads_lowest = v->pads_lowest;
     bool seen[LB_IMPORT_DIMS] = {false};
     for (int d = 0; d < v->ndim; d++) {
         if (perm[d] < 0 || perm[d] >= v->ndim || seen[perm[d]])

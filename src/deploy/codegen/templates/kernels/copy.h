@@ -30,7 +30,8 @@ static void run_copy(const copy *l, const void *const *sources, void *dst) {
     size_t at = 0;
     for (int32_t y = 0; y < l->oh; y++)
         for (int32_t x = 0; x < l->ow; x++, at += (size_t)l->oc) {
-            const int32_t from_y = l->rows != NULL ? l->rows[y] : y * l->stride, from_x = l->cols != NULL ? l->cols[x] : x * l->stride;
+            const int32_t from_y = l->rows != NULL ? l->rows[y] : y * l->stride;
+            const int32_t from_x = l->cols != NULL ? l->cols[x] : x * l->stride;
             if (l->zeros)
                 copy_elements(l->wide, NULL, 0, dst, at, (size_t)l->oc);
             if (from_y < 0 || from_x < 0)
