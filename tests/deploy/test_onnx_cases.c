@@ -1,7 +1,8 @@
 /* The single-operator cases of ONNX's own test data (Debian's libonnx-testdata): each whose operators import knows is read, run in
- * real arithmetic and compared with the output that comes with it. A case's first input is the image, the others become weights.
- * Behind the output come Flatten and Gemm, which make scores of any tensor: its elements themselves, or sums of them where they
- * are many. Each case that is left out is named, with import's reason. */
+ * real arithmetic and compared with the output that comes with it. A case's first input is the image, the others become weights, or,
+ * where that cannot be, are parts of the image too, which a Split takes apart. Behind the output come Flatten and Gemm, which make
+ * scores of any tensor: its elements themselves, or sums of them where they are many; before a Softmax they are scores themselves.
+ * Each case that is left out is named, with import's reason. */
 #include <dirent.h>
 
 #include "families.h"
@@ -93,6 +94,7 @@ static const char *const reasons[] = {
     "its shape is missing",
     "is no image in the order",
     "only channels of an image are",
+    "only lists of channels",
     "are not two for each of",
     "ratio",
     "is not (batch, classes)",
@@ -138,16 +140,67 @@ static size_t count_of(const Onnx__TensorProto *t) {
 
 /* ---- One case --------------------------------------------------------------------------------------------------------- */
 
+typedef enum way { AS_WEIGHTS, AS_PARTS, AS_SCORES, WAYS } way;
+
 typedef struct wrapped {
     lb_onnx_build b; /* holds what is added */
+    way way;
     Onnx__NodeProto **nodes;
     Onnx__TensorProto **initializers, *inputs[4];
+    Onnx__TensorProto joined; /* as parts: the image that they are */
+    int64_t joined_dims[4];
+    char *names[4];
     size_t features, sums;
     float *matrix; /* (sums, features) */
 } wrapped;
 
-/* Adds the other inputs as weights, and Flatten and Gemm behind the output. */
-static void wrap(lb_ctx *ctx, const char *dir, Onnx__ModelProto *model, const Onnx__TensorProto *want, wrapped *w) {
+/* Inputs of the same shape but for the channels, side by side: element i of the image's slice n is in one of them. */
+static bool join_inputs(const Onnx__GraphProto *g, const Onnx__TensorProto *first, wrapped *w) {
+    const size_t count = g->n_input;
+    const Onnx__TensorProto *parts[4] = {first, w->inputs[0], w->inputs[1], w->inputs[2]};
+    int64_t channels = 0;
+    if (count < 2 || count > 4 || first->n_dims < 2 || first->n_dims > 4)
+        return false;
+    for (size_t p = 0; p < count; p++) {
+        if (!parts[p] || parts[p]->data_type != FLOAT_TYPE || parts[p]->n_dims != first->n_dims)
+            return false;
+        for (size_t d = 0; d < first->n_dims; d++)
+            if (d != 1 && parts[p]->dims[d] != first->dims[d])
+                return false;
+        channels += parts[p]->dims[1];
+    }
+    onnx__tensor_proto__init(&w->joined);
+    memcpy(w->joined_dims, first->dims, first->n_dims * sizeof *first->dims);
+    w->joined_dims[1] = channels;
+    w->joined.data_type = FLOAT_TYPE;
+    w->joined.n_dims = first->n_dims;
+    w->joined.dims = w->joined_dims;
+    w->joined.n_float_data = count_of(&w->joined);
+    w->joined.float_data = calloc(w->joined.n_float_data, sizeof(float));
+    size_t at = 0;
+    for (int64_t n = 0; n < first->dims[0]; n++)
+        for (size_t p = 0; p < count; p++) {
+            const size_t each = count_of(parts[p]) / (size_t)first->dims[0];
+            for (size_t i = 0; i < each; i++)
+                w->joined.float_data[at++] = float_at(parts[p], (size_t)n * each + i);
+        }
+    float sizes[4];
+    for (size_t p = 0; p < count; p++) {
+        sizes[p] = (float)parts[p]->dims[1];
+        w->names[p] = g->input[p]->name;
+    }
+    lb_onnx_tensor(&w->b, "test/sizes", ONNX__TENSOR_PROTO__DATA_TYPE__INT64, 1, (const int64_t[]){(int64_t)count}, sizes);
+    lb_onnx_input(&w->b, "test/joined", (int)first->n_dims, w->joined_dims);
+    Onnx__NodeProto *split = lb_onnx_node(&w->b, "Split", "test/split", 2, (const char *[]){"test/joined", "test/sizes"});
+    lb_onnx_int(&w->b, split, "axis", 1);
+    split->n_output = count;
+    split->output = w->names;
+    return true;
+}
+
+/* Adds the other inputs as weights or as parts, and Flatten and Gemm behind the output. False: there is nothing to be had this way. */
+static bool wrap(lb_ctx *ctx, const char *dir, Onnx__ModelProto *model, const Onnx__TensorProto *input, const Onnx__TensorProto *want,
+                 wrapped *w) {
     Onnx__GraphProto *g = model->graph;
     const size_t batch = want->n_dims ? (size_t)want->dims[0] : 1;
     w->features = count_of(want) / batch;
@@ -157,16 +210,14 @@ static void wrap(lb_ctx *ctx, const char *dir, Onnx__ModelProto *model, const On
     for (size_t i = 0; i < w->features * w->sums; i++)
         w->matrix[i] = w->sums == w->features ? (float)(i / w->features == i % w->features) : netref_uniform(&seed, -1, 1);
     lb_onnx_build_init(&w->b, ctx, "wrap");
-    Onnx__NodeProto *flatten = lb_onnx_node(&w->b, "Flatten", "test/flat", 1, (const char *[]){g->output[0]->name});
+    const char *tensor = w->way == AS_SCORES ? g->input[0]->name : g->output[0]->name;
+    Onnx__NodeProto *flatten = lb_onnx_node(&w->b, "Flatten", "test/flat", 1, &tensor);
     lb_onnx_int(&w->b, flatten, "axis", 1);
     lb_onnx_tensor(&w->b, "test/matrix", FLOAT_TYPE, 2, (const int64_t[]){(int64_t)w->sums, (int64_t)w->features}, w->matrix);
     Onnx__NodeProto *gemm = lb_onnx_node(&w->b, "Gemm", "test/scores", 2, (const char *[]){"test/flat", "test/matrix"});
     lb_onnx_int(&w->b, gemm, "transB", 1);
-    w->nodes = calloc(g->n_node + 2, sizeof *w->nodes);
-    memcpy(w->nodes, g->node, g->n_node * sizeof *w->nodes);
-    w->nodes[g->n_node] = flatten;
-    w->nodes[g->n_node + 1] = gemm;
-    w->initializers = calloc(g->n_initializer + 5, sizeof *w->initializers);
+    w->nodes = calloc(g->n_node + 3, sizeof *w->nodes);
+    w->initializers = calloc(g->n_initializer + 6, sizeof *w->initializers);
     size_t n = g->n_initializer;
     if (n)
         memcpy(w->initializers, g->initializer, n * sizeof *w->initializers);
@@ -179,14 +230,40 @@ static void wrap(lb_ctx *ctx, const char *dir, Onnx__ModelProto *model, const On
         lb_free(ctx, w->inputs[i]->name);
         w->inputs[i]->name = lb_alloc(ctx, strlen(g->input[i + 1]->name) + 1, 1);
         strcpy(w->inputs[i]->name, g->input[i + 1]->name);
-        w->initializers[n++] = w->inputs[i];
+        if (w->way == AS_WEIGHTS)
+            w->initializers[n++] = w->inputs[i];
     }
-    w->b.graph.output = NULL;
+    size_t at = 0;
+    if (w->way == AS_PARTS && !join_inputs(g, input, w))
+        return false;
+    if (w->way == AS_PARTS) {
+        w->initializers[n++] = w->b.graph.initializer[1];
+        w->nodes[at++] = w->b.graph.node[2];
+    }
+    if (w->way == AS_SCORES) {
+        if (g->n_node != 1 || !strstr(g->node[0]->op_type, "Softmax") || w->sums != w->features || want->n_dims != 2)
+            return false;
+        w->nodes[at++] = flatten;
+        w->nodes[at++] = gemm;
+        g->node[0]->input[0] = gemm->output[0];
+    }
+    memcpy(w->nodes + at, g->node, g->n_node * sizeof *w->nodes);
+    at += g->n_node;
+    if (w->way != AS_SCORES) {
+        w->nodes[at++] = flatten;
+        w->nodes[at++] = gemm;
+        g->output[0]->name = gemm->output[0];
+    }
+    if (w->way == AS_PARTS) {
+        g->input = w->b.graph.input;
+        g->n_input = 1;
+    }
     /* On loan to the model until unwrap. */
     g->node = w->nodes;
-    g->n_node += 2;
+    g->n_node = at;
     g->initializer = w->initializers;
     g->n_initializer = n;
+    return true;
 }
 
 /* (n, c, h, w), (n, h, w, c), (n, c, w) or (n, c h w) as the node's (n, h, w, c), with the file's own affine. */
@@ -203,6 +280,16 @@ static double *make_image(const lb_imported *in, const Onnx__TensorProto *t) {
     return image;
 }
 
+static void take_softmax(double *v, size_t count, bool logarithm) {
+    double most = -INFINITY, sum = 0;
+    for (size_t i = 0; i < count; i++)
+        most = fmax(most, v[i]);
+    for (size_t i = 0; i < count; i++)
+        sum += exp(v[i] - most);
+    for (size_t i = 0; i < count; i++)
+        v[i] = logarithm ? v[i] - most - log(sum) : exp(v[i] - most) / sum;
+}
+
 /* Largest difference in relation to what was added up. */
 static double compare(const lb_imported *in, const Onnx__TensorProto *input, const Onnx__TensorProto *want, const wrapped *w) {
     static const float zeros[4], ones[4] = {1, 1, 1, 1};
@@ -212,7 +299,9 @@ static double compare(const lb_imported *in, const Onnx__TensorProto *input, con
     netref_create(&r, in->net, zeros, ones, (int)batch, 1);
     r.image = image;
     netref_run(&r, NULL);
-    const double *got = r.values[in->net->nnodes - 1];
+    double *got = r.values[in->net->nnodes - 1];
+    for (size_t n = 0; w->way == AS_SCORES && n < batch; n++)
+        take_softmax(got + n * w->sums, w->sums, !strcmp(w->nodes[2]->op_type, "LogSoftmax"));
     for (size_t n = 0; n < batch; n++)
         for (size_t s = 0; s < w->sums; s++) {
             double sum = 0, size = 0;
@@ -250,63 +339,72 @@ typedef struct tally {
     int listed, passed;
 } tally;
 
+/* One case in one way. Leaves import's reason in `why`, "" if it passed; false: it cannot be tried so. */
+static bool try_case(lb_ctx *ctx, const char *dir, way how, const Onnx__TensorProto *want, Onnx__TensorProto *input, char *why,
+                     size_t size) {
+    char path[700];
+    Onnx__ModelProto *model;
+    snprintf(path, sizeof path, "%s/model.onnx", dir);
+    assert_ok(ctx, lb_onnx_load(ctx, path, &model));
+    Onnx__GraphProto *g = model->graph, whole = *g;
+    char *const output = g->output[0]->name, *const first = g->node[0]->n_input ? g->node[0]->input[0] : NULL;
+    wrapped w = {.way = how};
+    lb_imported in;
+    const bool tried = wrap(ctx, dir, model, input, want, &w);
+    const lb_status status = tried ? lb_net_import(ctx, model, dir, NULL, &in) : LB_ERR_UNSUPPORTED;
+    if (status == LB_OK) {
+        const double off = compare(&in, how == AS_PARTS ? &w.joined : input, want, &w);
+        if (!(off < 1e-4))
+            fail_msg("%s: off by %g", dir, off);
+        lb_net_destroy(in.net);
+        *why = 0;
+    } else if (tried && how == AS_WEIGHTS) {
+        snprintf(why, size, "%s", lb_error(ctx));
+    }
+    *g = whole;
+    g->output[0]->name = output;
+    if (first)
+        g->node[0]->input[0] = first;
+    ProtobufCAllocator allocator = lb_onnx_allocator(ctx);
+    for (size_t i = 0; i < LB_COUNT(w.inputs); i++)
+        if (w.inputs[i])
+            onnx__tensor_proto__free_unpacked(w.inputs[i], &allocator);
+    free(w.nodes), free(w.initializers), free(w.matrix), free(w.joined.float_data);
+    lb_onnx_build_free(&w.b);
+    lb_onnx_free(ctx, model);
+    return status == LB_OK;
+}
+
 static void run_case(lb_ctx *ctx, const char *dir, tally *count) {
     char path[700];
     Onnx__ModelProto *model;
     snprintf(path, sizeof path, "%s/model.onnx", dir);
     if (!lb_exists(path) || lb_onnx_load(ctx, path, &model) != LB_OK)
         return;
-    if (is_listed(model->graph)) {
-        Onnx__GraphProto *g = model->graph;
-        Onnx__TensorProto *input = load_tensor(ctx, dir, "input"), *want = load_tensor(ctx, dir, "output");
-        char why[1100] = "there is nothing to compare: no input or output, or none of floats";
-        const bool training = (strstr(dir, "training_dropout") && !strstr(dir, "zero_ratio")) || strstr(dir, "training_mode");
-        count->listed++;
-        if (training)
-            strcpy(why, "its output is that of training");
-        else if (input && want && input->data_type == FLOAT_TYPE && want->data_type == FLOAT_TYPE && want->n_dims &&
-                 count_of(want)) {
-            Onnx__NodeProto **nodes = g->node;
-            Onnx__TensorProto **initializers = g->initializer;
-            char *output = g->output[0]->name;
-            const size_t n_node = g->n_node, n_initializer = g->n_initializer;
-            wrapped w = {0};
-            lb_imported in;
-            wrap(ctx, dir, model, want, &w);
-            g->output[0]->name = w.nodes[n_node + 1]->output[0];
-            const lb_status status = lb_net_import(ctx, model, dir, NULL, &in);
-            if (status == LB_OK) {
-                const double off = compare(&in, input, want, &w);
-                if (!(off < 1e-4))
-                    fail_msg("%s: off by %g", dir, off);
-                lb_net_destroy(in.net);
-                count->passed++;
-                *why = 0;
-            } else {
-                snprintf(why, sizeof why, "%s", lb_error(ctx));
-            }
-            g->output[0]->name = output;
-            g->node = nodes, g->n_node = n_node;
-            g->initializer = initializers, g->n_initializer = n_initializer;
-            ProtobufCAllocator allocator = lb_onnx_allocator(ctx);
-            for (size_t i = 0; i < LB_COUNT(w.inputs); i++)
-                if (w.inputs[i])
-                    onnx__tensor_proto__free_unpacked(w.inputs[i], &allocator);
-            free(w.nodes), free(w.initializers), free(w.matrix);
-            lb_onnx_build_free(&w.b);
-        }
-        if (*why)
-            printf("left out: %s%s%s\n", strncmp(why, DATA, strlen(DATA)) ? dir : "", strncmp(why, DATA, strlen(DATA)) ? ": " : "",
-                   why);
-        if (*why && !is_known(why))
-            fail_msg("%s: left out for an unknown reason: %s", dir, why);
-        ProtobufCAllocator allocator = lb_onnx_allocator(ctx);
-        if (input)
-            onnx__tensor_proto__free_unpacked(input, &allocator);
-        if (want)
-            onnx__tensor_proto__free_unpacked(want, &allocator);
-    }
+    const bool listed = is_listed(model->graph);
     lb_onnx_free(ctx, model);
+    if (!listed)
+        return;
+    Onnx__TensorProto *input = load_tensor(ctx, dir, "input"), *want = load_tensor(ctx, dir, "output");
+    char why[1100] = "there is nothing to compare: no input or output, or none of floats";
+    const bool training = (strstr(dir, "training_dropout") && !strstr(dir, "zero_ratio")) || strstr(dir, "training_mode");
+    bool passed = false;
+    count->listed++;
+    if (training)
+        strcpy(why, "its output is that of training");
+    else if (input && want && input->data_type == FLOAT_TYPE && want->data_type == FLOAT_TYPE && want->n_dims && count_of(want))
+        for (way how = AS_WEIGHTS; how < WAYS && !passed; how++)
+            passed = try_case(ctx, dir, how, want, input, why, sizeof why);
+    count->passed += passed;
+    if (!passed)
+        printf("left out: %s%s%s\n", strncmp(why, DATA, strlen(DATA)) ? dir : "", strncmp(why, DATA, strlen(DATA)) ? ": " : "", why);
+    if (!passed && !is_known(why))
+        fail_msg("%s: left out for an unknown reason: %s", dir, why);
+    ProtobufCAllocator allocator = lb_onnx_allocator(ctx);
+    if (input)
+        onnx__tensor_proto__free_unpacked(input, &allocator);
+    if (want)
+        onnx__tensor_proto__free_unpacked(want, &allocator);
 }
 
 static void every_case(void **state) {

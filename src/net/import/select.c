@@ -125,30 +125,62 @@ static lb_status read_split(lb_importer *im) {
     return LB_OK;
 }
 
-/* Channels by their numbers. */
-static lb_status read_gather(lb_importer *im) {
-    lb_view *src, dst;
+/* The numbers that Gather takes of `all`. */
+static lb_status read_wanted(lb_importer *im, int64_t all, int64_t most, int **from, int *count) {
     const lb_constant *wanted;
-    int axis, index;
-    LB_TRY(lb_import_view(im, 0, &src));
     LB_TRY(lb_import_constant(im, 1, &wanted));
-    LB_TRY(lb_import_axis(im, lb_import_int(im, "axis", 0), src->ndim, &axis));
-    const int *channel = find_channels(im, src);
-    const int c = im->net->nodes[src->node].dst.c;
-    if (!channel || axis != 1 || !wanted->whole || wanted->ndim != 1 || wanted->count < 1 || wanted->count > c)
-        return lb_import_refuse(im, "only channels of an image are gathered, each at most once");
-    int *from = lb_pool_alloc(&im->pool, (size_t)wanted->count, sizeof *from);
-    if (!from)
-        return LB_ERR_MEMORY;
-    for (int64_t k = 0; k < wanted->count; k++) {
-        const int64_t i = wanted->i[k] < 0 ? wanted->i[k] + c : wanted->i[k];
-        if (i < 0 || i >= c)
-            return lb_import_damaged(im, "gathers channel %lld of %d", (long long)wanted->i[k], c);
-        from[k] = channel[i];
+    if (!wanted->whole || wanted->ndim != 1 || wanted->count > most)
+        return lb_import_refuse(im, "only lists of channels, each at most once, and of rows or columns are gathered");
+    LB_TRY(lb_import_lines(im, wanted->count, from));
+    *count = (int)wanted->count;
+    for (int k = 0; k < *count; k++) {
+        const int64_t i = wanted->i[k] < 0 ? wanted->i[k] + all : wanted->i[k];
+        if (i < 0 || i >= all)
+            return lb_import_damaged(im, "gathers number %lld of %lld", (long long)wanted->i[k], (long long)all);
+        (*from)[k] = (int)i;
     }
-    LB_TRY(append_select(im, src->node, from, (int)wanted->count, lb_import_name(im, NULL), &index));
-    lb_view_image(im, index, src->ndim, &dst);
-    return lb_import_set_view(im, &dst);
+    return LB_OK;
+}
+
+/* Rows or columns; all of the others. */
+static lb_status gather_lines(lb_importer *im, lb_view *v, int axis) {
+    const lb_shape s = im->net->nodes[v->node].dst;
+    const bool down = axis == 2 && v->ndim == 4;
+    int *lines, *others, count;
+    LB_TRY(lb_import_image(im, v));
+    LB_TRY(read_wanted(im, down ? s.h : s.w, LB_MAX_LINES, &lines, &count));
+    LB_TRY(lb_import_lines(im, down ? s.w : s.h, &others));
+    for (int i = 0; i < (down ? s.w : s.h); i++)
+        others[i] = i;
+    return down ? lb_import_place(im, v, lb_import_name(im, NULL), count, lines, s.w, others)
+                : lb_import_place(im, v, lb_import_name(im, NULL), s.h, others, count, lines);
+}
+
+/* Channels, rows or columns by their numbers. */
+static lb_status read_gather(lb_importer *im) {
+    lb_view *src, v;
+    int axis, index, *from, count;
+    bool last;
+    LB_TRY(lb_import_view(im, 0, &src));
+    v = *src;
+    LB_TRY(lb_import_turn(im, &v, &last));
+    LB_TRY(lb_import_axis(im, lb_import_int(im, "axis", 0), v.ndim, &axis));
+    axis = lb_import_turned_axis(&v, last, axis);
+    const int *channel = axis == 1 ? find_channels(im, &v) : NULL;
+    const int c = im->net->nodes[v.node].dst.c;
+    if (axis > 1 && v.ndim <= 4) {
+        LB_TRY(gather_lines(im, &v, axis));
+    } else if (channel) {
+        LB_TRY(read_wanted(im, c, c, &from, &count));
+        for (int k = 0; k < count; k++)
+            from[k] = channel[from[k]];
+        LB_TRY(append_select(im, v.node, from, count, lb_import_name(im, NULL), &index));
+        lb_view_image(im, index, v.ndim, &v);
+    } else {
+        return lb_import_refuse(im, "only lists of channels, each at most once, and of rows or columns are gathered");
+    }
+    LB_TRY(lb_import_turn_back(im, &v, last));
+    return lb_import_set_view(im, &v);
 }
 
 /* The inputs side by side, at most LB_MAX_SRC at a time. In a dense block each Concat begins with what the one before put together:
