@@ -1,7 +1,7 @@
 /* Loops shared by the quantizers. */
 #include "quant/helpers.h"
 
-double lb_sum(const float *u, int64_t count) {
+LB_CLONES double lb_sum(const float *u, int64_t count) {
     double lane[LB_LANES] = {0};
     int64_t i = 0;
     for (; i + LB_LANES <= count; i += LB_LANES)
@@ -12,7 +12,7 @@ double lb_sum(const float *u, int64_t count) {
     return lb_fold(lane);
 }
 
-double lb_mean_abs(const float *u, int64_t count) {
+LB_CLONES double lb_mean_abs(const float *u, int64_t count) {
     double lane[LB_LANES] = {0};
     int64_t i = 0;
     for (; i + LB_LANES <= count; i += LB_LANES)
@@ -23,7 +23,7 @@ double lb_mean_abs(const float *u, int64_t count) {
     return count > 0 ? lb_fold(lane) / (double)count : 0.0;
 }
 
-float lb_max_abs(const float *u, int64_t count) {
+LB_CLONES float lb_max_abs(const float *u, int64_t count) {
     float lane[LB_LANES] = {0}, max = 0.f;
     int64_t i = 0;
     for (; i + LB_LANES <= count; i += LB_LANES)
@@ -38,12 +38,12 @@ float lb_max_abs(const float *u, int64_t count) {
     return max;
 }
 
-void lb_sign_codes(const float *u, int64_t count, float *code) {
+LB_CLONES void lb_sign_codes(const float *u, int64_t count, float *code) {
     for (int64_t i = 0; i < count; i++)
         code[i] = u[i] >= 0.f ? 1.f : -1.f;
 }
 
-void lb_round_codes(const float *u, int64_t count, float step, float lo, float hi, float *code) {
+LB_CLONES void lb_round_codes(const float *u, int64_t count, float step, float lo, float hi, float *code) {
     const float inv = 1.f / step;
     for (int64_t i = 0; i < count; i++)
         code[i] = lb_round_clip(u[i] * inv, lo, hi);
@@ -56,12 +56,12 @@ void lb_even_codes(const float *u, int64_t count, float step, const lb_grid *gri
         lb_round_codes(u, count, step, (float)grid->lo, (float)grid->hi, code);
 }
 
-void lb_backward_ste(int64_t count, const float *diff, float *diff_u) {
+LB_CLONES void lb_backward_ste(int64_t count, const float *diff, float *diff_u) {
     for (int64_t i = 0; i < count; i++)
         diff_u[i] += diff[i];
 }
 
-void lb_backward_clipped(const float *u, int64_t count, float lo, float hi, const float *diff, float *diff_u) {
+LB_CLONES void lb_backward_clipped(const float *u, int64_t count, float lo, float hi, const float *diff, float *diff_u) {
     for (int64_t i = 0; i < count; i++) {
         const float v = u[i], d = diff[i]; /* read whatever happens, or gcc does not vectorise */
         diff_u[i] += ((v >= lo) & (v <= hi)) ? d : 0.f;

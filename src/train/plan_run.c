@@ -422,22 +422,28 @@ static void input_forward(lb_plan *plan, lb_step *step, const uint8_t *pixels) {
         }
 }
 
-/* Multiplies by 1 / (1 - ratio) or 0; the same numbers forward and backward. */
+/* Multiplies by 1 / (1 - ratio) or 0: one number of Philox's four for each of four neighbours. `at` is the first's index. */
+enum { DROP_BLOCK = 64 };
+LB_CLONES static void drop_block(uint64_t seed, uint64_t step, size_t at, float ratio, float values[DROP_BLOCK]) {
+    const float keep = 1 / (1 - ratio);
+    uint32_t bits[4][DROP_BLOCK / 4];
+    lb_rng4_many(seed, LB_RNG_DROPOUT, step, at, 4, DROP_BLOCK / 4, bits[0]);
+    for (int i = 0; i < DROP_BLOCK / 4; i++)
+        for (int k = 0; k < 4; k++)
+            values[4 * i + k] *= lb_uniform(bits[k][i]) < ratio ? 0 : keep;
+}
+
+/* The same numbers forward and backward. */
 static void dropout(const lb_plan *plan, const lb_step *step, const lb_value *v, const void *src, void *dst) {
-    float ratio = plan->net->nodes[step->node].u.dropout.ratio, keep = 1 / (1 - ratio);
+    const float ratio = plan->net->nodes[step->node].u.dropout.ratio;
     size_t count = v->rows * (size_t)v->c;
     uint64_t seed = seed_of(plan, step->node);
 #pragma omp parallel for num_threads(plan->threads)
-    for (size_t block = 0; block < (count + 63) / 64; block++) {
-        float values[64];
-        size_t at = block * 64, n = LB_MIN((size_t)64, count - at), bytes = lb_dtype_size(v->type);
+    for (size_t block = 0; block < (count + DROP_BLOCK - 1) / DROP_BLOCK; block++) {
+        float values[DROP_BLOCK] = {0};
+        size_t at = block * DROP_BLOCK, n = LB_MIN((size_t)DROP_BLOCK, count - at), bytes = lb_dtype_size(v->type);
         plan->kernels[v->type]->to_f32(v->type, (const unsigned char *)src + at * bytes, values, n);
-        for (size_t i = 0; i < n; i += 4) {
-            uint32_t bits[4];
-            lb_rng4(seed, LB_RNG_DROPOUT, plan->when.step, at + i, bits);
-            for (size_t k = i; k < LB_MIN(i + 4, n); k++)
-                values[k] *= lb_uniform(bits[k - i]) < ratio ? 0 : keep;
-        }
+        drop_block(seed, (uint64_t)plan->when.step, at, ratio, values);
         plan->kernels[v->type]->from_f32(v->type, values, (unsigned char *)dst + at * bytes, n);
     }
 }

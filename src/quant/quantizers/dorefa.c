@@ -17,10 +17,24 @@
 
 enum { BLOCK = 256 };
 
-/* M of a group; 1 where all is zero, so that the gradient stays finite. */
-static float max_tanh(const float *u, int64_t count) {
-    const float max = lb_tanh(lb_max_abs(u, count)); /* tanh grows with |u| */
-    return max > 0x1p-100f ? max : 1.f;
+/* M of a group whose largest |u| is `max`, as tanh grows with |u|; 1 where all is zero, so that the gradient stays finite. */
+static float max_tanh(float max) {
+    const float t = lb_tanh(max);
+    return t > 0x1p-100f ? t : 1.f;
+}
+
+/* The first that is as large as `max`, in blocks because gcc does not vectorise a loop that ends early. */
+static inline int64_t find_largest(const float *u, int64_t count, float max) {
+    for (int64_t first = 0; first < count; first += BLOCK) {
+        const int64_t n = LB_MIN((int64_t)BLOCK, count - first);
+        int found = 0;
+        for (int64_t i = 0; i < n; i++)
+            found |= fabsf(u[first + i]) == max;
+        for (int64_t i = 0; found && i < n; i++)
+            if (fabsf(u[first + i]) == max)
+                return first + i;
+    }
+    return 0;
 }
 
 static void grid(const lb_quant_spec *spec, lb_grid *g) {
@@ -30,7 +44,7 @@ static void grid(const lb_quant_spec *spec, lb_grid *g) {
         lb_grid_odd(spec->bits, g);
 }
 
-static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
+LB_CLONES static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
                     int64_t fan_in, float *step, float *code) {
     if (spec->bits == 1) {
         lb_quantizer_bwn.forward(spec, when, param, u, oc, fan_in, step, code);
@@ -41,7 +55,7 @@ static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const 
     for (int g = 0; g < groups.count; g++) {
         const float *src = u + g * groups.size;
         float *dst = code + g * groups.size;
-        const float scale = half / max_tanh(src, groups.size);
+        const float scale = half / max_tanh(lb_max_abs(src, groups.size));
         for (int64_t i = 0; i < groups.size; i++) {
             float v = lb_tanh(src[i]) * scale;
             v = v > -half ? v : -half; /* NaN, and an infinity that max |t| left out */
@@ -52,7 +66,7 @@ static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const 
     }
 }
 
-static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
+LB_CLONES static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
                      int64_t fan_in, const float *step, const float *code, const float *diff, float *diff_u, float *diff_param) {
     (void)when, (void)param, (void)step, (void)code, (void)diff_param;
     const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
@@ -63,9 +77,8 @@ static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const
     for (int g = 0; g < groups.count; g++) {
         const float *src = u + g * groups.size, *d = diff + g * groups.size;
         float *dst = diff_u + g * groups.size;
-        const float inv = 1.f / max_tanh(src, groups.size);
+        const float max = lb_max_abs(src, groups.size), inv = 1.f / max_tanh(max);
         double slope_of_max = 0;
-        int64_t largest = 0;
         for (int64_t first = 0; first < groups.size; first += BLOCK) { /* one kind of work per loop, or gcc does not vectorise */
             const int64_t n = LB_MIN((int64_t)BLOCK, groups.size - first);
             float product[BLOCK];
@@ -76,8 +89,7 @@ static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const
             }
             slope_of_max -= lb_sum(product, n);
         }
-        for (int64_t i = 1; i < groups.size; i++)
-            largest = fabsf(src[i]) > fabsf(src[largest]) ? i : largest;
+        const int64_t largest = find_largest(src, groups.size, max);
         const float t = lb_tanh(src[largest]), slope = (float)slope_of_max * inv * inv;
         dst[largest] += slope * (t < 0 ? -1.f : 1.f) * (1.f - t * t);
     }

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <omp.h>
 
+#include "quant/rint.h"
 #include "train/backend/internal.h"
 #include "train/simd/winograd.h"
 
@@ -103,15 +104,20 @@ static void *scratch_of(const lb_winograd *w, void *scratch, int thread) {
 
 static void *own_scratch(const lb_winograd *w, void *scratch) { return scratch_of(w, scratch, omp_get_thread_num()); }
 
-/* The largest magnitude if all are whole numbers, infinity otherwise. */
-static float largest_whole(const float *values, size_t count) {
-    float largest = 0;
+/* The largest magnitude if all are whole numbers (of at most 22 bits), infinity otherwise. */
+LB_CLONES static float largest_whole(const float *values, size_t count) {
+    uint32_t largest = 0; /* the bits of positive floats order as they do */
+    int real = 0;
     for (size_t i = 0; i < count; i++) {
-        if (!(values[i] == rintf(values[i])))
-            return INFINITY;
-        largest = LB_MAX(largest, fabsf(values[i]));
+        const float magnitude = fabsf(values[i]);
+        uint32_t bits;
+        memcpy(&bits, &magnitude, sizeof bits);
+        real |= !(lb_rint(values[i]) == values[i]);
+        largest = LB_MAX(largest, bits);
     }
-    return largest;
+    float whole;
+    memcpy(&whole, &largest, sizeof whole);
+    return real ? INFINITY : whole;
 }
 
 /* Transformed whole numbers have 8 bits in bf16 (weights as fourths), 7 in bytes, sums of products 24 in f32; the last transform
