@@ -20,7 +20,7 @@ static geometry geometry_of(const lbrt_site *site) {
     g.size = run_of(site) > 0 ? 1 : 2;
     g.steps = ((size_t)l->kw * g.c * g.size + STEP - 1) / STEP;
     g.columns = (size_t)(site->dst->w - 1) * (size_t)l->sw + (size_t)l->kw;
-    /* The last step may read too much, and so may sum_window(). */
+    /* The last step may read too much, and so may sum_windows(). */
     g.stride = lbrt_size_add(lbrt_size_mul(g.columns, g.c * g.size), LANES * STEP + 63) / 64 * 64;
     g.rows = rows_within_budget(site, g.stride);
     g.phases = 1;
@@ -40,9 +40,32 @@ static int accepts(const lbrt_site *site) {
     return (g.size == 1 || (src->lo >= INT16_MIN && src->hi <= INT16_MAX)) && strip_size(site, &g) <= STRIP_LIMIT;
 }
 
+/* Weights of a byte times mul, and the window's sum times rest (strip.h). */
+static int is_split(const lbrt_site *site, const geometry *g) { return g->size == 1 && !weights_fit_byte(&site->layer->weights); }
+
+/* Sums of stored values, modulo 2^32. */
+typedef struct window_sums {
+    uint32_t *four; /* (stride / STEP) of the same four of all kernel rows */
+    uint32_t *column; /* (columns) of a pixel's values of all kernel rows */
+    uint32_t *window; /* (rows, ow) of a window's values: what they add to an accumulator */
+} window_sums;
+
+/* Behind the strip. */
+static window_sums sums_carve(const lbrt_site *site, const geometry *g, lbrt_carve *at) {
+    const size_t any = is_split(site, g) ? 1 : 0;
+    window_sums s;
+    lbrt_take(at, strip_size(site, g), 1);
+    s.four = lbrt_take(at, any * g->stride / STEP, sizeof *s.four);
+    s.column = lbrt_take(at, any * g->columns, sizeof *s.column);
+    s.window = lbrt_take(at, any * g->rows * (size_t)site->dst->w, sizeof *s.window);
+    return s;
+}
+
 static size_t scratch_size(const lbrt_site *site) {
     const geometry g = geometry_of(site);
-    return strip_size(site, &g);
+    lbrt_carve at = {NULL, 0};
+    sums_carve(site, &g, &at);
+    return at.used;
 }
 
 static size_t cost(const lbrt_site *site) {
@@ -66,29 +89,46 @@ static void prepare(const lbrt_site *site, void *prepared) {
     parameters_prepare(site, &g, &p);
 }
 
-/* LANES * STEP ones, and as many zeros. */
-#define ONES_16 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1
-static const int8_t ones[128] = {ONES_16, ONES_16, ONES_16, ONES_16};
-
-/* Sum of the stored values under a window of the strip, modulo 2^32: kh segments, `row` bytes apart. */
-static uint32_t sum_window(const uint8_t *src, size_t row, size_t kh, size_t segment) {
-    const size_t most = LANES * STEP;
-    vec sum = vec_set(0);
-    for (size_t y = 0; y < kh; y++, src += row)
-        for (size_t i = 0; i < segment; i += most) {
-            const size_t count = segment - i < most ? segment - i : most;
-            sum = sums_end(sum, sums_dot(sums_start(sum), vec_load(src + i), vec_load(ones + 64 - count)));
+/* What the windows of a result row, whose first source row is src, add to accumulators, to window (ow). */
+static void sum_windows(const lbrt_site *site, const geometry *g, const uint8_t *src, const window_sums *s, uint32_t *window) {
+    const size_t kh = (size_t)site->layer->kh, kw = (size_t)site->layer->kw, sw = (size_t)site->layer->sw;
+    const size_t ow = (size_t)site->dst->w, c = g->c;
+    if (c % STEP == 0) {
+        const vec ones = vec_set(0x01010101);
+        for (size_t i = 0; i < g->columns * c; i += LANES * STEP) {
+            vec sum = vec_set(0);
+            for (size_t y = 0; y < kh; y++)
+                sum = vec_add(sum, vec_dot(vec_load(src + y * g->stride + i), ones));
+            vec_store(s->four + i / STEP, sum);
         }
-    return (uint32_t)vec_sum(sum);
+        for (size_t x = 0; x < g->columns; x++) {
+            uint32_t sum = 0;
+            for (size_t i = 0; i < c / STEP; i++)
+                sum += s->four[x * (c / STEP) + i];
+            s->column[x] = sum;
+        }
+    } else {
+        memset(s->column, 0, g->columns * sizeof *s->column);
+        for (size_t y = 0; y < kh; y++)
+            for (size_t x = 0; x < g->columns; x++)
+                for (size_t i = 0; i < c; i++)
+                    s->column[x] += (uint32_t)((const stored_byte *)src)[y * g->stride + x * c + i];
+    }
+    memset(window, 0, ow * sizeof *window);
+    for (size_t k = 0; k < kw; k++)
+        for (size_t x = 0; x < ow; x++)
+            window[x] += s->column[x * sw + k];
+    const uint32_t offsets = (uint32_t)stored_offset(site->src) * (uint32_t)(kh * kw * c);
+    const uint32_t rest = (uint32_t)split_of(&site->layer->weights).rest;
+    for (size_t x = 0; x < ow; x++)
+        window[x] = (window[x] - offsets) * rest;
 }
 
 /* Sums of products (pixels, blocks) of a tile to accumulators. */
-static void complete(const split *s, const tile *t, size_t segment, int32_t offset, size_t pixels, size_t blocks, vec *acc) {
+static void complete(const split *s, const uint32_t *window, size_t pixels, size_t blocks, vec *acc) {
     const vec mul = vec_set(s->mul);
-    const uint32_t extra = (uint32_t)offset * (uint32_t)(t->kh * segment);
     for (size_t i = 0; i < pixels; i++) {
-        const uint32_t sum = sum_window(t->src + i * t->pixel, t->row, t->kh, segment) - extra;
-        const vec add = vec_set((int32_t)(sum * (uint32_t)s->rest));
+        const vec add = vec_set((int32_t)window[i]);
         for (size_t b = 0; b < blocks; b++)
             acc[i * blocks + b] = vec_add(vec_mul(acc[i * blocks + b], mul), add);
     }
@@ -99,8 +139,13 @@ static void run_group(const lbrt_call *call, const geometry *g, const void *job,
     const lbrt_site *site = &call->site;
     const lbrt_layer *l = site->layer;
     const size_t ow = (size_t)site->dst->w;
-    const int wide = g->size > 1, byte = wide || weights_fit_byte(&l->weights);
+    const int wide = g->size > 1;
     const split s = split_of(&l->weights);
+    const size_t row_bytes = (size_t)l->sh * g->stride;
+    lbrt_carve scratch = {call->scratch, 0};
+    const window_sums window = sums_carve(site, g, &scratch);
+    for (size_t y = 0; y < rows && is_split(site, g); y++)
+        sum_windows(site, g, (const uint8_t *)call->scratch + y * row_bytes, &window, window.window + y * ow);
     tile t;
     t.pixel = (size_t)l->sw * g->c * g->size;
     t.row = g->stride;
@@ -119,10 +164,10 @@ static void run_group(const lbrt_call *call, const geometry *g, const void *job,
                 const size_t x = ow * i / tiles, pixels = ow * (i + 1) / tiles - x;
                 vec acc[TILE_SUMS];
                 size_t pixel[MAX_PIXELS];
-                t.src = (const uint8_t *)call->scratch + y * (size_t)l->sh * g->stride + x * t.pixel;
+                t.src = (const uint8_t *)call->scratch + y * row_bytes + x * t.pixel;
                 multiply_tile(&t, pixels, blocks, wide, acc);
-                if (!byte)
-                    complete(&s, &t, (size_t)l->kw * g->c, stored_offset(site->src), pixels, blocks, acc);
+                if (is_split(site, g))
+                    complete(&s, window.window + y * ow + x, pixels, blocks, acc);
                 for (size_t k = 0; k < pixels; k++)
                     pixel[k] = (row + y) * ow + x + k;
                 for (size_t b = 0; b < blocks; b++) {

@@ -8,95 +8,28 @@
  * A plane has an index for the padding. Where 0 is no value of the source (signs), the padding has the least value instead, and
  * what that adds is taken off by further lookups: a plane says which sides of a pixel's window are outside, tables of each
  * channel how much that is. */
-#include "finish.h"
-#include "transpose.h"
+#include "planes_source.h"
 
-#define PIXELS BYTES /* of a vector */
-#define VECTORS 2 /* of a tile */
-#define TILE 8 /* channels whose weights lie together; and sums of a tile */
-#define BLOCK 16 /* channels that are transposed together */
-#define TABLE 64
 #define TABLES_BYTES 4096
-#define CLASSES 16 /* which sides are outside: left 1, right 2, top 4, bottom 8 */
-#define PLANES_BUDGET ((size_t)128 << 10)
 #define SCRATCH_LIMIT ((size_t)64 << 20)
 #define MAX_VALUE 8 /* of a source, either sign */
 #define MAX_CHANNELS 1024 /* of the result: thresholds and codes take much more memory here than in a file */
 #define WINDOW 128 /* sums whose codes are looked up */
-#define LEAST_WORD (-INT16_MAX) /* sums of lookups start there where thresholds follow */
+#define BYTE_WINDOW 256 /* sums that are compared as bytes */
+#define LEAST_WORD (-INT16_MAX) /* sums of lookups start there where thresholds on words follow */
 #define MOST_SUM (UINT16_MAX - 2) /* no sum reaches what a threshold out of range becomes */
-
-typedef struct geometry {
-    size_t c, oc;
-    int32_t spread; /* from one source value to the next: 2 for -1 and 1 */
-    int code_bits;
-    int32_t padding; /* the value that the padding has in the planes */
-    size_t together; /* channels of an index */
-    size_t pitch; /* channels of a pixel in the padded row: c filled up */
-    size_t columns; /* pixels of the padded row */
-    size_t rows; /* result rows per strip */
-    size_t phase; /* rows of a plane that follow with the vertical stride */
-    size_t plane; /* bytes of a plane */
-    size_t most_border; /* lookups for the border at most */
-} geometry;
-
-static geometry geometry_of(const lbrt_site *site) {
-    const lbrt_layer *l = site->layer;
-    const lbrt_tensor *src = site->src;
-    const size_t ow = (size_t)site->dst->w, oh = (size_t)site->dst->h, sh = (size_t)l->sh;
-    geometry g;
-    g.c = (size_t)src->c;
-    g.oc = (size_t)site->dst->c;
-    g.spread = l->src_signs ? 2 : 1;
-    g.code_bits = src->hi - src->lo <= g.spread ? 1 : 2;
-    g.padding = src->lo <= 0 && src->hi >= 0 && -src->lo % g.spread == 0 ? 0 : src->lo;
-    g.together = g.code_bits == 1 && l->weights.bits == 1 && g.c % 2 == 0 ? 2 : 1;
-    g.pitch = (g.c + BLOCK - 1) / BLOCK * BLOCK;
-    g.columns = (ow - 1) * (size_t)l->sw + 3;
-    /* As many rows as the budget has, if it is not all of them a multiple of what fills whole vectors. */
-    const size_t fit = PLANES_BUDGET / (g.pitch / g.together) / ow;
-    size_t align = VECTORS * PIXELS;
-    while (align > 1 && ow % align != 0)
-        align /= 2;
-    align = VECTORS * PIXELS / align;
-    g.rows = fit > 3 ? (fit - 3) / sh + 1 : 1;
-    g.rows = g.rows >= oh ? oh : g.rows > align ? g.rows / align * align : g.rows;
-    g.phase = ((g.rows - 1) * sh + 3 + sh - 1) / sh;
-    g.plane = ((g.phase * sh * ow + VECTORS * PIXELS) / 64 | 1) * 64; /* not a power of two: many are read at a time */
-    const size_t most = (size_t)magnitude(first_weight(&l->weights), last_weight(&l->weights));
-    const int border = g.padding != 0 && (l->pt | l->pl | l->pb | l->pr) != 0;
-    g.most_border = border ? 16 * g.c * most * (size_t)magnitude(g.padding, 0) / UINT8_MAX + 1 : 0;
-    return g;
-}
-
-/* Of a pixel, those of filled up channels included. */
-static size_t indices_of(const geometry *g) { return g->pitch / g->together; }
-static size_t planes_of(const geometry *g) { return (indices_of(g) + BLOCK - 1) / BLOCK * BLOCK; }
-static size_t steps_of(const geometry *g) { return 3 * g->c / g->together; } /* lookups without those of the border */
-static size_t tiles_of(const geometry *g) { return (g->oc + TILE - 1) / TILE; }
-
-typedef struct buffers {
-    uint8_t *row; /* (columns, pitch) codes of a padded source row */
-    uint8_t *merged; /* (source rows, ow, indices) */
-    uint8_t *planes; /* (planes, plane) the same, transposed */
-    uint8_t *border; /* (plane) which sides are outside: the last of the planes */
-} buffers;
-
-static buffers buffers_carve(const lbrt_site *site, const geometry *g, lbrt_carve *at) {
-    const size_t count = planes_of(g), rows = lbrt_size_mul(g->phase, (size_t)site->layer->sh);
-    buffers b;
-    b.row = lbrt_take(at, lbrt_size_add(lbrt_size_mul(g->columns, g->pitch), BYTES), 1);
-    b.merged = lbrt_take(at, lbrt_size_add(lbrt_size_mul(rows, (size_t)site->dst->w), PIXELS + 1), indices_of(g));
-    b.planes = lbrt_take(at, count + (g->most_border > 0), g->plane);
-    b.border = b.planes != NULL ? b.planes + count * g->plane : NULL;
-    return b;
-}
 
 static size_t scratch_size(const lbrt_site *site) {
     const geometry g = geometry_of(site);
     lbrt_carve at = {NULL, 0};
-    buffers_carve(site, &g, &at);
+    buffers_carve(&g, &at);
     return at.used;
+}
+
+/* That lookups can reach. */
+static int64_t most_sum(const lbrt_site *site, const geometry *g) {
+    const int64_t most = magnitude(first_weight(&site->layer->weights), last_weight(&site->layer->weights));
+    return 9 * (int64_t)g->c * most * (site->src->hi - site->src->lo) + (int64_t)g->most_border * UINT8_MAX;
 }
 
 static int accepts(const lbrt_site *site) {
@@ -110,7 +43,7 @@ static int accepts(const lbrt_site *site) {
     const geometry g = geometry_of(site);
     const int64_t most = magnitude(first_weight(&l->weights), last_weight(&l->weights)), range = src->hi - src->lo;
     if (3 * (int64_t)g.together * most * range > UINT8_MAX ||
-        9 * (int64_t)g.c * most * range + (int64_t)g.most_border * UINT8_MAX > MOST_SUM ||
+        most_sum(site, &g) > MOST_SUM ||
         TABLES_BYTES + g.most_border * tiles_of(&g) * TILE * TABLE > UINT16_MAX)
         return 0;
     if (g.most_border > 0 && (l->pt > 1 || l->pl > 1 || (dst->h - 1) * l->sh + 3 - l->pt > src->h + 1 ||
@@ -137,6 +70,7 @@ typedef struct constants {
     size_t steps; /* lookups, those of the border included */
     size_t thresholds; /* per channel, that make codes of words; 0: there are none */
     int by_residual; /* which thresholds depends on the residual */
+    int32_t most; /* no sum is larger */
 } constants;
 
 typedef struct parameters {
@@ -147,9 +81,10 @@ typedef struct parameters {
     uint16_t *runs; /* (tiles, steps) behind which lookups bytes are added to words */
     int32_t *offset; /* (blocks, BLOCK) an accumulator less the sum of its lookups */
     int16_t *flip; /* (oc) as in `finish` */
-    int16_t *thresholds; /* (oc, thresholds, 32) words, chosen by the residual's last 5 bits */
-    int16_t *window; /* (oc) where not LEAST_WORD: all thresholds are among this word and the WINDOW - 1 behind it */
-    uint8_t *codes; /* (oc, WINDOW) what those words become; words outside become what the first and the last one do */
+    int16_t *thresholds; /* (oc, thresholds, 32) words, chosen by the residual's last 5 bits; or, in a window, (64) bytes by 6 */
+    int16_t *start; /* (tiles, TILE) of the sums' words */
+    uint8_t *window; /* (oc) all thresholds are near to each other: words, saturated to bytes, tell which are reached */
+    uint8_t *codes; /* (oc, WINDOW) what those bytes become, larger ones as the last, unless it depends on the residual */
     finish finish;
     int16_t *unpacked; /* one channel, while preparing */
     uint8_t *widths; /* (steps, TILE), likewise: of one tile's tables */
@@ -180,7 +115,8 @@ static parameters carve(const lbrt_site *site, const geometry *g, lbrt_carve *at
     p.offset = lbrt_take(at, (g->oc + BLOCK - 1) / BLOCK * BLOCK, sizeof *p.offset);
     p.flip = lbrt_take(at, g->oc, sizeof *p.flip);
     p.thresholds = lbrt_take(at, lbrt_size_mul(g->oc, thresholds_of(site)), 32 * sizeof *p.thresholds);
-    p.window = lbrt_take(at, g->oc, sizeof *p.window);
+    p.start = lbrt_take(at, tiles * TILE, sizeof *p.start);
+    p.window = lbrt_take(at, g->oc, 1);
     p.codes = lbrt_take(at, thresholds_of(site) > 0 ? g->oc : 0, WINDOW);
     p.finish = finish_carve(site, 1, at);
     p.unpacked = lbrt_take(at, (size_t)lbrt_weights_per_channel(site->layer, site->src), sizeof *p.unpacked);
@@ -341,28 +277,44 @@ static void prepare_runs(const parameters *p, size_t tile) {
     *end = (uint16_t)steps;
 }
 
-/* Where the thresholds of channel o are near to each other: the codes of all sums around them. */
+/* Where the thresholds of channel o are near to each other: what the bytes of a window of sums become. */
 static void prepare_window(const lbrt_site *site, const parameters *p, size_t o) {
     const lbrt_epilogue *e = &site->layer->epilogue;
     const size_t n = p->constants->thresholds;
-    const int sign = (e->flags & LBRT_SIGN) != 0;
-    int32_t first = INT16_MAX, last = INT16_MIN; /* sums that cross one */
-    for (size_t k = 0; k < n; k++) {
-        const int32_t t = (p->thresholds[(o * n + k) * 32] ^ p->flip[o]) - p->flip[o];
-        if (t <= LEAST_WORD || t >= INT16_MAX)
-            continue;
-        first = t < first ? t : first;
-        last = t > last ? t : last;
-    }
-    if (p->constants->by_residual || last - first > WINDOW - 2 || first == LEAST_WORD + 1)
+    const int sign = (e->flags & LBRT_SIGN) != 0, by_residual = p->constants->by_residual;
+    const int32_t flip = p->flip[o], most = LEAST_WORD + p->constants->most;
+    const int32_t start = by_residual ? site->res->lo : 0, end = by_residual ? site->res->hi : 0;
+    int16_t *const thresholds = p->thresholds + o * n * 32;
+    int32_t first = INT16_MAX, last = INT16_MIN; /* words that cross one; where there are codes those that never or always do need
+                                                    not be in the window */
+    for (size_t k = 0; k < n; k++)
+        for (int32_t r = start; r <= end; r++) {
+            const int32_t t = (thresholds[k * 32 + (size_t)(r & 31)] ^ flip) - flip;
+            if (!by_residual && (t <= LEAST_WORD || t > most))
+                continue;
+            first = t < first ? t : first;
+            last = t > last ? t : last;
+        }
+    if (first > last)
+        first = last = LEAST_WORD + 1;
+    /* Sums start below 0, so that they must fit 15 bits. */
+    if (p->constants->most > INT16_MAX || first <= LEAST_WORD || last > most + 1 || last - first > (by_residual ? BYTE_WINDOW : WINDOW) - 2)
         return;
-    p->window[o] = (int16_t)(first <= last ? first - 1 : 0);
-    for (int32_t i = 0; i < WINDOW; i++) {
-        const int32_t v = i == 0 ? LEAST_WORD : i < WINDOW - 1 ? p->window[o] + i : INT16_MAX - 1;
+    first--; /* this word is byte 0 */
+    p->window[o] = 1;
+    p->start[o] = (int16_t)(LEAST_WORD - first);
+    for (int32_t i = 0; i < WINDOW && !by_residual; i++) {
+        const int32_t v = i == 0 ? LEAST_WORD : i < WINDOW - 1 ? first + i : most;
         int32_t count = 0;
         for (size_t k = 0; k < n; k++)
-            count += (v ^ p->flip[o]) >= p->thresholds[(o * n + k) * 32];
+            count += (v ^ flip) >= thresholds[k * 32];
         p->codes[o * WINDOW + (size_t)i] = (uint8_t)(sign ? 2 * count - 1 : e->qlo + count);
+    }
+    for (size_t k = 0; k < n && by_residual; k++) {
+        uint8_t bytes[64] = {0};
+        for (int32_t r = start; r <= end; r++)
+            bytes[r & 63] = (uint8_t)(((thresholds[k * 32 + (size_t)(r & 31)] ^ flip) - first) ^ flip);
+        memcpy(thresholds + k * 32, bytes, sizeof bytes);
     }
 }
 
@@ -375,6 +327,7 @@ static void prepare(const lbrt_site *site, void *prepared) {
     finish_prepare(site, 1, &p.finish);
     fill_tables(site, &g, p.tables);
     p.constants->thresholds = thresholds_of(site);
+    p.constants->most = (int32_t)most_sum(site, &g);
     p.constants->by_residual = p.constants->thresholds > 0 && site->layer->epilogue.flags & LBRT_RESIDUAL;
     int32_t most = 0, border[CLASSES];
     for (size_t o = 0; o < g.oc && g.most_border > 0; o++) {
@@ -392,8 +345,8 @@ static void prepare(const lbrt_site *site, void *prepared) {
         if (o % TILE == 0)
             memset(p.widths, 0, p.constants->steps * TILE);
         prepare_channel(site, &g, &p, o);
-        p.window[o] = LEAST_WORD;
         if (p.constants->thresholds > 0) {
+            p.start[o] = LEAST_WORD;
             prepare_thresholds(site, &p, o);
             prepare_window(site, &p, o);
         }
@@ -402,103 +355,10 @@ static void prepare(const lbrt_site *site, void *prepared) {
     }
 }
 
-/* ---- Planes of the source --------------------------------------------------------------------------------------------- */
-
-/* Codes of a source row into a row of the padding's. */
-static void fill_row(const lbrt_site *site, const geometry *g, const uint8_t *src, uint8_t *row) {
-    const size_t c = g->c, left = (size_t)site->layer->pl < g->columns ? (size_t)site->layer->pl : g->columns;
-    const size_t w = (size_t)site->src->w, inside = g->columns - left < w ? g->columns - left : w;
-    const __m512i low = bytes_set((uint8_t)site->src->lo);
-    const __m128i shift = _mm_cvtsi32_si128(g->spread - 1);
-    row += left * g->pitch;
-    const size_t pixels = c == g->pitch ? 1 : inside, each = c == g->pitch ? inside * c : c;
-    for (size_t x = 0; x < pixels; x++, src += c, row += g->pitch)
-        for (size_t i = 0; i < each; i += BYTES) { /* shifted are even numbers if at all */
-            if (each - i >= BYTES) {
-                _mm512_storeu_si512(row + i, _mm512_srl_epi16(_mm512_sub_epi8(_mm512_loadu_si512(src + i), low), shift));
-                continue;
-            }
-            const __mmask64 mask = ((__mmask64)1 << (each - i)) - 1;
-            const __m512i code = _mm512_sub_epi8(_mm512_maskz_loadu_epi8(mask, src + i), low);
-            _mm512_mask_storeu_epi8(row + i, mask, _mm512_srl_epi16(code, shift));
-        }
-}
-
-/* Stores the first `count` bytes, a multiple of 8: a masked store would take many cycles. */
-INLINE void store_parts(uint8_t *to, __m512i v, size_t count) {
-    if (count >= 64) {
-        _mm512_storeu_si512(to, v);
-        return;
-    }
-    for (; count >= 16; count -= 16, to += 16) {
-        _mm_storeu_si128((__m128i *)to, _mm512_castsi512_si128(v));
-        v = _mm512_alignr_epi64(v, v, 2);
-    }
-    if (count > 0)
-        _mm_storel_epi64((__m128i *)to, _mm512_castsi512_si128(v));
-}
-
-/* The indices of `count` bytes of a padded row, from one pixel to the next. */
-INLINE void merge(const uint8_t *row, const geometry *g, size_t count, uint8_t *to) {
-    const __m128i bits = _mm_cvtsi32_si128(g->code_bits), twice = _mm_cvtsi32_si128(2 * g->code_bits);
-    for (size_t i = 0; i < count; i += BYTES) {
-        const __m512i a = bytes_load(row + i), b = _mm512_sll_epi16(bytes_load(row + i + g->pitch), bits);
-        const __m512i v = _mm512_ternarylogic_epi64(a, b, _mm512_sll_epi16(bytes_load(row + i + 2 * g->pitch), twice), 0xfe);
-        if (g->together == 1) {
-            store_parts(to + i, v, count - i);
-        } else { /* three bits of two neighbours */
-            const __m256i both = _mm512_cvtepi16_epi8(_mm512_or_si512(v, _mm512_srli_epi16(v, 5)));
-            store_parts(to + i / 2, _mm512_castsi256_si512(both), count - i < BYTES ? (count - i) / 2 : BYTES / 2);
-        }
-    }
-}
-
-/* Which sides of the windows of result row oy are outside: of those of the first and last pixel at most the left and right. */
-static void fill_border(const lbrt_site *site, const geometry *g, size_t oy, uint8_t *to) {
-    const lbrt_layer *l = site->layer;
-    const int64_t y = (int64_t)oy * l->sh - l->pt;
-    const size_t ow = (size_t)site->dst->w;
-    memset(to, (y < 0 ? 4 : 0) + (y + 3 > site->src->h ? 8 : 0), ow);
-    to[0] |= l->pl > 0 ? 1 : 0;
-    to[ow - 1] |= g->columns > (size_t)(l->pl + site->src->w) ? 2 : 0;
-}
-
-/* The planes for `rows` result rows from oy. */
-static void fill(const lbrt_call *call, const geometry *g, const buffers *b, size_t image, size_t oy, size_t rows) {
-    const lbrt_site *site = &call->site;
-    const lbrt_layer *l = site->layer;
-    const size_t ow = (size_t)site->dst->w, sh = (size_t)l->sh, h = (size_t)site->src->h, indices = indices_of(g);
-    const size_t source = (size_t)site->src->w * g->c, count = g->phase * sh * ow;
-    const int32_t padding = (g->padding - site->src->lo) / g->spread;
-    int32_t index = 0;
-    for (size_t k = 0; k < 3 * g->together; k++)
-        index = index << g->code_bits | padding;
-    memset(b->row, padding, g->columns * g->pitch);
-    for (size_t i = 0; i < (rows - 1) * sh + 3; i++) {
-        const int64_t y = (int64_t)(oy * sh + i) - l->pt;
-        uint8_t *to = b->merged + (i % sh * g->phase + i / sh) * ow * indices;
-        if (y < 0 || y >= (int64_t)h) {
-            memset(to, index, ow * indices);
-            continue;
-        }
-        fill_row(site, g, (const uint8_t *)call->src + (image * h + (size_t)y) * source, b->row);
-        if (l->sw == 1)
-            merge(b->row, g, ow * g->pitch, to);
-        else
-            for (size_t x = 0; x < ow; x++)
-                merge(b->row + x * (size_t)l->sw * g->pitch, g, g->pitch, to + x * indices);
-    }
-    for (size_t i = 0; i < count; i += PIXELS)
-        for (size_t k = 0; k < indices; k += BLOCK)
-            to_planes(b->merged + i * indices + k, indices, b->planes + k * g->plane + i, g->plane);
-    for (size_t y = 0; y < rows && g->most_border > 0; y++)
-        fill_border(site, g, oy + y, b->border + y * ow);
-}
-
 /* ---- Results ---------------------------------------------------------------------------------------------------------- */
 
-/* A block of channels of a tile's pixels, byte planes: codes, or the low and high bytes of sums. Of 16 pixels the even ones come
- * first, because words are packed so. */
+/* A block of channels of a tile's pixels, byte planes: codes, before that the bytes of a window, or the low and high bytes of
+ * sums. Of 16 pixels the even ones come first, because words are packed so. */
 typedef struct block {
     uint8_t low[BLOCK][VECTORS * PIXELS], high[BLOCK][VECTORS * PIXELS];
     uint8_t residual[BLOCK][VECTORS * PIXELS];
@@ -514,64 +374,82 @@ typedef struct job {
 /* Bytes of words (of the even pixels, of the odd ones), saturated. */
 INLINE __m512i pack(__m512i even, __m512i odd) { return _mm512_packus_epi16(even, odd); }
 
-/* Words of 64 pixels of a channel to numbers of thresholds that they reach, of n. */
-INLINE __m512i count_words(const int16_t *thresholds, int16_t flip, const vec16 *v, const uint8_t *residual, const size_t n) {
-    const __m512i inverse = _mm512_set1_epi16(flip), one = _mm512_set1_epi16(1);
+/* Numbers of thresholds, of n, that 64 words reach, given as low and high bytes; residual: zeros if it does not matter. */
+INLINE __m512i count_words(const int16_t *thresholds, __m512i flip, __m512i low, __m512i high, __m512i residual, const size_t n) {
+    const __m512i zero = _mm512_setzero_si512(), one = _mm512_set1_epi16(1);
     __m512i found[2];
     for (size_t i = 0; i < 2; i++) {
-        const __m512i x = words_xor(v[i], inverse);
-        __m512i r = _mm512_setzero_si512();
-        if (residual != NULL) /* its low bytes count */
-            r = i == 0 ? bytes_load(residual) : _mm512_srli_epi16(bytes_load(residual), 8);
-        found[i] = _mm512_setzero_si512();
+        const __m512i x = words_xor(i == 0 ? _mm512_unpacklo_epi8(low, high) : _mm512_unpackhi_epi8(low, high), flip);
+        const __m512i r = i == 0 ? _mm512_unpacklo_epi8(residual, zero) : _mm512_unpackhi_epi8(residual, zero);
+        found[i] = zero;
         for (size_t k = 0; k < n; k++) {
-            __m512i t = words_load(thresholds + 32 * k);
-            if (residual != NULL)
-                t = _mm512_permutexvar_epi16(r, t);
+            const __m512i t = _mm512_permutexvar_epi16(r, words_load(thresholds + 32 * k));
             found[i] = _mm512_mask_add_epi16(found[i], _mm512_cmpge_epi16_mask(x, t), found[i], one);
         }
     }
     return pack(found[0], found[1]);
 }
 
-/* Words of a channel to bytes of a block, `low`, where no window of codes says what they are. */
-APART void store_others(const job *j, size_t channel, const vec16 *v, block *to, uint8_t *low) {
-    const size_t n = j->p.constants->thresholds, at = (size_t)(low - to->low[0]);
-    if (n == 0) {
-        const __m512i byte = _mm512_set1_epi16(255);
-        _mm512_storeu_si512(low, pack(_mm512_and_si512(v[0], byte), _mm512_and_si512(v[1], byte)));
-        _mm512_storeu_si512(to->high[0] + at, pack(_mm512_srli_epi16(v[0], 8), _mm512_srli_epi16(v[1], 8)));
-        return;
+/* The same of bytes of a window. */
+INLINE __m512i count_bytes(const int16_t *thresholds, __m512i flip, __m512i v, __m512i residual, const size_t n) {
+    const __m512i x = _mm512_xor_si512(v, flip), one = bytes_set(1);
+    __m512i found = _mm512_setzero_si512();
+    for (size_t k = 0; k < n; k++) {
+        const __m512i t = _mm512_permutexvar_epi8(residual, words_load(thresholds + 32 * k));
+        found = _mm512_mask_add_epi8(found, _mm512_cmpge_epu8_mask(x, t), found, one);
     }
-    const lbrt_epilogue *e = &j->call->site.layer->epilogue;
-    const int sign = (e->flags & LBRT_SIGN) != 0;
-    const int16_t *thresholds = j->p.thresholds + channel * n * 32, flip = j->p.flip[channel];
-    const uint8_t *residual = j->p.constants->by_residual ? to->residual[0] + at : NULL;
-    __m512i found;
-    if (residual != NULL && n == 1)
-        found = count_words(thresholds, flip, v, residual, 1);
-    else if (residual != NULL && n == 3)
-        found = count_words(thresholds, flip, v, residual, 3);
-    else
-        found = count_words(thresholds, flip, v, residual, n);
-    if (sign)
-        found = _mm512_add_epi8(found, found);
-    _mm512_storeu_si512(low, _mm512_add_epi8(found, bytes_set((uint8_t)(sign ? -1 : e->qlo))));
+    return found;
 }
 
-/* Words of a channel, `at` pixels into the tile, to bytes of a block. */
-INLINE void store_words(const job *j, size_t channel, vec16 even, vec16 odd, block *to, size_t at) {
-    uint8_t *low = to->low[channel % BLOCK] + at;
-    if (j->p.window[channel] == LEAST_WORD) {
-        const vec16 v[2] = {even, odd};
-        store_others(j, channel, v, to, low);
+/* Bytes of a block to codes, n thresholds. */
+INLINE void find_block_codes(const job *j, size_t channel, size_t channels, size_t vectors, block *to, const size_t n) {
+    const lbrt_epilogue *e = &j->call->site.layer->epilogue;
+    const int sign = (e->flags & LBRT_SIGN) != 0, by_residual = j->p.constants->by_residual;
+    const __m512i base = bytes_set((uint8_t)(sign ? -1 : e->qlo)), twice = sign ? bytes_set(UINT8_MAX) : _mm512_setzero_si512();
+    const __m512i most = bytes_set(WINDOW - 1);
+    for (size_t k = 0; k < channels; k++) {
+        const size_t o = channel + k;
+        const int16_t *thresholds = j->p.thresholds + o * n * 32;
+        const __m512i flip = _mm512_set1_epi16(j->p.flip[o]);
+        const uint8_t *table = j->p.codes + o * WINDOW;
+        const int window = j->p.window[o];
+        for (size_t i = 0; i < vectors * PIXELS; i += PIXELS) {
+            __m512i v = bytes_load(&to->low[k][i]), r = _mm512_setzero_si512();
+            if (window && !by_residual) {
+                v = _mm512_permutex2var_epi8(table_load(table), _mm512_min_epu8(v, most), table_load(table + WINDOW / 2));
+                _mm512_storeu_si512(&to->low[k][i], v);
+                continue;
+            }
+            if (by_residual)
+                r = bytes_load(&to->residual[k][i]);
+            if (window)
+                v = count_bytes(thresholds, flip, v, r, n);
+            else
+                v = count_words(thresholds, flip, v, bytes_load(&to->high[k][i]), r, n);
+            _mm512_storeu_si512(&to->low[k][i], _mm512_add_epi8(_mm512_add_epi8(v, _mm512_and_si512(v, twice)), base));
+        }
+    }
+}
+
+APART void find_codes_of_1(const job *j, size_t channel, size_t channels, size_t vectors, block *to) {
+    find_block_codes(j, channel, channels, vectors, to, 1);
+}
+APART void find_codes_of_3(const job *j, size_t channel, size_t channels, size_t vectors, block *to) {
+    find_block_codes(j, channel, channels, vectors, to, 3);
+}
+APART void find_codes_of_any(const job *j, size_t channel, size_t channels, size_t vectors, block *to) {
+    find_block_codes(j, channel, channels, vectors, to, j->p.constants->thresholds);
+}
+
+/* Words of a channel to bytes, low and high ones `distance` apart. */
+INLINE void store_words(int window, vec16 even, vec16 odd, uint8_t *low, size_t distance) {
+    if (window) {
+        _mm512_storeu_si512(low, pack(even, odd));
         return;
     }
-    const __m512i first = _mm512_set1_epi16(j->p.window[channel]);
-    const __m512i i = pack(_mm512_subs_epi16(even, first), _mm512_subs_epi16(odd, first));
-    const uint8_t *table = j->p.codes + channel * WINDOW;
-    _mm512_storeu_si512(low, _mm512_permutex2var_epi8(table_load(table), _mm512_min_epu8(i, bytes_set(WINDOW - 1)),
-                                                      table_load(table + WINDOW / 2)));
+    const __m512i byte = _mm512_set1_epi16(255);
+    _mm512_storeu_si512(low, pack(_mm512_and_si512(even, byte), _mm512_and_si512(odd, byte)));
+    _mm512_storeu_si512(low + distance, pack(_mm512_srli_epi16(even, 8), _mm512_srli_epi16(odd, 8)));
 }
 
 /* ---- Lookups ---------------------------------------------------------------------------------------------------------- */
@@ -582,7 +460,7 @@ typedef struct tile {
     const uint32_t *at;
     const uint16_t *weights, *runs;
     size_t steps;
-    int16_t start; /* of the words */
+    const int16_t *start; /* of the words, by channel */
 } tile;
 
 /* Lookups of some channels from `channel` on, to bytes of a block. Inlined with constants, so that the sums are registers. */
@@ -592,7 +470,7 @@ INLINE void look_up(const job *j, const tile *t, const size_t vectors, const siz
     vec16 even[TILE], odd[TILE];
 #pragma GCC unroll 8
     for (size_t k = 0; k < all; k++)
-        even[k] = odd[k] = words_set(t->start);
+        odd[k] = words_set(t->start[k / vectors]), even[k] = words_set((int16_t)(t->start[k / vectors] * 257));
     for (size_t s = 0; s < t->steps; end++) {
         vec8 sum[TILE];
 #pragma GCC unroll 8
@@ -621,7 +499,7 @@ INLINE void look_up(const job *j, const tile *t, const size_t vectors, const siz
                 }
             }
         }
-        /* The even words still hold the odd bytes times 256, which come off at the end. */
+        /* The even words still hold the odd ones times 256, which come off at the end. */
 #pragma GCC unroll 8
         for (size_t k = 0; k < all; k++) {
             KEEP(sum[k]);
@@ -629,12 +507,11 @@ INLINE void look_up(const job *j, const tile *t, const size_t vectors, const siz
             odd[k] = words_add(odd[k], words_high(sum[k]));
         }
     }
-    const vec16 start = words_set(t->start);
 #pragma GCC unroll 8
     for (size_t k = 0; k < all; k++)
         if (channel + k / vectors < j->g.oc)
-            store_words(j, channel + k / vectors, words_low(even[k], _mm512_sub_epi16(odd[k], start)), odd[k], to,
-                        k % vectors * PIXELS);
+            store_words(j->p.window[channel + k / vectors], words_low(even[k], odd[k]), odd[k],
+                        &to->low[(channel + k / vectors) % BLOCK][k % vectors * PIXELS], sizeof to->low);
 }
 
 APART void look_up_1(const job *j, const tile *t, size_t channel, block *to) { look_up(j, t, 1, TILE, channel, to); }
@@ -677,12 +554,19 @@ static void finish_sums(const job *j, size_t pixel, size_t count, size_t channel
 }
 
 /* A block to results. */
-static void store_block(const job *j, size_t pixel, size_t count, size_t channel, const block *from) {
+static void store_block(const job *j, size_t pixel, size_t count, size_t channel, block *from) {
     const size_t oc = j->g.oc, channels = oc - channel < BLOCK ? oc - channel : BLOCK, pitch = sizeof from->low[0];
+    const size_t n = j->p.constants->thresholds, vectors = (count + PIXELS - 1) / PIXELS;
+    if (n == 1)
+        find_codes_of_1(j, channel, channels, vectors, from);
+    else if (n == 3)
+        find_codes_of_3(j, channel, channels, vectors, from);
+    else if (n > 0)
+        find_codes_of_any(j, channel, channels, vectors, from);
     for (size_t i = 0; i < count; i += PIXELS) {
         const size_t pixels = count - i < PIXELS ? count - i : PIXELS;
         uint8_t *to = (uint8_t *)j->call->dst + (pixel + i) * oc + channel, some[2][PIXELS][BLOCK];
-        if (j->p.constants->thresholds == 0) {
+        if (n == 0) {
             to_pixels(&from->low[0][i], pitch, some[0][0], BLOCK);
             to_pixels(&from->high[0][i], pitch, some[1][0], BLOCK);
             finish_sums(j, pixel + i, pixels, channel, some[0][0], some[1][0]);
@@ -705,12 +589,12 @@ static void run_pixels(const job *j, size_t first, size_t pixel, size_t count) {
     t.planes = j->b.planes + first;
     t.at = j->p.at;
     t.steps = j->p.constants->steps;
-    t.start = j->p.constants->thresholds > 0 ? LEAST_WORD : 0;
     for (size_t channel = 0; channel < j->g.oc; channel += channels) {
         if (channel % BLOCK == 0 && j->p.constants->by_residual)
             load_residual(j, pixel, count, channel, &to);
         t.weights = j->p.weights + channel / TILE * t.steps * TILE + channel % TILE;
         t.runs = j->p.runs + channel / TILE * t.steps;
+        t.start = j->p.start + channel;
         if (vectors == 1)
             look_up_1(j, &t, channel, &to);
         else
@@ -729,7 +613,7 @@ static void run(const lbrt_call *call) {
     j.call = call;
     j.g = geometry_of(site);
     j.p = carve(site, &j.g, &prepared);
-    j.b = buffers_carve(site, &j.g, &scratch);
+    j.b = buffers_carve(&j.g, &scratch);
     for (size_t row = call->row0, rows; row < call->row1; row += rows) {
         const size_t oy = row % oh;
         rows = call->row1 - row < oh - oy ? call->row1 - row : oh - oy;

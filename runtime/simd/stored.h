@@ -6,6 +6,12 @@
 
 #define STEP 4 /* bytes of a source per step and lane: 4 of them, or 2 words */
 
+#ifdef LBRT_SIGNED_BYTES
+typedef int8_t stored_byte;
+#else
+typedef uint8_t stored_byte;
+#endif
+
 /* What is added (modulo 256) to a source's values, and to the zeros of its padding, to make bytes of them. */
 static inline int32_t stored_offset(const lbrt_tensor *src) {
 #ifdef LBRT_SIGNED_BYTES

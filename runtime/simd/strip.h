@@ -129,7 +129,7 @@ static inline void strip_fill(const lbrt_call *call, const geometry *g, size_t g
     const size_t left = (size_t)l->pl < columns ? (size_t)l->pl : columns, inside = columns - left < w ? columns - left : w;
     const size_t count = (rows - 1) * (size_t)l->sh + (size_t)l->kh;
     for (size_t i = 0; i < count; i++) {
-        if (i % g->phases >= (size_t)l->kh) /* no kernel row reads it */
+        if (i % (size_t)l->sh >= (size_t)l->kh) /* no kernel row reads it */
             continue;
         const int64_t y = (int64_t)oy * l->sh - l->pt + (int64_t)i;
         uint8_t *row = strip + strip_row(g, i);

@@ -20,24 +20,28 @@ INLINE void transpose_parts(__m512i v[16]) {
     }
 }
 
-/* 64 pixels, `pixel` bytes apart, 16 channels of each; to: 16 planes, `plane` bytes apart. */
+/* 16 bytes from each of four places, `offset` bytes behind them. */
+INLINE __m512i load_quarters(const uint8_t *a, const uint8_t *b, const uint8_t *c, const uint8_t *d, size_t offset) {
+    __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)(a + offset)));
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(b + offset)), 1);
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(c + offset)), 2);
+    return _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(d + offset)), 3);
+}
+
+/* 64 pixels, `pixel` bytes apart, 16 channels of each; to: 16 planes, `plane` bytes apart, where of 16 pixels the even ones come
+ * first. */
 APART void to_planes(const uint8_t *src, size_t pixel, uint8_t *to, size_t plane) {
     __m512i v[16];
 #pragma GCC unroll 16
-    for (size_t i = 0; i < 16; i++) {
-        const uint8_t *from = src + i * pixel;
-        v[i] = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)from));
-        v[i] = _mm512_inserti32x4(v[i], _mm_loadu_si128((const __m128i *)(from + 16 * pixel)), 1);
-        v[i] = _mm512_inserti32x4(v[i], _mm_loadu_si128((const __m128i *)(from + 32 * pixel)), 2);
-        v[i] = _mm512_inserti32x4(v[i], _mm_loadu_si128((const __m128i *)(from + 48 * pixel)), 3);
-    }
+    for (size_t i = 0; i < 16; i++)
+        v[i] = load_quarters(src, src + 16 * pixel, src + 32 * pixel, src + 48 * pixel, (i < 8 ? 2 * i : 2 * i - 15) * pixel);
     transpose_parts(v);
 #pragma GCC unroll 16
     for (size_t i = 0; i < 16; i++)
         _mm512_storeu_si512(to + i * plane, v[i]);
 }
 
-/* Back, from planes where of 16 pixels the even ones come first. */
+/* Back. */
 APART void to_pixels(const uint8_t *src, size_t plane, uint8_t *to, size_t pixel) {
     __m512i v[16];
 #pragma GCC unroll 16
