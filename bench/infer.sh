@@ -4,8 +4,9 @@
 # instruction sets, after it the speed of the scalar kernels by kind of layer. make bench-infer. Arguments: the program, the
 # folder of the tools random_model and peak.
 # The peers are onnxruntime-node with ort_models.py's *_int8_bN.onnx, and conv_bound_int8.cpp, in ../shared/peers (or
-# $LOWBIT_PEERS). The programs take turns, the least time counts. PIN may hold a command that pins a program, e.g. "taskset -c
-# 1"; ROUNDS the number of turns; BATCH the batch.
+# $LOWBIT_PEERS). The programs take turns; of each the least processor time of a run counts, so that other work on the machine
+# does not (the bound is a program of the peers, which takes wall time). PIN may hold a command that pins a program, e.g. "taskset
+# -c 1"; ROUNDS the number of turns; BATCH the batch; NETWORKS and FORMATS some of those below.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 lowbit=$1
@@ -27,15 +28,16 @@ const ort = require(modules + '/onnxruntime-node');
     const x = new ort.Tensor('float32', Float32Array.from({length: batch * 3 * side * side}, Math.random), [+batch, 3, +side, +side]);
     let least = Infinity;
     for (let i = 0; i < runs; i++) {
-        const start = process.hrtime.bigint();
+        const start = process.cpuUsage();
         await session.run({[session.inputNames[0]]: x});
-        least = Math.min(least, Number(process.hrtime.bigint() - start) / 1e6);
+        const used = process.cpuUsage(start);
+        least = Math.min(least, (used.user + used.system) / 1e3);
     }
     console.log(least.toFixed(4));
 })();
 JS
 
-ours() { $pin "$lowbit" bench "$1" --threads 1 --batch "$batch" --runs "$2" --isa "$3" --json | sed -n 's/.*"min": *\([0-9.e-]*\).*/\1/p'; }
+ours() { $pin "$lowbit" bench "$1" --threads 1 --batch "$batch" --runs "$2" --isa "$3" --json | sed -n 's/.*"cpu_ms": *\([0-9.e-]*\).*/\1/p'; }
 theirs() { $pin node "$dir/ort.js" "$(realpath "$peers")/node_modules" "$1" "$2" "$3" "$batch" 2>/dev/null || true; }
 # Milliseconds of a network's convolutions, one line of the file "bound" each; larger batches follow and are not waited for.
 bound() {
@@ -66,10 +68,13 @@ printf ' %10s' "${isas[@]}" 'ORT int8' 'ORT/best' 'ORT/avx2' bound 'bound %'
 echo
 for row in "resnet20 32 10 r20 r20 200" "vgg-small 32 10 vgg vgg-small 40" "resnet18 224 1000 r18 r18 40"; do
     read -r name side classes peer bound_name runs <<<"$row"
+    [[ " ${NETWORKS:-$name} " == *" $name "* ]] || continue
     runs=$((runs / batch + 3))
     onnx=$peers/${peer}_int8_b$batch.onnx
-    for format in "w2a2 dorefa 2 dorefa 2" "wta2 twn 2 dorefa 2" "w1a1 sign 1 sign 1"; do
+    for format in "w2a2 dorefa 2 dorefa 2" "wta2 twn 2 dorefa 2" "w1a1 sign 1 sign 1" "w4a4 dorefa 4 dorefa 4" \
+        "w8a8 dorefa 8 dorefa 8"; do
         read -r bits method <<<"$format"
+        [[ " ${FORMATS:-$bits} " == *" $bits "* ]] || continue
         model=$dir/$name-$bits
         # shellcheck disable=SC2086
         "$random_model" "$name" "$side" "$classes" $method "$model.lbm" >/dev/null

@@ -155,9 +155,10 @@ static int bench_model(lb_ctx *ctx, const cli_args *args) {
     if (status != LB_OK) {
         result = cli_library_error(ctx);
     } else if (args->json) {
-        result = cli_print_json(json_pack("{s:{s:o, s:o}, s:o, s:i, s:i, s:s}", "latency_ms", "min", cli_json_real(l.min_ms),
-                                          "median", cli_json_real(l.median_ms), "images_per_s", cli_json_real(l.images_per_s),
-                                          "threads", l.threads, "batch", l.batch, "isa", l.isa));
+        result = cli_print_json(json_pack("{s:{s:o, s:o}, s:o, s:o, s:i, s:i, s:s}", "latency_ms", "min",
+                                          cli_json_real(l.min_ms), "median", cli_json_real(l.median_ms), "cpu_ms",
+                                          cli_json_real(l.cpu_ms), "images_per_s", cli_json_real(l.images_per_s), "threads",
+                                          l.threads, "batch", l.batch, "isa", l.isa));
     } else {
         cli_term_clear();
         printf("inference: median %.3f ms, min %.3f ms per batch of %d, %s images/s, %d thread%s, %s\n", l.median_ms, l.min_ms,
@@ -211,10 +212,10 @@ const cli_verb cli_verb_bench = {
         "\"ms\",\n"
         "\"gops\", \"peak_gops\"}.\n"
         "\n"
-        "--json prints {\"latency_ms\": {\"min\", \"median\"}, \"images_per_s\", \"threads\", \"batch\", \"isa\"} of a model, and\n"
-        "{\"images_per_s\", \"step_ms\", \"cpu_ms\", \"peak_rss_mb\", \"precision\", \"eval_images_per_s\", \"start_s\"} of a "
-        "recipe;\n"
-        "cpu_ms is the processor time of a step, all threads, for busy machines. With --profile also \"profile\":\n"
+        "--json prints {\"latency_ms\": {\"min\", \"median\"}, \"cpu_ms\", \"images_per_s\", \"threads\", \"batch\", \"isa\"}\n"
+        "of a model, and {\"images_per_s\", \"step_ms\", \"cpu_ms\", \"peak_rss_mb\", \"precision\", \"eval_images_per_s\",\n"
+        "\"start_s\"} of a recipe; cpu_ms is the processor time of a batch (the least) or of a step, all threads, for busy\n"
+        "machines. With --profile also \"profile\":\n"
         "{\"peak_gflops\", \"copy_gb_per_s\", \"operators\": [{\"name\", \"op\", \"output\", \"forward\", \"backward_data\",\n"
         "\"backward_weights\"}]}, each pass that there is {\"ms\", \"bytes\", \"flops\", \"bound_ms\"}.",
     .examples = "lowbit bench runs/quickstart/model.lbm --batch 8\nlowbit bench recipes/cifar10/resnet20-dorefa-w2a2.yaml "

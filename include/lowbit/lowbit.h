@@ -245,6 +245,7 @@ lb_status lb_packed_classify_test(lb_packed *model, const char *data_spec, int64
 
 typedef struct lb_latency {
     double min_ms, median_ms, images_per_s;
+    double cpu_ms;              /* least processor time of a batch, all threads: for busy machines */
     int threads, batch;
     const char *isa;            /* whose kernels ran */
 } lb_latency;

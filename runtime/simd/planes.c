@@ -298,7 +298,8 @@ static void prepare_window(const lbrt_site *site, const parameters *p, size_t o)
     if (first > last)
         first = last = LEAST_WORD + 1;
     /* Sums start below 0, so that they must fit 15 bits. */
-    if (p->constants->most > INT16_MAX || first <= LEAST_WORD || last > most + 1 || last - first > (by_residual ? BYTE_WINDOW : WINDOW) - 2)
+    if (p->constants->most > INT16_MAX || first <= LEAST_WORD || last > most + 1 ||
+        last - first > (by_residual ? BYTE_WINDOW : WINDOW) - 2)
         return;
     first--; /* this word is byte 0 */
     p->window[o] = 1;

@@ -119,7 +119,7 @@ check "a line per image" "$(wc -l <out)" -eq 8
 succeed bench model.lbm --runs 5
 says '^inference: median [0-9.]+ ms'
 succeed bench model.lbm --runs 5 --batch 3 --json
-json latency_ms.min latency_ms.median images_per_s threads batch
+json latency_ms.min latency_ms.median cpu_ms images_per_s threads batch
 check "the batch" "$(value batch)" -eq 3
 succeed bench model.lbm --profile --runs 3 --isa ref
 says '^layer +op +kernel +ms'

@@ -199,6 +199,7 @@ static void packed_model(void **state) {
     lb_latency latency;
     assert_ok(ctx, lb_packed_bench(model, 5, 4, &latency));
     assert_true(latency.min_ms > 0 && latency.median_ms >= latency.min_ms && latency.images_per_s > 0);
+    assert_true(latency.cpu_ms > 0);
     assert_int_equal(latency.batch, 5);
     assert_string_equal(latency.isa, lbrt_isa_name(lbrt_best_isa()));
     assert_ok(ctx, lb_packed_use(model, "ref"));
