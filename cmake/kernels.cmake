@@ -11,9 +11,9 @@ if(kernel_sources)
   else()
     set(isa_names scalar)
   endif()
-  set(optimise -O3)
+  set(optimise ${lowbit_kernel_optimise}) # of runtime_kernels.cmake
   if(LOWBIT_SANITIZE)
-    set(optimise -O1 -Wno-maybe-uninitialized) # compiling takes minutes otherwise
+    list(APPEND optimise -Wno-maybe-uninitialized)
   endif()
   foreach(isa ${isa_names})
     set(sources ${kernel_sources})

@@ -1,3 +1,9 @@
+# How vector kernels are compiled, those of training too: under the sanitizers -O3 would take minutes.
+set(lowbit_kernel_optimise -O3)
+if(LOWBIT_SANITIZE)
+  set(lowbit_kernel_optimise -O1)
+endif()
+
 # The runtime: its own sources, and its vector kernels, one source each, compiled once per instruction set (LBRT_VARIANT names
 # it) and chosen at run time (runtime/kernels.c). `loops`: for the compiler to vectorise; all others are in runtime/simd/.
 # lowbit_runtime(NAME OBJECTS OPTION...): object libraries NAME and NAME_<isa>, compiled with the options; their objects in OBJECTS.
@@ -19,10 +25,6 @@ function(lowbit_runtime name objects)
   set(flags_neon "")
   set(kernels_dotprod dot depthwise ../epilogue)
   set(flags_dotprod -march=armv8.2-a+dotprod)
-  set(optimise -O3)
-  if(LOWBIT_SANITIZE)
-    set(optimise -O1) # compiling takes minutes otherwise
-  endif()
   set(isas)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     set(isas avx2 avx512 avx512vbmi amx)
@@ -36,7 +38,7 @@ function(lowbit_runtime name objects)
     endforeach()
     add_library(${name}_${isa} OBJECT ${sources})
     target_compile_definitions(${name}_${isa} PRIVATE LBRT_VARIANT=${isa})
-    target_compile_options(${name}_${isa} PRIVATE ${optimise} ${flags_${isa}})
+    target_compile_options(${name}_${isa} PRIVATE ${lowbit_kernel_optimise} ${flags_${isa}})
     list(APPEND libraries ${name}_${isa})
   endforeach()
   set(all)

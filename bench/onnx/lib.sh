@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # What the scripts beside it share.
 : "${build:?the build folder}" "${here:?the folder of the scripts}"
+# shellcheck source=bench/runs.sh
+. "$here/../runs.sh"
 
 # once FILE COMMAND...: makes FILE of what the command prints, unless it is there; an interrupted command leaves nothing.
 once() {
@@ -16,7 +18,7 @@ train_once() {
     local recipe=$1 run=$2 resume=()
     shift 2
     if [ -e "$run/last.safetensors" ]; then resume=(--resume); else rm -rf "$run"; fi
-    grep -qs '"event": "done"' "$run/metrics.jsonl" || "$build/lowbit" train "$recipe" --out "$run" "$@" "${resume[@]}"
+    done_training "$run" || "$build/lowbit" train "$recipe" --out "$run" "$@" "${resume[@]}"
 }
 
 # ONNX Runtime: npm's onnxruntime-node, installed into the build folder, for these checks only. Status 1, and a line, without npm.

@@ -6,10 +6,10 @@
 # (SET="train.steps=6 data.test_limit=100" with FLOAT_EPOCHS=1 tries everything out), ROOT=DIR another place.
 set -euo pipefail
 build=$(realpath "$1") here=$(dirname "$(realpath "$0")")
-root=${ROOT:-runs/onnx-resnet20}
-peer=../shared/peers/torch_train.py archive=../shared/data/cifar10-jpeg.tar.gz
 # shellcheck source=bench/onnx/lib.sh
 . "$here/lib.sh"
+root=${ROOT:-runs/onnx-resnet20}
+peer=../shared/peers/torch_train.py archive=../shared/data/cifar10-jpeg.tar.gz
 for file in "$peer" "$archive"; do
     [ -e "$file" ] || {
         echo "$file is missing: it has the other side of the comparison" >&2

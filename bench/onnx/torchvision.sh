@@ -6,11 +6,10 @@
 # test images that are verified, ROOT=DIR another place.
 set -euo pipefail
 build=$(realpath "$1") here=$(dirname "$(realpath "$0")")
-lowbit=$build/lowbit root=${ROOT:-runs/torchvision} verify=${VERIFY:-50} threshold=1e-3
-mkdir -p "$root"
-
 # shellcheck source=bench/onnx/lib.sh
 . "$here/lib.sh"
+lowbit=$build/lowbit root=${ROOT:-runs/torchvision} verify=${VERIFY:-50} threshold=1e-3
+mkdir -p "$root"
 
 compare() {
     rm -rf "$1/compared"

@@ -98,6 +98,9 @@ double lb_median(double *values, size_t count);
 
 /* ---- Files ----------------------------------------------------------------------------------------------------- */
 
+/* LB_ERR_IO: "`path`: cannot `what`: ...", the words of `error`, an errno, and what can be done about it. */
+lb_status lb_fail_file(lb_ctx *ctx, const char *path, const char *what, int error);
+
 /* Reads a whole file (at most `limit` bytes) into memory made by lb_alloc, with a 0 byte behind it. */
 lb_status lb_read_file(lb_ctx *ctx, const char *path, size_t limit, unsigned char **data, size_t *size);
 

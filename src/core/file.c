@@ -28,7 +28,7 @@ static const char *advice(int error) {
     return "";
 }
 
-static lb_status io_error(lb_ctx *ctx, const char *path, const char *what, int error) {
+lb_status lb_fail_file(lb_ctx *ctx, const char *path, const char *what, int error) {
     char text[128];
     if (strerror_r(error, text, sizeof text))
         snprintf(text, sizeof text, "error %d", error);
@@ -58,7 +58,7 @@ static lb_status read_all(lb_ctx *ctx, const char *path, int fd, size_t expected
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
-            return io_error(ctx, path, "read", errno);
+            return lb_fail_file(ctx, path, "read", errno);
         if (got == 0)
             break;
         used += (size_t)got;
@@ -78,11 +78,11 @@ lb_status lb_read_file(lb_ctx *ctx, const char *path, size_t limit, unsigned cha
         fd = open(path, O_RDONLY | O_CLOEXEC);
     while (fd < 0 && errno == EINTR);
     if (fd < 0)
-        return io_error(ctx, path, "open", errno);
+        return lb_fail_file(ctx, path, "open", errno);
     struct stat st;
     lb_status status;
     if (fstat(fd, &st) != 0)
-        status = io_error(ctx, path, "read", errno);
+        status = lb_fail_file(ctx, path, "read", errno);
     else if (S_ISDIR(st.st_mode))
         status = lb_fail(ctx, LB_ERR_IO, "%s: is a directory; name a file", path);
     else if (st.st_size > 0 && (uintmax_t)st.st_size > limit)
@@ -137,11 +137,11 @@ static void sync_dir(lb_pool *pool, const char *path) {
 static lb_status write_special(lb_ctx *ctx, const char *path, const lb_span *spans, int nspans) {
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     if (fd < 0)
-        return io_error(ctx, path, "write", errno);
+        return lb_fail_file(ctx, path, "write", errno);
     int error = write_spans(fd, spans, nspans);
     if (close(fd) != 0 && !error && errno != EINTR)
         error = errno;
-    return error ? io_error(ctx, path, "write", error) : LB_OK;
+    return error ? lb_fail_file(ctx, path, "write", error) : LB_OK;
 }
 
 static lb_status write_by_rename(lb_pool *pool, const char *path, const lb_span *spans, int nspans) {
@@ -158,7 +158,7 @@ static lb_status write_by_rename(lb_pool *pool, const char *path, const lb_span 
             break;
     }
     if (fd < 0)
-        return io_error(ctx, path, "write", errno);
+        return lb_fail_file(ctx, path, "write", errno);
     int error = write_spans(fd, spans, nspans);
     if (close(fd) != 0 && !error && errno != EINTR)
         error = errno;
@@ -166,7 +166,7 @@ static lb_status write_by_rename(lb_pool *pool, const char *path, const lb_span 
         error = errno;
     if (error) {
         unlink(tmp);
-        return io_error(ctx, path, "write", error);
+        return lb_fail_file(ctx, path, "write", error);
     }
     sync_dir(pool, path);
     return LB_OK;
@@ -176,7 +176,7 @@ lb_status lb_write_file(lb_ctx *ctx, const char *path, const lb_span *spans, int
     struct stat st, link;
     bool there = stat(path, &st) == 0;
     if (there && S_ISDIR(st.st_mode))
-        return io_error(ctx, path, "write", EISDIR);
+        return lb_fail_file(ctx, path, "write", EISDIR);
     if (there && !S_ISREG(st.st_mode)) /* /dev/stdout, a pipe: renaming over it would destroy it */
         return write_special(ctx, path, spans, nspans);
     lb_pool pool;
@@ -202,7 +202,7 @@ lb_status lb_make_dirs(lb_ctx *ctx, const char *path) {
             if (mkdir(part, 0777) != 0 && !lb_is_dir(part)) {
                 int error = errno;
                 status = error == EEXIST ? lb_fail(ctx, LB_ERR_IO, "%s: cannot make the directory: %s is a file", path, part)
-                                         : io_error(ctx, path, "make the directory", error);
+                                         : lb_fail_file(ctx, path, "make the directory", error);
             }
             *end = c;
         }

@@ -278,6 +278,10 @@ bool lb_key_is_below(const lb_key *key, const char *section) {
     return n == 0 || (strncmp(key->path, section, n) == 0 && key->path[n] == '.');
 }
 
+bool lb_key_is_tensors(const lb_key *key) {
+    return lb_key_is_below(key, "quant.weights") || lb_key_is_below(key, "quant.activations");
+}
+
 bool lb_key_is_common(const lb_key *key) {
     static const char *const common[] = {"model", "data", "train.total_epochs"};
     for (size_t i = 0; i < LB_COUNT(common); i++)

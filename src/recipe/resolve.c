@@ -45,13 +45,9 @@ static void view_rule(lb_config *view, const lb_layer_rule *rule) {
     view->quant.activations = rule->activations;
 }
 
-static bool is_tensor_key(const lb_key *key) {
-    return lb_key_is_below(key, "quant.weights") || lb_key_is_below(key, "quant.activations");
-}
-
 bool lb_key_is_read(const lb_key *key, const lb_config *config) {
     bool read = lb_key_is_read_base(key, config);
-    if (!is_tensor_key(key))
+    if (!lb_key_is_tensors(key))
         return read;
     lb_config view = {0};
     for (int i = 0; i < config->quant.nlayers && !read; i++) {
@@ -67,7 +63,7 @@ static void normalise(lb_config *config, bool tensors_only) {
     const lb_key *key;
     bool unread[LB_MAX_KEYS];
     for (size_t i = 0; (key = lb_recipe_key(i)); i++)
-        unread[i] = key->type != LB_KEY_SECTION && (!tensors_only || is_tensor_key(key)) && !lb_key_is_read_base(key, config);
+        unread[i] = key->type != LB_KEY_SECTION && (!tensors_only || lb_key_is_tensors(key)) && !lb_key_is_read_base(key, config);
     for (size_t i = 0; (key = lb_recipe_key(i)); i++)
         if (unread[i])
             lb_key_store_default(key, config);

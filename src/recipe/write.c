@@ -90,9 +90,7 @@ static void write_layers(writer *w, const lb_config *config) {
         w->indent = indent + 6;
         w->section[0] = 0;
         for (size_t k = 0; (key = lb_recipe_key(k)); k++)
-            if (key->type != LB_KEY_SECTION &&
-                (lb_key_is_below(key, "quant.weights") || lb_key_is_below(key, "quant.activations")) &&
-                lb_key_is_read_base(key, &view))
+            if (key->type != LB_KEY_SECTION && lb_key_is_tensors(key) && lb_key_is_read_base(key, &view))
                 write_key(w, key, &view, key->path + strlen("quant."));
     }
     w->indent = indent;

@@ -14,13 +14,6 @@ struct lb_jsonl {
     int error; /* of the first write that failed */
 };
 
-static lb_status io_error(lb_ctx *ctx, const char *path, int error) {
-    char text[128];
-    if (strerror_r(error, text, sizeof text))
-        snprintf(text, sizeof text, "error %d", error);
-    return lb_fail(ctx, LB_ERR_IO, "%s: cannot write: %s%s", path, text, error == ENOSPC ? "; free some space" : "");
-}
-
 /* Is it the line that a run ends with? */
 static bool is_end(const json_t *line) {
     const char *event = json_string_value(json_object_get(line, "event"));
@@ -84,7 +77,7 @@ lb_status lb_jsonl_open(lb_ctx *ctx, const char *path, int64_t resume_step, lb_j
     strcpy(log->path, path);
     log->file = fopen(path, resume_step >= 0 ? "ab" : "wb");
     if (!log->file) {
-        io_error(ctx, path, errno);
+        lb_fail_file(ctx, path, "write", errno);
         lb_jsonl_destroy(log);
         return LB_ERR_IO;
     }
@@ -94,7 +87,7 @@ lb_status lb_jsonl_open(lb_ctx *ctx, const char *path, int64_t resume_step, lb_j
 
 lb_status lb_jsonl_write(lb_jsonl *log, const json_t *object) {
     if (log->error)
-        return io_error(log->ctx, log->path, log->error);
+        return lb_fail_file(log->ctx, log->path, "write", log->error);
     if (!json_is_object(object))
         return lb_fail(log->ctx, LB_ERR_ARGUMENT, "%s: a line must be an object of numbers and texts", log->path);
     char *text = json_dumps(object, JSON_REAL_PRECISION(12)); /* without indentation there is no line end inside */
@@ -105,7 +98,7 @@ lb_status lb_jsonl_write(lb_jsonl *log, const json_t *object) {
     if (fwrite(text, length + 1, 1, log->file) != 1 || fflush(log->file) != 0)
         log->error = errno ? errno : EIO;
     free(text);
-    return log->error ? io_error(log->ctx, log->path, log->error) : LB_OK;
+    return log->error ? lb_fail_file(log->ctx, log->path, "write", log->error) : LB_OK;
 }
 
 json_t *lb_json_number(double value) { return isfinite(value) ? json_real(value) : json_null(); }

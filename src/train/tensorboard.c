@@ -27,12 +27,7 @@ struct lb_tensorboard {
     size_t capacity;
 };
 
-static lb_status io_error(lb_tensorboard *tb) {
-    char text[128];
-    if (strerror_r(tb->error, text, sizeof text))
-        snprintf(text, sizeof text, "error %d", tb->error);
-    return lb_fail(tb->ctx, LB_ERR_IO, "%s: cannot write: %s%s", tb->path, text, tb->error == ENOSPC ? "; free some space" : "");
-}
+static lb_status io_error(const lb_tensorboard *tb) { return lb_fail_file(tb->ctx, tb->path, "write", tb->error); }
 
 /* ---- Records --------------------------------------------------------------------------------------------------- */
 
