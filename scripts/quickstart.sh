@@ -19,15 +19,9 @@ if [ -e "$run/last.safetensors" ]; then
         resume=(--resume)
     fi
 fi
-train() { show lowbit train "$recipe" --out "$run" "$@"; }
-if [ ${#resume[@]} -gt 0 ]; then
-    train --resume || {
-        say "the interrupted run in $run cannot be continued: from the start"
-        rm -rf "$run"
-        train
-    }
-else
-    train
+if ! show lowbit train "$recipe" --out "$run" "${resume[@]}"; then # by Ctrl-C, too: what was trained stays
+    [ ${#resume[@]} -eq 0 ] || say "to train from the start: rm -r $run"
+    exit 1
 fi
 show lowbit eval "$run"
 show lowbit pack "$run" -o "$run/model.lbm"
