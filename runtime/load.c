@@ -77,32 +77,27 @@ static lbrt_status check_header(const uint8_t *data, size_t size) {
     return crc == checksum ? LBRT_OK : LBRT_ERR_CHECKSUM;
 }
 
-/* The body into `model` (NULL: only check and count). */
-static void load_body(lbrt_loader *l, lbrt_model *model, lbrt_info *info) {
+/* The functions below fill what lbrt_take gives them, which is nothing while the file is only checked and its memory counted. */
+
+/* NULL: the classes have no names. */
+static const char **load_class_names(lbrt_loader *l, int32_t classes) {
     lbrt_reader *r = &l->r;
-    info->name = lbrt_load_text(l);
-    const int32_t nmetadata = lbrt_get_within(r, 0, LBRT_MAX_CHANNELS, "the number of notes");
-    const size_t metadata_at = r->at;
-    for (int32_t i = 0; i < 2 * nmetadata && r->what == NULL; i++)
-        lbrt_load_text(l);
-
-    const int32_t classes = lbrt_get_within(r, 1, LBRT_MAX_CHANNELS, "the number of classes");
-    const int named = lbrt_get_within(r, 0, 1, "whether classes have names");
-    const char **names = NULL;
-    if (named) {
-        if ((size_t)classes > r->size - r->at)
-            lbrt_reject(r, "data behind the end");
-        names = lbrt_take(&l->carve, r->what == NULL ? (size_t)classes : 0, sizeof *names);
-        for (int32_t i = 0; i < classes && r->what == NULL; i++) {
-            const char *name = lbrt_load_text(l);
-            if (names != NULL)
-                names[i] = name;
-        }
+    if (!lbrt_get_within(r, 0, 1, "whether classes have names"))
+        return NULL;
+    if ((size_t)classes > r->size - r->at)
+        lbrt_reject(r, "data behind the end");
+    const char **names = lbrt_take(&l->carve, r->what == NULL ? (size_t)classes : 0, sizeof *names);
+    for (int32_t i = 0; i < classes && r->what == NULL; i++) {
+        const char *name = lbrt_load_text(l);
+        if (names != NULL)
+            names[i] = name;
     }
+    return names;
+}
 
-    l->image = read_shape(r);
-    l->nlayers = lbrt_get_within(r, 1, LBRT_MAX_LAYERS, "the number of layers");
-    l->ntensors = l->nlayers + 1;
+/* The image and the results of all layers, the last of which are the scores. */
+static lbrt_tensor *load_tensors(lbrt_loader *l, int32_t classes) {
+    lbrt_reader *r = &l->r;
     l->tensors_at = r->at;
     lbrt_tensor *tensors = lbrt_take(&l->carve, (size_t)l->ntensors, sizeof *tensors);
     lbrt_tensor last = l->image;
@@ -115,10 +110,11 @@ static void load_body(lbrt_loader *l, lbrt_model *model, lbrt_info *info) {
     }
     if (last.h != 1 || last.w != 1 || last.c != classes || last.type != LBRT_I32)
         lbrt_reject(r, "the output is not one 32-bit score per class");
+    return tensors;
+}
 
-    lbrt_layer *layers = lbrt_take(&l->carve, (size_t)l->nlayers, sizeof *layers);
-    lbrt_step *steps = lbrt_take(&l->carve, (size_t)l->nlayers, sizeof *steps);
-    lbrt_slot *slots = lbrt_take(&l->carve, (size_t)l->ntensors, sizeof *slots);
+static void load_layers(lbrt_loader *l, lbrt_layer *layers, lbrt_step *steps, lbrt_info *info) {
+    lbrt_reader *r = &l->r;
     for (int32_t i = 0; i < l->nlayers && r->what == NULL; i++) {
         lbrt_layer layer;
         lbrt_step step;
@@ -134,6 +130,38 @@ static void load_body(lbrt_loader *l, lbrt_model *model, lbrt_info *info) {
         l->layer = -1;
     if (r->at != r->size)
         lbrt_reject(r, "data after the last layer");
+}
+
+/* Weights and tables as the chosen kernels want them. */
+static void prepare_layers(const lbrt_graph *graph, const lbrt_step *steps) {
+    for (int32_t i = 0; i < graph->nlayers; i++) {
+        const lbrt_layer *layer = &graph->layers[i];
+        const int has_res = (layer->epilogue.flags & LBRT_RESIDUAL) != 0;
+        const lbrt_site site = {layer, &graph->tensors[layer->src], &graph->tensors[i + 1],
+                                has_res ? &graph->tensors[layer->epilogue.residual] : NULL};
+        if (steps[i].kernel->prepare != NULL)
+            steps[i].kernel->prepare(&site, steps[i].prepared);
+    }
+}
+
+/* The body into `model` (NULL: only check and count). */
+static void load_body(lbrt_loader *l, lbrt_model *model, lbrt_info *info) {
+    lbrt_reader *r = &l->r;
+    info->name = lbrt_load_text(l);
+    const int32_t nmetadata = lbrt_get_within(r, 0, LBRT_MAX_CHANNELS, "the number of notes");
+    const size_t metadata_at = r->at;
+    for (int32_t i = 0; i < 2 * nmetadata && r->what == NULL; i++)
+        lbrt_load_text(l);
+    const int32_t classes = lbrt_get_within(r, 1, LBRT_MAX_CHANNELS, "the number of classes");
+    const char **names = load_class_names(l, classes);
+    l->image = read_shape(r);
+    l->nlayers = lbrt_get_within(r, 1, LBRT_MAX_LAYERS, "the number of layers");
+    l->ntensors = l->nlayers + 1;
+    lbrt_tensor *tensors = load_tensors(l, classes);
+    lbrt_layer *layers = lbrt_take(&l->carve, (size_t)l->nlayers, sizeof *layers);
+    lbrt_step *steps = lbrt_take(&l->carve, (size_t)l->nlayers, sizeof *steps);
+    lbrt_slot *slots = lbrt_take(&l->carve, (size_t)l->ntensors, sizeof *slots);
+    load_layers(l, layers, steps, info);
 
     info->ih = l->image.h;
     info->iw = l->image.w;
@@ -155,13 +183,7 @@ static void load_body(lbrt_loader *l, lbrt_model *model, lbrt_info *info) {
     model->metadata = (const char *)r->data + metadata_at;
     model->nmetadata = nmetadata;
     model->scratch = l->scratch;
-    for (int32_t i = 0; i < l->nlayers; i++) {
-        const lbrt_layer *layer = &layers[i];
-        const int has_res = (layer->epilogue.flags & LBRT_RESIDUAL) != 0;
-        const lbrt_site site = {layer, &tensors[layer->src], &tensors[i + 1], has_res ? &tensors[layer->epilogue.residual] : NULL};
-        if (steps[i].kernel->prepare != NULL)
-            steps[i].kernel->prepare(&site, steps[i].prepared);
-    }
+    prepare_layers(&model->graph, steps);
     model->peak = lbrt_plan(&model->graph, slots);
 }
 

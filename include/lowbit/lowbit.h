@@ -89,7 +89,8 @@ void lb_ctx_destroy(lb_ctx *ctx);
 /* The message of the last failure in this context, "" if there was none. Borrowed, valid until the next failure. */
 const char *lb_error(const lb_ctx *ctx);
 
-/* Asks the running call to stop at the next step and save. May be called from a signal handler or another thread. */
+/* Asks the running call to stop at the next step and save; it returns LB_ERR_INTERRUPTED. So do later calls in this context: another
+ * one goes on. May be called from a signal handler or another thread. */
 void lb_interrupt(lb_ctx *ctx);
 
 /* Compute threads: as asked for, or the processors that this process may use. */

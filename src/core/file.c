@@ -199,11 +199,10 @@ lb_status lb_make_dirs(lb_ctx *ctx, const char *path) {
         char c = *end;
         if ((c == '/' || c == 0) && end > part) {
             *end = 0;
-            if (mkdir(part, 0777) != 0 && !lb_is_dir(part)) {
-                int error = errno;
+            const int error = mkdir(part, 0777) != 0 ? errno : 0; /* before lb_is_dir has its own */
+            if (error && !lb_is_dir(part))
                 status = error == EEXIST ? lb_fail(ctx, LB_ERR_IO, "%s: cannot make the directory: %s is a file", path, part)
                                          : lb_fail_file(ctx, path, "make the directory", error);
-            }
             *end = c;
         }
         if (c == 0)

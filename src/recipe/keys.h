@@ -33,7 +33,7 @@ typedef struct lb_key {
 } lb_key;
 
 #define LB_KEY_VALUES LB_MAX_MILESTONES /* longest list */
-#define LB_KEY_FORMAT 2048 /* bytes that hold any formatted value */
+#define LB_KEY_FORMAT (5 * LB_CONFIG_TEXT + 16) /* bytes that hold any formatted value: two bytes of UTF-8 become \U and 8 digits */
 #define LB_KEY_WHY 512
 
 /* One YAML scalar. */

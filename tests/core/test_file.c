@@ -1,5 +1,6 @@
 /* Reading and writing whole files: what is there stays there when something fails. */
 #include <dirent.h>
+#include <errno.h>
 #include <pthread.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -248,6 +249,10 @@ static void directories(void **state) {
     assert_int_equal(lb_make_dirs(ctx, name), LB_ERR_IO);
     assert_false(lb_exists(name));
     assert_int_equal(lb_make_dirs(ctx, "/proc/nope/x"), LB_ERR_IO);
+    assert_int_not_equal(mkdir("/sys/lowbit-test", 0777), 0); /* not permitted, not even to root */
+    const char *why = strerror(errno);
+    assert_int_equal(lb_make_dirs(ctx, "/sys/lowbit-test/x"), LB_ERR_IO);
+    assert_non_null(strstr(lb_error(ctx), why));
     lb_ctx_destroy(ctx);
 }
 

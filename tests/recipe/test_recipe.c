@@ -626,6 +626,15 @@ static void test_round_trip(void **state) {
     assert_int_equal(lb_recipe_save(r, "/nowhere/r.yaml"), LB_ERR_IO);
     lb_recipe_destroy(r);
 
+    char longest[LB_CONFIG_TEXT]; /* a text that grows most when it is written */
+    for (int i = 0; i < LB_CONFIG_TEXT - 1; i++)
+        longest[i] = i == 0 ? 'x' : i % 2 ? '\xd0' : '\xb6';
+    longest[LB_CONFIG_TEXT - 1] = 0;
+    assert_ok(ctx, lb_recipe_create(ctx, &r));
+    assert_ok(ctx, lb_recipe_set(r, "data.path", longest));
+    check_round_trip(ctx, r);
+    lb_recipe_destroy(r);
+
     for (uint64_t seed = 0; seed < 300; seed++) {
         assert_ok(ctx, seed % 2 ? lb_recipe_create(ctx, &r) : parse(ctx, full, &r));
         const lb_key *key;
