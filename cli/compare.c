@@ -155,19 +155,25 @@ static int print_json(const entry *entries, int n) {
 }
 
 static int run(lb_ctx *ctx, const cli_args *args) {
-    int n = args->noperands, status = CLI_DONE;
-    entry *entries = cli_alloc((size_t)n * sizeof *entries);
+    int n = 0, status = CLI_DONE;
+    entry *entries = cli_alloc((size_t)args->noperands * sizeof *entries);
     (void)ctx;
-    for (int i = 0; i < n && status == CLI_DONE; i++) {
-        status = cli_run_read(args->operands[i], &entries[i].run);
-        entries[i].group = i;
-        for (int k = i - 1; k >= 0 && status == CLI_DONE; k--)
-            if (entries[k].group == k && covers(&entries[i].run, &entries[k].run) && covers(&entries[k].run, &entries[i].run))
-                entries[i].group = k;
+    for (int i = 0; i < args->noperands; i++) {
+        entry *e = &entries[n];
+        if (cli_run_read(args->operands[i], &e->run) != CLI_DONE) { /* the others are still worth a table */
+            cli_run_free(&e->run);
+            status = CLI_FAILED;
+            continue;
+        }
+        e->group = n;
+        for (int k = n - 1; k >= 0; k--)
+            if (entries[k].group == k && covers(&e->run, &entries[k].run) && covers(&entries[k].run, &e->run))
+                e->group = k;
+        n++;
     }
-    if (status == CLI_DONE && args->json)
-        status = print_json(entries, n);
-    else if (status == CLI_DONE)
+    if (n && args->json)
+        print_json(entries, n);
+    else if (n)
         print_table(entries, n);
     for (int i = 0; i < n; i++)
         cli_run_free(&entries[i].run);
@@ -196,6 +202,6 @@ const cli_verb cli_verb_compare = {
         "\"seeds\", \"mean_top1\", \"spread\"}]}.",
     .files = "RUN/recipe.yaml, RUN/metrics.jsonl, RUN/model.lbm",
     .examples = "lowbit compare runs/*",
-    .exit_failed = "a run directory cannot be read",
+    .exit_failed = "a run directory cannot be read (the others are compared all the same)",
     .run = run,
 };

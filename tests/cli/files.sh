@@ -21,7 +21,12 @@ done
 refuse 1 'nothere: no such run' pack nothere
 refuse 1 'tiny\.yaml: not a run' pack tiny.yaml
 refuse 1 'hollow' pack hollow
-refuse 1 'nothere: no such run' compare run nothere
+expect 1 lowbit compare nothere run hollow
+complains '^lowbit: error: nothere: no such run'
+complains '^lowbit: error: hollow/recipe.yaml'
+says '^run  *resnet20 '
+expect 1 lowbit compare nothere run --json
+json runs.0.run
 refuse 1 'hollow' compare hollow
 refuse 1 'run: a directory' bench run
 

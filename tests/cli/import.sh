@@ -45,7 +45,7 @@ check "nothing changed" "$(fingerprint moved/in)" = "$before"
 refuse 2 '-o RUN is missing' import net.onnx
 refuse 2 'NET.onnx is missing' import -o new
 succeed import net.onnx -o guessed
-complains 'fashion-mnist guessed from 1 channels and 4 classes'
+complains 'fashion-mnist guessed from 1 channel and 4 classes'
 refuse 1 'nothere.onnx' import nothere.onnx -o new
 refuse 1 'tiny.yaml: not an ONNX model' import tiny.yaml -o new
 refuse 1 'has no data' import moved/in/net.onnx -o new
