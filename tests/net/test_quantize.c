@@ -191,8 +191,10 @@ static void test_resnet_places(void **state) {
     assert_quant(net, "layer2.0.shortcut.conv", "dorefa 2");
     assert_quant(net, "layer3.2.relu", "float"); /* only the float classifier reads it */
     assert_quant(net, "fc", "float");
+    char text[600];
+    lb_net_describe_quant(net, text, sizeof text);
     test_contains(
-        log.notes,
+        text,
         "weights: float in 2 layers, dorefa 2 bits in 20 layers; activations: dorefa 2 bits in 18 places; "
         "first layer conv1: float; last layer fc: float; shortcuts like layer2.0.shortcut.conv: dorefa 2 bits on dorefa 2 bits");
     assert_int_equal(log.nwarnings, 0);
