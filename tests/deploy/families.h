@@ -49,7 +49,8 @@ static const family families[] = {
     {"mobilenet-v2", "plain", LB_SHORTCUT_CONV, 0.15f, 33, 35, 3},
 };
 
-/* As networks come from elsewhere: channels split, shuffled and put side by side, squeeze-and-excitation, every function. */
+/* As networks come from elsewhere: channels split, shuffled and put side by side, pixels moved, averages at the edge,
+ * squeeze-and-excitation, every function. */
 static const family mixed = {"mixed", "plain", LB_SHORTCUT_CONV, 1, 13, 11, 3};
 
 static inline int mixed_select(lb_net *net, int x, const lb_part *parts, int nparts, int oc) {
@@ -72,6 +73,7 @@ static inline int mixed_conv(lb_net *net, int x, int oc, int k) {
 static inline lb_net *make_mixed(lb_ctx *ctx) {
     static const lb_part front[] = {{0, 0, 6}}, back[] = {{0, 6, 6}},
                          shuffle[] = {{0, 0, 1}, {1, 8, 1}, {2, 3, 2}, {4, 10, 3}, {7, 1, 2}, {9, 13, 1}};
+    static const int rows[] = {1, 0, -1, 2, 3, 3, 4, 9, 12}, cols[] = {10, 8, 6, 4, 2, 0, -1, 3};
     lb_net *net;
     assert_ok(ctx, lb_net_create(ctx, "mixed", mixed.h, mixed.w, mixed.c, &net));
     int x = mixed_func(net, mixed_conv(net, lb_net_input(net), 12, 3), LB_FUNC_HARDSWISH);
@@ -90,7 +92,12 @@ static inline lb_net *make_mixed(lb_ctx *ctx) {
     x = lb_net_append(net, &slopes);
     const int c = lb_net_relu(net, mixed_conv(net, x, 6, 1), NULL), d = lb_net_relu(net, mixed_conv(net, x, 5, 3), NULL);
     x = lb_net_append(net, &(lb_node){.op = LB_OP_CONCAT, .nsrc = 2, .src = {c, d}});
-    x = mixed_conv(net, x, 6, 3);
+    lb_node move = {.op = LB_OP_SHORTCUTPAD, .nsrc = 1, .src = {x}};
+    move.u.shortcutpad.oc = 11;
+    move.u.shortcutpad.oh = 9, move.u.shortcutpad.ow = 8, move.u.shortcutpad.rows = rows, move.u.shortcutpad.cols = cols;
+    lb_node pool = {.op = LB_OP_AVGPOOL, .nsrc = 1, .src = {lb_net_append(net, &move)}};
+    pool.u.pool = (lb_pooling){.kh = 3, .kw = 2, .sh = 1, .sw = 1, .pt = 1, .pl = 1, .pb = 1, .pr = 0, .inside = true};
+    x = mixed_conv(net, lb_net_append(net, &pool), 6, 3);
     x = lb_net_append(net, &(lb_node){.op = LB_OP_MUL, .nsrc = 2, .src = {x, mixed_func(net, x, LB_FUNC_SIGMOID)}});
     lb_net_linear(net, lb_net_globalpool(net, lb_net_add(net, x, mixed_conv(net, x, 6, 1), NULL), NULL), NULL, CLASSES, true);
     assert_ok(ctx, lb_net_finish(net));
