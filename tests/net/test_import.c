@@ -367,6 +367,43 @@ static void weight_as_bound(lb_onnx_build *b) {
     vector_bound(b);
     node_of(b, "Clip")->input[1] = TEXT("bound");
 }
+/* A node between the activation and the pooling. */
+static Onnx__NodeProto *between(lb_onnx_build *b, const char *op, const char *second, const char *third, const char *fourth,
+                                const char *fifth) {
+    Onnx__NodeProto *node = TEST_NODE(b, op, "between", "relu_out", second, third, fourth, fifth), **nodes = b->graph.node;
+    node_of(b, "MaxPool")->input[0] = TEXT("between");
+    memmove(nodes + 3, nodes + 2, (b->graph.n_node - 3) * sizeof *nodes);
+    nodes[2] = node;
+    return node;
+}
+static void pad_by(lb_onnx_build *b, const char *mode, float value, int count, float top) {
+    const float pads[8] = {0, 0, top, 0, 0, 0, top, 0};
+    test_list(b, "pads", count, pads);
+    lb_onnx_scalar(b, "value", FLOAT_TYPE, value);
+    lb_onnx_text(b, between(b, "Pad", "pads", "value", "", ""), "mode", mode);
+}
+static void odd_pads(lb_onnx_build *b) { pad_by(b, "constant", 0, 7, 1); }
+static void other_value(lb_onnx_build *b) { pad_by(b, "constant", 1, 8, 1); }
+static void unknown_mode(lb_onnx_build *b) { pad_by(b, "round", 0, 8, 1); }
+static void deep_mirror(lb_onnx_build *b) { pad_by(b, "reflect", 0, 8, 8); }
+static void vast_edge(lb_onnx_build *b) { pad_by(b, "edge", 0, 8, 65000); }
+static void all_cut(lb_onnx_build *b) { pad_by(b, "constant", 0, 8, -4); }
+static void cut_by(lb_onnx_build *b, float from, float to, float axis, float step) {
+    test_list(b, "from", 1, &from);
+    test_list(b, "to", 1, &to);
+    test_list(b, "axis", 1, &axis);
+    test_list(b, "step", 1, &step);
+    between(b, "Slice", "from", "to", "axis", "step");
+}
+static void no_cut_step(lb_onnx_build *b) { cut_by(b, 0, 4, 2, 0); }
+static void least_step(lb_onnx_build *b) { cut_by(b, -1, -0x1p63f, 2, -0x1p63f); }
+static void nothing_left(lb_onnx_build *b) { cut_by(b, 5, 5, 3, 1); }
+static void cut_batch(lb_onnx_build *b) { cut_by(b, 0, 0x1p62f, 0, -1); }
+static void far_row(lb_onnx_build *b) {
+    test_list(b, "far", 1, (const float[]){8});
+    Onnx__NodeProto *gather = between(b, "Gather", "far", "", "", "");
+    lb_onnx_int(b, gather, "axis", 2);
+}
 static void ends_early(lb_onnx_build *b) { external(b, "import-short.bin", "432"); }
 
 static void refused(void **state) {
@@ -405,6 +442,17 @@ static void refused(void **state) {
         {large_turned, "rows or columns; up to 65535 are read"},
         {deep_pads, "makes images of -2 rows or columns"},
         {divided, "divides by an image"},
+        {odd_pads, "its pads are not two for each of 4 dimensions"},
+        {other_value, "pads with 1; only zeros"},
+        {unknown_mode, "mode round"},
+        {deep_mirror, "pads 8 rows or columns by 8 and 8"},
+        {vast_edge, "rows or columns; up to 65535 are read"},
+        {all_cut, "makes images of 0 rows or columns"},
+        {no_cut_step, "a step of 0"},
+        {least_step, "a step of -9223372036854775808"},
+        {nothing_left, "takes nothing of dimension 3"},
+        {cut_batch, "of dimension 0"},
+        {far_row, "gathers number 8 of 8"},
         {rounds, "(Round): only quantized networks have this operator"},
         {qonnx, "(Relu): only quantized networks have this operator"},
         {integers, "(QLinearConv): only quantized networks have this operator"},

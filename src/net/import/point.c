@@ -128,25 +128,33 @@ static lb_status spread_taps(lb_importer *im, lb_view *image, int kh, int kw, co
     return LB_OK;
 }
 
+/* The image of a pooling in the usual order, and its kernel. */
+static lb_status read_kernel(lb_importer *im, lb_view *image, int64_t *kh, int64_t *kw) {
+    size_t n;
+    const int64_t *kernel = lb_import_ints(im, "kernel_shape", &n);
+    LB_TRY(lb_import_image(im, image));
+    if (n != (size_t)image->ndim - 2)
+        return lb_import_damaged(im, "its kernel_shape has %zu entries for an image of %d dimensions", n, image->ndim);
+    *kh = n == 2 ? kernel[0] : 1;
+    *kw = kernel[n - 1];
+    return LB_OK;
+}
+
 static lb_status read_max_pool(lb_importer *im) {
     lb_view *input, image, dst;
     lb_window w;
-    size_t n;
+    int64_t kh = 1, kw = 1;
     int gap[2];
     bool harmless = true; /* zeros beside numbers from 0 on never win a maximum */
-    const int64_t *kernel = lb_import_ints(im, "kernel_shape", &n);
     LB_TRY(lb_import_padded_view(im, 0, &input));
     if (lb_view_padded(input) && !input->pads_lowest)
         LB_TRY(lb_net_nonnegative(im->net, input->node, &harmless));
     if (!harmless)
         LB_TRY(lb_import_settle(im, input));
     image = *input;
-    LB_TRY(lb_import_image(im, &image));
-    if (n != (size_t)image.ndim - 2)
-        return lb_import_damaged(im, "its kernel_shape has %zu entries for an image of %d dimensions", n, image.ndim);
+    LB_TRY(read_kernel(im, &image, &kh, &kw));
     if (lb_import_is_read(im, 1))
         return lb_import_refuse(im, "its second output is used");
-    const int64_t kh = n == 2 ? kernel[0] : 1, kw = kernel[n - 1];
     LB_TRY(lb_import_window(im, &image, kh, kw, &w, gap));
     lb_import_ceil(im, &image, &w);
     if (gap[0] || gap[1])
@@ -159,16 +167,12 @@ static lb_status read_max_pool(lb_importer *im) {
 static lb_status read_average_pool(lb_importer *im) {
     lb_view *input, image, dst;
     lb_window w;
-    size_t n;
-    const int64_t *kernel = lb_import_ints(im, "kernel_shape", &n);
+    int64_t kh = 1, kw = 1;
     LB_TRY(lb_import_padded_view(im, 0, &input));
     if (input->pads_lowest)
         LB_TRY(lb_import_settle(im, input));
     image = *input;
-    LB_TRY(lb_import_image(im, &image));
-    if (n != (size_t)image.ndim - 2)
-        return lb_import_damaged(im, "its kernel_shape has %zu entries for an image of %d dimensions", n, image.ndim);
-    const int64_t kh = n == 2 ? kernel[0] : 1, kw = kernel[n - 1];
+    LB_TRY(read_kernel(im, &image, &kh, &kw));
     LB_TRY(lb_import_window(im, &image, kh, kw, &w, NULL));
     lb_view counted = image;
     if (lb_import_int(im, "count_include_pad", 0))
