@@ -76,7 +76,10 @@ static void test_golden_losses(void **state) {
         for (size_t i = 0; i < LB_COUNT(goldens); i++)
             found |= !strcmp(goldens[i].weights, list[q]->name) || !strcmp(goldens[i].acts, list[q]->name);
         if (!found)
-            fail_msg("%s has no golden losses", list[q]->name);
+            fail_msg(
+                "%s has no golden losses: add a row that ends in {0}} to tests/train/golden.inc, run this with LB_GOLDEN=1, and "
+                "put in what it prints",
+                list[q]->name);
     }
 }
 
@@ -378,10 +381,11 @@ static void test_out_of_memory(void **state) {
         lb_recipe *recipe = NULL;
         lb_trainer *trainer = NULL;
         lb_status status = lb_recipe_create(ctx, &recipe);
-        static const char *const keys[][2] = {{"model.name", "lenet5"}, {"model.width", "0.1"}, {"data.name", "fashion-mnist"},
-                                              {"data.path", DATA}, {"data.train_limit", "64"}, {"data.test_limit", "10"},
-                                              {"train.batch", "32"}, {"train.steps", "1"}, {"quant.weights.method", "lsq"},
-                                              {"quant.activations.method", "dorefa"}};
+        static const char *const keys[][2] = {{"model.name", "lenet5"},        {"model.width", "0.1"},
+                                              {"data.name", "fashion-mnist"},  {"data.path", DATA},
+                                              {"data.train_limit", "64"},      {"data.test_limit", "10"},
+                                              {"train.batch", "32"},           {"train.steps", "1"},
+                                              {"quant.weights.method", "lsq"}, {"quant.activations.method", "dorefa"}};
         for (size_t i = 0; i < LB_COUNT(keys) && !status; i++)
             status = lb_recipe_set(recipe, keys[i][0], keys[i][1]);
         if (!status)
