@@ -211,7 +211,7 @@ void lb_quant_act_form(const lb_quant *q, const lb_quant_when *when, const float
         form->m = spec->mixer->activations(spec, when);
 }
 
-bool lb_quant_act_mask(const lb_quant *q, const lb_quant_when *when, int64_t count, float *mask) {
+bool lb_quant_act_mask(const lb_quant *q, const lb_quant_when *when, int64_t count, uint8_t *mask) {
     const lb_mixer *mixer = q->spec.mixer;
     return !when->evaluation && mixer->mask && mixer->mask(&q->spec, when, count, mask);
 }

@@ -217,7 +217,7 @@ typedef struct lb_mixer {
     bool fades;     /* one m for all, rising slowly: without an estimator an optimizer that normalises gradients undoes (1 - m) */
     /* Activations: a 0 or 1 for each of the `count` elements of one image, the same for all images, in place of that one m; false
      * where one m does at this step. NULL: always. */
-    bool (*mask)(const lb_quant_spec *spec, const lb_quant_when *when, int64_t count, float *mask);
+    bool (*mask)(const lb_quant_spec *spec, const lb_quant_when *when, int64_t count, uint8_t *mask);
 } lb_mixer;
 #define LB_MIXERS(X) \
     X(constant)      \
@@ -273,7 +273,7 @@ void lb_quant_act_form(const lb_quant *q, const lb_quant_when *when, const float
 
 /* Fills the mask (count: the elements of one image, NHWC) and returns true where the mixer has one at this step; an element then
  * follows the form with m = mask[element]. Never at evaluation. */
-bool lb_quant_act_mask(const lb_quant *q, const lb_quant_when *when, int64_t count, float *mask);
+bool lb_quant_act_mask(const lb_quant *q, const lb_quant_when *when, int64_t count, uint8_t *mask);
 
 /* Plain reference of the form on one value (the fused kernels are tested against these). Where the form draws, forward takes the
  * nearest code and backward element 0. */

@@ -497,12 +497,12 @@ static void compare_norm(const lb_kernels *ref, const lb_kernels *fast, lb_dtype
     lb_act_form form = forms[form_index].form;
     if (form.step == 0)
         soft_form(form_index == FIRST_SOFT ? &lb_quantizer_cpq : &lb_quantizer_rq, form.m, &form);
-    static float mask[MASK_ROWS * MAX_C];
+    static uint8_t mask[MASK_ROWS * MAX_C];
     for (size_t i = 0; i < LB_COUNT(mask); i += 4) {
         uint32_t bits[4];
         lb_rng4(33, LB_RNG_TEST, 0, i, bits);
         for (size_t k = 0; k < 4; k++)
-            mask[i + k] = (float)(bits[k] >> 31);
+            mask[i + k] = (uint8_t)(bits[k] >> 31);
     }
     double sums[2][2 * MAX_C + 2];
     memset(sums, 0, sizeof sums);
@@ -626,13 +626,14 @@ static void test_scalar_form(void **state) {
 static void test_soft_form(void **state) {
     (void)state;
     enum { C = MAX_C, R = 2 * MASK_ROWS, COUNT = R * C };
-    static float x[COUNT], grad[COUNT], mask[MASK_ROWS * C], out[COUNT], dz[COUNT];
+    static float x[COUNT], grad[COUNT], out[COUNT], dz[COUNT];
+    static uint8_t mask[MASK_ROWS * C];
     float ones[C], zeros[C] = {0};
     const lb_kernels *k = lb_kernels_find("scalar");
     for (int i = 0; i < C; i++)
         ones[i] = 1;
     for (int i = 0; i < MASK_ROWS * C; i++)
-        mask[i] = (float)(i * 7 % 11 < 5);
+        mask[i] = i * 7 % 11 < 5;
     lb_rng_normal(43, LB_RNG_TEST, 0, 1, x, COUNT);
     lb_rng_normal(43, LB_RNG_TEST, 1, 1, grad, COUNT);
     for (int variant = 0; variant < 6; variant++) {
@@ -670,12 +671,13 @@ static void test_soft_form(void **state) {
 static void test_masked_form(void **state) {
     (void)state;
     enum { IMAGES = 5, C = 7, R = IMAGES * MASK_ROWS, COUNT = R * C };
-    static float x[COUNT], grad[COUNT], mask[MASK_ROWS * C], out[3][COUNT], dz[COUNT];
+    static float x[COUNT], grad[COUNT], out[3][COUNT], dz[COUNT];
+    static uint8_t mask[MASK_ROWS * C];
     static const float ones[C] = {1, 1, 1, 1, 1, 1, 1}, zeros[C];
     const float h = 1e-3f;
     const lb_kernels *k = lb_kernels_find("scalar");
     for (int i = 0; i < MASK_ROWS * C; i++)
-        mask[i] = (float)(i * 7 % 11 < 5);
+        mask[i] = i * 7 % 11 < 5;
     lb_rng_normal(41, LB_RNG_TEST, 0, 1, x, COUNT);
     lb_rng_normal(41, LB_RNG_TEST, 1, 1, grad, COUNT);
     for (int ste = 0; ste < 2; ste++) {

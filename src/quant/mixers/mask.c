@@ -5,6 +5,7 @@
  * refreshed, which happens once in each block of r steps, at a random step of the block, and draws 1[uniform < p] then. So a mask
  * is a function of seed, entry and step: nothing has to be saved, and forward, backward and a resumed run agree. */
 #include <math.h>
+#include <string.h>
 
 #include "quant/quant.h"
 
@@ -34,40 +35,59 @@ static double ramp(lb_mix_ramp kind, double x) {
     }
 }
 
-/* One random word is one entry in one block: its low half the step of the block at which it is refreshed, its high half the
- * uniform number that is compared with p then. An entry whose step is still to come has its bit from the block before. */
-static void draw(const lb_quant_spec *spec, const lb_quant_when *when, int64_t t, int64_t length, int64_t count, float *mask) {
-    const int64_t refresh = spec->mix_refresh, block = t / refresh, now = t % refresh;
-    const uint64_t stream = when->step - (uint64_t)when->stage_step + (uint64_t)block + 1; /* other bits in other stages */
+/* What the bits of a step depend on. */
+typedef struct layer_turn {
+    uint64_t seed, stream;
+    uint32_t refresh, now;               /* steps of a block, the one of them that this is */
     uint32_t share[2 * LB_MAX_REFRESH]; /* p * 2^16 at the steps of the block before and of this one */
-    for (int64_t k = 0; k < 2 * refresh; k++) {
-        const int64_t at = (block - 1) * refresh + k;
-        share[k] = at < 0 ? 0 : (uint32_t)(ramp(spec->mix_ramp, LB_MIN(1.0, (double)at / (double)length)) * 0x1p16);
-    }
-    for (int64_t i = 0; i < count; i += 4) {
-        uint32_t present[4], before[4] = {0};
-        int64_t at[4];
-        bool all = true;
-        lb_rng4(when->seed, LB_RNG_MIXER, stream, (uint64_t)i / 4, present);
-        for (int k = 0; k < 4; k++) {
-            at[k] = (present[k] & 0xffff) * refresh >> 16;
-            all &= at[k] <= now;
-        }
-        if (!all)
-            lb_rng4(when->seed, LB_RNG_MIXER, stream - 1, (uint64_t)i / 4, before);
-        for (int k = 0; k < LB_MIN(4, (int)(count - i)); k++) { /* no branches: which block decides is random */
-            const bool here = present[k] >> 16 < share[refresh + at[k]];
-            const bool there = before[k] >> 16 < share[(before[k] & 0xffff) * refresh >> 16];
-            mask[i + k] = (float)(((at[k] <= now) & here) | ((at[k] > now) & there));
-        }
-    }
-}
+} layer_turn;
 
-static bool mask(const lb_quant_spec *spec, const lb_quant_when *when, int64_t count, float *mask) {
+/* False outside the layer's turn, where one m holds for all entries. */
+static bool take_turn(const lb_quant_spec *spec, const lb_quant_when *when, layer_turn *turn) {
     int64_t length, t = turn_of(spec, when, &length);
     if (t < 0 || t >= length)
         return false;
-    draw(spec, when, t, length, count, mask);
+    const int64_t refresh = spec->mix_refresh, block = t / refresh;
+    turn->seed = when->seed;
+    turn->stream = when->step - (uint64_t)when->stage_step + (uint64_t)block + 1; /* other bits in other stages */
+    turn->refresh = (uint32_t)refresh;
+    turn->now = (uint32_t)(t % refresh);
+    for (int64_t k = 0; k < 2 * refresh; k++) {
+        const int64_t at = (block - 1) * refresh + k;
+        turn->share[k] = at < 0 ? 0 : (uint32_t)(ramp(spec->mix_ramp, LB_MIN(1.0, (double)at / (double)length)) * 0x1p16);
+    }
+    return true;
+}
+
+enum { MANY = 1024 }; /* entries drawn at once */
+
+/* Entries first .. first + MANY. One random word is one entry in one block: its low half the step of the block at which it is
+ * refreshed, its high half the uniform number that is compared with p then. An entry whose step is still to come has its bit from
+ * the block before. No branches: which block decides is random. */
+LB_CLONES static void draw(const layer_turn *turn, int64_t first, uint8_t bit[MANY]) {
+    enum { N = MANY / 4 };
+    const uint32_t refresh = turn->refresh, now = turn->now, *earlier = turn->share, *share = turn->share + refresh;
+    uint32_t present[MANY], before[MANY] = {0};
+    lb_rng4_many(turn->seed, LB_RNG_MIXER, turn->stream, (uint64_t)first / 4, 1, N, present);
+    if (now + 1 < refresh)
+        lb_rng4_many(turn->seed, LB_RNG_MIXER, turn->stream - 1, (uint64_t)first / 4, 1, N, before);
+    for (int word = 0; word < 4; word++)
+        for (int i = 0; i < N; i++) {
+            const uint32_t a = present[word * N + i], b = before[word * N + i], at = (a & 0xffff) * refresh >> 16;
+            const uint8_t here = a >> 16 < share[at], there = b >> 16 < earlier[(b & 0xffff) * refresh >> 16];
+            bit[4 * i + word] = at <= now ? here : there;
+        }
+}
+
+static bool mask(const lb_quant_spec *spec, const lb_quant_when *when, int64_t count, uint8_t *mask) {
+    layer_turn turn;
+    if (!take_turn(spec, when, &turn))
+        return false;
+    for (int64_t first = 0; first < count; first += MANY) {
+        uint8_t bit[MANY];
+        draw(&turn, first, bit);
+        memcpy(mask + first, bit, (size_t)LB_MIN(MANY, count - first));
+    }
     return true;
 }
 
@@ -79,8 +99,17 @@ static float activations(const lb_quant_spec *spec, const lb_quant_when *when) {
 static bool weights(const lb_quant_spec *spec, const lb_quant_when *when, const float *u, const float *step, const float *code,
                     int oc, int64_t fan_in, float *scalar, float *m) {
     (void)u, (void)step, (void)code;
+    layer_turn turn;
     *scalar = activations(spec, when);
-    return !mask(spec, when, oc * fan_in, m);
+    if (!take_turn(spec, when, &turn))
+        return true;
+    for (int64_t first = 0, count = oc * fan_in; first < count; first += MANY) {
+        uint8_t bit[MANY];
+        draw(&turn, first, bit);
+        for (int64_t i = 0; i < LB_MIN(MANY, count - first); i++)
+            m[first + i] = bit[i];
+    }
+    return false;
 }
 
 static float share(const lb_quant_spec *spec, const lb_quant_when *when) {

@@ -25,7 +25,7 @@ typedef struct lb_norm_args {
     const void *residual;      /* (rows, c) or NULL */
     float residual_step;
     void *dst;                 /* (rows, c) */
-    const float *mask;         /* (mask_rows, c) of 0 and 1, or NULL: m of element (row % mask_rows, c), in place of form.m */
+    const uint8_t *mask;       /* (mask_rows, c) of 0 and 1, or NULL: m of element (row % mask_rows, c), in place of form.m */
     size_t mask_rows;
 
     /* backward, first pass: dz = act'(z) * sum of factor[i] * grad[i], and the sums that batch norm and the quantizer need */

@@ -133,9 +133,9 @@ LB_INLINE vec z_of(const lb_norm_args *args, lb_dtype type, bool residual, size_
 
 /* Which lanes are quantized; goes on to the next row. */
 LB_INLINE lb_mask mask_of(const lb_norm_args *args, size_t *row, int c0, int n) {
-    vec m = v_load_f32(args->mask + *row * (size_t)args->c + (size_t)c0, n);
+    const lb_mask m = v_load_mask(args->mask + *row * (size_t)args->c + (size_t)c0, n);
     *row = *row + 1 == args->mask_rows ? 0 : *row + 1;
-    return v_gt(m, v_set(0));
+    return m;
 }
 
 LB_INLINE void forward(const lb_norm_args *args, lb_dtype type, lb_mode mode, bool residual, size_t first, size_t last) {
@@ -262,7 +262,9 @@ LB_INLINE int store_z(const lb_norm_args *args, lb_dtype type, bool residual, bo
 
 /* m of channels c0 .. c0 + n of a row. */
 LB_INLINE vec share_of(const lb_norm_args *args, size_t row, int c0, int n) {
-    return args->mask ? v_load_f32(args->mask + row % args->mask_rows * (size_t)args->c + (size_t)c0, n) : v_set(args->form.m);
+    if (!args->mask)
+        return v_set(args->form.m);
+    return v_select(v_load_mask(args->mask + row % args->mask_rows * (size_t)args->c + (size_t)c0, n), v_set(1), v_set(0));
 }
 
 LB_INLINE void draw_forward(const lb_norm_args *args, lb_dtype type, bool residual, size_t first, size_t last) {

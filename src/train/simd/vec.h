@@ -1,5 +1,5 @@
 /* A vector of LANES floats per instruction set, with just what the kernels need. No fused multiply-add anywhere: every variant
- * rounds alike. Comparisons give an lb_mask; a comparison with NaN is false. */
+ * rounds alike. Comparisons and bytes of 0 and 1 give an lb_mask; a comparison with NaN is false. */
 #ifndef LB_VEC_H
 #define LB_VEC_H
 
@@ -36,7 +36,7 @@ LB_INLINE uint16_t lb_bf16_put(float f) {
 #if defined(LB_ISA_avx512bf16)
 #include <immintrin.h>
 /* For bf16 tensors alone: 32 numbers, those with even and those with odd index apart, so that a load is a shift and a mask instead
- * of widening, and a store two roundings and one permutation. Floats (numbers per channel, masks) are put into the same order. */
+ * of widening, and a store two roundings and one permutation. Floats (numbers per channel) are put into the same order. */
 #define LANES 32
 typedef struct vec {
     __m512 even, odd;
@@ -71,6 +71,10 @@ LB_INLINE vec v_load_f32(const float *p, int n) {
     const __m512 first = _mm512_maskz_loadu_ps((__mmask16)v_tail(n), p);
     const __m512 second = _mm512_maskz_loadu_ps((__mmask16)(v_tail(n) >> 16), p + 16);
     return (vec){_mm512_permutex2var_ps(first, v_index(0, 2), second), _mm512_permutex2var_ps(first, v_index(1, 2), second)};
+}
+LB_INLINE lb_mask v_load_mask(const uint8_t *p, int n) {
+    const __m256i b = _mm256_maskz_loadu_epi8(v_tail(n), p);
+    return (lb_mask){_mm256_test_epi16_mask(b, _mm256_set1_epi16(0x00ff)), _mm256_test_epi16_mask(b, _mm256_set1_epi16((short)0xff00))};
 }
 LB_INLINE void v_store_f32(float *p, int n, vec a) { /* lanes 16.. of a permutation are those of the second source */
     const __m512i turn = _mm512_mask_add_epi32(_mm512_srli_epi32(v_index(0, 1), 1), 0xaaaa, _mm512_srli_epi32(v_index(0, 1), 1),
@@ -112,6 +116,10 @@ LB_INLINE lb_mask v_and(lb_mask a, lb_mask b) { return a & b; }
 LB_INLINE vec v_select(lb_mask m, vec yes, vec no) { return _mm512_mask_blend_ps(m, no, yes); }
 LB_INLINE __mmask16 v_tail(int n) { return (__mmask16)(n >= 16 ? 0xffff : (1u << n) - 1); }
 LB_INLINE vec v_load_f32(const float *p, int n) { return _mm512_maskz_loadu_ps(v_tail(n), p); }
+LB_INLINE lb_mask v_load_mask(const uint8_t *p, int n) {
+    const __m128i b = _mm_maskz_loadu_epi8(v_tail(n), p);
+    return _mm_test_epi8_mask(b, b);
+}
 LB_INLINE void v_store_f32(float *p, int n, vec a) { _mm512_mask_storeu_ps(p, v_tail(n), a); }
 LB_INLINE vec v_load_bf16(const uint16_t *p, int n) {
     __m256i h = n >= 16 ? _mm256_loadu_si256((const __m256i *)(const void *)p) : _mm256_maskz_loadu_epi16(v_tail(n), p);
@@ -153,6 +161,15 @@ LB_INLINE vec v_load_f32(const float *p, int n) {
     float buffer[LANES] = {0};
     memcpy(buffer, p, (size_t)n * 4);
     return _mm256_loadu_ps(buffer);
+}
+LB_INLINE lb_mask v_load_mask(const uint8_t *p, int n) {
+    uint8_t buffer[LANES] = {0};
+    if (n < LANES) {
+        memcpy(buffer, p, (size_t)n);
+        p = buffer;
+    }
+    const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
+    return _mm256_castsi256_ps(_mm256_cmpgt_epi32(wide, _mm256_setzero_si256()));
 }
 LB_INLINE void v_store_f32(float *p, int n, vec a) {
     if (n >= LANES) {
@@ -203,6 +220,7 @@ LB_INLINE lb_mask v_ge(vec a, vec b) { return a >= b; }
 LB_INLINE lb_mask v_and(lb_mask a, lb_mask b) { return a & b; }
 LB_INLINE vec v_select(lb_mask m, vec yes, vec no) { return m ? yes : no; }
 LB_INLINE vec v_load_f32(const float *p, int n) { return (void)n, *p; }
+LB_INLINE lb_mask v_load_mask(const uint8_t *p, int n) { return (void)n, *p != 0; }
 LB_INLINE void v_store_f32(float *p, int n, vec a) { (void)n, *p = a; }
 LB_INLINE vec v_load_bf16(const uint16_t *p, int n) { return (void)n, lb_bf16_get(*p); }
 LB_INLINE void v_store_bf16(uint16_t *p, int n, vec a) { (void)n, *p = lb_bf16_put(a); }
