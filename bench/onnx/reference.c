@@ -6,20 +6,20 @@
 
 #include "train/trainer.h"
 
-enum { BATCH = 250 };
-
+/* In the recipe's batches of evaluation: large images take much memory. */
 static lb_status write_batches(lb_trainer *t, lb_evaluator *evaluator, FILE *file) {
     const lb_shape *in = &t->net->nodes[0].dst;
-    const int classes = t->net->classes;
+    const int classes = t->net->classes, batch = t->config->train.eval_batch;
     const size_t image = lb_shape_count(in);
     const int64_t count = t->data->split[LB_TEST].count;
     const int32_t head[] = {(int32_t)count, in->c, in->h, in->w, classes};
-    uint8_t *pixels = lb_alloc(t->ctx, BATCH, image);
-    int32_t *labels = lb_alloc(t->ctx, BATCH, sizeof *labels), *scores = lb_alloc(t->ctx, BATCH * (size_t)classes, sizeof *scores);
+    uint8_t *pixels = lb_alloc(t->ctx, (size_t)batch, image);
+    int32_t *labels = lb_alloc(t->ctx, (size_t)batch, sizeof *labels);
+    int32_t *scores = lb_alloc(t->ctx, (size_t)batch * (size_t)classes, sizeof *scores);
     lb_status status = pixels && labels && scores ? LB_OK : LB_ERR_MEMORY;
     bool written = fwrite(head, sizeof head, 1, file) == 1;
-    for (int64_t first = 0; status == LB_OK && written && first < count; first += BATCH) {
-        const int mb = (int)LB_MIN((int64_t)BATCH, count - first);
+    for (int64_t first = 0; status == LB_OK && written && first < count; first += batch) {
+        const int mb = (int)LB_MIN((int64_t)batch, count - first);
         status = lb_test_batch(t->data, &t->config->data, LB_TEST, first, mb, in->h, in->w, pixels, labels);
         if (status == LB_OK)
             status = lb_evaluator_run(evaluator, pixels, mb, scores);
@@ -39,7 +39,7 @@ static lb_status reference(lb_ctx *ctx, const char *run, FILE *file) {
     LB_TRY(lb_trainer_open(ctx, run, NULL, &t));
     lb_status status = lb_trainer_need_images(t);
     if (status == LB_OK)
-        status = lb_evaluator_create(ctx, t->net, t->data->mean, t->data->std, BATCH, &evaluator);
+        status = lb_evaluator_create(ctx, t->net, t->data->mean, t->data->std, t->config->train.eval_batch, &evaluator);
     if (status == LB_OK)
         status = lb_evaluator_update(evaluator);
     if (status == LB_OK)

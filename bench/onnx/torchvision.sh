@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # make torchvision: torchvision's networks (python3-torchvision) exported, imported, compared with PyTorch, trained for an epoch with 4-bit weights
 # and activations on CIFAR-10, packed, verified, exported as QDQ and run in ONNX Runtime; prints a table. Argument: the build folder.
-# What is done lies in runs/torchvision and is not done again; training that was interrupted is resumed. NETS="resnet18 ..." chooses networks,
-# SET="key=value ..." gives more settings for training (SET="train.steps=6 data.test_limit=100" tries everything out), VERIFY=N the number of
-# test images that are verified, ROOT=DIR another place.
+# What is done lies in runs/torchvision and is not done again; training that was interrupted is resumed, if need be at its last 50th step.
+# NETS="resnet18 ..." chooses networks, SET="key=value ..." gives more settings for training (SET="train.steps=6 data.test_limit=100" tries
+# everything out), VERIFY=N the number of test images that are verified, ROOT=DIR another place.
 set -euo pipefail
 build=$(realpath "$1") here=$(dirname "$(realpath "$0")")
 # shellcheck source=bench/onnx/lib.sh
@@ -24,9 +24,10 @@ compare() {
 }
 
 train() {
-    local setting options=() epochs=(train.epochs=1)
-    case " ${SET:-} " in *" train.steps="*) epochs=() ;; esac
-    for setting in "${epochs[@]}" quant.{weights,activations}.method=lsq quant.{weights,activations}.bits=4 ${SET:-}; do
+    local setting options=() own=(train.save_every=50 train.epochs=1)
+    case " ${SET:-} " in *" train.steps="*) unset 'own[1]' ;; esac
+    [ "${1##*/}" != vgg11_bn ] || own+=(train.eval_batch=20) # 250 images of 224 x 224 take gigabytes
+    for setting in "${own[@]}" quant.{weights,activations}.method=lsq quant.{weights,activations}.bits=4 ${SET:-}; do
         options+=(--set "$setting")
     done
     train_once "$1/float/recipe.yaml" "$1/w4a4" "${options[@]}" >&2
