@@ -66,6 +66,15 @@ lb_onnx_value lb_exact_affine(lb_exporting *e, int i, const char *output, lb_onn
 lb_onnx_value lb_exact_to_float(lb_exporting *e, int i, int s, lb_onnx_value v);
 lb_onnx_value lb_exact_to_fixed(lb_exporting *e, int i, int s, lb_onnx_value v);
 
+/* Average pool i, whose numbers are FIXED, of v, which is FIXED too and (N, c, h, w). */
+lb_onnx_value lb_exact_average(lb_exporting *e, int i, lb_onnx_value v);
+
+/* Function i in FIXED, which sigmoid and tanh have no form of: they need more bits than f64 has. */
+lb_onnx_value lb_exact_func(lb_exporting *e, int i, lb_onnx_value v);
+
+/* The product of two FIXED values. */
+lb_onnx_value lb_exact_product(lb_exporting *e, const char *output, lb_onnx_value a, const char *b);
+
 /* Activation node i. */
 lb_onnx_value lb_exact_act(lb_exporting *e, int i, lb_onnx_value v);
 

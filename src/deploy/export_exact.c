@@ -3,10 +3,12 @@
 #include <math.h>
 
 #include "deploy/export.h"
+#include "window.h"
 
 enum {
     FLOAT = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT,
     DOUBLE = ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE,
+    INT64 = ONNX__TENSOR_PROTO__DATA_TYPE__INT64,
     INT8 = ONNX__TENSOR_PROTO__DATA_TYPE__INT8,
     UINT8 = ONNX__TENSOR_PROTO__DATA_TYPE__UINT8
 };
@@ -127,6 +129,117 @@ lb_onnx_value lb_exact_to_fixed(lb_exporting *e, int i, int s, lb_onnx_value v) 
     v = apply(e, lb_onnx_name(e->b, "%s/wide", output), v, x->to_fixed, x->nsteps, lb_src_shape(e->net, node, s)->c);
     return lb_exact_saturate(e, output, v);
 }
+
+/* ---- Averages of fixed point ------------------------------------------------------------------------------------------- */
+
+/* One side of a pool's window, along an axis of v. */
+typedef struct side {
+    int axis, in, out, taps, stride, before, after;
+} side;
+
+/* The sum of each window of v along one side, f64: of all, or tap by tap, for runtimes pool only floats. */
+static lb_onnx_value sum_side(lb_exporting *e, const char *name, lb_onnx_value v, const side *s) {
+    const float axis[] = {(float)s->axis}, step[] = {(float)s->stride};
+    const int64_t one = 1, eight = 8;
+    const char *axes = lb_onnx_tensor(e->b, lb_onnx_name(e->b, "%s/axis", name), INT64, 1, &one, axis);
+    if (s->taps == s->in && s->out == 1 && !s->before && !s->after)
+        return op2(e, "ReduceSum", name, v, axes);
+    if (s->before || s->after) {
+        float pads[8] = {0};
+        pads[s->axis] = (float)s->before;
+        pads[4 + s->axis] = (float)s->after;
+        const char *amounts = lb_onnx_tensor(e->b, lb_onnx_name(e->b, "%s/pads", name), INT64, 1, &eight, pads);
+        v = op2(e, "Pad", lb_onnx_name(e->b, "%s/padded", name), v, amounts);
+    }
+    const char *steps = lb_onnx_tensor(e->b, lb_onnx_name(e->b, "%s/step", name), INT64, 1, &one, step);
+    lb_onnx_value sum = v;
+    for (int k = 0; k < s->taps; k++) {
+        const char *tap = lb_onnx_name(e->b, "%s/tap%d", name, k);
+        const float from[] = {(float)k}, to[] = {(float)(k + (s->out - 1) * s->stride + 1)};
+        const char *first = lb_onnx_tensor(e->b, lb_onnx_name(e->b, "%s/first", tap), INT64, 1, &one, from);
+        const char *end = lb_onnx_tensor(e->b, lb_onnx_name(e->b, "%s/end", tap), INT64, 1, &one, to);
+        lb_export_op(e, "Slice", tap, 5, (const char *[]){v.name, first, end, axes, steps});
+        if (k)
+            sum = op2(e, "Add", k == s->taps - 1 ? name : lb_onnx_name(e->b, "%s/sum%d", name, k), sum, tap);
+        else
+            sum.name = tap;
+    }
+    return sum;
+}
+
+/* Taps of window `at` that lie in the image. */
+static int inside(const side *s, int at) {
+    const int first = at * s->stride - s->before;
+    return lbrt_end_tap(first, 0, s->taps, s->in) - lbrt_first_tap(first, 0, s->taps);
+}
+
+/* lbrt_whole_window: floor((2 area sum + n) / 2 n), n the pixels of each window that lie in the image. */
+static lb_onnx_value make_whole(lb_exporting *e, const char *name, lb_onnx_value v, const side *down, const side *across) {
+    const int64_t dims[] = {1, 1, down->out, across->out};
+    const double twice = 2.0 * down->taps * across->taps;
+    double *n = lb_pool_alloc(&e->b->pool, (size_t)(dims[2] * dims[3]), sizeof *n);
+    double *twice_n = lb_pool_alloc(&e->b->pool, (size_t)(dims[2] * dims[3]), sizeof *n);
+    if (!n || !twice_n) {
+        e->b->status = LB_ERR_MEMORY;
+        return v;
+    }
+    for (int64_t k = 0; k < dims[2] * dims[3]; k++) {
+        n[k] = inside(down, (int)(k / dims[3])) * inside(across, (int)(k % dims[3]));
+        twice_n[k] = 2 * n[k];
+    }
+    const char *factor = constants(e, lb_onnx_name(e->b, "%s/twice_area", name), &v, &twice, 1, 1, DOUBLE);
+    const char *half = lb_onnx_doubles(e->b, lb_onnx_name(e->b, "%s/pixels", name), 4, dims, n);
+    const char *divisor = lb_onnx_doubles(e->b, lb_onnx_name(e->b, "%s/twice_pixels", name), 4, dims, twice_n);
+    v = op2(e, "Mul", lb_onnx_name(e->b, "%s/scaled", name), v, factor);
+    v = op2(e, "Add", lb_onnx_name(e->b, "%s/rounded", name), v, half);
+    v = op2(e, "Div", lb_onnx_name(e->b, "%s/quotient", name), v, divisor);
+    v = op1(e, "Floor", lb_onnx_name(e->b, "%s/floor", name), v);
+    return lb_exact_saturate(e, name, v);
+}
+
+lb_onnx_value lb_exact_average(lb_exporting *e, int i, lb_onnx_value v) {
+    const lb_node *node = &e->net->nodes[i];
+    const lb_pooling *p = &node->u.pool;
+    const lb_shape *s = lb_src_shape(e->net, node, 0);
+    const side down = {2, s->h, node->dst.h, p->kh, p->sh, p->pt, p->pb};
+    const side across = {3, s->w, node->dst.w, p->kw, p->sw, p->pl, p->pr};
+    v = sum_side(e, lb_onnx_name(e->b, "%s/down", node->name), v, &down);
+    v = sum_side(e, lb_onnx_name(e->b, "%s/sum", node->name), v, &across);
+    v = lb_exact_saturate(e, lb_onnx_name(e->b, "%s/saturated", node->name), v);
+    if (p->inside)
+        v = make_whole(e, lb_onnx_name(e->b, "%s/whole", node->name), v, &down, &across);
+    return lb_exact_affine(e, i, node->name, v, node->dst.c);
+}
+
+/* ---- Functions and products -------------------------------------------------------------------------------------------- */
+
+lb_onnx_value lb_exact_product(lb_exporting *e, const char *output, lb_onnx_value a, const char *b) {
+    const double step = 0x1p-16, half = 0.5;
+    const char *factor = constants(e, lb_onnx_name(e->b, "%s/unit", output), &a, &step, 1, 1, DOUBLE);
+    const char *offset = constants(e, lb_onnx_name(e->b, "%s/half", output), &a, &half, 1, 1, DOUBLE);
+    a = op2(e, "Mul", lb_onnx_name(e->b, "%s/product", output), a, b);
+    a = op2(e, "Mul", lb_onnx_name(e->b, "%s/scaled", output), a, factor);
+    a = op2(e, "Add", lb_onnx_name(e->b, "%s/sum", output), a, offset);
+    return lb_exact_saturate(e, output, op1(e, "Floor", lb_onnx_name(e->b, "%s/floor", output), a));
+}
+
+lb_onnx_value lb_exact_func(lb_exporting *e, int i, lb_onnx_value v) {
+    const lb_node *node = &e->net->nodes[i];
+    const lb_numeric *x = &e->n->nodes[i];
+    const char *name = node->name, *line = lb_onnx_name(e->b, "%s/line", name);
+    const bool leaky = node->u.func.kind == LB_FUNC_LEAKY, swish = node->u.func.kind == LB_FUNC_HARDSWISH;
+    v = lb_exact_to_fixed(e, i, 0, v);
+    lb_onnx_value y = leaky ? clip(e, lb_onnx_name(e->b, "%s/negative", name), v, INT32_MIN, 0) : v;
+    y = apply(e, line, y, x->func, x->func_channels, node->dst.c);
+    if (leaky) {
+        y = lb_exact_saturate(e, lb_onnx_name(e->b, "%s/part", name), y);
+        return lb_exact_saturate(e, name, op2(e, "Add", lb_onnx_name(e->b, "%s/whole", name), v, y.name));
+    }
+    y = clip(e, swish ? lb_onnx_name(e->b, "%s/gate", name) : name, y, 0, 1 << LBRT_FIX_BITS);
+    return swish ? lb_exact_product(e, name, v, y.name) : y;
+}
+
+/* ---- Activations and scores --------------------------------------------------------------------------------------------- */
 
 /* Codes of FIXED, of F32 or of pixels, as f32. */
 static lb_onnx_value codes(lb_exporting *e, const lb_node *node, const lb_numeric *x, lb_onnx_value v, bool is_float) {

@@ -228,38 +228,26 @@ static lb_onnx_value pool(lb_exporting *e, const lb_node *node, const char *outp
     return src;
 }
 
-/* Averages of integers are their sums, of fixed point a sum and a requant. */
-static lb_status exact_average(lb_exporting *e, int i, lb_onnx_value v, lb_onnx_value *result) {
-    const lb_node *node = &e->net->nodes[i];
+/* Averages of integers are their sums. */
+static lb_onnx_value exact_sum(lb_exporting *e, const lb_node *node, lb_onnx_value v) {
     const lb_pooling *p = &node->u.pool;
-    const lb_shape *s = lb_src_shape(e->net, node, 0);
     const char *name = node->name;
-    if (e->n->nodes[i].kind == LB_NUM_INT) {
-        const char *area = lb_onnx_scalar(e->b, lb_onnx_name(e->b, "%s/area", name), FLOAT, (float)(p->kh * p->kw));
-        v = pool(e, node, lb_onnx_name(e->b, "%s/mean", name), v);
-        v.name = lb_export_op(e, "Mul", lb_onnx_name(e->b, "%s/sum", name), 2, (const char *[]){v.name, area});
-        v.name = lb_export_op(e, "Round", name, 1, &v.name);
-        *result = v;
-        return LB_OK;
-    }
-    if (p->kh != s->h || p->kw != s->w || node->dst.h != 1 || node->dst.w != 1)
-        return refuse(e, node, "an average of fixed point over less than the image has no exact form");
-    const float axes[] = {2, 3};
-    v = unflatten(e, lb_onnx_name(e->b, "%s/image", name), lb_exact_to_fixed(e, i, 0, v), s->c);
-    const char *inputs[] = {v.name, vector(e, lb_onnx_name(e->b, "%s/axes", name), INT64, 2, axes)};
-    v.name = lb_export_op(e, "ReduceSum", lb_onnx_name(e->b, "%s/sum", name), 2, inputs);
-    v = lb_exact_saturate(e, lb_onnx_name(e->b, "%s/saturated", name), v);
-    *result = lb_exact_affine(e, i, name, v, node->dst.c);
-    return LB_OK;
+    const char *area = lb_onnx_scalar(e->b, lb_onnx_name(e->b, "%s/area", name), FLOAT, (float)(p->kh * p->kw));
+    v = pool(e, node, lb_onnx_name(e->b, "%s/mean", name), v);
+    v.name = lb_export_op(e, "Mul", lb_onnx_name(e->b, "%s/sum", name), 2, (const char *[]){v.name, area});
+    v.name = lb_export_op(e, "Round", name, 1, &v.name);
+    return v;
 }
 
-static lb_status export_pool(lb_exporting *e, int i, lb_onnx_value src, lb_onnx_value *result) {
+static lb_onnx_value export_pool(lb_exporting *e, int i, lb_onnx_value src) {
     const lb_node *node = &e->net->nodes[i];
-    if (!e->exact || node->op == LB_OP_MAXPOOL || e->n->nodes[i].kind == LB_NUM_F32) {
-        *result = pool(e, node, node->name, src);
-        return LB_OK;
-    }
-    return exact_average(e, i, src, result);
+    const lb_numeric *x = &e->n->nodes[i];
+    if (!e->exact || node->op == LB_OP_MAXPOOL || x->kind == LB_NUM_F32)
+        return pool(e, node, node->name, src);
+    if (x->kind == LB_NUM_INT)
+        return exact_sum(e, node, src);
+    src = lb_exact_to_fixed(e, i, 0, src);
+    return lb_exact_average(e, i, unflatten(e, lb_onnx_name(e->b, "%s/image", node->name), src, node->dst.c));
 }
 
 static const char *export_stride(lb_exporting *e, const lb_node *node, const char *src, const char *output) {
@@ -324,8 +312,7 @@ static lb_status export_shortcutpad(lb_exporting *e, const lb_node *node, lb_onn
         src.name = export_lines(e, node, src.name, 2, s->h, node->u.shortcutpad.rows, node->dst.h);
         src.name = export_lines(e, node, src.name, 3, s->w, node->u.shortcutpad.cols, node->dst.w);
     } else if (stride > 1)
-        src.name =
-            export_stride(e, node, src.name, more || !whole ? lb_onnx_name(e->b, "%s/strided", node->name) : node->name);
+        src.name = export_stride(e, node, src.name, more || !whole ? lb_onnx_name(e->b, "%s/strided", node->name) : node->name);
     *v = src;
     if (!whole)
         return export_gather(e, node, src.name, v);
@@ -341,12 +328,16 @@ static lb_status export_func(lb_exporting *e, int i, lb_onnx_value src, lb_onnx_
     static const char *const names[] = {"LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid"};
     const lb_node *node = &e->net->nodes[i];
     const bool swish = node->u.func.kind == LB_FUNC_HARDSWISH; /* newer than the oldest opset that is written */
-    if (e->exact)
-        return refuse(e, node, "a function in fixed point");
+    if (e->exact && (node->u.func.kind == LB_FUNC_SIGMOID || node->u.func.kind == LB_FUNC_TANH))
+        return refuse(e, node, "its fixed point takes 60 bits, which no operator of ONNX has exactly");
+    if (e->exact && e->n->nodes[i].kind == LB_NUM_FIXED) {
+        *v = lb_exact_func(e, i, src);
+        return LB_OK;
+    }
     *v = src;
     if (node->u.func.slopes) {
-        const char *slopes = per_channel(e, &src, lb_onnx_name(e->b, "%s/slope", node->name), lb_param_values(e->net, node->param[0]),
-                                         node->dst.c, !src.flat);
+        const char *slopes = per_channel(e, &src, lb_onnx_name(e->b, "%s/slope", node->name),
+                                         lb_param_values(e->net, node->param[0]), node->dst.c, !src.flat);
         v->name = lb_export_op(e, "PRelu", node->name, 2, (const char *[]){src.name, slopes});
         return LB_OK;
     }
@@ -360,33 +351,37 @@ static lb_status export_func(lb_exporting *e, int i, lb_onnx_value src, lb_onnx_
     return LB_OK;
 }
 
-static lb_status export_mul(lb_exporting *e, int i, lb_onnx_value a, lb_onnx_value b, lb_onnx_value *v) {
+/* Source s of a node that takes images in one kind of number, as (N, c, h, w). */
+static lb_onnx_value image_source(lb_exporting *e, int i, int s) {
     const lb_node *node = &e->net->nodes[i];
+    lb_onnx_value v = e->values[node->src[s]];
     if (e->exact)
-        return refuse(e, node, "a product in fixed point");
-    a = unflatten(e, lb_onnx_name(e->b, "%s/image0", node->name), a, node->dst.c);
-    b = unflatten(e, lb_onnx_name(e->b, "%s/image1", node->name), b, node->dst.c);
-    *v = a;
-    v->name = lb_export_op(e, "Mul", node->name, 2, (const char *[]){a.name, b.name});
-    return LB_OK;
+        v = e->n->nodes[i].kind == LB_NUM_FIXED ? lb_exact_to_fixed(e, i, s, v) : lb_exact_to_float(e, i, s, v);
+    return unflatten(e, lb_onnx_name(e->b, "%s/image%d", node->name, s), v, lb_src_shape(e->net, node, s)->c);
 }
 
-static lb_status export_concat(lb_exporting *e, int i, lb_onnx_value *v) {
+static lb_onnx_value export_mul(lb_exporting *e, int i) {
+    const char *name = e->net->nodes[i].name;
+    lb_onnx_value a = image_source(e, i, 0);
+    const lb_onnx_value b = image_source(e, i, 1);
+    if (e->exact && e->n->nodes[i].kind == LB_NUM_FIXED)
+        return lb_exact_product(e, name, a, b.name);
+    a.name = lb_export_op(e, "Mul", name, 2, (const char *[]){a.name, b.name});
+    return a;
+}
+
+static lb_onnx_value export_concat(lb_exporting *e, int i) {
     const lb_node *node = &e->net->nodes[i];
-    const bool fixed = e->exact && e->n->nodes[i].kind == LB_NUM_FIXED;
     const char *inputs[LB_MAX_SRC];
+    lb_onnx_value v = {0};
     for (int s = 0; s < node->nsrc; s++) {
-        lb_onnx_value src = e->values[node->src[s]];
-        if (e->exact)
-            src = fixed ? lb_exact_to_fixed(e, i, s, src) : lb_exact_to_float(e, i, s, src);
-        src = unflatten(e, lb_onnx_name(e->b, "%s/image%d", node->name, s), src, lb_src_shape(e->net, node, s)->c);
-        inputs[s] = src.name;
-        *v = src;
+        v = image_source(e, i, s);
+        inputs[s] = v.name;
     }
     Onnx__NodeProto *concat = lb_onnx_node(e->b, "Concat", node->name, node->nsrc, inputs);
     lb_onnx_int(e->b, concat, "axis", 1);
-    v->name = node->name;
-    return LB_OK;
+    v.name = node->name;
+    return v;
 }
 
 static lb_status export_node(lb_exporting *e, int i, lb_onnx_value *v) {
@@ -400,13 +395,13 @@ static lb_status export_node(lb_exporting *e, int i, lb_onnx_value *v) {
     case LB_OP_ACT: *v = export_act(e, i, *src); return LB_OK;
     case LB_OP_ADD: return export_add(e, i, *src, e->values[node->src[1]], v);
     case LB_OP_MAXPOOL:
-    case LB_OP_AVGPOOL: return export_pool(e, i, *src, v);
+    case LB_OP_AVGPOOL: *v = export_pool(e, i, *src); return LB_OK;
     case LB_OP_FLATTEN: *v = flatten(e, node->name, *src, lb_src_shape(e->net, node, 0)); return LB_OK;
     case LB_OP_DROPOUT: *v = *src; return LB_OK;
     case LB_OP_SHORTCUTPAD: return export_shortcutpad(e, node, *src, v);
     case LB_OP_FUNC: return export_func(e, i, *src, v);
-    case LB_OP_MUL: return export_mul(e, i, *src, e->values[node->src[1]], v);
-    case LB_OP_CONCAT: return export_concat(e, i, v);
+    case LB_OP_MUL: *v = export_mul(e, i); return LB_OK;
+    case LB_OP_CONCAT: *v = export_concat(e, i); return LB_OK;
     case LB_OP_COUNT: break;
     }
     return refuse(e, node, "an operator without counterpart");

@@ -108,14 +108,19 @@ static inline void family_name(const family *f, char name[64]) {
     snprintf(name, 64, "%s_%s%s_%dx%d", f->name, f->variant, f->shortcut == LB_SHORTCUT_PAD ? "_pad" : "", f->h, f->w);
 }
 
-static inline lb_net *make_net(lb_ctx *ctx, const family *f, const scheme *s, int edge) {
-    lb_config config = test_config(f->name);
-    config.model.width = f->width;
-    config.model.shortcut = f->shortcut;
-    snprintf(config.model.variant, sizeof config.model.variant, "%s", f->variant);
+static inline lb_config scheme_config(const char *model, const scheme *s, int edge) {
+    lb_config config = test_config(model);
     config.quant.weights = test_tensor(s->weights, s->weight_bits > 8 ? 2 : s->weight_bits);
     config.quant.activations = test_tensor(s->activations, s->activation_bits > 8 ? 2 : s->activation_bits);
     config.quant.edge_first = config.quant.edge_last = config.quant.edge_shortcut = edge;
+    return config;
+}
+
+static inline lb_net *make_net(lb_ctx *ctx, const family *f, const scheme *s, int edge) {
+    lb_config config = scheme_config(f->name, s, edge);
+    config.model.width = f->width;
+    config.model.shortcut = f->shortcut;
+    snprintf(config.model.variant, sizeof config.model.variant, "%s", f->variant);
     lb_net *net = f == &mixed ? make_mixed(ctx) : test_net(ctx, &config, f->h, f->w, f->c, CLASSES);
     assert_ok(ctx, lb_net_quantize(net, &config));
     return net;

@@ -212,14 +212,20 @@ static inline void onnxref_global(const Onnx__NodeProto *n, const onnxref_tensor
     }
 }
 
-/* ReduceSum over rows and columns. */
+/* ReduceSum over rows, columns, or both. */
 static inline void onnxref_sum(const Onnx__NodeProto *n, const onnxref_tensor *x, onnxref *r) {
-    const int64_t dims[] = {x->dims[0], x->dims[1], 1, 1}, area = x->dims[2] * x->dims[3];
-    const double *axes = onnxref_find(r, n->input[1])->v;
-    assert_true(axes[0] == 2 && axes[1] == 3);
+    const onnxref_tensor *axes = onnxref_find(r, n->input[1]);
+    int64_t dims[] = {x->dims[0], x->dims[1], x->dims[2], x->dims[3]};
+    for (size_t i = 0; i < axes->count; i++) {
+        assert_true(axes->v[i] == 2 || axes->v[i] == 3);
+        dims[(int)axes->v[i]] = 1;
+    }
     onnxref_tensor *y = onnxref_add(r, n->output[0], x->type, 4, dims);
-    for (size_t i = 0; i < x->count; i++)
-        y->v[i / (size_t)area] += x->v[i];
+    for (size_t i = 0; i < x->count; i++) {
+        const size_t w = i % (size_t)x->dims[3] % (size_t)dims[3], h = i / (size_t)x->dims[3] % (size_t)x->dims[2] % (size_t)dims[2];
+        const size_t slice = i / (size_t)(x->dims[2] * x->dims[3]);
+        y->v[(slice * (size_t)dims[2] + h) * (size_t)dims[3] + w] += x->v[i];
+    }
 }
 
 static inline void onnxref_gemm(const Onnx__NodeProto *n, const onnxref_tensor *x, const onnxref_tensor *w, onnxref *r) {
@@ -255,6 +261,23 @@ static inline void onnxref_dequantize(const Onnx__NodeProto *n, const onnxref_te
         y->v[i] = x->v[i] * scale->v[scale->ndim == 0 ? 0 : i / inner % (size_t)x->dims[axis]];
 }
 
+/* Of channels. */
+static inline void onnxref_concat(const Onnx__NodeProto *n, const onnxref_tensor *x, onnxref *r) {
+    int64_t dims[] = {x->dims[0], 0, x->dims[2], x->dims[3]};
+    const size_t area = (size_t)(dims[2] * dims[3]), batch = (size_t)dims[0];
+    assert_true(onnxref_int(n, "axis", 0) == 1 && x->ndim == 4);
+    for (size_t k = 0; k < n->n_input; k++)
+        dims[1] += onnxref_find(r, n->input[k])->dims[1];
+    double *at = onnxref_add(r, n->output[0], x->type, 4, dims)->v;
+    for (size_t m = 0; m < batch; m++)
+        for (size_t k = 0; k < n->n_input; k++) {
+            const onnxref_tensor *in = onnxref_find(r, n->input[k]);
+            const size_t count = (size_t)in->dims[1] * area;
+            memcpy(at, in->v + m * count, count * sizeof *at);
+            at += count;
+        }
+}
+
 /* Flatten, Reshape, Slice, Pad: element by element of the result. */
 static inline void onnxref_move(const Onnx__NodeProto *n, const onnxref_tensor *x, onnxref *r) {
     const char *op = n->op_type;
@@ -274,8 +297,10 @@ static inline void onnxref_move(const Onnx__NodeProto *n, const onnxref_tensor *
         for (size_t k = 0; k < p->count; k++) {
             const int axis = (int)onnxref_find(r, n->input[3])->v[k];
             step[axis] = (int64_t)onnxref_find(r, n->input[4])->v[k];
-            assert_true(p->v[k] == 0 && onnxref_find(r, n->input[2])->v[k] >= (double)x->dims[axis]);
-            dims[axis] = (x->dims[axis] + step[axis] - 1) / step[axis];
+            const double end = onnxref_find(r, n->input[2])->v[k];
+            start[axis] = (int64_t)p->v[k];
+            assert_true(start[axis] >= 0 && (double)start[axis] < end);
+            dims[axis] = (LB_MIN(x->dims[axis], (int64_t)end) - start[axis] + step[axis] - 1) / step[axis];
         }
     else
         for (int d = 0; d < 4; d++) {
@@ -324,6 +349,8 @@ static inline void onnxref_node(const Onnx__NodeProto *n, onnxref *r) {
         onnxref_global(n, x, r);
     else if (!strcmp(op, "ReduceSum"))
         onnxref_sum(n, x, r);
+    else if (!strcmp(op, "Concat"))
+        onnxref_concat(n, x, r);
     else if (!strcmp(op, "Gemm"))
         onnxref_gemm(n, x, onnxref_find(r, n->input[1]), r);
     else if (!strcmp(op, "BatchNormalization"))

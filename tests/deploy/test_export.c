@@ -122,6 +122,68 @@ static void every_network(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* ---- What the zoo has not: averages, functions and products in fixed point ---------------------------------------------- */
+
+static int average(lb_net *net, int x, lb_pooling p) {
+    return lb_net_append(net, &(lb_node){.op = LB_OP_AVGPOOL, .nsrc = 1, .src = {x}, .u.pool = p});
+}
+
+static int function(lb_net *net, int x, lb_func_kind kind, bool slopes) {
+    lb_node node = {.op = LB_OP_FUNC, .nsrc = 1, .src = {x}, .u.func = {.kind = kind, .slopes = slopes}};
+    node.u.func.alpha = 0.25f, node.u.func.beta = 0.5f;
+    return lb_net_append(net, &node);
+}
+
+/* sigmoid: a gate of it, which has no exact form, in place of a hard one. */
+static lb_net *make_fixed(lb_ctx *ctx, bool sigmoid) {
+    lb_net *net;
+    assert_ok(ctx, lb_net_create(ctx, "fixed", 11, 9, 3, &net));
+    int x = function(net, mixed_conv(net, lb_net_input(net), 6, 3), LB_FUNC_HARDSWISH, false);
+    const int a =
+        average(net, mixed_conv(net, x, 6, 1), (lb_pooling){.kh = 2, .kw = 3, .sh = 2, .sw = 1, .pl = 1, .pr = 1, .pb = 1});
+    const int b = average(net, function(net, mixed_conv(net, x, 5, 3), LB_FUNC_LEAKY, false),
+                          (lb_pooling){.kh = 3, .kw = 3, .sh = 2, .sw = 1, .pt = 1, .pl = 1, .pb = 1, .pr = 1, .inside = true});
+    x = lb_net_append(net, &(lb_node){.op = LB_OP_CONCAT, .nsrc = 2, .src = {a, b}});
+    x = function(net, mixed_conv(net, lb_net_relu(net, x, NULL), 8, 3), LB_FUNC_LEAKY, true);
+    x = average(net, x, (lb_pooling){.kh = 6, .kw = 2, .sh = 1, .sw = 2});
+    const lb_func_kind kind = sigmoid ? LB_FUNC_SIGMOID : LB_FUNC_HARDSIGMOID;
+    const int gate = function(net, mixed_conv(net, lb_net_globalpool(net, x, NULL), 8, 1), kind, false);
+    x = lb_net_append(net, &(lb_node){.op = LB_OP_MUL, .nsrc = 2, .src = {x, gate}});
+    lb_net_linear(net, lb_net_globalpool(net, lb_net_relu(net, x, NULL), NULL), NULL, CLASSES, true);
+    assert_ok(ctx, lb_net_finish(net));
+    return net;
+}
+
+static void fixed_point(void **state) {
+    (void)state;
+    static const family fixed = {"fixed point", "plain", LB_SHORTCUT_CONV, 1, 11, 9, 3};
+    lb_ctx *ctx = test_ctx();
+    uint32_t seed = 99;
+    for (size_t s = 0; s < LB_COUNT(schemes); s++) {
+        if (schemes[s].weight_bits == 32 || schemes[s].activation_bits == 32)
+            continue;
+        lb_net *net = make_fixed(ctx, false);
+        const lb_config config = scheme_config("lenet5", &schemes[s], LB_EDGE_SAME);
+        assert_ok(ctx, lb_net_quantize(net, &config));
+        netref_fill(net, netref_bits(&seed));
+        uint8_t *pixels = make_pixels(net, &seed);
+        netref r;
+        netref_calibrated(&r, net, mean, std_, MB, seed, pixels);
+        assert_true(check_exact(ctx, &fixed, &schemes[s], net, pixels, &exact[s % 2]));
+        netref_destroy(&r);
+        free(pixels);
+        lb_net_destroy(net);
+    }
+    lb_net *net = make_fixed(ctx, true);
+    lb_onnx_build b;
+    lb_onnx_build_init(&b, ctx, "fixed");
+    assert_int_equal(lb_export_net(ctx, net, mean, std_, &(lb_export_options){.opset = 21, .exact = true}, &b), LB_ERR_UNSUPPORTED);
+    assert_non_null(strstr(lb_error(ctx), "60 bits"));
+    lb_onnx_build_free(&b);
+    lb_net_destroy(net);
+    lb_ctx_destroy(ctx);
+}
+
 /* ---- What the file says ---------------------------------------------------------------------------------------------- */
 
 static const Onnx__TensorProto *initializer(const Onnx__ModelProto *model, const char *suffix) {
@@ -261,6 +323,7 @@ static void out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest files[] = {
+        cmocka_unit_test(fixed_point),
         cmocka_unit_test(weight_types),
         cmocka_unit_test(node_kinds),
         cmocka_unit_test(wrong_options),
