@@ -162,24 +162,26 @@ static void move_last(lb_onnx_build *b, size_t to) {
 
 static void as_it_is(lb_onnx_build *b) { (void)b; }
 
-static void external_weights(lb_onnx_build *b) {
+static void put_outside(lb_onnx_build *b, const char *offset) {
     static Onnx__StringStringEntryProto entry[2], *entries[] = {&entry[0], &entry[1]};
     Onnx__TensorProto *t = tensor_of(b, "fc.weight");
     FILE *file = fopen("import-weights.bin", "wb");
     assert_non_null(file);
-    fputs("12345678", file);
+    assert_int_equal(fseeko(file, atoll(offset), SEEK_SET), 0);
     assert_int_equal(fwrite(t->raw_data.data, 1, t->raw_data.len, file), t->raw_data.len);
     fclose(file);
     onnx__string_string_entry_proto__init(&entry[0]);
     onnx__string_string_entry_proto__init(&entry[1]);
     entry[0].key = TEXT("location"), entry[0].value = TEXT("import-weights.bin");
-    entry[1].key = TEXT("offset"), entry[1].value = TEXT("8");
+    entry[1].key = TEXT("offset"), entry[1].value = TEXT(offset);
     t->has_raw_data = 0;
     t->has_data_location = 1;
     t->data_location = ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL;
     t->n_external_data = 2;
     t->external_data = entries;
 }
+static void external_weights(lb_onnx_build *b) { put_outside(b, "8"); }
+static void far_weights(lb_onnx_build *b) { put_outside(b, "5000000001"); } /* a hole before them, which takes no room */
 
 static void double_weights(lb_onnx_build *b) {
     Onnx__TensorProto *t = tensor_of(b, "conv.weight");
@@ -305,6 +307,67 @@ static void split_and_joined(lb_onnx_build *b) {
     split->n_output = 2;
     split->output = outputs;
     move_last(b, 3);
+}
+
+/* Rows apart and together again, columns too, channels last. */
+static void lines_joined(lb_onnx_build *b) {
+    static const struct {
+        const char *from, *to, *parts[2];
+        int axis;
+    } rows[] = {{"last", "columns", {"upper", "lower"}, 1}, {"columns", "joined", {"left", "right"}, 2}};
+    test_list(b, "none", 1, (const float[]){0});
+    test_list(b, "three", 1, (const float[]){3});
+    test_list(b, "rest", 1, (const float[]){100});
+    size_t at = 3;
+    lb_onnx_ints(b, TEST_NODE(b, "Transpose", "last", "pool_out"), "perm", (const int[]){0, 2, 3, 1}, 4);
+    move_last(b, at++);
+    for (size_t i = 0; i < LB_COUNT(rows); i++) {
+        const char *axis = lb_onnx_name(b, "axis%zu", i);
+        test_list(b, axis, 1, (const float[]){(float)rows[i].axis});
+        TEST_NODE(b, "Slice", rows[i].parts[0], rows[i].from, "none", "three", axis);
+        move_last(b, at++);
+        TEST_NODE(b, "Slice", rows[i].parts[1], rows[i].from, "three", "rest", axis);
+        move_last(b, at++);
+        lb_onnx_int(b, TEST_NODE(b, "Concat", rows[i].to, rows[i].parts[0], rows[i].parts[1]), "axis", rows[i].axis);
+        move_last(b, at++);
+    }
+    lb_onnx_ints(b, TEST_NODE(b, "Transpose", "back", "joined"), "perm", (const int[]){0, 3, 1, 2}, 4);
+    move_last(b, at++);
+    node_of(b, "Reshape")->input[0] = TEXT("back");
+}
+
+/* What is an input or an attribute from opset 18 on, as newer exporters of PyTorch write it. */
+static void opset_18(lb_onnx_build *b) {
+    static char *outputs[] = {TEXT("two"), TEXT("one")};
+    b->model.opset_import[0]->version = 18;
+    Onnx__NodeProto *conv = node_of(b, "Conv"), *reshape = node_of(b, "Reshape");
+    memset(conv->attribute[1]->ints, 0, 4 * sizeof *conv->attribute[1]->ints); /* pads */
+    conv->input[0] = TEXT("padded");
+    test_list(b, "pads", 4, (const float[]){1, 1, 1, 1});
+    test_list(b, "axes", 2, (const float[]){-2, -1});
+    test_list(b, "flat_shape", 2, (const float[]){-1, 64});
+    TEST_NODE(b, "Pad", "padded", "image", "pads", "", "axes");
+    move_last(b, 0);
+    reshape->input[1] = TEXT("flat_shape");
+    lb_onnx_int(b, reshape, "allowzero", 1);
+    reshape->input[0] = TEXT("same");
+    Onnx__NodeProto *split = TEST_NODE(b, "Split", "two", "pool_out");
+    lb_onnx_int(b, split, "axis", 1);
+    lb_onnx_int(b, split, "num_outputs", 2);
+    split->n_output = 2;
+    split->output = outputs;
+    move_last(b, 4);
+    lb_onnx_int(b, TEST_NODE(b, "Concat", "joined", "two", "one"), "axis", 1);
+    move_last(b, 5);
+    lb_onnx_int(b, TEST_NODE(b, "ReduceMean", "same", "joined"), "noop_with_empty_axes", 1);
+    move_last(b, 6);
+}
+
+/* The last layer's probabilities under another name, as Keras networks have them. */
+static void softmax_renamed(lb_onnx_build *b) {
+    node_of(b, "Gemm")->output[0] = TEXT("dense");
+    lb_onnx_int(b, TEST_NODE(b, "Softmax", "probabilities", "dense"), "axis", -1);
+    TEST_NODE(b, "Identity", "scores", "probabilities");
 }
 
 /* A shuffle of the channels, and one that undoes it. */
@@ -504,7 +567,7 @@ static void pixels_moved(lb_onnx_build *b) {
 }
 
 /* The classifier behind the mean of all pixels, and MatMul over pixels as a list of tokens, their mean and a classifier of ones. */
-static void by_pixel(lb_onnx_build *b, bool tokens) {
+static void by_pixel(lb_onnx_build *b, bool tokens, bool axes_as_input) {
     static const float ones[] = {1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1};
     const Onnx__TensorProto *fc = tensor_of(b, "fc.weight");
     float small[20];
@@ -514,8 +577,13 @@ static void by_pixel(lb_onnx_build *b, bool tokens) {
     node_of(b, "Gemm")->input[0] = TEXT("mean");
     node_of(b, "Gemm")->input[1] = TEXT(tokens ? "ones" : "small");
     if (!tokens) {
-        Onnx__NodeProto *node = TEST_NODE(b, "ReduceMean", "mean", "pool_out");
-        lb_onnx_ints(b, node, "axes", (const int[]){2, 3}, 2);
+        test_list(b, "axes", 2, (const float[]){-1, -2});
+        Onnx__NodeProto *node = axes_as_input ? TEST_NODE(b, "ReduceMean", "mean", "pool_out", "axes")
+                                              : TEST_NODE(b, "ReduceMean", "mean", "pool_out");
+        if (axes_as_input)
+            b->model.opset_import[0]->version = 18;
+        else
+            lb_onnx_ints(b, node, "axes", (const int[]){2, 3}, 2);
         lb_onnx_int(b, node, "keepdims", 0);
         move_last(b, 3);
         return;
@@ -533,8 +601,9 @@ static void by_pixel(lb_onnx_build *b, bool tokens) {
     lb_onnx_int(b, node, "keepdims", 0);
     move_last(b, 6);
 }
-static void mean_first(lb_onnx_build *b) { by_pixel(b, false); }
-static void mean_last(lb_onnx_build *b) { by_pixel(b, true); }
+static void mean_first(lb_onnx_build *b) { by_pixel(b, false, false); }
+static void mean_18(lb_onnx_build *b) { by_pixel(b, false, true); }
+static void mean_last(lb_onnx_build *b) { by_pixel(b, true, false); }
 
 /* A larger pool of the average of what lies inside, said by count_include_pad and by ceil_mode. */
 static void average(lb_onnx_build *b, bool ceil) {
@@ -560,6 +629,7 @@ static void same_network(void **state) {
         bool other; /* a network of its own, which those behind it are */
     } rows[] = {{"as it is", as_it_is, true},
                 {"external weights", external_weights, false},
+                {"weights behind 4 GB", far_weights, false},
                 {"double weights", double_weights, false},
                 {"weights as a list", list_weights, false},
                 {"channels last", channels_last, false},
@@ -571,6 +641,9 @@ static void same_network(void **state) {
                 {"affine", affine, false},
                 {"traced shape", traced_shape, false},
                 {"split and joined", split_and_joined, false},
+                {"rows and columns joined", lines_joined, false},
+                {"opset 18", opset_18, false},
+                {"softmax renamed", softmax_renamed, false},
                 {"shuffled", shuffled, false},
                 {"transposed", transposed, false},
                 {"transposed in groups", transposed_groups, false},
@@ -582,6 +655,7 @@ static void same_network(void **state) {
                 {"clipped codes", clipped_codes, false},
                 {"rounded in the graph", rounded_in_the_graph, false},
                 {"mean before the classifier", mean_first, true},
+                {"mean of axes that are an input", mean_18, false},
                 {"mean behind it", mean_last, false},
                 {"average of a padded image", average_padded, true},
                 {"average by ceil_mode", average_ceil, false}};

@@ -50,8 +50,11 @@ lb_status lb_import_new_dims(lb_importer *im, int ndim, const int64_t *dims, int
         const int64_t *asked;
         int64_t count;
         LB_TRY(lb_import_list(im, 1, "shape", &asked, &count));
-        if (count < 0 || count > LB_IMPORT_DIMS || lb_import_int(im, "allowzero", 0))
-            return lb_import_refuse(im, "its shape is missing, has more than %d dimensions, or zeros", LB_IMPORT_DIMS);
+        bool empty = false; /* with allowzero 0 is no dimension of the input but one without elements */
+        for (int64_t i = 0; i < count; i++)
+            empty |= asked[i] == 0 && lb_import_int(im, "allowzero", 0);
+        if (count < 0 || count > LB_IMPORT_DIMS || empty)
+            return lb_import_refuse(im, "its shape is missing, has more than %d dimensions, or is empty", LB_IMPORT_DIMS);
         *to = (int)count;
         return lb_import_resolve(im, ndim, dims, (int)count, asked, to_dims);
     }
@@ -107,7 +110,7 @@ static lb_status move_cast(lb_importer *im) {
 }
 
 static const lb_import_op ops[] = {
-    {"Cast", move_cast},       {"Flatten", move_reshape},     {"Identity", move_identity},   {"Reshape", move_reshape},
+    {"Cast", move_cast},       {"Flatten", move_reshape},     {"Identity", move_identity}, {"Reshape", move_reshape},
     {"Squeeze", move_reshape}, {"Transpose", move_transpose}, {"Unsqueeze", move_reshape},
 };
 

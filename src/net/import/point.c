@@ -73,13 +73,28 @@ static lb_status read_dropout(lb_importer *im) {
     return append_like(im, src, node);
 }
 
+/* Does nothing come behind the current node but other names and shapes for its output? */
+static bool is_last(const lb_importer *im) {
+    static const char *const moves[] = {"Flatten", "Identity", "Reshape", "Squeeze"};
+    bool behind = false, last = true;
+    for (size_t i = 0; i < im->graph->n_node && last; i++) {
+        const char *op = im->graph->node[i]->op_type;
+        bool move = false;
+        for (size_t k = 0; k < LB_COUNT(moves); k++)
+            move |= op && !strcmp(op, moves[k]);
+        last = !behind || !im->needed[i] || move;
+        behind |= im->graph->node[i] == im->node;
+    }
+    return last;
+}
+
 /* The loss has it, and it changes no order of scores. */
 static lb_status read_softmax(lb_importer *im) {
     lb_view *src;
     int axis;
     LB_TRY(lb_import_view(im, 0, &src));
     LB_TRY(lb_import_axis(im, lb_import_int(im, "axis", im->opset < 13 ? 1 : -1), src->ndim, &axis));
-    if (strcmp(im->node->output[0], im->graph->output[0]->name) || axis != 1)
+    if (!is_last(im) || axis != 1)
         return lb_import_refuse(im, "only over the classes at the network's end");
     lb_note(im->ctx, "%s: the %s at the end is left out: the loss has it, and the order of scores is the same", im->path,
             im->node->op_type);
@@ -260,6 +275,8 @@ static lb_status read_mean(lb_importer *im) {
         over[axis] = true;
         part[lb_import_turned_axis(&dst, last, axis)] = true;
     }
+    if (count < 1 && lb_import_int(im, "noop_with_empty_axes", 0))
+        return lb_import_set_view(im, src);
     if (count > 0 && are_pixels(im, src, over)) {
         LB_TRY(mean_of_all(im, src, over, &dst));
     } else if (count < 1 || dst.ndim < 3 || part[0] || part[1]) {

@@ -203,46 +203,100 @@ static lb_status put_together(lb_importer *im, const int *nodes, int n, lb_conca
     return LB_OK;
 }
 
-static lb_status read_concat(lb_importer *im) {
-    const size_t n = im->node->n_input;
-    int axis, *nodes = lb_pool_alloc(&im->pool, n, sizeof *nodes);
-    lb_view *src, first = {0}, dst;
+/* The inputs of Concat as images in the usual order, or as vectors: alike but along `axis`. *last: their channels come last in the
+ * file. */
+static lb_status read_parts(lb_importer *im, lb_view *parts, int *axis, bool *last) {
+    for (int i = 0; i < (int)im->node->n_input; i++) {
+        const int64_t *order = NULL;
+        lb_view *src;
+        bool turned;
+        LB_TRY(lb_import_view(im, i, &src));
+        parts[i] = *src;
+        LB_TRY(lb_import_turn(im, &parts[i], &turned));
+        *last = i ? *last : turned;
+        if (i == 0)
+            LB_TRY(lb_import_axis(im, lb_import_int(im, "axis", 1), src->ndim, axis));
+        if (i == 0)
+            *axis = lb_import_turned_axis(&parts[0], turned, *axis);
+        LB_TRY(src->ndim == 2 ? lb_import_flat(im, &parts[i], &order) : lb_import_image(im, &parts[i]));
+        if (order)
+            return lb_import_refuse(im, "puts flattened images together; only images and vectors are read");
+        bool alike = src->ndim == parts[0].ndim && turned == *last;
+        for (int d = 1; alike && d < src->ndim; d++)
+            alike = d == *axis || parts[i].dims[d] == parts[0].dims[d];
+        if (!alike)
+            return lb_import_refuse(im, "its inputs 0 and %d are of different sizes", i);
+    }
+    return LB_OK;
+}
+
+/* Channels side by side. */
+static lb_status join_channels(lb_importer *im, const lb_view *parts, lb_view *dst) {
+    const int n = (int)im->node->n_input, ndim = parts[0].ndim;
+    int *nodes = lb_pool_alloc(&im->pool, (size_t)n, sizeof *nodes);
     int64_t c = 0;
-    bool last = false, first_last = false;
     if (!nodes)
         return LB_ERR_MEMORY;
-    for (size_t i = 0; i < n; i++) {
-        LB_TRY(lb_import_view(im, (int)i, &src));
-        dst = *src;
-        LB_TRY(lb_import_turn(im, &dst, &last));
-        first_last = i ? first_last : last;
-        if (dst.ndim == 2) {
-            const int64_t *order;
-            LB_TRY(lb_import_flat(im, &dst, &order));
-            if (order)
-                return lb_import_refuse(im, "puts flattened images together; only images and vectors are read");
-        } else {
-            LB_TRY(lb_import_image(im, &dst));
-        }
-        first = i ? first : dst;
-        const lb_shape *a = &im->net->nodes[first.node].dst, *b = &im->net->nodes[dst.node].dst;
-        if (a->h != b->h || a->w != b->w || dst.ndim != first.ndim || last != first_last)
-            return lb_import_refuse(im, "its inputs 0 and %zu are of different sizes", i);
-        nodes[i] = dst.node;
-        c += b->c;
+    for (int i = 0; i < n; i++) {
+        nodes[i] = parts[i].node;
+        c += parts[i].dims[1];
     }
-    LB_TRY(lb_import_axis(im, lb_import_int(im, "axis", 1), first.ndim, &axis));
-    axis = lb_import_turned_axis(&first, last, axis);
-    if (axis != 1 || c > LB_MAX_EXTENT)
-        return lb_import_refuse(im, "only channels are put side by side");
+    if (c > LB_MAX_EXTENT)
+        return lb_import_refuse(im, "makes %lld channels; up to %d are read", (long long)c, LB_MAX_EXTENT);
     void *concats = im->concats;
     lb_concat made = {nodes, 1, nodes[0]};
     if (n > 1)
-        LB_TRY(put_together(im, nodes, (int)n, &made));
+        LB_TRY(put_together(im, nodes, n, &made));
     LB_TRY(lb_grow(im->ctx, &concats, &im->concats_capacity, (size_t)im->nconcats + 1, sizeof *im->concats));
     im->concats = concats;
     im->concats[im->nconcats++] = made;
-    lb_view_image(im, made.result, first.ndim, &dst);
+    lb_view_image(im, made.result, ndim, dst);
+    return LB_OK;
+}
+
+/* Rows below each other, or columns: each image with zeros where the others are, added up. */
+static lb_status join_lines(lb_importer *im, lb_view *parts, int axis, lb_view *dst) {
+    const int n = (int)im->node->n_input;
+    const bool down = axis == 2 && parts[0].ndim == 4;
+    const lb_shape *s = &im->net->nodes[parts[0].node].dst;
+    const int across = down ? s->w : s->h;
+    int64_t all = 0, before = 0;
+    int *others;
+    for (int i = 0; i < n; i++)
+        all += parts[i].dims[axis];
+    LB_TRY(lb_import_lines(im, across, &others));
+    for (int k = 0; k < across; k++)
+        others[k] = k;
+    for (int i = 0; i < n; i++) {
+        const int64_t count = parts[i].dims[axis];
+        int *lines;
+        LB_TRY(lb_import_lines(im, all, &lines));
+        for (int64_t k = 0; k < all; k++)
+            lines[k] = k >= before && k < before + count ? (int)(k - before) : -1;
+        before += count;
+        const char *name = lb_import_unique(im, "padding");
+        LB_TRY(down ? lb_import_place(im, &parts[i], name, (int)all, lines, across, others)
+                    : lb_import_place(im, &parts[i], name, across, others, (int)all, lines));
+        if (i == 0)
+            *dst = parts[0];
+        else
+            LB_TRY(lb_import_append(
+                im, &(lb_node){.op = LB_OP_ADD, .name = lb_import_name(im, NULL), .nsrc = 2, .src = {dst->node, parts[i].node}},
+                &dst->node));
+    }
+    return LB_OK;
+}
+
+static lb_status read_concat(lb_importer *im) {
+    lb_view *parts = lb_pool_alloc(&im->pool, im->node->n_input, sizeof *parts), dst;
+    int axis = 1;
+    bool last = false;
+    if (!parts)
+        return LB_ERR_MEMORY;
+    LB_TRY(read_parts(im, parts, &axis, &last));
+    if (axis == 0)
+        return lb_import_refuse(im, "puts the images of batches together");
+    LB_TRY(axis == 1 ? join_channels(im, parts, &dst) : join_lines(im, parts, axis, &dst));
     LB_TRY(lb_import_turn_back(im, &dst, last));
     return lb_import_set_view(im, &dst);
 }
