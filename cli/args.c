@@ -242,5 +242,6 @@ void cli_print_help(const cli_verb *verb) {
         print_section("FILES", verb->files);
     if (verb->examples)
         print_section("EXAMPLES", verb->examples);
-    printf("\nEXIT STATUS\n  0  done\n  1  failed: %s\n  2  wrong usage\n", verb->exit_failed);
+    printf("\nEXIT STATUS\n  0  done\n  1  failed: %s\n  2  wrong usage\n  128 + N  stopped by signal N: 130 after Ctrl-C\n",
+           verb->exit_failed);
 }

@@ -51,7 +51,6 @@ typedef struct cli_verb {
     const char *files, *examples;   /* may be NULL */
     const char *exit_failed;        /* what exit status 1 means */
     bool notes;                     /* shows the library's notes: choices that matter when training */
-    bool saves;                     /* a signal makes it save and return CLI_FAILED; the others end by the signal */
     int (*run)(lb_ctx *ctx, const cli_args *args);
 } cli_verb;
 
@@ -98,7 +97,7 @@ void cli_catch_signals(lb_ctx *ctx);
 /* Back to what they did; before the context is destroyed. */
 void cli_release_signals(void);
 bool cli_interrupted(void);   /* a signal came */
-void cli_end_by_signal(void); /* as if it had not been caught: a shell's loop ends too */
+void cli_end_by_signal(void); /* as if it had not been caught; results printed so far are written first */
 
 /* ---- Output (output.c) --------------------------------------------------------------------------------------------- */
 

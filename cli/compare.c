@@ -181,7 +181,7 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     return status;
 }
 
-static const cli_option options[] = {CLI_JSON, CLI_OPTIONS_END};
+static const cli_option options[] = {CLI_JSON, CLI_QUIET, CLI_OPTIONS_END};
 
 const cli_verb cli_verb_compare = {
     .name = "compare",

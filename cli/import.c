@@ -34,6 +34,7 @@ static int run(lb_ctx *ctx, const cli_args *args) {
         cli_term_clear();
         printf("%s: %d layers, %s parameters, images of %dx%dx%d, %d classes\n", args->output, net.layers,
                cli_commas(count, net.parameters), net.ih, net.iw, net.ic, net.classes);
+        fflush(stdout); /* where both streams are one file, the result comes first */
         if (net.added && !args->quiet)
             fprintf(stderr,
                     "%d convolutions without batch norm got one; the first training batch sets it so that nothing changes\n",

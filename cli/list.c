@@ -34,7 +34,7 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     return cli_usage(args->verb, "list: '%s' is none of methods, models, data", word);
 }
 
-static const cli_option options[] = {CLI_JSON, CLI_OPTIONS_END};
+static const cli_option options[] = {CLI_JSON, CLI_QUIET, CLI_OPTIONS_END};
 
 const cli_verb cli_verb_list = {
     .name = "list",

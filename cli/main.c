@@ -22,7 +22,8 @@ static void print_overview(FILE *file) {
     }
     fputs("\n"
           "'lowbit VERB --help' is the manual of a verb; 'lowbit --version' prints the version.\n"
-          "Results go to standard output, progress and errors to standard error. Exit status: 0 done, 1 failed, 2 wrong usage.\n",
+          "Results go to standard output, progress and errors to standard error. Exit status: 0 done, 1 failed, 2 wrong usage,\n"
+          "128 + N stopped by signal N: 130 after Ctrl-C.\n",
           file);
 }
 
@@ -73,7 +74,7 @@ static int run_verb(const cli_verb *verb, int argc, char **argv) {
         }
         cli_term_clear();
         lb_ctx_destroy(ctx);
-        if (cli_interrupted() && !verb->saves)
+        if (cli_interrupted())
             cli_end_by_signal();
     }
     cli_args_free(&args);

@@ -62,6 +62,7 @@ static int print_result(const cli_args *args, const char *dir) {
             printf("%s: best %.2f %% top-1 (epoch %g of %g), last %.2f %%\n", dir, run.best, run.best_epoch, run.epochs, run.last);
         else
             printf("%s: no training, no evaluation: the budget is 0 steps\n", dir);
+        fflush(stdout); /* where both streams are one file, the result comes first */
         if (!args->quiet)
             fprintf(stderr, "next: lowbit eval %s, then lowbit pack %s\n", dir, dir);
     }
@@ -114,22 +115,21 @@ const cli_verb cli_verb_train = {
     .description = "Reads a recipe, loads its data, builds and quantizes its network, and trains all its stages. Each epoch ends\n"
                    "with the accuracy of the quantized network on the test images and a checkpoint.\n"
                    "\n"
-                   "Ctrl-C, SIGTERM or a closed terminal (unless under nohup) saves the state and stops; --resume continues\n"
-                   "to the same bits as a run that was never stopped. A second Ctrl-C stops at once. A directory with a run\n"
-                   "in it is never overwritten.",
+                   "Ctrl-C, SIGTERM or a closed terminal (unless under nohup) saves the state and stops, with a line that says how\n"
+                   "to go on; --resume continues to the same bits as a run that was never stopped. A second Ctrl-C stops at\n"
+                   "once. A directory with a run in it is never overwritten.",
     .files = "RECIPE                 YAML; docs/recipes.md lists every key\n"
              "DIR/recipe.yaml        the recipe with every key resolved: the run can be repeated from it\n"
              "DIR/last.safetensors   checkpoint of the last epoch, to resume\n"
              "DIR/best.safetensors   checkpoint of the best epoch, to evaluate and pack\n"
              "DIR/metrics.jsonl      one JSON object per epoch\n"
-             "DIR/events.out.*       the same, and more, for TensorBoard\n"
+             "DIR/events.out.*       the same, and more, for TensorBoard, which reads one more file after each --resume\n"
              "DIR/twin, DIR/4bit ... networks that a recipe with distill trained beside its own, as runs with their last weights\n"
              "A data set is looked for in data.path, in each folder of $LOWBIT_DATA, in data/ and in ../shared/data.",
     .examples = "lowbit train recipes/fashion-mnist/quickstart.yaml\n"
                 "lowbit train recipes/fashion-mnist/quickstart.yaml --set quant.weights.bits=1 --seed 2 --out runs/w1a2\n"
                 "lowbit train recipes/fashion-mnist/quickstart.yaml --resume",
-    .exit_failed = "bad recipe or data, a diverged loss, or stopped by a signal (the message says how to continue)",
+    .exit_failed = "bad recipe or data, or a diverged loss",
     .notes = true,
-    .saves = true,
     .run = run,
 };

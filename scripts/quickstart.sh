@@ -19,9 +19,11 @@ if [ -e "$run/last.safetensors" ]; then
         resume=(--resume)
     fi
 fi
-if ! show lowbit train "$recipe" --out "$run" "${resume[@]}"; then # by Ctrl-C, too: what was trained stays
+status=0
+show lowbit train "$recipe" --out "$run" "${resume[@]}" || status=$?
+if [ $status -ne 0 ]; then # by Ctrl-C, too: what was trained stays
     [ ${#resume[@]} -eq 0 ] || say "to train from the start: rm -r $run"
-    exit 1
+    exit $status
 fi
 show lowbit eval "$run"
 show lowbit pack "$run" -o "$run/model.lbm"

@@ -27,6 +27,7 @@ for verb in $verbs; do
     for section in SYNOPSIS DESCRIPTION OPTIONS EXAMPLES 'EXIT STATUS'; do
         says "^$section"
     done
+    says '^  -q, --quiet'
     check "lines of $verb --help are at most 120 characters" -z "$(grep -E '^.{121}' out)"
     cp out help
     succeed help $verb
