@@ -8,6 +8,7 @@
 #include "train/loss.h"
 #include "train/report.h"
 #include "train/schedule.h"
+#include "train/unused.h"
 
 /* A loss this large never comes back. */
 #define EXPLODED 1e4
@@ -372,6 +373,7 @@ lb_status lb_trainer_run(lb_trainer *t, const char *dir, bool resume) {
     if (dir && strlen(dir) > 3900)
         return lb_fail(t->ctx, LB_ERR_ARGUMENT, "%.60s...: the name is too long", dir);
     LB_TRY(start(t, resume));
+    lb_warn_unused(t->recipe, t->net);
     if (dir) {
         char path[4096];
         LB_TRY(lb_make_dirs(t->ctx, dir));
