@@ -4,25 +4,36 @@
 
 #include "cli.h"
 
-/* "data.name=cifar10", or for a path "data.path=photos" behind "data.name=folder". */
-static int add_data(const char *spec, const char **sets, int n) {
+static bool is_data_name(const char *word) {
     lb_list_row row;
-    const char *key = "data.path=";
     for (int i = 0; lb_list(LB_LIST_DATA, i, &row); i++)
-        if (!strcmp(spec, row.name))
-            key = "data.name=";
-    if (!strcmp(key, "data.path="))
-        sets[n++] = cli_strdup("data.name=folder");
-    char *text = cli_alloc(strlen(key) + strlen(spec) + 1);
-    strcpy(text, key);
-    strcat(text, spec);
-    sets[n++] = text;
-    return n;
+        if (!strcmp(word, row.name))
+            return true;
+    return false;
+}
+
+static char *key_value(const char *key, const char *value) {
+    char *text = cli_alloc(strlen(key) + strlen(value) + 2);
+    sprintf(text, "%s=%s", key, value);
+    return text;
+}
+
+/* "data.name=cifar10", or for a path "data.name=folder" and "data.path=photos". Returns how many were added to `sets`. */
+static int add_data(const char *spec, const char **sets) {
+    if (is_data_name(spec)) {
+        sets[0] = key_value("data.name", spec);
+        return 1;
+    }
+    sets[0] = key_value("data.name", "folder");
+    sets[1] = key_value("data.path", spec);
+    return 2;
 }
 
 static int run(lb_ctx *ctx, const cli_args *args) {
+    if (args->data && !is_data_name(args->data) && !cli_exists(args->data))
+        return cli_fail("--data: '%s' is neither a known data set (lowbit list data) nor a folder or archive", args->data);
     const char **sets = cli_alloc(((size_t)args->nsets + 2) * sizeof *sets);
-    const int ndata = args->data ? add_data(args->data, sets, 0) : 0;
+    const int ndata = args->data ? add_data(args->data, sets) : 0;
     for (int i = 0; i < args->nsets; i++)
         sets[ndata + i] = args->sets[i];
     lb_import_result net;

@@ -6,6 +6,10 @@
 #define REQUANT_MAX_SHIFT 46
 #define REQUANT_MAX_MUL 0x7fffff /* as exact as a float's mantissa, and three bytes in the packed file */
 
+/* Numbers that no trained network has. */
+#define USUAL_CAUSE                                                                                                                \
+    "the training diverged (lower train.optimizer.lr, or start from a float run with train.init), or a variance is nearly 0"
+
 bool lb_requant_from_real(double a, double b, lbrt_requant *requant) {
     if (!isfinite(a) || !isfinite(b))
         return false;
@@ -24,10 +28,8 @@ bool lb_requant_from_real(double a, double b, lbrt_requant *requant) {
 
 static lb_status make_requant(lb_ctx *ctx, const lb_node *node, double a, double b, lbrt_requant *requant) {
     if (!lb_requant_from_real(a, b, requant))
-        return lb_fail(
-            ctx, LB_ERR_UNSUPPORTED,
-            "%s: factor %g and offset %g do not fit integer arithmetic; a variance is too small or the training diverged",
-            node->name, a, b);
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: factor %g and offset %g do not fit integer arithmetic; " USUAL_CAUSE, node->name,
+                       a, b);
     return LB_OK;
 }
 
@@ -221,7 +223,8 @@ static lb_status make_affine(lb_numerics *n, const lb_node *node, lb_numeric *x,
             x->scale[c] = (float)a;
             x->offset[c] = (float)b;
             if (!isfinite(x->scale[c]) || !isfinite(x->offset[c]))
-                return lb_fail(n->pool.ctx, LB_ERR_DIVERGED, "%s: channel %d has factor %g and offset %g", node->name, c, a, b);
+                return lb_fail(n->pool.ctx, LB_ERR_DIVERGED, "%s: channel %d has factor %g and offset %g; " USUAL_CAUSE, node->name,
+                               c, a, b);
             continue;
         }
         /* The source of a convolution has one step; that of a batch norm of a flat image repeats. */
