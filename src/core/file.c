@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -212,4 +213,20 @@ lb_status lb_make_dirs(lb_ctx *ctx, const char *path) {
         status = lb_fail(ctx, LB_ERR_ARGUMENT, "cannot make a directory without a name");
     lb_pool_free(&pool);
     return status;
+}
+
+lb_status lb_lock_dir(lb_ctx *ctx, const char *path, int *lock) {
+    *lock = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*lock == LB_NO_LOCK || flock(*lock, LOCK_EX | LOCK_NB) == 0)
+        return LB_OK;
+    const bool taken = errno == EWOULDBLOCK;
+    lb_unlock_dir(*lock);
+    *lock = LB_NO_LOCK;
+    return taken ? lb_fail(ctx, LB_ERR_IO, "%s: another process is writing there; wait for its end, or choose another directory", path)
+                 : LB_OK;
+}
+
+void lb_unlock_dir(int lock) {
+    if (lock != LB_NO_LOCK)
+        close(lock);
 }

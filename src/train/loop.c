@@ -366,28 +366,40 @@ static lb_status keep_graph(const lb_trainer *t) {
     return status;
 }
 
+/* Weights to start from, and the run directory with what is in it from the beginning, locked. */
+static lb_status prepare_run(lb_trainer *t, bool resume, int *lock) {
+    if (resume)
+        LB_TRY(lb_lock_dir(t->ctx, t->dir, lock));
+    LB_TRY(start(t, resume));
+    lb_warn_unused(t->recipe, t->net);
+    if (!t->dir)
+        return LB_OK;
+    char path[4096];
+    LB_TRY(lb_make_dirs(t->ctx, t->dir));
+    if (*lock == LB_NO_LOCK)
+        LB_TRY(lb_lock_dir(t->ctx, t->dir, lock));
+    snprintf(path, sizeof path, "%s/recipe.yaml", t->dir);
+    LB_TRY(lb_recipe_save(t->recipe, path));
+    LB_TRY(keep_graph(t));
+    return open_logs(t, resume);
+}
+
 lb_status lb_trainer_run(lb_trainer *t, const char *dir, bool resume) {
     t->dir = dir;
     if (resume && !dir)
         return lb_fail(t->ctx, LB_ERR_ARGUMENT, "resuming needs a run directory");
     if (dir && strlen(dir) > 3900)
         return lb_fail(t->ctx, LB_ERR_ARGUMENT, "%.60s...: the name is too long", dir);
-    LB_TRY(start(t, resume));
-    lb_warn_unused(t->recipe, t->net);
-    if (dir) {
-        char path[4096];
-        LB_TRY(lb_make_dirs(t->ctx, dir));
-        snprintf(path, sizeof path, "%s/recipe.yaml", dir);
-        LB_TRY(lb_recipe_save(t->recipe, path));
-        LB_TRY(keep_graph(t));
-        LB_TRY(open_logs(t, resume));
-    }
-    lb_status status = run_stages(t);
+    int lock = LB_NO_LOCK;
+    lb_status status = prepare_run(t, resume, &lock);
+    if (!status)
+        status = run_stages(t);
     if (!status)
         status = finish(t);
     lb_jsonl_destroy(t->log);
     t->log = NULL;
     lb_status closed = lb_tensorboard_close(t->board);
     t->board = NULL;
+    lb_unlock_dir(lock);
     return status ? status : closed;
 }

@@ -297,12 +297,33 @@ static void without_memory(void **state) {
     }
 }
 
+/* One process at a time; the lock ends with its holder and leaves no file. */
+static void locks(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    int first, second;
+    const int before = entries();
+    assert_ok(ctx, lb_lock_dir(ctx, dir, &first));
+    assert_true(first != LB_NO_LOCK);
+    assert_int_equal(lb_lock_dir(ctx, dir, &second), LB_ERR_IO);
+    assert_int_equal(second, LB_NO_LOCK);
+    assert_non_null(strstr(lb_error(ctx), "another process"));
+    lb_unlock_dir(first);
+    assert_ok(ctx, lb_lock_dir(ctx, dir, &second));
+    lb_unlock_dir(second);
+    assert_ok(ctx, lb_lock_dir(ctx, "/nowhere", &first));
+    assert_int_equal(first, LB_NO_LOCK);
+    lb_unlock_dir(first);
+    assert_int_equal(entries(), before);
+    lb_ctx_destroy(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(write_and_read),   cmocka_unit_test(read_errors),       cmocka_unit_test(read_pipe),
         cmocka_unit_test(write_errors),     cmocka_unit_test(old_file_survives), cmocka_unit_test(unwritable_directory),
         cmocka_unit_test(links_stay_links), cmocka_unit_test(stale_temporaries), cmocka_unit_test(directories),
-        cmocka_unit_test(without_memory),
+        cmocka_unit_test(without_memory),   cmocka_unit_test(locks),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
