@@ -52,6 +52,10 @@ bench-mcu: all ## flash, RAM and instructions of generated C on Cortex-M, 1 to 8
 results-%: all # one table of accuracies, bench/results/NAME.txt; SEEDS="1 2 3", EPOCHS=10; continued where it stopped
 	@bench/results.sh $(LOWBIT) $*
 
+try-%: all # two steps of each row of a table, packed and compared, in runs/try/NAME; RUNS="a b": of some rows
+	@rm -rf runs/try/$*
+	@ROOT=runs/try SEEDS=1 SET="train.steps=2 data.train_limit=2000 data.test_limit=250" bench/results.sh $(LOWBIT) $*
+
 results-plot: all ## accuracy against packed size of all finished runs, runs/results/plot.svg (gnuplot-nox and jq)
 	@scripts/deps.sh gnuplot-nox jq
 	@bench/plot.sh $(LOWBIT)
@@ -61,7 +65,9 @@ results-tables: all ## the finished rows of all tables in Markdown, as in docs/r
 	@bench/tables.sh $(LOWBIT)
 
 results: ## the tables of accuracies: make results-cifar10 trains, packs and compares the runs of bench/results/cifar10.txt
-	@echo "make results-NAME, NAME one of: $$(cd bench/results && ls *.txt | sed 's/.txt$$//' | tr '\n' ' ')"
+	@echo "make results-NAME trains, make try-NAME takes two steps of each row. NAME is one of:"
+	@echo "  $$(cd bench/results && ls *.txt | sed 's/.txt$$//' | tr '\n' ' ')"
+	@echo "RUNS=\"a b\" chooses rows, SEEDS=\"1 2 3\" seeds, EPOCHS=10 another budget: docs/results.md"
 
 RUN ?= runs/quickstart
 check-onnx: all ## export RUN=runs/quickstart as ONNX, count predictions that ONNX Runtime gives alike (npm, python3-onnx)

@@ -4,8 +4,7 @@
 # "lengths=@run" gives the layers the bits that run has learned.
 # Runs lie in runs/results/NAME/RUN-seedN. Finished ones are skipped, interrupted ones resumed, so that a table can be continued at any time.
 # SEEDS="1 2" chooses the seeds, RUNS="a b" some of the rows, EPOCHS=10 another number of epochs for every row, all its stages together
-# (the runs lie in runs/results-10-epochs), THREADS=1 the threads, ROOT=DIR another place, SET="key=value ..." more settings for every row:
-# a table is tried with ROOT=/tmp/try SEEDS=1 SET="train.steps=2 data.test_limit=250".
+# (the runs lie in runs/results-10-epochs), THREADS=1 the threads, ROOT=DIR another place, SET="key=value ..." more settings for every row.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 lowbit=$1
@@ -14,14 +13,28 @@ table=bench/results/$name.txt
 # shellcheck source=bench/runs.sh
 . bench/runs.sh
 root=$root/$name
-if [ ! -e "$table" ]; then
-    echo "lowbit: error: there is no table '$name'; there are: $(cd bench/results && ls ./*.txt | sed 's,^\./,,; s/\.txt$//' | tr '\n' ' ')" >&2
+fail() {
+    echo "lowbit: error: $*" >&2
     exit 1
+}
+if [ ! -e "$table" ]; then
+    fail "there is no table '$name'; there are: $(cd bench/results && ls ./*.txt | sed 's,^\./,,; s/\.txt$//' | tr '\n' ' ')"
 fi
+rows=$(sed 's/#.*//' "$table" | awk 'NF { print $1 }' | tr '\n' ' ')
+for run in ${RUNS:-}; do
+    case " $rows" in *" $run "*) ;; *) fail "$table has no row '$run'; it has: $rows" ;; esac
+done
+
+# directory_of ROW SEED RUN: where the row's run lies that another one starts or learns from.
+directory_of() {
+    [ -e "$root/$1-seed$2/last.safetensors" ] ||
+        fail "row '$3' needs row '$1' with the same seed, which has not been trained: RUNS=\"$1 $3\""
+    echo "$root/$1-seed$2"
+}
 
 directories=()
 one_run() {
-    local run=$1 recipe=$2 seed=$3 setting dir file=recipes/$2.yaml options=()
+    local run=$1 recipe=$2 seed=$3 setting other dir file=recipes/$2.yaml options=()
     shift 3
     [ -z "${THREADS:-}" ] || options+=(--threads "$THREADS")
     [ -z "${EPOCHS:-}" ] || options+=(--set "train.total_epochs=$EPOCHS")
@@ -30,14 +43,16 @@ one_run() {
     for setting in "$@"; do
         case $setting in
         lengths=@*) # the recipe ends with its quant section
-            mkdir -p "$root"
-            { cat "recipes/$recipe.yaml" && "$lowbit" inspect --rules "$root/${setting#*=@}-seed$seed"; } >"$dir.yaml"
+            other=$(directory_of "${setting#*=@}" "$seed" "$run")
+            { cat "recipes/$recipe.yaml" && "$lowbit" inspect --rules "$other"; } >"$dir.yaml"
             file=$dir.yaml
-            continue
             ;;
+        *=@*)
+            other=$(directory_of "${setting#*=@}" "$seed" "$run")
+            options+=(--set "${setting%%=@*}=$other")
+            ;;
+        *) options+=(--set "$setting") ;;
         esac
-        case $setting in *=@*) setting=${setting%%=@*}=$root/${setting#*=@}-seed$seed ;; esac
-        options+=(--set "$setting")
     done
     [ ! -e "$dir/last.safetensors" ] || options+=(--resume)
     if ! done_training "$dir"; then

@@ -116,8 +116,8 @@ lb_status lb_make_dirs(lb_ctx *ctx, const char *path);
 bool lb_exists(const char *path);
 bool lb_is_dir(const char *path);
 
-/* Locks a directory until lb_unlock_dir or the end of the process, so that no two write there. LB_ERR_IO: another one has locked it.
- * Where the file system knows no locks, or there is no such directory, *lock is LB_NO_LOCK and the result LB_OK. */
+/* Locks a directory until lb_unlock_dir or the end of the process, so that no two write there. LB_ERR_IO: it is locked. Where the
+ * file system knows no locks, or there is no such directory, *lock is LB_NO_LOCK and the result LB_OK. */
 #define LB_NO_LOCK (-1)
 lb_status lb_lock_dir(lb_ctx *ctx, const char *path, int *lock);
 void lb_unlock_dir(int lock); /* LB_NO_LOCK is fine */

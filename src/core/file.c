@@ -219,11 +219,12 @@ lb_status lb_lock_dir(lb_ctx *ctx, const char *path, int *lock) {
     *lock = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (*lock == LB_NO_LOCK || flock(*lock, LOCK_EX | LOCK_NB) == 0)
         return LB_OK;
-    const bool taken = errno == EWOULDBLOCK;
+    const int error = errno;
     lb_unlock_dir(*lock);
     *lock = LB_NO_LOCK;
-    return taken ? lb_fail(ctx, LB_ERR_IO, "%s: another process is writing there; wait for its end, or choose another directory", path)
-                 : LB_OK;
+    if (error != EWOULDBLOCK)
+        return LB_OK;
+    return lb_fail(ctx, LB_ERR_IO, "%s: another process is writing there; wait for its end, or choose another directory", path);
 }
 
 void lb_unlock_dir(int lock) {

@@ -20,7 +20,7 @@ mkdir "it's here"
 "$LOWBIT" train tiny.yaml --out "it's here/r" --threads 1 --set train.epochs=100000 >out 2>err &
 child=$!
 wait_for "it's here/r/last.safetensors"
-refuse 1 "it's here/r: another process is writing there" train tiny.yaml --out "it's here/r" --threads 1 --set train.epochs=100000 --resume
+refuse 1 "it's here/r: another process is writing there" train tiny.yaml --out "it's here/r" --resume --set train.epochs=100000
 kill -HUP $child # the terminal was closed
 status=0
 wait $child || status=$?
