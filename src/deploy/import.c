@@ -135,7 +135,7 @@ static void describe(const lb_net *net, lb_import_result *result) {
                                  .classes = net->classes,
                                  .parameters = (int64_t)net->nvalues};
     for (int i = 0; i < net->nnodes; i++) {
-        result->layers += net->nodes[i].op == LB_OP_CONV || net->nodes[i].op == LB_OP_LINEAR;
+        result->layers += lb_is_layer(&net->nodes[i]);
         result->added += net->nodes[i].op == LB_OP_BATCHNORM && net->nodes[i].u.bn.calibrate;
     }
 }

@@ -165,7 +165,7 @@ static lb_status data_shape(lb_ctx *ctx, const lb_config *config, lb_shape *imag
 
 /* Steps that training would learn: weights' from the initial weights; activations' are any, which changes no size. */
 static lb_status start_quantizers(lb_net *net) {
-    LB_TRY(lb_plan_init_weights(net));
+    lb_plan_init_weights(net);
     for (int i = 0; i < net->nnodes; i++) {
         lb_quant *q = net->nodes[i].op == LB_OP_ACT ? net->nodes[i].quant : NULL;
         if (!q || q->initialised || q->param < 0)

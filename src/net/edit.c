@@ -72,7 +72,7 @@ lb_status lb_net_add_batchnorms(lb_net *net) {
         if (net->nodes[i].op != LB_OP_CONV || roles[i] == LB_EDGE_ROLE_LAST || is_normalised(net, i))
             continue;
         for (int k = i + 1; k < net->nnodes && !below; k++)
-            below = net->nodes[k].op == LB_OP_CONV || net->nodes[k].op == LB_OP_LINEAR;
+            below = lb_is_layer(&net->nodes[k]);
         if (!below) /* the only layer: first and last at once */
             continue;
         lb_node node = {.op = LB_OP_BATCHNORM, .name = free_name(net, "bn", i), .nsrc = 1, .src = {i}};

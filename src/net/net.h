@@ -155,6 +155,8 @@ static inline const lb_shape *lb_src_shape(const lb_net *net, const lb_node *nod
     return &net->nodes[node->src[i]].dst;
 }
 static inline float *lb_param_values(const lb_net *net, int param) { return net->values + net->params[param].offset; }
+/* A convolution or linear layer: what has weights to quantize. */
+static inline bool lb_is_layer(const lb_node *node) { return node->op == LB_OP_CONV || node->op == LB_OP_LINEAR; }
 static inline bool lb_same_shape(const lb_shape *a, const lb_shape *b) { return a->h == b->h && a->w == b->w && a->c == b->c; }
 static inline size_t lb_shape_count(const lb_shape *s) { return (size_t)s->h * (size_t)s->w * (size_t)s->c; }
 

@@ -31,6 +31,5 @@ lb_status lb_net_nonnegative(const lb_net *net, int index, bool *result);
 static inline bool lb_trace_through(lb_op op) {
     return op == LB_OP_MAXPOOL || op == LB_OP_AVGPOOL || op == LB_OP_FLATTEN || op == LB_OP_DROPOUT || op == LB_OP_SHORTCUTPAD;
 }
-static inline bool lb_is_layer(const lb_node *node) { return node->op == LB_OP_CONV || node->op == LB_OP_LINEAR; }
 
 #endif

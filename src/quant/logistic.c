@@ -316,7 +316,7 @@ void lb_logistic_form(const lb_quant_spec *spec, const lb_quant_when *when, cons
     form->pass_lo = l.step * l.lo, form->pass_hi = l.step * l.hi;
     form->ratio = l.ratio;
     form->codes = l.codes;
-    form->learn = 3;
+    form->learn = LB_LEARN_SOFT;
     form->learn_scale = l.step;
 }
 

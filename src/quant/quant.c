@@ -1,4 +1,6 @@
 /* The equation (quant.h), and what a spec may be. */
+#include <stdio.h>
+
 #include "quant/gates.h"
 #include "quant/helpers.h"
 
@@ -65,15 +67,28 @@ static lb_status check_bit_lengths(lb_ctx *ctx, const char *what, const lb_quant
     return why ? lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: learned bit-lengths: %s", what, why) : LB_OK;
 }
 
+static bool has_target(const lb_quantizer *q, lb_target target) { return target == LB_WEIGHTS ? q->weights : q->activations; }
+
+/* The quantizer is for the other target only: names those for this one. */
+static lb_status fail_target(lb_ctx *ctx, const char *what, const lb_quant_spec *spec) {
+    char names[200] = "";
+    size_t count, used = 0;
+    const lb_quantizer *const *list = lb_quantizer_list(&count);
+    for (size_t i = 0; i < count && used < sizeof names; i++)
+        if (has_target(list[i], spec->target))
+            used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "", list[i]->name);
+    return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s does not quantize %s; %s do (see lowbit list methods)", what,
+                   spec->quantizer->name, spec->target == LB_WEIGHTS ? "weights" : "activations", names);
+}
+
 lb_status lb_quant_resolve(lb_ctx *ctx, const char *what, lb_quant_spec *spec, lb_grid *grid) {
     const lb_quantizer *q = spec->quantizer;
     if (!q)
         return lb_fail(ctx, LB_ERR_ARGUMENT, "%s: no quantizer given", what);
     const bool weights = spec->target == LB_WEIGHTS;
     const char *target = weights ? "weights" : "activations";
-    if (weights ? !q->weights : !q->activations)
-        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s does not quantize %s%s (see lowbit list methods)", what, q->name, target,
-                       weights ? "" : "; lsq, cpq, pact, dorefa and uniform do");
+    if (!has_target(q, spec->target))
+        return fail_target(ctx, what, spec);
     if (spec->bits < q->min_bits || spec->bits > q->max_bits) {
         if (q->min_bits == q->max_bits)
             return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s has %d bit%s, not %d; set bits to %d", what, q->name,
@@ -234,13 +249,13 @@ float lb_act_backward_ref(const lb_act_form *form, float z, float diff, float *d
         form->soft(form, &z, 0, 1, &soft);
         slope = soft.slope[0], d = soft.by_step[0], other = soft.by_sigma[0];
     }
-    if (form->learn == 1)
+    if (form->learn == LB_LEARN_CLIP)
         d = z >= form->step * form->hi ? 1.f : 0.f;
-    else if (form->learn == 2)
+    else if (form->learn == LB_LEARN_STEP)
         d = form->sign ? code : !(v > form->lo) ? form->lo : v < form->hi ? code - v : form->hi;
     if (diff_param)
         diff_param[0] += diff * form->m * d * form->learn_scale;
-    if (diff_param && form->learn == 3)
+    if (diff_param && form->learn == LB_LEARN_SOFT)
         diff_param[1] += diff * form->m * other * form->learn_scale;
     const float real = z > form->sur_lo && z < form->sur_hi ? 1.f - form->m : 0.f;
     return (real + form->m * slope) * diff;

@@ -114,15 +114,21 @@ typedef struct lb_soft {
     float slope[LB_ACT_BLOCK], by_step[LB_ACT_BLOCK], by_sigma[LB_ACT_BLOCK];
 } lb_soft;
 
+/* What of an activation quantizer is learned: d, a parameter's gradient in one step, learn_scale left aside. */
+typedef enum lb_act_learn {
+    LB_LEARN_NOTHING,
+    LB_LEARN_CLIP, /* PACT: d clip = m * sum of dz~ where z >= clip, clip = step * hi */
+    LB_LEARN_STEP, /* LSQ: d step = m * sum of dz~ * (z / step <= lo: lo; >= hi: hi; else code - z / step); sign: dz~ * code */
+    LB_LEARN_SOFT  /* two parameters: d = m * sum of dz~ * what `soft` says */
+} lb_act_learn;
+
 typedef struct lb_act_form {
     float step;
     float lo, hi;          /* codes */
     bool sign;
     float pass_lo, pass_hi;/* in units of z; infinite: STE everywhere; equal: none */
-    int learn;             /* 0: nothing learned; 1: PACT: d clip = m * sum of dz~ where z >= clip, clip = step * hi;
-                            * 2: LSQ: d step = m * sum of dz~ * (z / step <= lo: lo; >= hi: hi; else code - z / step);
-                            * sign: dz~ * code; 3: two parameters, d = m * sum of dz~ * what `soft` says */
-    float learn_scale;     /* factor on that sum: LSQ's g = 1 / sqrt(features * max(hi, 1)); PACT 1; of `soft` the step */
+    lb_act_learn learn;
+    float learn_scale;     /* factor on its sum: LSQ's g = 1 / sqrt(features * max(hi, 1)); PACT 1; of `soft` the step */
     float m;               /* mixer value, 1 = quantized */
     float sur_lo, sur_hi;  /* surrogate s(z) = clip(z, sur_lo, sur_hi); infinite for identity and ReLU's upper side */
 

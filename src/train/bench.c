@@ -104,7 +104,7 @@ static void whole_costs(const lb_trainer *t, lb_profile_row *rows) {
     double weights = 0, quantized = 0, layouts = 2.0 * (4 + (double)lb_dtype_size(t->bf16 ? LB_BF16 : LB_F32));
     for (int i = 0; i < net->nnodes; i++) {
         const lb_node *node = &net->nodes[i];
-        if (node->op != LB_OP_CONV && node->op != LB_OP_LINEAR)
+        if (!lb_is_layer(node))
             continue;
         weights += (double)net->params[node->param[0]].count;
         quantized += node->quant ? (double)net->params[node->param[0]].count : 0;

@@ -100,7 +100,7 @@ static lb_status save(const lb_trainer *t, writer *w, const char *path, int firs
     for (int i = first; i < last; i++)
         ntensors += (size_t)t->learners[i].net->nparams + 2;
     w->tensors = lb_pool_alloc(&w->pool, ntensors, sizeof *w->tensors);
-    w->pairs = lb_pool_alloc(&w->pool, 16, sizeof *w->pairs);
+    w->pairs = lb_pool_alloc(&w->pool, LB_COUNT(metadata_keys) + 1, sizeof *w->pairs);
     if (!w->tensors || !w->pairs)
         return LB_ERR_MEMORY;
     for (int i = first; i < last; i++)
@@ -275,7 +275,8 @@ static lb_status read_params(lb_trainer *t, lb_learner *l, const lb_safetensors 
         return lb_fail_in(t->ctx, status, "%s does not fit the network %s", path, l->net->name);
     LB_TRY(check_finite(t->ctx, l->net, path));
     lb_net_update_grids(l->net);
-    return lb_plan_init_weights(l->net);
+    lb_plan_init_weights(l->net);
+    return LB_OK;
 }
 
 static lb_status read_optimizer(lb_trainer *t, lb_learner *l, const lb_safetensors *file, const char *path, lb_pool *pool) {
@@ -430,7 +431,8 @@ static lb_status init_from(lb_ctx *ctx, lb_net *net, const lb_safetensors *file,
             LB_TRY(carry_quantizer(ctx, net, &net->nodes[i], file, rescale));
     LB_TRY(check_finite(ctx, net, path));
     lb_net_update_grids(net);
-    return lb_plan_init_weights(net);
+    lb_plan_init_weights(net);
+    return LB_OK;
 }
 
 static lb_status init_from_file(lb_ctx *ctx, lb_net *net, const char *path, lb_rescale rescale) {

@@ -95,7 +95,9 @@ static lb_status requantize(lb_trainer *t, lb_learner *l) {
     lb_status status = lb_net_quantize(l->net, l->config);
     if (status)
         return lb_fail_in(t->ctx, status, "distill: network %s", l->name);
-    return l->is_new ? LB_OK : lb_plan_init_weights(l->net);
+    if (!l->is_new)
+        lb_plan_init_weights(l->net);
+    return LB_OK;
 }
 
 lb_status lb_distill_learners(lb_trainer *t) {
@@ -152,7 +154,7 @@ lb_status lb_distill_start(lb_trainer *t) {
         } else {
             lb_net_initialise(l->net, l->plan->options.seed, t->config->model.init_std);
         }
-        LB_TRY(lb_plan_init_weights(l->net));
+        lb_plan_init_weights(l->net);
         l->is_new = false;
     }
     return LB_OK;
@@ -179,7 +181,7 @@ lb_status lb_distill_taps(const lb_trainer *t, const lb_learner *l, lb_plan_opti
         return LB_OK;
     for (int i = 0; i < first->nnodes; i++) {
         const lb_node *node = &first->nodes[i];
-        if ((node->op != LB_OP_CONV && node->op != LB_OP_LINEAR) || !matches(patterns, node->name))
+        if (!lb_is_layer(node) || !matches(patterns, node->name))
             continue;
         if (options->ntaps == LB_MAX_TAPS)
             return lb_fail(t->ctx, LB_ERR_RECIPE, "distill.features: \"%.80s\" matches more than %d layers", patterns, LB_MAX_TAPS);

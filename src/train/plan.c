@@ -31,8 +31,6 @@ static void touch(builder *b, int buffer, int time) {
 
 static lb_value *value_of(lb_plan *plan, int node) { return &plan->values[plan->root[node]]; }
 
-static bool is_layer(const lb_node *node) { return node->op == LB_OP_CONV || node->op == LB_OP_LINEAR; }
-
 /* ---- Forward: which nodes go into which step ------------------------------------------------------------------------ */
 
 static lb_dtype type_at(const builder *b, int node) {
@@ -188,6 +186,15 @@ static lb_status emit_node(builder *b, int i) {
     }
 }
 
+/* Does everything behind node `first` read only what is there? What reads something from before it, too, has sources of two types. */
+static bool is_closed(const lb_net *net, int first) {
+    for (int i = first + 1; i < net->nnodes; i++)
+        for (int k = 0; k < net->nodes[i].nsrc; k++)
+            if (net->nodes[i].src[k] < first)
+                return false;
+    return true;
+}
+
 static lb_status emit_forward(builder *b) {
     const lb_net *net = b->net;
     b->last_layer = -1;
@@ -198,17 +205,11 @@ static lb_status emit_forward(builder *b) {
             b->uses[net->nodes[i].src[k]]++;
             b->sole[net->nodes[i].src[k]] = i;
         }
-        if (is_layer(&net->nodes[i]))
+        if (lb_is_layer(&net->nodes[i]))
             b->last_layer = i;
     }
-    /* The f32 tail must be closed: a second source from before it would have another type. */
-    for (int i = b->last_layer + 1; i < net->nnodes; i++)
-        for (int k = 0; k < net->nodes[i].nsrc; k++)
-            if (net->nodes[i].src[k] < b->last_layer) {
-                b->last_layer = -1;
-                i = net->nnodes - 1;
-                break;
-            }
+    if (!is_closed(net, b->last_layer))
+        b->last_layer = -1;
     int output = net->nnodes - 1;
     for (int i = 0; i < output; i++)
         if (!b->uses[i])
@@ -434,9 +435,10 @@ static lb_status make_pool(builder *b, lb_step *step, int time) {
 }
 
 static lb_status make_norm(lb_plan *plan, lb_step *step) {
-    size_t c = (size_t)plan->net->nodes[step->node].dst.c;
+    const int channels = plan->net->nodes[step->node].dst.c;
+    const size_t c = (size_t)channels;
     float *block = lb_pool_alloc(&plan->pool, 7 * c, sizeof *block);
-    step->sums = lb_pool_alloc(&plan->pool, (size_t)plan->threads * (2 * c + 8), sizeof *step->sums);
+    step->sums = lb_pool_alloc(&plan->pool, (size_t)plan->threads * lb_sums_stride(channels), sizeof *step->sums);
     if (!block || !step->sums)
         return LB_ERR_MEMORY;
     float **arrays[] = {&step->a, &step->b, &step->mean, &step->inv, &step->p, &step->q, &step->s};

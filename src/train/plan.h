@@ -54,10 +54,13 @@ typedef struct lb_step {
     lb_pool_prims *pool;
     float *scale;          /* conv: (oc) step of each filter times the source's; its norm step borrows it */
     float *a, *b, *mean, *inv, *p, *q, *s; /* norm: (c) */
-    double *sums;          /* norm: (threads, 2 c + 8): of dz, of dz x, and two of what is learned */
+    double *sums;          /* norm: (threads, lb_sums_stride(c)): of dz (c), of dz x (c), and two of what is learned */
     uint8_t *mask;         /* norm: (h, w, c) of 0 and 1 for a mixer that has one, NULL for others; the backward pass reads forward's */
     bool masked;           /* it holds at this step */
 } lb_step;
+
+/* Room for those sums of one thread: a whole cache line behind the channels, so that threads do not write into the same one. */
+static inline size_t lb_sums_stride(int c) { return 2 * (size_t)c + 8; }
 
 typedef struct lb_buffer {
     size_t size, offset;
@@ -151,7 +154,7 @@ lb_status lb_plan_backward(lb_plan *plan, float *diff);
 const char *lb_plan_find_bad(const lb_plan *plan);
 
 /* Starts learned parameters of weight quantizers that have no values yet. */
-lb_status lb_plan_init_weights(lb_net *net);
+void lb_plan_init_weights(lb_net *net);
 
 void *lb_plan_buffer(const lb_plan *plan, int buffer);
 

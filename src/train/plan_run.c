@@ -31,10 +31,10 @@ static float *work_of(const lb_plan *plan) { return plan->work + (size_t)omp_get
 
 /* ---- Weights ------------------------------------------------------------------------------------------------------------ */
 
-lb_status lb_plan_init_weights(lb_net *net) {
+void lb_plan_init_weights(lb_net *net) {
     for (int i = 0; i < net->nnodes; i++) {
         lb_node *node = &net->nodes[i];
-        if ((node->op != LB_OP_CONV && node->op != LB_OP_LINEAR) || !node->quant || node->quant->initialised)
+        if (!lb_is_layer(node) || !node->quant || node->quant->initialised)
             continue;
         lb_quant *q = node->quant;
         const lb_param *w = &net->params[node->param[0]];
@@ -43,7 +43,6 @@ lb_status lb_plan_init_weights(lb_net *net) {
                                     lb_param_values(net, q->param));
         q->initialised = true;
     }
-    return LB_OK;
 }
 
 static void quantize_weights(lb_plan *plan) {
@@ -138,7 +137,7 @@ static float scale_of(const lb_plan *plan, const lb_step *step, int c) {
 }
 
 static void add_sums(const lb_step *step, int c, int threads) {
-    size_t stride = (size_t)2 * (size_t)c + 8;
+    const size_t stride = lb_sums_stride(c);
     for (int t = 1; t < threads; t++)
         for (size_t i = 0; i < stride; i++)
             step->sums[i] += step->sums[(size_t)t * stride + i];
@@ -162,11 +161,10 @@ static void running_stats(lb_plan *plan, lb_step *step, int c) {
     }
 }
 
-/* Batch statistics into step->mean and inv = 1 / sqrt(var), of real values; running statistics follow. */
-static void batch_stats(lb_plan *plan, lb_step *step, size_t rows, int c, lb_dtype type) {
-    size_t stride = (size_t)2 * (size_t)c + 8;
+/* Sums of x and its squares over a batch into step->sums. */
+static void sum_batch(lb_plan *plan, lb_step *step, size_t rows, int c, lb_dtype type) {
+    const size_t stride = lb_sums_stride(c);
     const void *x = norm_x(plan, step);
-    const lb_node *bn = &plan->net->nodes[step->bn];
     int threads = 1;
     memset(step->sums, 0, (size_t)plan->threads * stride * sizeof *step->sums);
 #pragma omp parallel num_threads(plan->threads)
@@ -180,6 +178,13 @@ static void batch_stats(lb_plan *plan, lb_step *step, size_t rows, int c, lb_dty
         threads = omp_get_num_threads();
     }
     add_sums(step, c, threads);
+}
+
+/* Batch statistics into step->mean and inv = 1 / sqrt(var), of real values; running statistics follow. A batch norm that import has
+ * added is set by the first training batch so that it changes nothing. */
+static void batch_stats(lb_plan *plan, lb_step *step, size_t rows, int c, lb_dtype type) {
+    const lb_node *bn = &plan->net->nodes[step->bn];
+    sum_batch(plan, step, rows, c, type);
     float *running_mean = param_of(plan, bn->param[2]), *running_var = param_of(plan, bn->param[3]);
     const float *bias = step->conv >= 0 ? param_of(plan, plan->net->nodes[step->conv].param[1]) : NULL;
     float *gamma = param_of(plan, bn->param[0]), *beta = param_of(plan, bn->param[1]);
@@ -341,14 +346,14 @@ static void norm_params_backward(lb_plan *plan, lb_step *step, size_t rows, int 
         }
     }
     const lb_quant *q = step->act >= 0 ? net->nodes[step->act].quant : NULL;
-    if (q && q->param >= 0 && form->learn)
+    if (q && q->param >= 0 && form->learn != LB_LEARN_NOTHING)
         for (int p = 0; p < lb_quant_nparams(&q->spec); p++)
             diff[net->params[q->param + p].offset] += (float)(step->sums[2 * c + p] * (double)form->learn_scale);
 }
 
 static void norm_backward(lb_plan *plan, lb_step *step, float *diff) {
     lb_value *v = &plan->values[step->node];
-    size_t stride = (size_t)2 * (size_t)v->c + 8;
+    const size_t stride = lb_sums_stride(v->c);
     lb_norm_args args;
     norm_args(plan, step, &args);
     args.ngrads = v->ngrads;

@@ -55,7 +55,7 @@ static void weight_bits(const lb_net *net, const lb_quant_when *when, double *bi
     double count = 0, sum = 0, low = 0;
     for (int i = 0; i < net->nnodes; i++) {
         const lb_node *node = &net->nodes[i];
-        if (node->op != LB_OP_CONV && node->op != LB_OP_LINEAR)
+        if (!lb_is_layer(node))
             continue;
         double n = (double)net->params[node->param[0]].count;
         count += n;

@@ -129,7 +129,7 @@ lb_status lb_trainer_prepare(lb_trainer *t) {
         return lb_fail(t->ctx, LB_ERR_RECIPE, "train.batch is %d but there are only %lld training images; make it smaller",
                        train->batch, (long long)t->data->split[LB_TRAIN].count);
     unprepare(t); /* of an earlier call */
-    LB_TRY(lb_plan_init_weights(t->net));
+    lb_plan_init_weights(t->net);
     t->bf16 = train->precision == LB_PRECISION_BF16 || (train->precision == LB_PRECISION_AUTO && lb_backend_has_bf16());
     if (train->precision == LB_PRECISION_BF16 && !lb_backend_has_bf16())
         lb_warn(t->ctx, "this processor has no bf16 multiplication: train.precision bf16 will be slower than f32");

@@ -51,7 +51,9 @@ static lb_status quantize(lb_ctx *ctx, lb_net *net, const char *weights, const c
     assert_ok(ctx, lb_recipe_parse(ctx, "test", text, strlen(text), NULL, 0, &recipe));
     lb_status status = lb_net_quantize(net, &recipe->stages[0]);
     lb_recipe_destroy(recipe);
-    return status ? status : lb_plan_init_weights(net);
+    if (!status)
+        lb_plan_init_weights(net);
+    return status;
 }
 
 static void train(lb_ctx *ctx, lb_net *net, int steps, bool bf16, const char *what) {

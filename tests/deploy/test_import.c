@@ -713,7 +713,7 @@ static void quantized_round_trip(void **state) {
     int layers = 0;
     for (int i = 0; i < net->nnodes; i++) {
         const lb_node *node = &net->nodes[i];
-        if ((node->op != LB_OP_CONV && node->op != LB_OP_LINEAR) || !node->quant || node->quant->grid.bits != 2)
+        if (!lb_is_layer(node) || !node->quant || node->quant->grid.bits != 2)
             continue;
         const lb_node *same = &back[0]->nodes[lb_net_find(back[0], node->name)];
         const float *got = lb_param_values(back[0], same->param[0]);

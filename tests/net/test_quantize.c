@@ -43,7 +43,6 @@ static void assert_input(const lb_net *net, const char *name, const char *wanted
         assert_quant(net, net->nodes[act].name, wanted);
 }
 
-static bool is_layer(const lb_node *node) { return node->op == LB_OP_CONV || node->op == LB_OP_LINEAR; }
 
 /* A small input that every network of the zoo accepts. */
 static lb_net *small(lb_ctx *ctx, const lb_config *config) { return test_net(ctx, config, 32, 32, 3, 10); }
@@ -54,7 +53,7 @@ static const int edge_values[] = {0, LB_EDGE_SAME, 8, 1};
 
 static lb_edge_role role_by_name(const lb_net *net, int i) {
     const lb_node *node = &net->nodes[i];
-    if (!is_layer(node))
+    if (!lb_is_layer(node))
         return LB_EDGE_ROLE_NONE;
     if (!strcmp(node->name, "conv1") || !strcmp(node->name, "stem.conv"))
         return LB_EDGE_ROLE_FIRST;
@@ -72,7 +71,7 @@ static void check_network(lb_ctx *ctx, lb_net *net, const lb_net *plain, const l
     for (int i = 0; i < net->nnodes; i++) {
         const lb_node *node = &net->nodes[i];
         assert_int_equal(roles[i], role_by_name(net, i));
-        if (!is_layer(node))
+        if (!lb_is_layer(node))
             continue;
         int edge = roles[i] == LB_EDGE_ROLE_FIRST      ? config->quant.edge_first
                    : roles[i] == LB_EDGE_ROLE_LAST     ? config->quant.edge_last
@@ -105,7 +104,7 @@ static void check_network(lb_ctx *ctx, lb_net *net, const lb_net *plain, const l
     for (int i = 0; i < net->nnodes; i++) {
         const lb_node *node = &net->nodes[i];
         inserted += node->inserted;
-        if (is_layer(node))
+        if (lb_is_layer(node))
             continue;
         assert_int_equal(node->quant != NULL, wanted[i]); /* one where somebody wants it, none elsewhere */
         assert_true(!node->inserted || node->quant);
@@ -447,7 +446,7 @@ static void test_units(void **state) {
         assert_ok(ctx, lb_net_quantize(net, &config));
         int units[64], n = 0;
         for (int i = 0; i < net->nnodes; i++) {
-            if (!is_layer(&net->nodes[i]))
+            if (!lb_is_layer(&net->nodes[i]))
                 continue;
             const int unit = net->nodes[i].quant->spec.mix_unit, act = lb_net_source_act(net, i);
             assert_true(net->nodes[i].quant->spec.mixer == &lb_mixer_stochastic && act >= 0);

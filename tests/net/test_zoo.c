@@ -200,7 +200,7 @@ static void test_sq(void **state) {
     assert_int_equal(count_ops(net, LB_OP_LINEAR), 1);
     for (int i = 0; i < net->nnodes; i++) {
         const lb_node *node = &net->nodes[i];
-        if (node->op == LB_OP_CONV || node->op == LB_OP_LINEAR)
+        if (lb_is_layer(node))
             assert_true(node->u.conv.bias);
         for (int s = 0; node->op == LB_OP_ACT && s < node->nsrc; s++)
             assert_int_not_equal(net->nodes[node->src[s]].op, LB_OP_ADD);

@@ -13,7 +13,7 @@ typedef struct act_row {
     const char *name;
     double (*value)(const lb_quant *q, double s, double z, double *margin); /* z~ */
     double (*smooth)(const lb_quant *q, double s, double z);
-    int learn;
+    lb_act_learn learn;
 } act_row;
 
 static double sign_value(const lb_quant *q, double s, double x, double *margin) {
@@ -91,7 +91,7 @@ static double smooth(const lb_quant *q, const act_row *row, double s, double x) 
     case LB_EST_STE:
         return x;
     case LB_EST_CLIPPED:
-        return row->learn == 3 ? even_smooth(q, s, x) : row->smooth(q, s, x);
+        return row->learn == LB_LEARN_SOFT ? even_smooth(q, s, x) : row->smooth(q, s, x);
     default:
         return row->smooth ? row->smooth(q, s, x) : 0;
     }
@@ -110,7 +110,7 @@ static void check(lb_ctx *ctx, lb_quant *q) {
     static const float ms[] = {1.f, 0.3f, 0.f};
     const act_row *row = row_of(q);
     const float *p = start(q);
-    const bool soft = row->learn == 3, drawn = !row->smooth;
+    const bool soft = row->learn == LB_LEARN_SOFT, drawn = !row->smooth;
     const double s = !p ? 0 : soft ? exp((double)*p) : (double)*p;
     (void)ctx;
     for (lb_surrogate sur = LB_SUR_IDENTITY; sur <= LB_SUR_RELU; sur++)
@@ -158,7 +158,7 @@ static void check(lb_ctx *ctx, lb_quant *q) {
                 } else if (f.learn) { /* PACT: of the smooth clip. LSQ: of rounding replaced by "adds what it added at s" */
                     const double e = 1e-6 * s;
                     double d;
-                    if (f.learn == 1)
+                    if (f.learn == LB_LEARN_CLIP)
                         d = (pact_smooth(q, s + e, x) - pact_smooth(q, s - e, x)) / (2 * e);
                     else if (f.sign)
                         d = value / s;
@@ -169,7 +169,7 @@ static void check(lb_ctx *ctx, lb_quant *q) {
                     want_param[0] += m * diff * d, size_param += fabs(m * diff);
                 }
             }
-            const double g = f.learn == 2 ? 1 / sqrt((double)q->spec.features * q->grid.hi) : 1;
+            const double g = f.learn == LB_LEARN_STEP ? 1 / sqrt((double)q->spec.features * q->grid.hi) : 1;
             assert_true(fabs((double)f.learn_scale - (soft ? (double)f.step : g)) < 1e-6 * g);
             for (int c = 0; c < 2 && !drawn; c++)
                 if (fabs((double)diff_param[c] - g * want_param[c]) > 2e-5 * g * size_param)

@@ -202,7 +202,7 @@ static void form_is_weights(void **state) {
         lb_quant_weights_forward(&weights, &at, param, u, 1, N, &step, code, work);
         lb_quant_weights_backward(&weights, &at, param, u, 1, N, &step, diff, du, dp, work);
         lb_quant_act_form(&acts, &at, param, &f);
-        assert_true(f.step == step && f.learn == 3 && (f.draw != NULL) == (k == 2));
+        assert_true(f.step == step && f.learn == LB_LEARN_SOFT && (f.draw != NULL) == (k == 2));
         for (int first = 0; first < N; first += LB_ACT_BLOCK) {
             lb_soft soft;
             float drawn[LB_ACT_BLOCK];

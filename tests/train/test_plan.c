@@ -223,7 +223,7 @@ static void test_gradients_with_steps(void **state) {
     for (size_t i = 0; i < LB_COUNT(keys); i++)
         assert_ok(ctx, lb_recipe_set(recipe, keys[i][0], keys[i][1]));
     assert_ok(ctx, lb_net_quantize(net, &recipe->stages[0]));
-    assert_ok(ctx, lb_plan_init_weights(net));
+    lb_plan_init_weights(net);
     int quantized = 0;
     for (int i = 0; i < net->nnodes; i++)
         quantized += net->nodes[i].quant != NULL;
@@ -313,7 +313,7 @@ static lb_net *make_quantized(lb_ctx *ctx, const char *weights, const char *acts
     assert_ok(ctx, lb_recipe_set(recipe, "quant.activations.method", acts));
     assert_ok(ctx, lb_recipe_set(recipe, "quant.weights.mixer", "alpha")); /* of which evaluation must not see anything */
     assert_ok(ctx, lb_net_quantize(net, &recipe->stages[0]));
-    assert_ok(ctx, lb_plan_init_weights(net));
+    lb_plan_init_weights(net);
     lb_recipe_destroy(recipe);
     return net;
 }
@@ -380,7 +380,7 @@ static void test_not_a_number(void **state) {
     assert_ok(ctx, lb_recipe_set(recipe, "quant.weights.method", "dorefa"));
     assert_ok(ctx, lb_recipe_set(recipe, "quant.activations.method", "dorefa"));
     assert_ok(ctx, lb_net_quantize(net, &recipe->stages[0]));
-    assert_ok(ctx, lb_plan_init_weights(net));
+    lb_plan_init_weights(net);
     for (int bf16 = 0; bf16 < 2; bf16++) {
         lb_plan *plan = make_plan(ctx, net, bf16);
         float *gamma = NULL;
@@ -473,8 +473,8 @@ static void compare_norm(const lb_kernels *ref, const lb_kernels *fast, lb_dtype
         {LB_NORM_NONE, {.step = 1}},
         {LB_NORM_CLIP, {.step = 1, .sur_lo = 0, .sur_hi = INFINITY}},
         {LB_NORM_QUANT, {.step = 1 / 3.f, .lo = 0, .hi = 3, .pass_lo = 0, .pass_hi = 1, .m = 1}},
-        {LB_NORM_QUANT, {.step = .3f, .lo = -4, .hi = 3, .pass_lo = -1.2f, .pass_hi = .9f, .m = 1, .learn = 2, .learn_scale = 1}},
-        {LB_NORM_QUANT, {.step = .5f, .lo = 0, .hi = 7, .pass_lo = 0, .pass_hi = 3.5f, .m = 1, .learn = 1, .learn_scale = 1}},
+        {LB_NORM_QUANT, {.step = .3f, .lo = -4, .hi = 3, .pass_lo = -1.2f, .pass_hi = .9f, .m = 1, .learn = LB_LEARN_STEP, .learn_scale = 1}},
+        {LB_NORM_QUANT, {.step = .5f, .lo = 0, .hi = 7, .pass_lo = 0, .pass_hi = 3.5f, .m = 1, .learn = LB_LEARN_CLIP, .learn_scale = 1}},
         {LB_NORM_QUANT, {.step = 1, .lo = -1, .hi = 1, .sign = true, .pass_lo = -1, .pass_hi = 1, .m = 1}},
         {LB_NORM_QUANT,
          {.step = .3f,
@@ -485,13 +485,13 @@ static void compare_norm(const lb_kernels *ref, const lb_kernels *fast, lb_dtype
           .m = .3f,
           .sur_lo = 0,
           .sur_hi = 1,
-          .learn = 2,
+          .learn = LB_LEARN_STEP,
           .learn_scale = 1}},
         {LB_NORM_QUANT, {.m = 1}}, /* cpq */
         {LB_NORM_QUANT, {.m = 1}}, /* rq */
         {LB_NORM_QUANT, {.m = .3f}}, /* rq */
         {LB_NORM_QUANT, {.step = 1, .lo = -1, .hi = 1, .sign = true, .m = 1, .sur_lo = -1, .sur_hi = 1}},
-        {LB_NORM_QUANT, {.step = .3f, .lo = 0, .hi = 3, .pass_hi = .9f, .m = 1, .sur_hi = INFINITY, .learn = 2, .learn_scale = 1}},
+        {LB_NORM_QUANT, {.step = .3f, .lo = 0, .hi = 3, .pass_hi = .9f, .m = 1, .sur_hi = INFINITY, .learn = LB_LEARN_STEP, .learn_scale = 1}},
         {LB_NORM_QUANT, {.m = 1}}, /* rq */
     };
     lb_act_form form = forms[form_index].form;
@@ -580,8 +580,8 @@ static void test_scalar_form(void **state) {
     const lb_kernels *k = lb_kernels_find("scalar");
     static const lb_act_form forms[] = {
         {.step = 1 / 3.f, .lo = 0, .hi = 3, .pass_lo = 0, .pass_hi = 1, .m = 1},
-        {.step = .3f, .lo = -4, .hi = 3, .pass_lo = -1.2f, .pass_hi = .9f, .m = 1, .learn = 2, .learn_scale = 1},
-        {.step = .5f, .lo = 0, .hi = 7, .pass_lo = 0, .pass_hi = 3.5f, .m = 1, .learn = 1, .learn_scale = 1},
+        {.step = .3f, .lo = -4, .hi = 3, .pass_lo = -1.2f, .pass_hi = .9f, .m = 1, .learn = LB_LEARN_STEP, .learn_scale = 1},
+        {.step = .5f, .lo = 0, .hi = 7, .pass_lo = 0, .pass_hi = 3.5f, .m = 1, .learn = LB_LEARN_CLIP, .learn_scale = 1},
         {.step = 1, .lo = -1, .hi = 1, .sign = true, .pass_lo = -1, .pass_hi = 1, .m = 1},
         {.step = .3f,
          .lo = 0,
@@ -591,9 +591,9 @@ static void test_scalar_form(void **state) {
          .m = .3f,
          .sur_lo = 0,
          .sur_hi = 1,
-         .learn = 2,
+         .learn = LB_LEARN_STEP,
          .learn_scale = 1},
-        {.step = .4f, .lo = -1, .hi = 1, .sign = true, .pass_lo = -1, .pass_hi = 1, .m = 1, .learn = 2, .learn_scale = 1},
+        {.step = .4f, .lo = -1, .hi = 1, .sign = true, .pass_lo = -1, .pass_hi = 1, .m = 1, .learn = LB_LEARN_STEP, .learn_scale = 1},
     };
     float one = 1, zero = 0;
     for (size_t i = 0; i < LB_COUNT(forms); i++)

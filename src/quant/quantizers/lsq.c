@@ -90,7 +90,7 @@ static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const
 static void form(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, lb_act_form *f) {
     (void)when;
     lb_form_of_even(spec, lb_learned_bound(param[0]), f);
-    f->learn = 2;
+    f->learn = LB_LEARN_STEP;
     f->learn_scale = gradient_scale(spec->features, f->hi);
 }
 

@@ -32,7 +32,7 @@ static void form(const lb_quant_spec *spec, const lb_quant_when *when, const flo
     f->hi = (float)((1 << spec->bits) - 1);
     f->step = lb_learned_bound(param[0]) / f->hi;
     f->pass_hi = f->step * f->hi; /* clip, in the one rounding everybody sees */
-    f->learn = 1;
+    f->learn = LB_LEARN_CLIP;
 }
 
 const lb_quantizer lb_quantizer_pact = {

@@ -113,9 +113,9 @@ static lb_mode mode_of(const lb_norm_args *args) {
         return MODE_MASK;
     if (f->m == 0 && f->step == 1)
         return MODE_CLIP; /* the surrogate alone, and nothing learned */
-    if (f->m != 1 || (f->sign && f->learn))
+    if (f->m != 1 || (f->sign && f->learn != LB_LEARN_NOTHING))
         return MODE_MIX;
-    return f->sign ? MODE_SIGN : f->learn == 2 ? MODE_LSQ : f->learn == 1 ? MODE_PACT : MODE_CODE;
+    return f->sign ? MODE_SIGN : f->learn == LB_LEARN_STEP ? MODE_LSQ : f->learn == LB_LEARN_CLIP ? MODE_PACT : MODE_CODE;
 }
 
 LB_INLINE vec code_of(const lb_act_form *f, bool sign, vec z, vec inv_step) {
@@ -181,7 +181,11 @@ LB_INLINE void add_lanes(vec a, float factor, double *sum) {
 LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, bool residual, size_t first, size_t last,
                         double *sum_dz, double *sum_dz_x, double *learn) {
     const lb_act_form *f = &args->form;
-    int c = args->c, learns = mode == MODE_LSQ ? 2 : mode == MODE_PACT ? 1 : mode == MODE_MIX || mode == MODE_MASK ? f->learn : 0;
+    const int c = args->c;
+    const lb_act_learn learns = mode == MODE_LSQ                        ? LB_LEARN_STEP
+                                : mode == MODE_PACT                     ? LB_LEARN_CLIP
+                                : mode == MODE_MIX || mode == MODE_MASK ? f->learn
+                                                                        : LB_LEARN_NOTHING;
     vec inv_step = v_set(1 / f->step);
     FOR_TILES(type, c, first, last) {
         vec tile_learn = v_set(0);
@@ -211,13 +215,13 @@ LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, b
                         dz = if_inside(z, f->pass_lo, f->pass_hi, g);
                     }
                     if (mode != MODE_CLIP) {
-                        if (learns == 2) { /* LSQ: code - z / step inside, the code at the ends */
+                        if (learns == LB_LEARN_STEP) { /* LSQ: code - z / step inside, the code at the ends */
                             vec u = v_mul(z, inv_step), code = v_rint(v_clip(u, v_set(f->lo), v_set(f->hi)));
                             vec d = v_select(inside(u, f->lo, f->hi), v_sub(code, u), code);
                             if (f->sign)
                                 d = code_of(f, true, z, inv_step);
                             tile_learn = v_add(tile_learn, v_mul(g, d));
-                        } else if (learns == 1) { /* PACT: 1 above the clip */
+                        } else if (learns == LB_LEARN_CLIP) { /* PACT: 1 above the clip */
                             tile_learn = v_add(tile_learn, v_select(v_ge(z, v_set(f->hi * f->step)), g, v_set(0)));
                         }
                     }
@@ -229,7 +233,7 @@ LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, b
             v_add_to(sum_dz + c0, n, s);
             v_add_to(sum_dz_x + c0, n, sx);
         }
-        if (learns)
+        if (learns != LB_LEARN_NOTHING)
             add_lanes(tile_learn, f->m, learn);
     }
 }
