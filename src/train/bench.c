@@ -51,7 +51,7 @@ static lb_status timed_steps(lb_trainer *t, int steps, double *times, double *cp
 /* ---- Costs from shapes ----------------------------------------------------------------------------------------------------- */
 
 static double value_bytes(const lb_plan *plan, int node) {
-    const lb_value *v = &plan->values[plan->root[node]];
+    const lb_value *v = lb_plan_value(plan, node);
     return (double)v->rows * v->c * (double)lb_dtype_size(v->type);
 }
 
@@ -59,7 +59,7 @@ static void conv_costs(const lb_plan *plan, const lb_step *s, lb_cost *cost) {
     const lb_node *node = &plan->net->nodes[s->node];
     const double flops = 2.0 * plan->options.mb * (double)lb_op_info(node->op)->macs(plan->net, node);
     const double weights = (double)plan->net->params[node->param[0]].count, src = value_bytes(plan, s->src);
-    const double size = (double)lb_dtype_size(plan->values[plan->root[s->src]].type);
+    const double size = (double)lb_dtype_size(lb_plan_value(plan, s->src)->type);
     const double elements = (double)plan->options.mb * (double)lb_shape_count(&node->dst);
     const double dst = elements * (double)lb_dtype_size(s->acc_type), narrow = s->workspace >= 0 ? dst + elements * size : 0;
     cost[LB_PASS_FORWARD] = (lb_cost){.flops = flops, .bytes = src + weights * size + dst};

@@ -29,8 +29,6 @@ static void touch(builder *b, int buffer, int time) {
     buf->last = LB_MAX(buf->last, time);
 }
 
-static lb_value *value_of(lb_plan *plan, int node) { return &plan->values[plan->root[node]]; }
-
 /* ---- Forward: which nodes go into which step ------------------------------------------------------------------------ */
 
 static lb_dtype type_at(const builder *b, int node) {
@@ -49,7 +47,7 @@ static lb_status make_value(builder *b, int node, lb_dtype type, int time) {
     return new_buffer(b, value_size(v), time, &v->buffer);
 }
 
-static bool ready(const builder *b, int node) { return b->plan->values[b->plan->root[node]].buffer >= 0; }
+static bool ready(const builder *b, int node) { return lb_plan_value(b->plan, node)->buffer >= 0; }
 
 /* Fuses the chain batch norm -> add -> activation that follows `node`, as far as each is the only consumer. */
 static void fuse_chain(builder *b, lb_step *step) {
@@ -63,7 +61,7 @@ static void fuse_chain(builder *b, lb_step *step) {
             step->bn = next;
         } else if (n->op == LB_OP_ADD && step->residual < 0 && n->src[0] != n->src[1]) {
             int other = n->src[n->src[0] == step->node];
-            if (!ready(b, other) || b->plan->values[b->plan->root[other]].type != type_at(b, next))
+            if (!ready(b, other) || lb_plan_value(b->plan, other)->type != type_at(b, next))
                 return;
             step->residual = other;
         } else if (n->op == LB_OP_ACT) {
@@ -94,15 +92,15 @@ static lb_status emit_norm(builder *b, lb_step *step) {
     if (step->acc >= 0)
         touch(b, step->acc, time);
     else
-        touch(b, value_of(plan, step->src)->buffer, time);
+        touch(b, lb_plan_value(plan, step->src)->buffer, time);
     if (step->residual >= 0)
-        touch(b, value_of(plan, step->residual)->buffer, time);
-    LB_TRY(make_value(b, step->node, step->acc >= 0 ? step->acc_type : value_of(plan, step->src)->type, time));
+        touch(b, lb_plan_value(plan, step->residual)->buffer, time);
+    LB_TRY(make_value(b, step->node, step->acc >= 0 ? step->acc_type : lb_plan_value(plan, step->src)->type, time));
     lb_value *v = &plan->values[step->node];
     const lb_quant *quant = step->act >= 0 ? b->net->nodes[step->act].quant : NULL;
     bool learns = quant && lb_quant_nparams(&quant->spec) && !quant->spec.quantizer->fixed_params;
-    v->wants_grad = step->conv >= 0 || step->bn >= 0 || learns || value_of(plan, step->src)->wants_grad ||
-                    (step->residual >= 0 && value_of(plan, step->residual)->wants_grad);
+    v->wants_grad = step->conv >= 0 || step->bn >= 0 || learns || lb_plan_value(plan, step->src)->wants_grad ||
+                    (step->residual >= 0 && lb_plan_value(plan, step->residual)->wants_grad);
     return LB_OK;
 }
 
@@ -111,7 +109,7 @@ static lb_status emit_layer(builder *b, int node) {
     lb_step *conv = new_step(b, LB_STEP_CONV, node);
     const lb_shape *s = &b->net->nodes[node].dst;
     int time = plan->nsteps - 1;
-    touch(b, value_of(plan, conv->src)->buffer, time);
+    touch(b, lb_plan_value(plan, conv->src)->buffer, time);
     conv->acc_type = type_at(b, node);
     LB_TRY(new_buffer(b, (size_t)plan->options.mb * lb_shape_count(s) * lb_dtype_size(conv->acc_type), time, &conv->acc));
     lb_step *norm = new_step(b, LB_STEP_NORM, node);
@@ -160,17 +158,17 @@ static lb_status emit_node(builder *b, int i) {
                         : node->op == LB_OP_SHORTCUTPAD ? LB_STEP_PAD
                                                         : LB_STEP_POOL,
                         i);
-        touch(b, value_of(plan, step->src)->buffer, plan->nsteps - 1);
-        LB_TRY(make_value(b, i, value_of(plan, step->src)->type, plan->nsteps - 1));
-        plan->values[i].wants_grad = value_of(plan, step->src)->wants_grad;
+        touch(b, lb_plan_value(plan, step->src)->buffer, plan->nsteps - 1);
+        LB_TRY(make_value(b, i, lb_plan_value(plan, step->src)->type, plan->nsteps - 1));
+        plan->values[i].wants_grad = lb_plan_value(plan, step->src)->wants_grad;
         return LB_OK;
     case LB_OP_FUNC:
     case LB_OP_MUL:
     case LB_OP_CONCAT:
         step = new_step(b, node->op == LB_OP_CONCAT ? LB_STEP_CONCAT : LB_STEP_REAL, i);
-        LB_TRY(make_value(b, i, value_of(plan, step->src)->type, plan->nsteps - 1));
+        LB_TRY(make_value(b, i, lb_plan_value(plan, step->src)->type, plan->nsteps - 1));
         for (int s = 0; s < node->nsrc; s++) {
-            const lb_value *src = value_of(plan, node->src[s]);
+            const lb_value *src = lb_plan_value(plan, node->src[s]);
             touch(b, src->buffer, plan->nsteps - 1);
             plan->values[i].wants_grad |= src->wants_grad;
             if (src->type != plan->values[i].type)
@@ -186,7 +184,7 @@ static lb_status emit_node(builder *b, int i) {
     }
 }
 
-/* Does everything behind node `first` read only what is there? What reads something from before it, too, has sources of two types. */
+/* Does everything behind node `first` read from there only? What reads something from before it, too, has sources of two types. */
 static bool is_closed(const lb_net *net, int first) {
     for (int i = first + 1; i < net->nnodes; i++)
         for (int k = 0; k < net->nodes[i].nsrc; k++)
@@ -217,7 +215,7 @@ static lb_status emit_forward(builder *b) {
     for (int i = 0; i < net->nnodes; i++)
         if (!b->done[i])
             LB_TRY(emit_node(b, i));
-    touch(b, value_of(b->plan, output)->buffer, b->plan->nsteps);
+    touch(b, lb_plan_value(b->plan, output)->buffer, b->plan->nsteps);
     return LB_OK;
 }
 
@@ -242,7 +240,7 @@ static lb_status find_taps(builder *b) {
 /* ---- Backward: gradient buffers and lifetimes ------------------------------------------------------------------------ */
 
 static lb_status add_grad(builder *b, int node, int buffer, bool real, int time) {
-    lb_value *v = value_of(b->plan, node);
+    lb_value *v = lb_plan_value(b->plan, node);
     if (!v->wants_grad)
         return LB_OK;
     if (v->ngrads == LB_MAX_GRADS)
@@ -273,9 +271,9 @@ static lb_status norm_backward(builder *b, lb_step *step, int time) {
     lb_value *v = &plan->values[step->node];
     touch_grads(b, v, time);
     LB_TRY(grad_buffer(b, v, time, &step->dz));
-    touch(b, step->acc >= 0 ? step->acc : value_of(plan, step->src)->buffer, time);
+    touch(b, step->acc >= 0 ? step->acc : lb_plan_value(plan, step->src)->buffer, time);
     if (step->residual >= 0) {
-        touch(b, value_of(plan, step->residual)->buffer, time);
+        touch(b, lb_plan_value(plan, step->residual)->buffer, time);
         LB_TRY(add_grad(b, step->residual, step->dz, true, time));
     }
     if (step->acc >= 0)
@@ -284,7 +282,7 @@ static lb_status norm_backward(builder *b, lb_step *step, int time) {
         plan->buffers[step->dz].shared |= step->residual >= 0;
         return add_grad(b, step->src, step->dz, true, time);
     }
-    lb_value *src = value_of(plan, step->src);
+    lb_value *src = lb_plan_value(plan, step->src);
     if (!src->wants_grad)
         return LB_OK;
     LB_TRY(new_buffer(b, value_size(src), time, &step->dx));
@@ -295,12 +293,12 @@ static lb_status step_backward(builder *b, int index) {
     lb_plan *plan = b->plan;
     lb_step *step = &plan->steps[index];
     int time = 2 * plan->nsteps - 1 - index;
-    lb_value *v = value_of(plan, step->node);
+    lb_value *v = lb_plan_value(plan, step->node);
     if (step->kind == LB_STEP_INPUT || !(step->kind == LB_STEP_CONV || v->wants_grad))
         return LB_OK;
     if (step->kind == LB_STEP_NORM)
         return norm_backward(b, step, time);
-    lb_value *src = value_of(plan, step->src);
+    lb_value *src = lb_plan_value(plan, step->src);
     if (step->kind == LB_STEP_CONV) {
         touch(b, step->acc, time);
         touch(b, src->buffer, time);
@@ -319,7 +317,7 @@ static lb_status step_backward(builder *b, int index) {
         touch(b, step->workspace, time);
     const lb_node *node = &b->net->nodes[step->node];
     for (int s = 0; s < node->nsrc; s++) {
-        lb_value *from = value_of(plan, node->src[s]);
+        lb_value *from = lb_plan_value(plan, node->src[s]);
         int *dx = s ? &step->more_dx[s - 1] : &step->dx;
         if (step->kind == LB_STEP_REAL)
             touch(b, from->buffer, time);
@@ -335,7 +333,7 @@ static lb_status step_backward(builder *b, int index) {
 static lb_status emit_backward(builder *b) {
     lb_plan *plan = b->plan;
     const int output = plan->net->nnodes - 1;
-    LB_TRY(new_buffer(b, value_size(value_of(plan, output)), plan->nsteps, &plan->diff_output));
+    LB_TRY(new_buffer(b, value_size(lb_plan_value(plan, output)), plan->nsteps, &plan->diff_output));
     LB_TRY(add_grad(b, output, plan->diff_output, true, plan->nsteps));
     for (int k = 0; k < plan->ntaps; k++) {
         lb_tap *tap = &plan->taps[k];
@@ -385,7 +383,7 @@ static lb_status make_conv(lb_plan *plan, lb_step *step) {
     const lb_node *node = &plan->net->nodes[step->node];
     const lb_shape *src = lb_src_shape(plan->net, node, 0), *dst = &node->dst;
     const lb_conv *c = &node->u.conv;
-    lb_value *value = value_of(plan, step->src);
+    lb_value *value = lb_plan_value(plan, step->src);
     lb_conv_dims dims = {.mb = plan->options.mb,
                          .ih = src->h,
                          .iw = src->w,
@@ -426,7 +424,7 @@ static lb_status make_pool(builder *b, lb_step *step, int time) {
     const lb_pooling *p = &node->u.pool;
     lb_pool_dims dims = {.mb = plan->options.mb, .ih = src->h, .iw = src->w, .c = src->c, .oh = dst->h, .ow = dst->w,
                          .kh = p->kh, .kw = p->kw, .sh = p->sh, .sw = p->sw, .pt = p->pt, .pl = p->pl, .pb = p->pb, .pr = p->pr,
-                         .max = node->op == LB_OP_MAXPOOL, .inside = p->inside, .type = value_of(plan, step->src)->type};
+                         .max = node->op == LB_OP_MAXPOOL, .inside = p->inside, .type = lb_plan_value(plan, step->src)->type};
     lb_status status = lb_pool_prims_create(plan->backend, &dims, &step->pool);
     if (status)
         return lb_fail_in(plan->ctx, status, "%s", node->name);

@@ -158,4 +158,7 @@ void lb_plan_init_weights(lb_net *net);
 
 void *lb_plan_buffer(const lb_plan *plan, int buffer);
 
+/* The value that holds node's output. */
+static inline lb_value *lb_plan_value(const lb_plan *plan, int node) { return &plan->values[plan->root[node]]; }
+
 #endif

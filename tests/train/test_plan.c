@@ -473,8 +473,10 @@ static void compare_norm(const lb_kernels *ref, const lb_kernels *fast, lb_dtype
         {LB_NORM_NONE, {.step = 1}},
         {LB_NORM_CLIP, {.step = 1, .sur_lo = 0, .sur_hi = INFINITY}},
         {LB_NORM_QUANT, {.step = 1 / 3.f, .lo = 0, .hi = 3, .pass_lo = 0, .pass_hi = 1, .m = 1}},
-        {LB_NORM_QUANT, {.step = .3f, .lo = -4, .hi = 3, .pass_lo = -1.2f, .pass_hi = .9f, .m = 1, .learn = LB_LEARN_STEP, .learn_scale = 1}},
-        {LB_NORM_QUANT, {.step = .5f, .lo = 0, .hi = 7, .pass_lo = 0, .pass_hi = 3.5f, .m = 1, .learn = LB_LEARN_CLIP, .learn_scale = 1}},
+        {LB_NORM_QUANT, {.step = .3f, .lo = -4, .hi = 3, .pass_lo = -1.2f, .pass_hi = .9f, .m = 1,
+                         .learn = LB_LEARN_STEP, .learn_scale = 1}},
+        {LB_NORM_QUANT, {.step = .5f, .lo = 0, .hi = 7, .pass_lo = 0, .pass_hi = 3.5f, .m = 1,
+                         .learn = LB_LEARN_CLIP, .learn_scale = 1}},
         {LB_NORM_QUANT, {.step = 1, .lo = -1, .hi = 1, .sign = true, .pass_lo = -1, .pass_hi = 1, .m = 1}},
         {LB_NORM_QUANT,
          {.step = .3f,
@@ -491,7 +493,8 @@ static void compare_norm(const lb_kernels *ref, const lb_kernels *fast, lb_dtype
         {LB_NORM_QUANT, {.m = 1}}, /* rq */
         {LB_NORM_QUANT, {.m = .3f}}, /* rq */
         {LB_NORM_QUANT, {.step = 1, .lo = -1, .hi = 1, .sign = true, .m = 1, .sur_lo = -1, .sur_hi = 1}},
-        {LB_NORM_QUANT, {.step = .3f, .lo = 0, .hi = 3, .pass_hi = .9f, .m = 1, .sur_hi = INFINITY, .learn = LB_LEARN_STEP, .learn_scale = 1}},
+        {LB_NORM_QUANT, {.step = .3f, .lo = 0, .hi = 3, .pass_hi = .9f, .m = 1, .sur_hi = INFINITY,
+                         .learn = LB_LEARN_STEP, .learn_scale = 1}},
         {LB_NORM_QUANT, {.m = 1}}, /* rq */
     };
     lb_act_form form = forms[form_index].form;
@@ -593,7 +596,8 @@ static void test_scalar_form(void **state) {
          .sur_hi = 1,
          .learn = LB_LEARN_STEP,
          .learn_scale = 1},
-        {.step = .4f, .lo = -1, .hi = 1, .sign = true, .pass_lo = -1, .pass_hi = 1, .m = 1, .learn = LB_LEARN_STEP, .learn_scale = 1},
+        {.step = .4f, .lo = -1, .hi = 1, .sign = true, .pass_lo = -1, .pass_hi = 1, .m = 1,
+         .learn = LB_LEARN_STEP, .learn_scale = 1},
     };
     float one = 1, zero = 0;
     for (size_t i = 0; i < LB_COUNT(forms); i++)
