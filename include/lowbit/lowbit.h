@@ -89,8 +89,8 @@ void lb_ctx_destroy(lb_ctx *ctx);
 /* The message of the last failure in this context, "" if there was none. Borrowed, valid until the next failure. */
 const char *lb_error(const lb_ctx *ctx);
 
-/* Asks the running call to stop at the next step and save; it returns LB_ERR_INTERRUPTED. So do later calls in this context: another
- * one goes on. May be called from a signal handler or another thread. */
+/* Asks the running call to stop at the next step and save; it returns LB_ERR_INTERRUPTED, and so do later calls in this context;
+ * those in another one go on. May be called from a signal handler or another thread. */
 void lb_interrupt(lb_ctx *ctx);
 
 /* Compute threads: as asked for, or the processors that this process may use. */
@@ -152,10 +152,12 @@ lb_status lb_trainer_create(lb_ctx *ctx, const lb_recipe *recipe, lb_net *net, l
 /* Trains all stages, from the beginning unless `resume`. `dir` receives recipe.yaml, last.safetensors, best.safetensors,
  * metrics.jsonl and TensorBoard events (NULL: nothing is written, and the trainer ends with the last weights). Ends with the
  * weights of best.safetensors, those at the best test accuracy of the last stage. With resume, continues from dir/last.safetensors
- * to the same bits as a run never stopped. */
+ * to the same bits as a run never stopped. The directory is locked meanwhile: LB_ERR_IO if another process trains into it.
+ * LB_ERR_INTERRUPTED after lb_interrupt, LB_ERR_DIVERGED if loss or gradients are not finite; both say what to do. */
 lb_status lb_trainer_run(lb_trainer *trainer, const char *dir, bool resume);
 
-/* Opens a finished or stopped run directory for evaluation: its recipe, and the weights of best.safetensors (or last). */
+/* Opens a finished or stopped run directory for evaluation: its recipe, and the weights of best.safetensors (or last). `data_spec`:
+ * as for lb_packed_eval, NULL for the recipe's data set; images are read when something needs them. */
 lb_status lb_trainer_open(lb_ctx *ctx, const char *dir, const char *data_spec, lb_trainer **trainer);
 void lb_trainer_destroy(lb_trainer *trainer);
 
