@@ -78,7 +78,8 @@ static inline lb_net *make_mixed(lb_ctx *ctx) {
     assert_ok(ctx, lb_net_create(ctx, "mixed", mixed.h, mixed.w, mixed.c, &net));
     int x = mixed_func(net, mixed_conv(net, lb_net_input(net), 12, 3), LB_FUNC_HARDSWISH);
     const int left = mixed_select(net, x, front, 1, 6), right = mixed_select(net, x, back, 1, 6);
-    const int a = lb_net_relu(net, mixed_conv(net, right, 5, 3), NULL), b = mixed_func(net, mixed_conv(net, right, 3, 1), LB_FUNC_TANH);
+    const int a = lb_net_relu(net, mixed_conv(net, right, 5, 3), NULL);
+    const int b = mixed_func(net, mixed_conv(net, right, 3, 1), LB_FUNC_TANH);
     x = lb_net_append(net, &(lb_node){.op = LB_OP_CONCAT, .nsrc = 3, .src = {left, a, b}});
     x = mixed_conv(net, mixed_select(net, x, shuffle, 6, 10), 8, 1);
     x = mixed_func(net, x, LB_FUNC_LEAKY);

@@ -222,7 +222,8 @@ static inline void onnxref_sum(const Onnx__NodeProto *n, const onnxref_tensor *x
     }
     onnxref_tensor *y = onnxref_add(r, n->output[0], x->type, 4, dims);
     for (size_t i = 0; i < x->count; i++) {
-        const size_t w = i % (size_t)x->dims[3] % (size_t)dims[3], h = i / (size_t)x->dims[3] % (size_t)x->dims[2] % (size_t)dims[2];
+        const size_t w = i % (size_t)x->dims[3] % (size_t)dims[3];
+        const size_t h = i / (size_t)x->dims[3] % (size_t)x->dims[2] % (size_t)dims[2];
         const size_t slice = i / (size_t)(x->dims[2] * x->dims[3]);
         y->v[(slice * (size_t)dims[2] + h) * (size_t)dims[3] + w] += x->v[i];
     }

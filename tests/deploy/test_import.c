@@ -261,6 +261,18 @@ static void bias_apart(lb_onnx_build *b) {
     move_last(b, 1);
 }
 
+/* That constant less the convolution with negative weights. */
+static void bias_less(lb_onnx_build *b) {
+    bias_apart(b);
+    Onnx__NodeProto *add = node_of(b, "Add");
+    float *w = (float *)(void *)tensor_of(b, "conv.weight")->raw_data.data;
+    for (int k = 0; k < 108; k++)
+        w[k] = -w[k];
+    add->op_type = TEXT("Sub");
+    add->input[0] = TEXT("conv.bias");
+    add->input[1] = TEXT("sums");
+}
+
 /* Subtracted and divided somewhere in the middle: a batch norm of ours. */
 static void affine(lb_onnx_build *b) {
     const float half[] = {0.5f}, zero[] = {0};
@@ -511,8 +523,8 @@ static void clipped_codes(lb_onnx_build *b) {
     move_last(b, at);
 }
 
-/* Padding as PyTorch writes it from opset 11 on: the amounts, last dimension first, padded with zeros, turned round by a Slice with a
- * negative step. */
+/* Padding as PyTorch writes it from opset 11 on: the amounts, last dimension first, padded with zeros, turned round by a Slice with
+ * a negative step. */
 static void padding_computed(lb_onnx_build *b) {
     test_list(b, "amounts", 4, (const float[]){1, 1, 1, 1});
     test_list(b, "missing", 1, (const float[]){4});
@@ -638,6 +650,7 @@ static void same_network(void **state) {
                 {"fixed batch", fixed_batch, false},
                 {"MatMul and Add", apart, false},
                 {"bias apart", bias_apart, false},
+                {"bias less the image", bias_less, false},
                 {"affine", affine, false},
                 {"traced shape", traced_shape, false},
                 {"split and joined", split_and_joined, false},
@@ -689,7 +702,8 @@ static void same_network(void **state) {
     lb_ctx_destroy(ctx);
 }
 
-/* A low-bit network as QDQ, its weights as integers of 8, 4 and 2 bits, and as QCDQ: the same float network comes back, its weights on their grid. */
+/* A low-bit network as QDQ, its weights as integers of 8, 4 and 2 bits, and as QCDQ: the same float network comes back, its weights
+ * on their grid. */
 static void quantized_round_trip(void **state) {
     (void)state;
     static const scheme low = {"lsq", "lsq", "lsq", 2, 2};

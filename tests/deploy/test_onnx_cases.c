@@ -1,5 +1,5 @@
 /* The single-operator cases of ONNX's own test data (Debian's libonnx-testdata): each whose operators import knows is read, run in
- * real arithmetic and compared with the output that comes with it. A case's first input is the image, the others become weights, or,
+ * real arithmetic and compared with the output that comes with it. A case's first input is the image, the others become weights, or
  * where that cannot be, are parts of the image too, which a Split takes apart. Behind the output come Flatten and Gemm, which make
  * scores of any tensor: its elements themselves, or sums of them where they are many; before a Softmax they are scores themselves.
  * Each case that is left out is named, with import's reason. */
@@ -198,9 +198,9 @@ static bool join_inputs(const Onnx__GraphProto *g, const Onnx__TensorProto *firs
     return true;
 }
 
-/* Adds the other inputs as weights or as parts, and Flatten and Gemm behind the output. False: there is nothing to be had this way. */
-static bool wrap(lb_ctx *ctx, const char *dir, Onnx__ModelProto *model, const Onnx__TensorProto *input, const Onnx__TensorProto *want,
-                 wrapped *w) {
+/* Adds the other inputs as weights or as parts, and Flatten and Gemm behind the output. False: nothing is to be had this way. */
+static bool wrap(lb_ctx *ctx, const char *dir, Onnx__ModelProto *model, const Onnx__TensorProto *input,
+                 const Onnx__TensorProto *want, wrapped *w) {
     Onnx__GraphProto *g = model->graph;
     const size_t batch = want->n_dims ? (size_t)want->dims[0] : 1;
     w->features = count_of(want) / batch;
@@ -396,8 +396,10 @@ static void run_case(lb_ctx *ctx, const char *dir, tally *count) {
         for (way how = AS_WEIGHTS; how < WAYS && !passed; how++)
             passed = try_case(ctx, dir, how, want, input, why, sizeof why);
     count->passed += passed;
-    if (!passed)
-        printf("left out: %s%s%s\n", strncmp(why, DATA, strlen(DATA)) ? dir : "", strncmp(why, DATA, strlen(DATA)) ? ": " : "", why);
+    if (!passed && !strncmp(why, DATA, strlen(DATA))) /* import's reasons begin with the case */
+        printf("left out: %s\n", why);
+    else if (!passed)
+        printf("left out: %s: %s\n", dir, why);
     if (!passed && !is_known(why))
         fail_msg("%s: left out for an unknown reason: %s", dir, why);
     ProtobufCAllocator allocator = lb_onnx_allocator(ctx);

@@ -1,5 +1,5 @@
-/* Arithmetic by channel: batch norm, slopes, and addition and multiplication with constants. On the image itself it becomes part of the
- * normalisation, behind a layer without bias its bias, elsewhere a batch norm. Addition of two images is here too. */
+/* Arithmetic by channel: batch norm, slopes, and addition and multiplication with constants. On the image itself it becomes part of
+ * the normalisation, behind a layer without bias its bias, elsewhere a batch norm. Arithmetic of two images is here too. */
 #include <float.h>
 #include <math.h>
 
@@ -9,7 +9,7 @@
 
 /* Which element of a list of `count`, along dimension `dim` of a view, belongs to which channel of the node: order[j], NULL: j. A
  * flat image gets its flatten node here, for its channels are all its elements. */
-static lb_status find_channels(lb_importer *im, lb_view *v, int dim, int64_t count, const int64_t **order) {
+static lb_status match_channels(lb_importer *im, lb_view *v, int dim, int64_t count, const int64_t **order) {
     const int c = im->net->nodes[v->node].dst.c;
     const lb_digit *digit = NULL;
     int digits = 0;
@@ -51,7 +51,7 @@ static lb_status read_batchnorm(lb_importer *im) {
     dst = *src;
     if (src->batch_dim != 0 || src->ndim < 2)
         return lb_import_refuse(im, "its input is no image in the order batch, channels, ...");
-    LB_TRY(find_channels(im, &dst, 1, given[0]->count, &order));
+    LB_TRY(match_channels(im, &dst, 1, given[0]->count, &order));
     if (!(eps >= 0) || isinf(eps))
         return lb_import_damaged(im, "its epsilon is %g", (double)eps);
     const lb_tensor *scale = lb_import_input(im, 1);
@@ -77,18 +77,21 @@ typedef struct affine {
     float *scale, *offset; /* (c) */
 } affine;
 
-static lb_status make_affine(lb_importer *im, const lb_constant *k, const int64_t *order, int c, bool reversed, affine *a) {
-    const char op = im->node->op_type[0]; /* Add, Sub, Mul, Div */
-    const bool sub = !strcmp(im->node->op_type, "Sub");
-    *a = (affine){c, k->f != NULL, lb_pool_alloc(&im->pool, (size_t)c, sizeof(float)),
-                  lb_pool_alloc(&im->pool, (size_t)c, sizeof(float))};
-    if (!a->scale || !a->offset)
-        return LB_ERR_MEMORY;
+/* All zeros. */
+static lb_status new_affine(lb_importer *im, int c, bool known, affine *a) {
+    *a = (affine){c, known, lb_pool_alloc(&im->pool, (size_t)c, sizeof(float)), lb_pool_alloc(&im->pool, (size_t)c, sizeof(float))};
+    return a->scale && a->offset ? LB_OK : LB_ERR_MEMORY;
+}
+
+/* x op k; reversed: k op x, which is no division. */
+static lb_status make_affine(lb_importer *im, lb_arithmetic op, const lb_constant *k, const int64_t *order, int c, bool reversed,
+                             affine *a) {
+    LB_TRY(new_affine(im, c, k->f != NULL, a));
     for (int j = 0; j < c; j++) {
         const float value = k->f ? k->f[k->count == 1 ? 0 : j] : 1;
         const int64_t at = order ? order[j] : j;
-        a->scale[at] = op == 'M' ? value : op == 'D' ? 1 / value : sub && reversed ? -1 : 1;
-        a->offset[at] = op == 'A' ? value : sub ? (reversed ? value : -value) : 0;
+        a->scale[at] = op == LB_MUL ? value : op == LB_DIV ? 1 / value : op == LB_SUB && reversed ? -1 : 1;
+        a->offset[at] = op == LB_ADD || (op == LB_SUB && reversed) ? value : op == LB_SUB ? -value : 0;
         if (!isfinite(a->scale[at]) || !isfinite(a->offset[at]))
             return lb_import_damaged(im, "its constant %g gives numbers that are not finite", (double)value);
     }
@@ -110,11 +113,10 @@ static lb_status find_dim(lb_importer *im, const lb_view *v, const lb_constant *
     return LB_OK;
 }
 
-static bool is_bias(const lb_importer *im, const lb_tensor *t, const lb_view *v) {
+/* May a sum with `t` become the bias of the layer before? */
+static bool takes_bias(const lb_importer *im, const lb_tensor *t, const lb_view *v) {
     const lb_node *node = &im->net->nodes[v->node];
-    const char op = im->node->op_type[0];
-    return (op == 'A' || op == 'S') && (node->op == LB_OP_CONV || node->op == LB_OP_LINEAR) && node->param[1] < 0 &&
-           t->nreaders == 1;
+    return (node->op == LB_OP_CONV || node->op == LB_OP_LINEAR) && node->param[1] < 0 && t->nreaders == 1;
 }
 
 static lb_status add_bias(lb_importer *im, const lb_view *v, const affine *a) {
@@ -139,7 +141,8 @@ static lb_status add_affine(lb_importer *im, lb_view *v, const affine *a) {
         im, &(lb_import_values){.param = param[1], .src = a->offset, .rows = 1, .cols = a->c, .col_stride = 1, .factor = 1});
 }
 
-static lb_status with_constant(lb_importer *im, int which, const lb_constant *k) {
+/* Input `which` is the image, the other one k. */
+static lb_status with_constant(lb_importer *im, lb_arithmetic op, int which, const lb_constant *k) {
     lb_view *src, dst;
     const lb_tensor *t = lb_import_input(im, which);
     const int64_t *order = NULL;
@@ -148,19 +151,19 @@ static lb_status with_constant(lb_importer *im, int which, const lb_constant *k)
     LB_TRY(lb_import_view(im, which, &src));
     if (k->whole || k->count < 1)
         return lb_import_refuse(im, "its constant holds no real numbers");
-    if (which == 1 && im->node->op_type[0] == 'D')
+    if (which == 1 && op == LB_DIV)
         return lb_import_refuse(im, "divides by an image");
     dst = *src;
     LB_TRY(find_dim(im, &dst, k, &dim));
     if (dim >= 0)
-        LB_TRY(find_channels(im, &dst, dim, k->count, &order));
-    LB_TRY(make_affine(im, k, order, im->net->nodes[dst.node].dst.c, which == 1, &a));
+        LB_TRY(match_channels(im, &dst, dim, k->count, &order));
+    LB_TRY(make_affine(im, op, k, order, im->net->nodes[dst.node].dst.c, which == 1, &a));
     if (dst.node == 0 && t->nreaders == 1 && a.c <= 4) {
         for (int c = 0; c < a.c; c++) {
             im->scale[c] *= a.scale[c];
             im->offset[c] = im->offset[c] * a.scale[c] + a.offset[c];
         }
-    } else if (is_bias(im, t, &dst)) {
+    } else if ((op == LB_ADD || (op == LB_SUB && which == 0)) && takes_bias(im, t, &dst)) {
         LB_TRY(add_bias(im, &dst, &a));
     } else {
         LB_TRY(add_affine(im, &dst, &a));
@@ -188,7 +191,7 @@ static lb_status read_prelu(lb_importer *im) {
         if (im->opset >= 7 || slope->ndim != 1)
             LB_TRY(find_dim(im, &dst, slope, &dim));
         if (dim >= 0)
-            LB_TRY(find_channels(im, &dst, dim, slope->count, &order));
+            LB_TRY(match_channels(im, &dst, dim, slope->count, &order));
     }
     node.name = lb_import_name(im, single ? NULL : lb_import_input(im, 1)->name);
     node.src[0] = dst.node;
@@ -208,11 +211,9 @@ static lb_status read_prelu(lb_importer *im) {
 
 /* -x, a batch norm. */
 static lb_status negate(lb_importer *im, lb_view *v) {
-    const int c = im->net->nodes[v->node].dst.c;
-    affine a = {c, true, lb_pool_alloc(&im->pool, (size_t)c, sizeof(float)), lb_pool_alloc(&im->pool, (size_t)c, sizeof(float))};
-    if (!a.scale || !a.offset)
-        return LB_ERR_MEMORY;
-    for (int k = 0; k < c; k++)
+    affine a;
+    LB_TRY(new_affine(im, im->net->nodes[v->node].dst.c, true, &a));
+    for (int k = 0; k < a.c; k++)
         a.scale[k] = -1;
     return add_affine(im, v, &a);
 }
@@ -226,11 +227,11 @@ static lb_status spread_pixel(lb_importer *im, lb_view *v, int h, int w) {
 }
 
 /* Images of the same shape, or one of them with one number for each channel. */
-static lb_status two_images(lb_importer *im) {
+static lb_status two_images(lb_importer *im, lb_arithmetic op) {
     lb_view *input[2], turned[2], *a = &turned[0], *b = &turned[1], dst, negative;
-    const bool mul = im->node->op_type[0] == 'M';
+    const bool mul = op == LB_MUL;
     bool last[2];
-    if (im->node->op_type[0] == 'D')
+    if (op == LB_DIV)
         return lb_import_refuse(im, "divides by an image");
     for (int i = 0; i < 2; i++) {
         LB_TRY(lb_import_view(im, i, &input[i]));
@@ -242,15 +243,15 @@ static lb_status two_images(lb_importer *im) {
     const lb_shape *sa = &im->net->nodes[a->node].dst, *sb = &im->net->nodes[b->node].dst;
     lb_view *small = sa->h * sa->w < sb->h * sb->w ? a : b, *large = small == a ? b : a;
     const lb_shape *ss = &im->net->nodes[small->node].dst, *sl = &im->net->nodes[large->node].dst;
-    const bool gate = ss->h == 1 && ss->w == 1 && ss->c == sl->c && a->ndim == b->ndim && lb_view_is_image(im, a) &&
-                      lb_view_is_image(im, b);
+    const bool gate =
+        ss->h == 1 && ss->w == 1 && ss->c == sl->c && a->ndim == b->ndim && lb_view_is_image(im, a) && lb_view_is_image(im, b);
     if (mul && gate)
         a = large, b = small;
     else if (gate && !lb_view_same(a, b)) /* its pixel everywhere */
         LB_TRY(spread_pixel(im, small, sl->h, sl->w));
     if (!lb_view_same(a, b) && !gate)
         return lb_import_refuse(im, "of images of different shapes");
-    if (im->node->op_type[0] == 'S') {
+    if (op == LB_SUB) {
         negative = *b;
         LB_TRY(negate(im, &negative));
         b = &negative;
@@ -263,21 +264,25 @@ static lb_status two_images(lb_importer *im) {
     return lb_import_set_view(im, &dst);
 }
 
-static lb_status read_arithmetic(lb_importer *im) {
+static lb_status read_arithmetic(lb_importer *im, lb_arithmetic op) {
     if (im->opset < 7 && lb_import_attribute(im, "axis"))
         return lb_import_refuse(im, "its axis attribute is of opset 6; export again with a newer one");
     for (int i = 0; i < 2; i++) {
         const lb_tensor *t = lb_import_input(im, i);
         if (t && t->kind == LB_TENSOR_CONSTANT)
-            return with_constant(im, 1 - i, &t->constant);
+            return with_constant(im, op, 1 - i, &t->constant);
     }
-    return two_images(im);
+    return two_images(im, op);
 }
 
+static lb_status read_add(lb_importer *im) { return read_arithmetic(im, LB_ADD); }
+static lb_status read_sub(lb_importer *im) { return read_arithmetic(im, LB_SUB); }
+static lb_status read_mul(lb_importer *im) { return read_arithmetic(im, LB_MUL); }
+static lb_status read_div(lb_importer *im) { return read_arithmetic(im, LB_DIV); }
+
 static const lb_import_op ops[] = {
-    {"Add", read_arithmetic}, {"BatchNormalization", read_batchnorm},
-    {"Div", read_arithmetic}, {"Mul", read_arithmetic},
-    {"PRelu", read_prelu},    {"Sub", read_arithmetic},
+    {"Add", read_add}, {"BatchNormalization", read_batchnorm}, {"Div", read_div}, {"Mul", read_mul}, {"PRelu", read_prelu},
+    {"Sub", read_sub},
 };
 
 lb_import_reader lb_import_channel_reader(const lb_importer *im) { return lb_import_look_up(im, ops, LB_COUNT(ops)); }

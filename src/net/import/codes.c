@@ -1,5 +1,5 @@
-/* Quantized networks whose nodes compute with real numbers: QuantizeLinear and DequantizeLinear around float operators (QDQ). Import
- * takes the float network in them: weights are the numbers that their codes stand for, activations lose their rounding. */
+/* Quantized networks whose nodes compute with real numbers: QuantizeLinear and DequantizeLinear around float operators (QDQ).
+ * Import takes the float network in them: weights are the numbers that their codes stand for, activations lose their rounding. */
 #include <math.h>
 
 #include "net/import/internal.h"

@@ -232,14 +232,12 @@ static lb_status fold_cast(lb_importer *im) {
     return lb_import_set_constant(im, &dst);
 }
 
-typedef enum operation { ADD, SUB, MUL, DIV } operation;
-
-static bool compute_whole(operation op, int64_t a, int64_t b, int64_t *result) {
+static bool compute_whole(lb_arithmetic op, int64_t a, int64_t b, int64_t *result) {
     switch (op) {
-    case ADD: return !__builtin_add_overflow(a, b, result);
-    case SUB: return !__builtin_sub_overflow(a, b, result);
-    case MUL: return !__builtin_mul_overflow(a, b, result);
-    case DIV: break;
+    case LB_ADD: return !__builtin_add_overflow(a, b, result);
+    case LB_SUB: return !__builtin_sub_overflow(a, b, result);
+    case LB_MUL: return !__builtin_mul_overflow(a, b, result);
+    case LB_DIV: break;
     }
     if (b == 0 || (b == -1 && a == INT64_MIN))
         return false;
@@ -247,15 +245,14 @@ static bool compute_whole(operation op, int64_t a, int64_t b, int64_t *result) {
     return true;
 }
 
-static float compute_real(operation op, float a, float b) {
-    return op == ADD ? a + b : op == SUB ? a - b : op == MUL ? a * b : a / b;
+static float compute_real(lb_arithmetic op, float a, float b) {
+    return op == LB_ADD ? a + b : op == LB_SUB ? a - b : op == LB_MUL ? a * b : a / b;
 }
 
-/* Both operands broadcast to a common shape, aligned at the last dimension. */
-static lb_status fold_arithmetic(lb_importer *im, operation op) {
+/* Inputs 0 and 1 repeated to a common shape, aligned at the last dimension. */
+static lb_status broadcast(lb_importer *im, lb_constant wide[2]) {
     const lb_constant *src[2];
     int64_t dims[LB_IMPORT_DIMS], stride[2][LB_IMPORT_DIMS];
-    lb_constant dst, wide[2];
     LB_TRY(lb_import_constant(im, 0, &src[0]));
     LB_TRY(lb_import_constant(im, 1, &src[1]));
     const int ndim = LB_MAX(src[0]->ndim, src[1]->ndim);
@@ -278,34 +275,37 @@ static lb_status fold_arithmetic(lb_importer *im, operation op) {
     }
     for (int s = 0; s < 2; s++)
         LB_TRY(rearrange(im, src[s], ndim, dims, 0, stride[s], &wide[s]));
-    const bool weight = wide[0].weight || wide[1].weight;
-    dst = wide[0];
-    dst.weight = weight;
-    if (!dst.whole && (!wide[0].f || !wide[1].f)) {
-        dst.f = NULL;
-        return lb_import_set_constant(im, &dst);
-    }
+    return LB_OK;
+}
+
+static lb_status fold_arithmetic(lb_importer *im, lb_arithmetic op) {
+    lb_constant wide[2], dst;
     int64_t *whole = NULL;
     float *real = NULL;
-    if (dst.whole)
-        LB_TRY(lb_constant_whole(im, ndim, dims, &dst, &whole));
-    else
-        LB_TRY(lb_constant_real(im, ndim, dims, &dst, &real));
-    dst.weight = weight;
+    LB_TRY(broadcast(im, wide));
+    const lb_constant *a = &wide[0], *b = &wide[1];
+    if (a->whole) {
+        LB_TRY(lb_constant_whole(im, a->ndim, a->dims, &dst, &whole));
+    } else if (a->f && b->f) {
+        LB_TRY(lb_constant_real(im, a->ndim, a->dims, &dst, &real));
+    } else {
+        dst = *a;
+        dst.f = NULL;
+    }
+    dst.weight = a->weight || b->weight;
     for (int64_t k = 0; k < dst.count; k++) {
         if (real)
-            real[k] = compute_real(op, wide[0].f[k], wide[1].f[k]);
-        else if (!compute_whole(op, wide[0].i[k], wide[1].i[k], &whole[k]))
-            return lb_import_damaged(im, "%lld and %lld have no result in 64 bits", (long long)wide[0].i[k],
-                                     (long long)wide[1].i[k]);
+            real[k] = compute_real(op, a->f[k], b->f[k]);
+        else if (whole && !compute_whole(op, a->i[k], b->i[k], &whole[k]))
+            return lb_import_damaged(im, "%lld and %lld have no result in 64 bits", (long long)a->i[k], (long long)b->i[k]);
     }
     return lb_import_set_constant(im, &dst);
 }
 
-static lb_status fold_add(lb_importer *im) { return fold_arithmetic(im, ADD); }
-static lb_status fold_sub(lb_importer *im) { return fold_arithmetic(im, SUB); }
-static lb_status fold_mul(lb_importer *im) { return fold_arithmetic(im, MUL); }
-static lb_status fold_div(lb_importer *im) { return fold_arithmetic(im, DIV); }
+static lb_status fold_add(lb_importer *im) { return fold_arithmetic(im, LB_ADD); }
+static lb_status fold_sub(lb_importer *im) { return fold_arithmetic(im, LB_SUB); }
+static lb_status fold_mul(lb_importer *im) { return fold_arithmetic(im, LB_MUL); }
+static lb_status fold_div(lb_importer *im) { return fold_arithmetic(im, LB_DIV); }
 
 static lb_status fold_floor(lb_importer *im) {
     const lb_constant *src;

@@ -251,6 +251,9 @@ lb_import_reader lb_import_codes_reader(const lb_importer *im); /* codes.c: Quan
 void lb_import_note_codes(lb_importer *im); /* codes.c: tells of them at the end */
 bool lb_import_is_quantized(const lb_importer *im); /* codes.c: other operators that only quantized networks have */
 
+/* Add, Sub, Mul and Div, of constants (fold.c) and of images (channel.c). */
+typedef enum lb_arithmetic { LB_ADD, LB_SUB, LB_MUL, LB_DIV } lb_arithmetic;
+
 /* Appends an activation that clips to lo..hi; -INFINITY and INFINITY are no bounds. */
 lb_status lb_import_clip(lb_importer *im, float lo, float hi);
 

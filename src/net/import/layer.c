@@ -41,11 +41,34 @@ static void round_up(int in, int k, int stride, int before, int *after) {
         *after = (int)(begin + k - in - before);
 }
 
-lb_status lb_import_window(lb_importer *im, const lb_view *src, int64_t kh, int64_t kw, lb_window *w, int gap[2]) {
+/* Padding from pads or auto_pad, around the kernel's span. */
+static lb_status read_pads(lb_importer *im, const lb_view *src, lb_window *w) {
     const lb_shape *s = &im->net->nodes[src->node].dst;
+    const size_t dims = (size_t)src->ndim - 2;
+    size_t count;
+    const Onnx__AttributeProto *auto_pad = lb_import_attribute(im, "auto_pad");
+    const bool upper = is_text(auto_pad, "SAME_UPPER");
+    const int64_t *pads = lb_import_ints(im, "pads", &count);
+    if (upper || is_text(auto_pad, "SAME_LOWER")) {
+        pad_same(s->h, w->kh, w->sh, upper, &w->pt, &w->pb);
+        pad_same(s->w, w->kw, w->sw, upper, &w->pl, &w->pr);
+        return LB_OK;
+    }
+    if (!pads || is_text(auto_pad, "VALID"))
+        return LB_OK;
+    if (count != 2 * dims)
+        return lb_import_refuse(im, "pads has %zu entries; an image needs %zu", count, 2 * dims);
+    for (size_t i = 0; i < count; i++)
+        if (pads[i] < 0 || pads[i] > LB_MAX_EXTENT)
+            return lb_import_refuse(im, "pads has the entry %lld", (long long)pads[i]);
+    w->pt = dims == 2 ? (int)pads[0] : 0, w->pl = (int)pads[dims - 1];
+    w->pb = dims == 2 ? (int)pads[2] : 0, w->pr = (int)pads[2 * dims - 1];
+    return LB_OK;
+}
+
+lb_status lb_import_window(lb_importer *im, const lb_view *src, int64_t kh, int64_t kw, lb_window *w, int gap[2]) {
     const int dims = src->ndim - 2;
     int dh, dw;
-    size_t count;
     if (kh < 1 || kw < 1 || kh > LB_MAX_EXTENT || kw > LB_MAX_EXTENT)
         return lb_import_refuse(im, "a kernel of %lld x %lld", (long long)kh, (long long)kw);
     *w = (lb_window){.kh = (int)kh, .kw = (int)kw};
@@ -63,21 +86,7 @@ lb_status lb_import_window(lb_importer *im, const lb_view *src, int64_t kh, int6
     w->kw += (w->kw - 1) * dw;
     if (gap)
         gap[0] = dh, gap[1] = dw;
-    const Onnx__AttributeProto *auto_pad = lb_import_attribute(im, "auto_pad");
-    const bool upper = is_text(auto_pad, "SAME_UPPER"), lower = is_text(auto_pad, "SAME_LOWER");
-    const int64_t *pads = lb_import_ints(im, "pads", &count);
-    if (upper || lower) {
-        pad_same(s->h, w->kh, w->sh, upper, &w->pt, &w->pb);
-        pad_same(s->w, w->kw, w->sw, upper, &w->pl, &w->pr);
-    } else if (pads && !is_text(auto_pad, "VALID")) {
-        if (count != 2 * (size_t)dims)
-            return lb_import_refuse(im, "pads has %zu entries; an image needs %d", count, 2 * dims);
-        for (size_t i = 0; i < count; i++)
-            if (pads[i] < 0 || pads[i] > LB_MAX_EXTENT)
-                return lb_import_refuse(im, "pads has the entry %lld", (long long)pads[i]);
-        w->pt = dims == 2 ? (int)pads[0] : 0, w->pl = (int)pads[dims - 1];
-        w->pb = dims == 2 ? (int)pads[2] : 0, w->pr = (int)pads[2 * dims - 1];
-    }
+    LB_TRY(read_pads(im, src, w));
     w->pt += src->pt, w->pl += src->pl, w->pb += src->pb, w->pr += src->pr;
     return LB_OK;
 }

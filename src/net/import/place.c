@@ -122,7 +122,7 @@ static lb_status pad_channels(lb_importer *im, lb_view *v, int64_t before, int64
 }
 
 /* Before and after each dimension of the image with channels first: pads[d], pads[4 + d]. */
-static lb_status read_pads(lb_importer *im, const lb_view *v, bool last, int64_t pads[8]) {
+static lb_status read_amounts(lb_importer *im, const lb_view *v, bool last, int64_t pads[8]) {
     const int64_t *given, *axes;
     int64_t count, naxes;
     LB_TRY(lb_import_list(im, 1, "pads", &given, &count));
@@ -143,59 +143,72 @@ static lb_status read_pads(lb_importer *im, const lb_view *v, bool last, int64_t
             pads[4 * side + d] = by;
         }
     }
+    if (pads[0] || pads[4])
+        return lb_import_refuse(im, "pads the batch");
+    return LB_OK;
+}
+
+/* What pads: one of the modes, and whether its constant is -infinity instead of zero. */
+static lb_status read_mode(lb_importer *im, const char **mode, bool *lowest) {
+    static const char *const modes[] = {"constant", "reflect", "edge", "wrap"};
+    const Onnx__AttributeProto *a = lb_import_attribute(im, "mode");
+    float value;
+    *mode = a && a->has_s ? NULL : modes[0];
+    for (size_t i = 0; i < LB_COUNT(modes) && !*mode; i++)
+        if (a->s.len == strlen(modes[i]) && !memcmp(a->s.data, modes[i], a->s.len))
+            *mode = modes[i];
+    if (!*mode)
+        return lb_import_refuse(im, "mode %.*s", (int)LB_MIN(a->s.len, 40), (const char *)a->s.data);
+    LB_TRY(lb_import_scalar(im, 2, "value", 0, &value));
+    *lowest = *mode == modes[0] && value <= -FLT_MAX;
+    if (*mode == modes[0] && value != 0 && !*lowest)
+        return lb_import_refuse(im, "pads with %g; only zeros, or -infinity before a maximum pool, are read", (double)value);
+    return LB_OK;
+}
+
+/* Top, left, bottom, right: padding that the next convolution or pooling takes over. */
+static lb_status let_wait(lb_importer *im, lb_view *v, const int64_t around[4], bool lowest) {
+    if (around[0] || around[1] || around[2] || around[3])
+        v->pads_lowest = lowest;
+    v->pt += (int)around[0], v->pl += (int)around[1], v->pb += (int)around[2], v->pr += (int)around[3];
+    if (v->pt > LB_MAX_EXTENT || v->pl > LB_MAX_EXTENT || v->pb > LB_MAX_EXTENT || v->pr > LB_MAX_EXTENT)
+        return lb_import_refuse(im, "pads too much");
     return LB_OK;
 }
 
 /* Zeros around the image wait in the view for the next convolution or pooling, other modes become rows and columns again. */
 static lb_status read_pad(lb_importer *im) {
-    static const char *const modes[] = {"constant", "reflect", "edge", "wrap"};
     lb_view *src, v;
     int64_t pads[8];
-    float value;
-    bool last, any = false, negative = false;
-    const char *mode = NULL;
+    bool last, lowest, any = false, negative = false;
+    const char *mode;
     LB_TRY(lb_import_padded_view(im, 0, &src));
-    LB_TRY(lb_import_scalar(im, 2, "value", 0, &value));
-    const Onnx__AttributeProto *a = lb_import_attribute(im, "mode");
-    for (size_t i = 0; i < LB_COUNT(modes); i++)
-        if (a && a->has_s ? a->s.len == strlen(modes[i]) && !memcmp(a->s.data, modes[i], a->s.len) : i == 0)
-            mode = modes[i];
-    if (!mode)
-        return lb_import_refuse(im, "mode %.*s", (int)LB_MIN(a->s.len, 40), (const char *)a->s.data);
-    const bool constant = mode == modes[0], lowest = constant && value <= -FLT_MAX;
+    LB_TRY(read_mode(im, &mode, &lowest));
+    const bool constant = !strcmp(mode, "constant");
     if (lb_view_padded(src) && (!constant || lowest != src->pads_lowest))
         LB_TRY(lb_import_settle(im, src));
     v = *src;
     LB_TRY(lb_import_turn(im, &v, &last));
-    LB_TRY(read_pads(im, &v, last, pads));
+    LB_TRY(read_amounts(im, &v, last, pads));
     for (int i = 0; i < 8; i++) {
         any |= pads[i] != 0;
         negative |= pads[i] < 0;
     }
     if (!any)
         return lb_import_set_view(im, src);
-    if (pads[0] || pads[4])
-        return lb_import_refuse(im, "pads the batch");
-    if (constant && value != 0 && !lowest)
-        return lb_import_refuse(im, "pads with %g; only zeros, or -infinity before a maximum pool, are read", (double)value);
     if ((pads[1] || pads[5]) && (!constant || lowest || lb_view_padded(&v)))
         return lb_import_refuse(im, "pads channels with other than zeros, or behind another Pad");
+    if (negative && lowest)
+        return lb_import_refuse(im, "pads with -infinity and cuts off");
     LB_TRY(lb_import_image(im, &v));
     LB_TRY(pad_channels(im, &v, pads[1], pads[5]));
     const int64_t around[] = {pads[2], pads[3], pads[6], pads[7]};
-    if (!constant || negative) {
-        if (lowest)
-            return lb_import_refuse(im, "pads with -infinity and cuts off");
+    if (constant && !negative) {
+        LB_TRY(let_wait(im, &v, around, lowest));
+    } else {
         LB_TRY(lb_import_settle(im, &v));
         LB_TRY(pad_image(im, &v, lb_import_name(im, NULL), around, mode));
-        LB_TRY(lb_import_turn_back(im, &v, last));
-        return lb_import_set_view(im, &v);
     }
-    if (around[0] || around[1] || around[2] || around[3])
-        v.pads_lowest = lowest;
-    v.pt += (int)around[0], v.pl += (int)around[1], v.pb += (int)around[2], v.pr += (int)around[3];
-    if (v.pt > LB_MAX_EXTENT || v.pl > LB_MAX_EXTENT || v.pb > LB_MAX_EXTENT || v.pr > LB_MAX_EXTENT)
-        return lb_import_refuse(im, "pads too much");
     LB_TRY(lb_import_turn_back(im, &v, last));
     return lb_import_set_view(im, &v);
 }

@@ -1,7 +1,7 @@
-/* The size of weights before a batch norm, which divides by it. Training sees it all the same: gradients are as large as the weights
- * are small, so that a learning rate moves small ones by the inverse square of their size, in relation to it. The weights' size grows
- * until they fit the learning rate; the learned step of their quantizer, which the batch norm does not protect, is lost on the way.
- * torchvision's googlenet starts with a standard deviation of 0.01, in its first layer a twelfth of He's. */
+/* The size of weights before a batch norm, which divides by it. Training sees it all the same: gradients are as large as the
+ * weights are small, so that a learning rate moves small ones by the inverse square of their size, in relation to it. The weights'
+ * size grows until they fit the learning rate; the learned step of their quantizer, which the batch norm does not protect, is lost
+ * on the way. torchvision's googlenet starts with a standard deviation of 0.01, in its first layer a twelfth of He's. */
 #include <math.h>
 
 #include "net/import/internal.h"
