@@ -261,6 +261,38 @@ static void bias_apart(lb_onnx_build *b) {
     move_last(b, 1);
 }
 
+/* The convolution is read twice, once with a bias: directly, or under another name, which must not give the bias to both. */
+static void read_twice(lb_onnx_build *b, bool renamed) {
+    bias_apart(b);
+    Onnx__NodeProto *add = node_of(b, "Add");
+    node_of(b, "Relu")->input[0] = TEXT("both");
+    TEST_NODE(b, "Mul", "both", "conv_out", "sums");
+    move_last(b, 2);
+    if (!renamed)
+        return;
+    TEST_NODE(b, "Identity", "same", "sums");
+    move_last(b, 1);
+    add->input[0] = TEXT("same");
+}
+static void bias_for_one(lb_onnx_build *b) { read_twice(b, false); }
+static void bias_for_one_renamed(lb_onnx_build *b) { read_twice(b, true); }
+
+/* The same of the image: scaled for one reader. */
+static void image_twice(lb_onnx_build *b, bool renamed) {
+    lb_onnx_scalar(b, "half", FLOAT_TYPE, 0.5f);
+    node_of(b, "Conv")->input[0] = TEXT("sum");
+    TEST_NODE(b, "Add", "sum", "image", "less");
+    move_last(b, 0);
+    TEST_NODE(b, "Mul", "less", renamed ? "same" : "image", "half");
+    move_last(b, 0);
+    if (!renamed)
+        return;
+    TEST_NODE(b, "Identity", "same", "image");
+    move_last(b, 0);
+}
+static void half_for_one(lb_onnx_build *b) { image_twice(b, false); }
+static void half_for_one_renamed(lb_onnx_build *b) { image_twice(b, true); }
+
 /* That constant less the convolution with negative weights. */
 static void bias_less(lb_onnx_build *b) {
     bias_apart(b);
@@ -670,6 +702,10 @@ static void same_network(void **state) {
                 {"mean before the classifier", mean_first, true},
                 {"mean of axes that are an input", mean_18, false},
                 {"mean behind it", mean_last, false},
+                {"bias for one of two readers", bias_for_one, true},
+                {"bias for one, renamed", bias_for_one_renamed, false},
+                {"scaled for one of two readers", half_for_one, true},
+                {"scaled for one, renamed", half_for_one_renamed, false},
                 {"average of a padded image", average_padded, true},
                 {"average by ceil_mode", average_ceil, false}};
     lb_ctx *ctx = test_ctx();

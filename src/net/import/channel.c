@@ -116,7 +116,7 @@ static lb_status find_dim(lb_importer *im, const lb_view *v, const lb_constant *
 /* May a sum with `t` become the bias of the layer before? */
 static bool takes_bias(const lb_importer *im, const lb_tensor *t, const lb_view *v) {
     const lb_node *node = &im->net->nodes[v->node];
-    return (node->op == LB_OP_CONV || node->op == LB_OP_LINEAR) && node->param[1] < 0 && t->nreaders == 1;
+    return (node->op == LB_OP_CONV || node->op == LB_OP_LINEAR) && node->param[1] < 0 && lb_import_is_own(t);
 }
 
 static lb_status add_bias(lb_importer *im, const lb_view *v, const affine *a) {
@@ -158,7 +158,7 @@ static lb_status with_constant(lb_importer *im, lb_arithmetic op, int which, con
     if (dim >= 0)
         LB_TRY(match_channels(im, &dst, dim, k->count, &order));
     LB_TRY(make_affine(im, op, k, order, im->net->nodes[dst.node].dst.c, which == 1, &a));
-    if (dst.node == 0 && t->nreaders == 1 && a.c <= 4) {
+    if (dst.node == 0 && lb_import_is_own(t) && a.c <= 4) {
         for (int c = 0; c < a.c; c++) {
             im->scale[c] *= a.scale[c];
             im->offset[c] = im->offset[c] * a.scale[c] + a.offset[c];

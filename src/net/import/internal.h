@@ -37,6 +37,7 @@ typedef struct lb_view {
     int pt, pl, pb, pr; /* padding that the next convolution or pooling takes over: zeros, or */
     bool pads_lowest; /* what never wins a maximum */
     bool codes; /* the file has codes of it here, between QuantizeLinear and DequantizeLinear */
+    bool shared; /* other tensors than those made of this one show the node too */
 } lb_view;
 
 typedef enum lb_tensor_kind { LB_TENSOR_NONE, LB_TENSOR_CONSTANT, LB_TENSOR_VIEW } lb_tensor_kind;
@@ -143,6 +144,9 @@ lb_status lb_import_set_constant(lb_importer *im, const lb_constant *constant);
 lb_status lb_import_set_view(lb_importer *im, const lb_view *view);
 /* Sets output o, which is read. */
 void lb_import_set_output(lb_importer *im, size_t o, const lb_view *view);
+/* Is a tensor read once, and nothing else of the node that it shows? Then its reader may change the node. */
+static inline bool lb_import_is_own(const lb_tensor *t) { return t->nreaders == 1 && !t->view.shared; }
+
 /* Does a needed node read output o? */
 bool lb_import_is_read(const lb_importer *im, size_t o);
 

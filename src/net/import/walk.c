@@ -224,9 +224,15 @@ bool lb_import_is_read(const lb_importer *im, size_t o) {
 
 void lb_import_set_output(lb_importer *im, size_t o, const lb_view *view) {
     lb_tensor *t = output(im, o);
-    if (t) {
-        t->kind = LB_TENSOR_VIEW;
-        t->view = *view;
+    if (!t)
+        return;
+    t->kind = LB_TENSOR_VIEW;
+    t->view = *view;
+    t->view.shared = false;
+    for (size_t i = 0; i < im->node->n_input; i++) {
+        const lb_tensor *src = lb_import_input(im, (int)i);
+        if (src && src->kind == LB_TENSOR_VIEW && src->view.node == view->node)
+            t->view.shared |= !lb_import_is_own(src);
     }
 }
 
