@@ -54,6 +54,46 @@ static void small_network(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* One convolution over a signal of 12 samples in three channels, and the mean of all. */
+static void import_signal(lb_ctx *ctx, bool last, lb_imported *in) {
+    lb_onnx_build b;
+    lb_onnx_build_init(&b, ctx, "signal");
+    lb_onnx_opset(&b, "", 13);
+    lb_onnx_input(&b, "signal", 3, last ? (const int64_t[]){0, 12, 3} : (const int64_t[]){0, 3, 12});
+    if (last) /* as Keras has it: an image of one row */
+        test_list(&b, "axis", 1, (const float[]){1});
+    if (last)
+        TEST_NODE(&b, "Unsqueeze", "row", "signal", "axis");
+    if (last)
+        lb_onnx_ints(&b, TEST_NODE(&b, "Transpose", "turned", "row"), "perm", (const int[]){0, 3, 1, 2}, 4);
+    test_weights(&b, "conv.weight", last ? 4 : 3, last ? (const int64_t[]){5, 3, 1, 4} : (const int64_t[]){5, 3, 4});
+    TEST_NODE(&b, "Conv", "conv", last ? "turned" : "signal", "conv.weight");
+    TEST_NODE(&b, "GlobalAveragePool", "mean", "conv");
+    lb_onnx_int(&b, TEST_NODE(&b, "Flatten", "flat", "mean"), "axis", 1);
+    lb_onnx_output(&b, "flat", "scores", 2, (const int64_t[]){0, 5});
+    assert_ok(ctx, b.status);
+    assert_ok(ctx, lb_net_import(ctx, &b.model, "signal.onnx", NULL, in));
+    lb_onnx_build_free(&b);
+}
+
+/* Channels first, or last. */
+static void signals(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_imported in[2];
+    for (int last = 0; last < 2; last++) {
+        import_signal(ctx, last, &in[last]);
+        const lb_shape *image = &in[last].net->nodes[0].dst, *conv = &in[last].net->nodes[1].dst;
+        assert_true(image->h == 1 && image->w == 12 && image->c == 3);
+        assert_true(conv->h == 1 && conv->w == 9 && conv->c == 5);
+    }
+    assert_int_equal(in[0].net->nvalues, in[1].net->nvalues);
+    assert_memory_equal(in[0].net->values, in[1].net->values, in[0].net->nvalues * sizeof(float));
+    lb_net_destroy(in[0].net);
+    lb_net_destroy(in[1].net);
+    lb_ctx_destroy(ctx);
+}
+
 /* A Pad node before the pooling, of `value`, behind the activation or the convolution. */
 static lb_status import_padded(lb_ctx *ctx, const char *pool, float value, bool activated, lb_imported *in) {
     lb_onnx_build b;
@@ -577,9 +617,9 @@ static void out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(small_network), cmocka_unit_test(padded_pools), cmocka_unit_test(graph_alone),
-        cmocka_unit_test(small_weights), cmocka_unit_test(refused),      cmocka_unit_test(growing_constants),
-        cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(small_network),     cmocka_unit_test(signals),       cmocka_unit_test(padded_pools),
+        cmocka_unit_test(graph_alone),       cmocka_unit_test(small_weights), cmocka_unit_test(refused),
+        cmocka_unit_test(growing_constants), cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

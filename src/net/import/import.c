@@ -97,9 +97,9 @@ static int64_t root(int64_t area) {
  * or of three colours, if it can be one. */
 static lb_status find_image(lb_importer *im, int ndim, const int64_t *dims, int64_t image[3], bool *last) {
     const lb_shape *given = &im->options.input;
-    *last = ndim == 4 && is_channels(dims[3]) && !is_channels(dims[1]);
-    int64_t c = ndim == 4 ? dims[*last ? 3 : 1] : dims[1], h = ndim == 4 ? dims[*last ? 1 : 2] : 1;
-    int64_t w = ndim == 4 ? dims[*last ? 2 : 3] : ndim == 3 ? dims[2] : 1;
+    *last = ndim > 2 && is_channels(dims[ndim - 1]) && !is_channels(dims[1]);
+    int64_t c = dims[*last ? ndim - 1 : 1], h = ndim == 4 ? dims[*last ? 1 : 2] : 1;
+    int64_t w = ndim > 2 ? dims[*last ? ndim - 2 : ndim - 1] : 1;
     if (ndim == 2 && c > 4 && root(c)) {
         h = w = root(c);
         c = 1;
@@ -153,8 +153,7 @@ static lb_status read_input(lb_importer *im) {
     LB_TRY(lb_net_create(im->ctx, "onnx", (int)image[0], (int)image[1], (int)image[2], &im->net));
     lb_view view;
     lb_view_image(im, 0, ndim == 3 ? 3 : 4, &view);
-    if (last)
-        LB_TRY(lb_view_transpose(im, &view, (int64_t[]){0, 2, 3, 1}));
+    LB_TRY(lb_import_turn_back(im, &view, last));
     if (ndim == 2)
         LB_TRY(lb_view_reshape(im, &view, 2, (int64_t[]){im->batch, image[0] * image[1] * image[2]}));
     lb_tensor *t = &im->tensors[lb_import_find(im, input->name)];
