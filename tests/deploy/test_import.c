@@ -293,13 +293,26 @@ static void image_twice(lb_onnx_build *b, bool renamed) {
 static void half_for_one(lb_onnx_build *b) { image_twice(b, false); }
 static void half_for_one_renamed(lb_onnx_build *b) { image_twice(b, true); }
 
-/* That constant less the convolution with negative weights. */
-static void bias_less(lb_onnx_build *b) {
-    bias_apart(b);
-    Onnx__NodeProto *add = node_of(b, "Add");
+static void negate_weights(lb_onnx_build *b) {
     float *w = (float *)(void *)tensor_of(b, "conv.weight")->raw_data.data;
     for (int k = 0; k < 108; k++)
         w[k] = -w[k];
+}
+
+/* Minus the image, which no standard deviation is, with negative weights. */
+static void minus_image(lb_onnx_build *b) {
+    lb_onnx_scalar(b, "zero", FLOAT_TYPE, 0);
+    negate_weights(b);
+    node_of(b, "Conv")->input[0] = TEXT("minus");
+    TEST_NODE(b, "Sub", "minus", "zero", "image");
+    move_last(b, 0);
+}
+
+/* The bias less the convolution with negative weights. */
+static void bias_less(lb_onnx_build *b) {
+    bias_apart(b);
+    negate_weights(b);
+    Onnx__NodeProto *add = node_of(b, "Add");
     add->op_type = TEXT("Sub");
     add->input[0] = TEXT("conv.bias");
     add->input[1] = TEXT("sums");
@@ -682,7 +695,8 @@ static void same_network(void **state) {
                 {"fixed batch", fixed_batch, false},
                 {"MatMul and Add", apart, false},
                 {"bias apart", bias_apart, false},
-                {"bias less the image", bias_less, false},
+                {"bias less the convolution", bias_less, false},
+                {"minus the image", minus_image, false},
                 {"affine", affine, false},
                 {"traced shape", traced_shape, false},
                 {"split and joined", split_and_joined, false},

@@ -158,7 +158,10 @@ static lb_status with_constant(lb_importer *im, lb_arithmetic op, int which, con
     if (dim >= 0)
         LB_TRY(match_channels(im, &dst, dim, k->count, &order));
     LB_TRY(make_affine(im, op, k, order, im->net->nodes[dst.node].dst.c, which == 1, &a));
-    if (dst.node == 0 && lb_import_is_own(t) && a.c <= 4) {
+    bool positive = a.c <= 4; /* only then it can be a standard deviation */
+    for (int c = 0; positive && c < a.c; c++)
+        positive = a.scale[c] > 0;
+    if (dst.node == 0 && lb_import_is_own(t) && positive) {
         for (int c = 0; c < a.c; c++) {
             im->scale[c] *= a.scale[c];
             im->offset[c] = im->offset[c] * a.scale[c] + a.offset[c];
