@@ -108,10 +108,10 @@ static lb_status write_run(lb_ctx *ctx, lb_pool *pool, Onnx__ModelProto *model, 
     lb_status status = fill_recipe(recipe, path, dir, graph, in, overrides, noverrides);
     if (status == LB_OK)
         status = lb_make_dirs(ctx, dir);
-    if (status == LB_OK) {
-        lb_import_strip(ctx, model);
+    if (status == LB_OK)
+        status = lb_import_strip(ctx, path, model);
+    if (status == LB_OK)
         status = lb_onnx_save(ctx, graph, model);
-    }
     if (status == LB_OK)
         status = lb_recipe_save(recipe, text);
     if (status == LB_OK)

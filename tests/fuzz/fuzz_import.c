@@ -37,8 +37,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (lb_onnx_parse(ctx, "fuzz.onnx", data, size, &model) == LB_OK) {
         import(ctx, model, false);
         import(ctx, model, true);
-        lb_import_strip(ctx, model);
-        import(ctx, model, true);
+        if (lb_import_strip(ctx, "fuzz.onnx", model) == LB_OK)
+            import(ctx, model, true);
         lb_onnx_free(ctx, model);
     }
     lb_ctx_destroy(ctx);

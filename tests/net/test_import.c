@@ -160,7 +160,7 @@ static void graph_alone(void **state) {
     assert_ok(ctx, lb_onnx_save(ctx, "import-whole.onnx", &b.model));
     assert_ok(ctx, lb_onnx_load(ctx, "import-whole.onnx", &model));
     assert_ok(ctx, lb_net_import(ctx, model, "whole", NULL, &whole));
-    lb_import_strip(ctx, model);
+    assert_ok(ctx, lb_import_strip(ctx, "import-whole.onnx", model));
     assert_ok(ctx, lb_onnx_save(ctx, "import-alone.onnx", model));
     lb_onnx_free(ctx, model);
     assert_ok(ctx, lb_onnx_load(ctx, "import-alone.onnx", &model));
@@ -179,6 +179,55 @@ static void graph_alone(void **state) {
     lb_onnx_build_free(&b);
     remove("import-whole.onnx");
     remove("import-alone.onnx");
+    lb_ctx_destroy(ctx);
+}
+
+/* All tensors lie in a file that the graph alone has not beside it: what decides about the network comes along. */
+static void graph_of_external_data(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_onnx_build b;
+    lb_imported whole, alone;
+    Onnx__ModelProto *model;
+    Onnx__StringStringEntryProto *entries = lb_alloc(ctx, 10, sizeof *entries), **list = lb_alloc(ctx, 10, sizeof(void *));
+    FILE *file = fopen("import-all.bin", "wb");
+    test_model(&b, ctx);
+    assert_non_null(file);
+    assert_int_equal(b.graph.n_initializer, 5);
+    for (size_t i = 0; i < b.graph.n_initializer; i++) {
+        Onnx__TensorProto *t = b.graph.initializer[i];
+        static const char *const keys[] = {"location", "offset"};
+        const char *values[] = {"import-all.bin", lb_onnx_name(&b, "%ld", ftell(file))};
+        for (size_t k = 2 * i; k < 2 * i + 2; k++) {
+            onnx__string_string_entry_proto__init(list[k] = &entries[k]);
+            entries[k].key = TEXT(keys[k % 2]), entries[k].value = TEXT(values[k % 2]);
+        }
+        assert_int_equal(fwrite(t->raw_data.data, 1, t->raw_data.len, file), t->raw_data.len);
+        t->has_raw_data = 0;
+        t->has_data_location = 1;
+        t->data_location = ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL;
+        t->n_external_data = 2;
+        t->external_data = list + 2 * i;
+    }
+    fclose(file);
+    assert_ok(ctx, lb_onnx_save(ctx, "import-whole.onnx", &b.model));
+    assert_ok(ctx, lb_onnx_load(ctx, "import-whole.onnx", &model));
+    assert_ok(ctx, lb_net_import(ctx, model, "import-whole.onnx", NULL, &whole));
+    assert_ok(ctx, lb_import_strip(ctx, "import-whole.onnx", model));
+    remove("import-all.bin");
+    assert_ok(ctx, lb_net_import(ctx, model, "alone", &(lb_import_options){.graph_only = true}, &alone));
+    assert_int_equal(whole.net->nvalues, alone.net->nvalues);
+    lb_net_destroy(alone.net);
+    lb_onnx_free(ctx, model);
+    assert_ok(ctx, lb_onnx_load(ctx, "import-whole.onnx", &model));
+    assert_int_equal(lb_import_strip(ctx, "import-whole.onnx", model), LB_ERR_IO);
+    assert_non_null(strstr(lb_error(ctx), "import-all.bin, which cannot be opened"));
+    lb_onnx_free(ctx, model);
+    lb_net_destroy(whole.net);
+    lb_onnx_build_free(&b);
+    lb_free(ctx, entries);
+    lb_free(ctx, list);
+    remove("import-whole.onnx");
     lb_ctx_destroy(ctx);
 }
 
@@ -617,9 +666,15 @@ static void out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(small_network),     cmocka_unit_test(signals),       cmocka_unit_test(padded_pools),
-        cmocka_unit_test(graph_alone),       cmocka_unit_test(small_weights), cmocka_unit_test(refused),
-        cmocka_unit_test(growing_constants), cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(small_network),
+        cmocka_unit_test(signals),
+        cmocka_unit_test(padded_pools),
+        cmocka_unit_test(graph_alone),
+        cmocka_unit_test(graph_of_external_data),
+        cmocka_unit_test(small_weights),
+        cmocka_unit_test(refused),
+        cmocka_unit_test(growing_constants),
+        cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -150,6 +150,10 @@ static lb_status from_raw(lb_importer *im, int32_t type, const unsigned char *ra
 
 /* ---- External files --------------------------------------------------------------------------------------------------- */
 
+static bool is_external(const Onnx__TensorProto *t) {
+    return t->has_data_location && t->data_location == ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL;
+}
+
 /* A file beside the model: a relative path that does not climb out of its folder. */
 static bool is_beside(const char *location) {
     if (!*location || *location == '/' || strlen(location) > 1000)
@@ -275,7 +279,7 @@ lb_status lb_import_tensor(lb_importer *im, const char *what, const Onnx__Tensor
     c->weight = lb_import_is_weight(type, c->count);
     const size_t size = ((size_t)c->count * (size_t)bits_of(type) + 7) / 8;
     const unsigned char *raw = t->raw_data.data;
-    if (t->has_data_location && t->data_location == ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL)
+    if (is_external(t))
         LB_TRY(read_external(im, what, t, size, &raw));
     else if (!t->has_raw_data || t->raw_data.len == 0)
         return from_lists(im, what, t, c);
@@ -284,30 +288,73 @@ lb_status lb_import_tensor(lb_importer *im, const char *what, const Onnx__Tensor
     return from_raw(im, type, raw, c);
 }
 
-static void strip(ProtobufCAllocator *allocator, Onnx__TensorProto *t) {
-    int64_t count = 1;
-    for (size_t i = 0; t && i < t->n_dims; i++)
-        count = t->dims[i] > 0 && count <= INT32_MAX / t->dims[i] ? count * t->dims[i] : 0;
-    if (!t || !lb_import_is_weight(t->data_type, count))
-        return;
+/* ---- The graph alone -------------------------------------------------------------------------------------------------- */
+
+/* What lies outside comes into the message: the run has no such file beside it. */
+static lb_status fetch(lb_importer *im, Onnx__TensorProto *t) {
+    const char *what = lb_pool_printf(&im->pool, "tensor '%.80s'", t->name ? t->name : "");
+    const unsigned char *data = NULL;
+    int64_t count;
+    if (!what)
+        return LB_ERR_MEMORY;
+    LB_TRY(lb_import_count(im, what, (int)t->n_dims, t->dims, &count));
+    const size_t size = ((size_t)count * (size_t)bits_of(t->data_type) + 7) / 8;
+    LB_TRY(read_external(im, what, t, size, &data));
+    lb_free(im->ctx, t->raw_data.data);
+    t->raw_data = (ProtobufCBinaryData){size, lb_alloc(im->ctx, size, 1)};
+    if (!t->raw_data.data)
+        return LB_ERR_MEMORY;
+    memcpy(t->raw_data.data, data, size);
+    t->has_raw_data = 1;
+    return LB_OK;
+}
+
+static void drop_values(lb_ctx *ctx, Onnx__TensorProto *t) {
     void *lists[] = {t->raw_data.data, t->float_data, t->double_data, t->int32_data};
     for (size_t i = 0; i < LB_COUNT(lists); i++)
-        if (lists[i])
-            allocator->free(allocator->allocator_data, lists[i]);
+        lb_free(ctx, lists[i]);
     t->raw_data = (ProtobufCBinaryData){0};
     t->float_data = NULL;
     t->double_data = NULL;
     t->int32_data = NULL;
     t->n_float_data = t->n_double_data = t->n_int32_data = 0;
-    t->has_raw_data = t->has_data_location = 0;
+    t->has_raw_data = 0;
 }
 
-void lb_import_strip(lb_ctx *ctx, Onnx__ModelProto *model) {
+static void drop_location(lb_ctx *ctx, Onnx__TensorProto *t) {
     ProtobufCAllocator allocator = lb_onnx_allocator(ctx);
-    Onnx__GraphProto *g = model->graph;
-    for (size_t i = 0; g && i < g->n_initializer; i++)
-        strip(&allocator, g->initializer[i]);
+    for (size_t i = 0; i < t->n_external_data; i++)
+        onnx__string_string_entry_proto__free_unpacked(t->external_data[i], &allocator);
+    lb_free(ctx, t->external_data);
+    t->external_data = NULL;
+    t->n_external_data = 0;
+    t->has_data_location = 0;
+}
+
+static lb_status strip(lb_importer *im, Onnx__TensorProto *t) {
+    if (!t || t->n_dims > LB_IMPORT_DIMS || !bits_of(t->data_type)) /* import reads no such tensor */
+        return LB_OK;
+    int64_t count = 1;
+    for (size_t i = 0; i < t->n_dims; i++)
+        count = t->dims[i] > 0 && count <= INT32_MAX / t->dims[i] ? count * t->dims[i] : 0;
+    if (lb_import_is_weight(t->data_type, count))
+        drop_values(im->ctx, t);
+    else if (is_external(t))
+        LB_TRY(fetch(im, t));
+    drop_location(im->ctx, t);
+    return LB_OK;
+}
+
+lb_status lb_import_strip(lb_ctx *ctx, const char *path, Onnx__ModelProto *model) {
+    lb_importer im = {.ctx = ctx, .path = path};
+    const Onnx__GraphProto *g = model->graph;
+    lb_status status = LB_OK;
+    lb_pool_init(&im.pool, ctx);
+    for (size_t i = 0; g && i < g->n_initializer && status == LB_OK; i++)
+        status = strip(&im, g->initializer[i]);
     for (size_t i = 0; g && i < g->n_node; i++)
-        for (size_t a = 0; a < g->node[i]->n_attribute; a++)
-            strip(&allocator, g->node[i]->attribute[a]->t);
+        for (size_t a = 0; a < g->node[i]->n_attribute && status == LB_OK; a++)
+            status = strip(&im, g->node[i]->attribute[a]->t);
+    lb_pool_free(&im.pool);
+    return status;
 }
