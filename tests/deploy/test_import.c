@@ -427,8 +427,9 @@ static void softmax_renamed(lb_onnx_build *b) {
     TEST_NODE(b, "Identity", "scores", "probabilities");
 }
 
-/* A shuffle of the channels, and one that undoes it. */
-static void shuffled(lb_onnx_build *b) {
+/* A shuffle of the channels, and one that undoes it; in between a factor for each channel, which a division behind takes back. */
+static void shuffle(lb_onnx_build *b, bool scaled) {
+    const int64_t four[] = {4, 1, 1};
     const float grouped[] = {0, 2, 2, 4, 4}, plain[] = {0, 4, 4, 4};
     test_list(b, "grouped", 5, grouped);
     test_list(b, "plain", 4, plain);
@@ -444,12 +445,34 @@ static void shuffled(lb_onnx_build *b) {
         TEST_NODE(b, "Reshape", c, p, "plain");
         move_last(b, 5 + 4 * (size_t)i);
         last = i ? "u3" : "u0";
-        TEST_NODE(b, "Relu", last, c);
+        if (scaled) {
+            const char *k = lb_onnx_tensor(b, lb_onnx_name(b, "k%d", i), FLOAT_TYPE, 3, four, (const float[]){1, (float)(2 + i), (float)(3 - i), 4});
+            TEST_NODE(b, i ? "Div" : "Mul", last, c, k);
+        } else {
+            TEST_NODE(b, "Relu", last, c);
+        }
         move_last(b, 6 + 4 * (size_t)i);
     }
     for (size_t i = 0; i < b->graph.n_node; i++) /* node_of found one of the new ones */
         if (!strcmp(b->graph.node[i]->output[0], "flat"))
             b->graph.node[i]->input[0] = TEXT("u3");
+}
+static void shuffled(lb_onnx_build *b) { shuffle(b, false); }
+static void shuffled_scaled(lb_onnx_build *b) { shuffle(b, true); }
+
+/* Padding that is more than the kernel behind it takes, cut off again. */
+static void wide_padding(lb_onnx_build *b) {
+    test_list(b, "around", 8, (const float[]){0, 0, 1, 2, 0, 0, 0, 1});
+    test_list(b, "from", 2, (const float[]){1, 2});
+    test_list(b, "to", 2, (const float[]){5, 6});
+    test_list(b, "axes", 2, (const float[]){2, 3});
+    TEST_NODE(b, "Pad", "padded", "pool_out", "around");
+    move_last(b, 3);
+    lb_onnx_ints(b, TEST_NODE(b, "AveragePool", "taken", "padded"), "kernel_shape", (const int[]){1, 1}, 2);
+    move_last(b, 4);
+    TEST_NODE(b, "Slice", "cut", "taken", "from", "to", "axes");
+    move_last(b, 5);
+    node_of(b, "Reshape")->input[0] = TEXT("cut");
 }
 
 /* The convolution as a transposed one: weights with channels swapped, mirrored. */
@@ -704,6 +727,8 @@ static void same_network(void **state) {
                 {"opset 18", opset_18, false},
                 {"softmax renamed", softmax_renamed, false},
                 {"shuffled", shuffled, false},
+                {"shuffled and scaled", shuffled_scaled, false},
+                {"padded wider than a kernel", wide_padding, false},
                 {"transposed", transposed, false},
                 {"transposed in groups", transposed_groups, false},
                 {"padding computed", padding_computed, false},

@@ -7,23 +7,27 @@
 
 #define EPS 1e-5f
 
-/* Which element of a list of `count`, along dimension `dim` of a view, belongs to which channel of the node: order[j], NULL: j. A
- * flat image gets its flatten node here, for its channels are all its elements. */
-static lb_status match_channels(lb_importer *im, lb_view *v, int dim, int64_t count, const int64_t **order) {
+/* Does dimension `dim` count a node's channels, in their order? */
+static bool counts_channels(const lb_importer *im, const lb_view *v, int dim) {
     const int c = im->net->nodes[v->node].dst.c;
     const lb_digit *digit = NULL;
     int digits = 0;
-    *order = NULL;
     for (int i = 0; i < v->ndigits; i++)
         if (v->digit[i].dim == dim) {
             digit = &v->digit[i];
             digits++;
         }
-    const bool plain = digits == 0 ? c == 1 : digits == 1 && digit->extent == c && digit->stride == 1;
-    if (!plain && v->ndim != 2)
+    return digits == 0 ? c == 1 : digits == 1 && digit->extent == c && digit->stride == 1;
+}
+
+/* Which element of a list of `count`, along dimension `dim` of a view, belongs to which channel of the node: order[j], NULL: j. A
+ * flat image gets its flatten node here, for its channels are all its elements, and shuffled channels are put in order. */
+static lb_status match_channels(lb_importer *im, lb_view *v, int dim, int64_t count, const int64_t **order) {
+    *order = NULL;
+    if (!counts_channels(im, v, dim))
+        LB_TRY(v->ndim == 2 ? lb_import_flat(im, v, order) : lb_import_straighten(im, v));
+    if (v->ndim != 2 && !counts_channels(im, v, dim))
         return lb_import_refuse(im, "its %lld numbers are not one for each channel", (long long)count);
-    if (!plain)
-        LB_TRY(lb_import_flat(im, v, order));
     if (count != im->net->nodes[v->node].dst.c)
         return lb_import_damaged(im, "%lld numbers for %d channels", (long long)count, im->net->nodes[v->node].dst.c);
     return LB_OK;
@@ -243,6 +247,8 @@ static lb_status two_images(lb_importer *im, lb_arithmetic op) {
     }
     if (last[0] != last[1])
         return lb_import_refuse(im, "of images of different order");
+    for (int i = 0; i < 2 && !lb_view_same(a, b); i++)
+        LB_TRY(lb_import_straighten(im, &turned[i]));
     const lb_shape *sa = &im->net->nodes[a->node].dst, *sb = &im->net->nodes[b->node].dst;
     lb_view *small = sa->h * sa->w < sb->h * sb->w ? a : b, *large = small == a ? b : a;
     const lb_shape *ss = &im->net->nodes[small->node].dst, *sl = &im->net->nodes[large->node].dst;

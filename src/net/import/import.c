@@ -84,6 +84,8 @@ static int64_t size_of(const Onnx__TypeProto__Tensor *type, size_t d) {
     return dim->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE ? dim->dim_value : 0;
 }
 
+enum { LONG_SIGNAL = 16 }; /* (batch, this many, at most 4) has channels last; shorter ones may well have channels first */
+
 static bool is_channels(int64_t size) { return size >= 1 && size <= 4; }
 
 static int64_t root(int64_t area) {
@@ -97,7 +99,8 @@ static int64_t root(int64_t area) {
  * or of three colours, if it can be one. */
 static lb_status find_image(lb_importer *im, int ndim, const int64_t *dims, int64_t image[3], bool *last) {
     const lb_shape *given = &im->options.input;
-    *last = ndim > 2 && is_channels(dims[ndim - 1]) && !is_channels(dims[1]);
+    const bool few_behind = ndim > 2 && is_channels(dims[ndim - 1]);
+    *last = few_behind && (ndim == 4 ? !is_channels(dims[1]) : dims[1] >= LONG_SIGNAL);
     int64_t c = dims[*last ? ndim - 1 : 1], h = ndim == 4 ? dims[*last ? 1 : 2] : 1;
     int64_t w = ndim > 2 ? dims[*last ? ndim - 2 : ndim - 1] : 1;
     if (ndim == 2 && c > 4 && root(c)) {

@@ -202,8 +202,8 @@ lb_status lb_import_cuts(lb_importer *im, int ndim, const int64_t *dims, lb_cut 
 /* Padding that waits in a view becomes zeros around an image; nothing where there is none. */
 lb_status lb_import_settle(lb_importer *im, lb_view *view);
 
-/* An image whose channels come last in the file (NHWC) is turned to the usual order, and back. Other views stay as they are, *last
- * false. */
+/* An image whose channels come last in the file (NHWC) is turned to the usual order, and back; they may be shuffled. Other views stay
+ * as they are, *last false. */
 lb_status lb_import_turn(lb_importer *im, lb_view *view, bool *last);
 lb_status lb_import_turn_back(lb_importer *im, lb_view *view, bool last);
 
@@ -227,14 +227,21 @@ typedef struct lb_import_op {
 } lb_import_op;
 
 /* The window of the current convolution or pooling of kernel kh x kw over an image: what the kernel spans, strides, padding, with
- * that of a Pad node before it. gap: pixels between the kernel's taps; NULL: none are allowed. */
-lb_status lb_import_window(lb_importer *im, const lb_view *src, int64_t kh, int64_t kw, lb_window *window, int gap[2]);
+ * that of a Pad node before it, which is settled where it is more than the kernel takes. gap: pixels between the kernel's taps; NULL:
+ * none are allowed. */
+lb_status lb_import_window(lb_importer *im, lb_view *src, int64_t kh, int64_t kw, lb_window *window, int gap[2]);
 
 /* Adds to the padding behind what ceil_mode asks for. */
 void lb_import_ceil(lb_importer *im, const lb_view *src, lb_window *window);
 
+/* Where each channel of an image is that is in the usual order but for them: (c). NULL: it is something else, or memory is out. */
+int *lb_view_channels(lb_importer *im, const lb_view *view);
+
 /* An image in the usual order; where only its channels are in another, a shortcutpad is appended. */
 lb_status lb_import_image(lb_importer *im, lb_view *view);
+
+/* The same for one whose channels may come last in the file; what is no image stays as it is. */
+lb_status lb_import_straighten(lb_importer *im, lb_view *view);
 
 /* Channels first, first + step, ... of an image, `count` of them. dst may be src. */
 lb_status lb_import_slice(lb_importer *im, const lb_view *src, int64_t first, int64_t count, int64_t step, lb_view *dst);

@@ -66,7 +66,7 @@ static lb_status read_pads(lb_importer *im, const lb_view *src, lb_window *w) {
     return LB_OK;
 }
 
-lb_status lb_import_window(lb_importer *im, const lb_view *src, int64_t kh, int64_t kw, lb_window *w, int gap[2]) {
+lb_status lb_import_window(lb_importer *im, lb_view *src, int64_t kh, int64_t kw, lb_window *w, int gap[2]) {
     const int dims = src->ndim - 2;
     int dh, dw;
     if (kh < 1 || kw < 1 || kh > LB_MAX_EXTENT || kw > LB_MAX_EXTENT)
@@ -88,7 +88,10 @@ lb_status lb_import_window(lb_importer *im, const lb_view *src, int64_t kh, int6
         gap[0] = dh, gap[1] = dw;
     LB_TRY(read_pads(im, src, w));
     w->pt += src->pt, w->pl += src->pl, w->pb += src->pb, w->pr += src->pr;
-    return LB_OK;
+    if (!lb_view_padded(src) || (LB_MAX(w->pt, w->pb) < w->kh && LB_MAX(w->pl, w->pr) < w->kw))
+        return LB_OK;
+    LB_TRY(lb_import_settle(im, src));
+    return lb_import_window(im, src, kh, kw, w, gap);
 }
 
 void lb_import_ceil(lb_importer *im, const lb_view *src, lb_window *w) {

@@ -86,10 +86,10 @@ lb_status lb_import_turn(lb_importer *im, lb_view *v, bool *last) {
     static const int64_t first[][4] = {{0, 2, 1, 0}, {0, 3, 1, 2}};
     lb_view turned = *v;
     *last = false;
-    if ((v->ndim != 4 && v->ndim != 3) || lb_view_is_image(im, v))
+    if ((v->ndim != 4 && v->ndim != 3) || lb_view_channels(im, v))
         return LB_OK;
     LB_TRY(lb_view_transpose(im, &turned, first[v->ndim - 3]));
-    *last = lb_view_is_image(im, &turned);
+    *last = lb_view_channels(im, &turned);
     if (*last)
         *v = turned;
     return LB_OK;

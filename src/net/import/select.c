@@ -4,9 +4,7 @@
 
 /* ---- The channels of a view ------------------------------------------------------------------------------------------- */
 
-/* An image in the usual order but for its channels: channel[c] (c) is where each is. NULL: it is something else, or memory is
- * out. */
-static int *channel_places(lb_importer *im, const lb_view *v) {
+int *lb_view_channels(lb_importer *im, const lb_view *v) {
     const lb_shape *s = &im->net->nodes[v->node].dst;
     lb_view image;
     if ((v->ndim != 4 && v->ndim != 3 && v->ndim != 2) || (v->ndim == 3 && s->h != 1) || (v->ndim == 2 && (s->h != 1 || s->w != 1)))
@@ -64,7 +62,7 @@ lb_status lb_import_image(lb_importer *im, lb_view *v) {
     if (lb_view_is_image(im, v))
         return LB_OK;
     const lb_view padded = *v;
-    const int *channel = v->ndim > 2 ? channel_places(im, v) : NULL;
+    const int *channel = v->ndim > 2 ? lb_view_channels(im, v) : NULL;
     const int c = im->net->nodes[v->node].dst.c;
     int index;
     if (!channel)
@@ -76,8 +74,20 @@ lb_status lb_import_image(lb_importer *im, lb_view *v) {
     return LB_OK;
 }
 
+lb_status lb_import_straighten(lb_importer *im, lb_view *v) {
+    lb_view turned = *v;
+    bool last;
+    LB_TRY(lb_import_turn(im, &turned, &last));
+    if (!lb_view_channels(im, &turned))
+        return LB_OK;
+    LB_TRY(lb_import_image(im, &turned));
+    LB_TRY(lb_import_turn_back(im, &turned, last));
+    *v = turned;
+    return LB_OK;
+}
+
 lb_status lb_import_slice(lb_importer *im, const lb_view *src, int64_t first, int64_t count, int64_t step, lb_view *dst) {
-    const int *channel = channel_places(im, src);
+    const int *channel = lb_view_channels(im, src);
     const int64_t c = im->net->nodes[src->node].dst.c;
     int index;
     if (!channel || first < 0 || first >= c || count < 1 || count > c || first + (count - 1) * step < 0 ||
@@ -166,7 +176,7 @@ static lb_status read_gather(lb_importer *im) {
     LB_TRY(lb_import_turn(im, &v, &last));
     LB_TRY(lb_import_axis(im, lb_import_int(im, "axis", 0), v.ndim, &axis));
     axis = lb_import_turned_axis(&v, last, axis);
-    const int *channel = axis == 1 ? channel_places(im, &v) : NULL;
+    const int *channel = axis == 1 ? lb_view_channels(im, &v) : NULL;
     const int c = im->net->nodes[v.node].dst.c;
     if (axis > 1 && v.ndim <= 4) {
         LB_TRY(gather_lines(im, &v, axis));
