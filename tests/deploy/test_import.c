@@ -446,7 +446,8 @@ static void shuffle(lb_onnx_build *b, bool scaled) {
         move_last(b, 5 + 4 * (size_t)i);
         last = i ? "u3" : "u0";
         if (scaled) {
-            const char *k = lb_onnx_tensor(b, lb_onnx_name(b, "k%d", i), FLOAT_TYPE, 3, four, (const float[]){1, (float)(2 + i), (float)(3 - i), 4});
+            const float factors[] = {1, i ? 3 : 2, i ? 2 : 3, 4};
+            const char *k = lb_onnx_tensor(b, lb_onnx_name(b, "k%d", i), FLOAT_TYPE, 3, four, factors);
             TEST_NODE(b, i ? "Div" : "Mul", last, c, k);
         } else {
             TEST_NODE(b, "Relu", last, c);

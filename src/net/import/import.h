@@ -42,8 +42,8 @@ static inline bool lb_import_is_weight(int32_t type, int64_t count) {
                           type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16);
 }
 
-/* Takes the values of all weights out of a model that was read from `path`, which then is a graph alone. Small constants in external
- * files come into it. LB_ERR_FORMAT, LB_ERR_UNSUPPORTED or LB_ERR_IO if such a file is not what the model says. */
+/* Takes the values of all weights out of a model that was read from `path`, which then is a graph alone. Small constants in
+ * external files come into it. LB_ERR_FORMAT, LB_ERR_UNSUPPORTED or LB_ERR_IO if such a file is not what the model says. */
 lb_status lb_import_strip(lb_ctx *ctx, const char *path, Onnx__ModelProto *model);
 
 #endif

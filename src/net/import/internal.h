@@ -190,7 +190,7 @@ static inline bool lb_view_padded(const lb_view *v) { return v->pt || v->pl || v
 /* Room for rows or columns by their numbers, which count as computed from constants. */
 lb_status lb_import_lines(lb_importer *im, int64_t count, int **lines);
 
-/* An image in the usual order becomes one of these rows and columns of it, -1: zeros. Appends nothing if they are all of its own. */
+/* An image in the usual order becomes one of these rows and columns of it, -1: zeros. Appends nothing if they are all its own. */
 lb_status lb_import_place(lb_importer *im, lb_view *image, const char *name, int oh, const int *rows, int ow, const int *cols);
 
 /* What Slice takes of one dimension: count elements from the first on, step apart. */
@@ -202,8 +202,8 @@ lb_status lb_import_cuts(lb_importer *im, int ndim, const int64_t *dims, lb_cut 
 /* Padding that waits in a view becomes zeros around an image; nothing where there is none. */
 lb_status lb_import_settle(lb_importer *im, lb_view *view);
 
-/* An image whose channels come last in the file (NHWC) is turned to the usual order, and back; they may be shuffled. Other views stay
- * as they are, *last false. */
+/* An image whose channels come last in the file (NHWC) is turned to the usual order, and back; they may be shuffled. Other views
+ * stay as they are, *last false. */
 lb_status lb_import_turn(lb_importer *im, lb_view *view, bool *last);
 lb_status lb_import_turn_back(lb_importer *im, lb_view *view, bool last);
 
@@ -227,8 +227,8 @@ typedef struct lb_import_op {
 } lb_import_op;
 
 /* The window of the current convolution or pooling of kernel kh x kw over an image: what the kernel spans, strides, padding, with
- * that of a Pad node before it, which is settled where it is more than the kernel takes. gap: pixels between the kernel's taps; NULL:
- * none are allowed. */
+ * that of a Pad node before it, which is settled where it is more than the kernel takes. gap: pixels between the kernel's taps;
+ * NULL: none are allowed. */
 lb_status lb_import_window(lb_importer *im, lb_view *src, int64_t kh, int64_t kw, lb_window *window, int gap[2]);
 
 /* Adds to the padding behind what ceil_mode asks for. */
