@@ -39,10 +39,14 @@ typedef struct lbrt_site {
     const lbrt_tensor *res; /* NULL: no residual */
 } lbrt_site;
 
+/* Tensors of a layer that are planes: an image's bytes are (c, h, w) and not (h, w, c). */
+enum { LBRT_PLANAR_SRC = 1, LBRT_PLANAR_DST = 2, LBRT_PLANAR_RES = 4 };
+
 /* One piece of work: the image rows row0..row1-1 of dst, counted over the whole batch (row = image * dst->h + y). Pointers are to
  * the whole batch's tensors. Pieces are independent, so that threads can share a layer; each needs its own scratch. */
 typedef struct lbrt_call {
     lbrt_site site;
+    uint32_t planar; /* LBRT_PLANAR_..: which tensors are planes, of those that the kernel says can be */
     const void *prepared; /* what prepare() made */
     const void *src, *res;
     const void *sources[LBRT_MAX_SOURCES]; /* copy, mul */
@@ -63,6 +67,7 @@ typedef struct lbrt_kernel {
     size_t (*scratch_size)(const lbrt_site *site); /* bytes of arena for one call, any batch size */
     void (*run)(const lbrt_call *call);
     size_t (*cost)(const lbrt_site *site); /* cycles per result pixel, from measurements; NULL: more than any */
+    uint32_t (*planar)(const lbrt_site *site); /* LBRT_PLANAR_..: what it may be given as planes, any of them; NULL: nothing */
 } lbrt_kernel;
 
 const lbrt_kernel *lbrt_select(const lbrt_site *site, lbrt_isa isa);
@@ -92,11 +97,12 @@ typedef struct lbrt_step {
     void *prepared;
 } lbrt_step;
 
-/* Where a tensor lives in the arena: per image, in bytes; batches multiply both by mb. */
+/* Where a tensor lives in the arena: per image, in bytes; batches multiply both by mb. And how it lies there. */
 typedef struct lbrt_slot {
     size_t offset, size;
     int32_t first, last; /* layers between which it is needed, both included */
     int32_t next; /* placed tensor with the next higher offset, -1: none */
+    int32_t planar; /* (c, h, w) and not (h, w, c) */
 } lbrt_slot;
 
 struct lbrt_model {
@@ -113,6 +119,9 @@ struct lbrt_model {
 /* Fills slots (ntensors) and returns the arena's bytes per image, SIZE_MAX if that overflows. The image and the output have no
  * slot: they are the caller's. */
 size_t lbrt_plan(const lbrt_graph *graph, lbrt_slot *slots);
+
+/* Makes planes of the tensors that the kernel which writes them and all that read them take as such: slots[].planar. */
+void lbrt_lay_out(const lbrt_graph *graph, const lbrt_step *steps, lbrt_slot *slots);
 
 /* ---- Memory carving: the same code counts (base NULL) and hands out --------------------------------------------- */
 
@@ -144,6 +153,14 @@ static inline uint8_t *lbrt_align_up(void *ptr) {
 static inline size_t lbrt_type_size(int32_t type) { return type == LBRT_U8 || type == LBRT_I8 ? 1 : 4; }
 static inline size_t lbrt_elements(const lbrt_tensor *t) { return (size_t)t->h * (size_t)t->w * (size_t)t->c; }
 static inline size_t lbrt_tensor_bytes(const lbrt_tensor *t) { return lbrt_size_mul(lbrt_elements(t), lbrt_type_size(t->type)); }
+
+static inline lbrt_site lbrt_site_of(const lbrt_graph *graph, int32_t layer) {
+    const lbrt_layer *l = &graph->layers[layer];
+    const int has_res = (l->epilogue.flags & LBRT_RESIDUAL) != 0;
+    const lbrt_site site = {l, &graph->tensors[l->src], &graph->tensors[layer + 1],
+                            has_res ? &graph->tensors[l->epilogue.residual] : NULL};
+    return site;
+}
 
 /* Shape of a convolution's or pool's source as its kernel sees it. */
 static inline lbrt_tensor lbrt_view(const lbrt_site *site) {

@@ -135,10 +135,7 @@ static void load_layers(lbrt_loader *l, lbrt_layer *layers, lbrt_step *steps, lb
 /* Weights and tables as the chosen kernels want them. */
 static void prepare_layers(const lbrt_graph *graph, const lbrt_step *steps) {
     for (int32_t i = 0; i < graph->nlayers; i++) {
-        const lbrt_layer *layer = &graph->layers[i];
-        const int has_res = (layer->epilogue.flags & LBRT_RESIDUAL) != 0;
-        const lbrt_site site = {layer, &graph->tensors[layer->src], &graph->tensors[i + 1],
-                                has_res ? &graph->tensors[layer->epilogue.residual] : NULL};
+        const lbrt_site site = lbrt_site_of(graph, i);
         if (steps[i].kernel->prepare != NULL)
             steps[i].kernel->prepare(&site, steps[i].prepared);
     }
@@ -185,6 +182,7 @@ static void load_body(lbrt_loader *l, lbrt_model *model, lbrt_info *info) {
     model->scratch = l->scratch;
     prepare_layers(&model->graph, steps);
     model->peak = lbrt_plan(&model->graph, slots);
+    lbrt_lay_out(&model->graph, steps, slots);
 }
 
 lbrt_status lbrt_probe_why(const void *file, size_t size, lbrt_isa isa, lbrt_info *info, const char **what, int *layer) {

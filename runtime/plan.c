@@ -1,4 +1,5 @@
-/* Where tensors live in the arena: largest first, each in the smallest gap between the tensors whose lifetimes overlap its own. */
+/* Where tensors live in the arena: largest first, each in the smallest gap between the tensors whose lifetimes overlap its own.
+ * And which of them are planes. */
 #include "internal.h"
 
 static size_t round_up(size_t size) { return lbrt_size_add(size, LBRT_ALIGN - 1) & ~(size_t)(LBRT_ALIGN - 1); }
@@ -66,5 +67,17 @@ size_t lbrt_plan(const lbrt_graph *graph, lbrt_slot *slots) {
                     peak = slots[t].offset + size;
             }
         bound = size;
+    }
+}
+
+void lbrt_lay_out(const lbrt_graph *graph, const lbrt_step *steps, lbrt_slot *slots) {
+    slots[0].planar = 0;
+    for (int32_t i = 0; i < graph->nlayers; i++) {
+        const lbrt_site site = lbrt_site_of(graph, i);
+        const uint32_t can = steps[i].kernel->planar != NULL ? steps[i].kernel->planar(&site) : 0;
+        slots[i + 1].planar = i + 1 < graph->nlayers && can & LBRT_PLANAR_DST;
+        for (int32_t k = 0, t; (t = lbrt_layer_reads(site.layer, k)) >= 0; k++)
+            if (!(can & (k == 0 ? LBRT_PLANAR_SRC : LBRT_PLANAR_RES)))
+                slots[t].planar = 0;
     }
 }

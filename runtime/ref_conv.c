@@ -155,8 +155,8 @@ static void conv_run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel lbrt_ref_conv = {LBRT_PLAIN,        LBRT_OP_CONV,      is_integer_conv, conv_prepared_size,
-                                   conv_prepare, conv_scratch_size, conv_run, NULL};
+const lbrt_kernel lbrt_ref_conv = {
+    LBRT_PLAIN, LBRT_OP_CONV, is_integer_conv, conv_prepared_size, conv_prepare, conv_scratch_size, conv_run, NULL, NULL};
 
 /* ---- One channel in, one out per group: vectors run along the channels instead -------------------------------------- */
 
@@ -209,5 +209,6 @@ static void depthwise_run(const lbrt_call *call) {
         }
 }
 
-const lbrt_kernel lbrt_ref_depthwise = {LBRT_PLAIN,        LBRT_OP_CONV,           is_depthwise,  depthwise_prepared_size,
-                                        depthwise_prepare, depthwise_scratch_size, depthwise_run, NULL};
+const lbrt_kernel lbrt_ref_depthwise = {
+    LBRT_PLAIN,    LBRT_OP_CONV, is_depthwise, depthwise_prepared_size, depthwise_prepare, depthwise_scratch_size,
+    depthwise_run, NULL,         NULL};

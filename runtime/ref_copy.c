@@ -32,4 +32,4 @@ static void copy_run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel lbrt_ref_copy = {"copy", LBRT_OP_COPY, accepts, NULL, NULL, NULL, copy_run, NULL};
+const lbrt_kernel lbrt_ref_copy = {"copy", LBRT_OP_COPY, accepts, NULL, NULL, NULL, copy_run, NULL, NULL};

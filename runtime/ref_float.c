@@ -88,7 +88,7 @@ static void input_run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel lbrt_ref_input_float = {"ref", LBRT_OP_INPUT, is_float, NULL, NULL, row_scratch_size, input_run, NULL};
+const lbrt_kernel lbrt_ref_input_float = {"ref", LBRT_OP_INPUT, is_float, NULL, NULL, row_scratch_size, input_run, NULL, NULL};
 
 static void point_run(const lbrt_call *call) {
     const lbrt_tensor *src = call->site.src;
@@ -99,7 +99,7 @@ static void point_run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel lbrt_ref_point_float = {"ref", LBRT_OP_POINT, is_float, NULL, NULL, row_scratch_size, point_run, NULL};
+const lbrt_kernel lbrt_ref_point_float = {"ref", LBRT_OP_POINT, is_float, NULL, NULL, row_scratch_size, point_run, NULL, NULL};
 
 /* ---- Convolution ------------------------------------------------------------------------------------------------------ */
 
@@ -157,8 +157,8 @@ static void conv_run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel lbrt_ref_conv_float = {"ref",        LBRT_OP_CONV,      is_float, conv_prepared_size,
-                                         conv_prepare, conv_scratch_size, conv_run, NULL};
+const lbrt_kernel lbrt_ref_conv_float = {"ref",    LBRT_OP_CONV, is_float, conv_prepared_size, conv_prepare, conv_scratch_size,
+                                         conv_run, NULL,         NULL};
 
 /* ---- Pools ------------------------------------------------------------------------------------------------------------ */
 
@@ -188,8 +188,8 @@ static void pool_run(const lbrt_call *call) {
         }
 }
 
-const lbrt_kernel lbrt_ref_maxpool_float = {"ref", LBRT_OP_MAXPOOL, is_float, NULL, NULL, NULL, pool_run, NULL};
-const lbrt_kernel lbrt_ref_sumpool_float = {"ref", LBRT_OP_SUMPOOL, is_float, NULL, NULL, NULL, pool_run, NULL};
+const lbrt_kernel lbrt_ref_maxpool_float = {"ref", LBRT_OP_MAXPOOL, is_float, NULL, NULL, NULL, pool_run, NULL, NULL};
+const lbrt_kernel lbrt_ref_sumpool_float = {"ref", LBRT_OP_SUMPOOL, is_float, NULL, NULL, NULL, pool_run, NULL, NULL};
 
 /* ---- Product ---------------------------------------------------------------------------------------------------------- */
 
@@ -208,4 +208,4 @@ static void mul_run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel lbrt_ref_mul_float = {"ref", LBRT_OP_MUL, is_f32, NULL, NULL, NULL, mul_run, NULL};
+const lbrt_kernel lbrt_ref_mul_float = {"ref", LBRT_OP_MUL, is_f32, NULL, NULL, NULL, mul_run, NULL, NULL};

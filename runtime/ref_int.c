@@ -23,7 +23,7 @@ static void input_run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel lbrt_ref_input = {LBRT_PLAIN, LBRT_OP_INPUT, is_integer, NULL, NULL, row_scratch_size, input_run, NULL};
+const lbrt_kernel lbrt_ref_input = {LBRT_PLAIN, LBRT_OP_INPUT, is_integer, NULL, NULL, row_scratch_size, input_run, NULL, NULL};
 
 static void point_run(const lbrt_call *call) {
     const lbrt_tensor *src = call->site.src;
@@ -34,7 +34,7 @@ static void point_run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel lbrt_ref_point = {LBRT_PLAIN, LBRT_OP_POINT, is_integer, NULL, NULL, row_scratch_size, point_run, NULL};
+const lbrt_kernel lbrt_ref_point = {LBRT_PLAIN, LBRT_OP_POINT, is_integer, NULL, NULL, row_scratch_size, point_run, NULL, NULL};
 
 /* ---- Pools ---------------------------------------------------------------------------------------------------------- */
 
@@ -77,7 +77,8 @@ static void maxpool_run(const lbrt_call *call) {
 
 static size_t maxpool_scratch_size(const lbrt_site *site) { return lbrt_size_mul(2 * (size_t)site->dst->c, sizeof(int32_t)); }
 
-const lbrt_kernel lbrt_ref_maxpool = {LBRT_PLAIN, LBRT_OP_MAXPOOL, is_integer, NULL, NULL, maxpool_scratch_size, maxpool_run, NULL};
+const lbrt_kernel lbrt_ref_maxpool = {LBRT_PLAIN,           LBRT_OP_MAXPOOL, is_integer, NULL, NULL,
+                                      maxpool_scratch_size, maxpool_run,     NULL,       NULL};
 
 static void sumpool_run(const lbrt_call *call) {
     const lbrt_layer *l = call->site.layer;
@@ -108,4 +109,5 @@ static size_t sumpool_scratch_size(const lbrt_site *site) {
     return lbrt_size_mul((size_t)site->dst->c, sizeof(int64_t) + sizeof(int32_t));
 }
 
-const lbrt_kernel lbrt_ref_sumpool = {LBRT_PLAIN, LBRT_OP_SUMPOOL, is_integer, NULL, NULL, sumpool_scratch_size, sumpool_run, NULL};
+const lbrt_kernel lbrt_ref_sumpool = {LBRT_PLAIN,           LBRT_OP_SUMPOOL, is_integer, NULL, NULL,
+                                      sumpool_scratch_size, sumpool_run,     NULL,       NULL};

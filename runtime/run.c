@@ -112,6 +112,13 @@ static const void *tensor_data(const lbrt_model *model, int32_t tensor, const ui
     return tensor == 0 ? images : base + model->slots[tensor].offset * (size_t)mb;
 }
 
+static uint32_t planar_of(const lbrt_model *model, int32_t layer) {
+    const lbrt_layer *l = &model->graph.layers[layer];
+    const int res = l->epilogue.flags & LBRT_RESIDUAL && model->slots[l->epilogue.residual].planar;
+    return (model->slots[l->src].planar ? LBRT_PLANAR_SRC : 0u) | (model->slots[layer + 1].planar ? LBRT_PLANAR_DST : 0u) |
+           (res ? LBRT_PLANAR_RES : 0u);
+}
+
 lbrt_status lbrt_run_layers(const lbrt_model *model, int first, int last, const uint8_t *images, int mb, void *arena,
                             size_t arena_size, int32_t *scores, const lbrt_threads *threads) {
     const int count = threads != NULL ? threads->count : 1;
@@ -124,17 +131,14 @@ lbrt_status lbrt_run_layers(const lbrt_model *model, int first, int last, const 
     uint8_t *base = lbrt_align_up(arena);
     for (int32_t i = first; i < last; i++) {
         const lbrt_layer *l = &g->layers[i];
-        const int has_res = (l->epilogue.flags & LBRT_RESIDUAL) != 0;
         pieces p;
         lbrt_call *call = &p.call;
-        call->site.layer = l;
-        call->site.src = &g->tensors[l->src];
-        call->site.dst = &g->tensors[i + 1];
-        call->site.res = has_res ? &g->tensors[l->epilogue.residual] : NULL;
+        call->site = lbrt_site_of(g, i);
+        call->planar = planar_of(model, i);
         call->prepared = model->steps[i].prepared;
         call->tensors = g->tensors;
         call->src = tensor_data(model, l->src, images, base, mb);
-        call->res = has_res ? tensor_data(model, l->epilogue.residual, images, base, mb) : NULL;
+        call->res = call->site.res != NULL ? tensor_data(model, l->epilogue.residual, images, base, mb) : NULL;
         for (int32_t k = 0; k < l->nsources; k++)
             call->sources[k] = tensor_data(model, l->sources[k], images, base, mb);
         call->dst = i + 1 == g->nlayers ? (void *)scores : base + model->slots[i + 1].offset * (size_t)mb;

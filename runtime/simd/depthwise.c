@@ -244,4 +244,4 @@ static void run(const lbrt_call *call) {
 }
 
 const lbrt_kernel LBRT_NAME(dot_depthwise) = {"depthwise",  LBRT_OP_CONV, accepts, prepared_size, prepare,
-                                              scratch_size, run,          cost};
+                                              scratch_size, run,          cost,    NULL};

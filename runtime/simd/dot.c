@@ -185,4 +185,4 @@ static void run(const lbrt_call *call) {
     strip_run(call, &g, run_group, &p);
 }
 
-const lbrt_kernel LBRT_NAME(dot) = {"dot", LBRT_OP_CONV, accepts, prepared_size, prepare, scratch_size, run, cost};
+const lbrt_kernel LBRT_NAME(dot) = {"dot", LBRT_OP_CONV, accepts, prepared_size, prepare, scratch_size, run, cost, NULL};

@@ -625,4 +625,4 @@ static void run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel LBRT_NAME(lookup) = {"lookup", LBRT_OP_CONV, accepts, prepared_size, prepare, scratch_size, run, cost};
+const lbrt_kernel LBRT_NAME(lookup) = {"lookup", LBRT_OP_CONV, accepts, prepared_size, prepare, scratch_size, run, cost, NULL};

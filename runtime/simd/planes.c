@@ -402,8 +402,26 @@ INLINE __m512i count_bytes(const int16_t *thresholds, __m512i flip, __m512i v, _
     return found;
 }
 
-/* Bytes of a block to codes, n thresholds. */
-INLINE void find_block_codes(const job *j, size_t channel, size_t channels, size_t vectors, block *to, const size_t n) {
+/* Where a channel of a pixel of the batch is in a tensor of planes of dst's shape. */
+static size_t in_planes(const job *j, size_t pixel, size_t channel) {
+    const lbrt_tensor *dst = j->call->site.dst;
+    const size_t size = (size_t)dst->h * (size_t)dst->w;
+    return (pixel / size * (size_t)dst->c + channel) * size + pixel % size;
+}
+
+/* A masked store takes much longer. */
+INLINE void store_pixels(uint8_t *to, size_t count, __m512i v) {
+    if (count >= PIXELS)
+        _mm512_storeu_si512(to, v);
+    else
+        _mm512_mask_storeu_epi8(to, first_pixels(count), v);
+}
+
+/* Bytes of a block to codes, which stay there or go to dst's planes; n thresholds. */
+INLINE void find_block_codes(const job *j, size_t pixel, size_t count, size_t channel, size_t channels, block *to, const size_t n) {
+    const size_t size = (size_t)j->call->site.dst->h * (size_t)j->call->site.dst->w, place = in_planes(j, pixel, channel);
+    uint8_t *dst = j->call->planar & LBRT_PLANAR_DST ? (uint8_t *)j->call->dst + place : NULL;
+    const uint8_t *res = j->call->planar & LBRT_PLANAR_RES ? (const uint8_t *)j->call->res + place : NULL;
     const lbrt_epilogue *e = &j->call->site.layer->epilogue;
     const int sign = (e->flags & LBRT_SIGN) != 0, by_residual = j->p.constants->by_residual;
     const __m512i base = bytes_set((uint8_t)(sign ? -1 : e->qlo)), twice = sign ? bytes_set(UINT8_MAX) : _mm512_setzero_si512();
@@ -414,32 +432,37 @@ INLINE void find_block_codes(const job *j, size_t channel, size_t channels, size
         const __m512i flip = _mm512_set1_epi16(j->p.flip[o]);
         const uint8_t *table = j->p.codes + o * WINDOW;
         const int window = j->p.window[o];
-        for (size_t i = 0; i < vectors * PIXELS; i += PIXELS) {
+        for (size_t i = 0; i < count; i += PIXELS) {
             __m512i v = bytes_load(&to->low[k][i]), r = _mm512_setzero_si512();
             if (window && !by_residual) {
                 v = _mm512_permutex2var_epi8(table_load(table), _mm512_min_epu8(v, most), table_load(table + WINDOW / 2));
-                _mm512_storeu_si512(&to->low[k][i], v);
-                continue;
+            } else {
+                if (res != NULL)
+                    r = even_first(_mm512_maskz_loadu_epi8(first_pixels(count - i), res + k * size + i));
+                else if (by_residual)
+                    r = bytes_load(&to->residual[k][i]);
+                if (window)
+                    v = count_bytes(thresholds, flip, v, r, n);
+                else
+                    v = count_words(thresholds, flip, v, bytes_load(&to->high[k][i]), r, n);
+                v = _mm512_add_epi8(_mm512_add_epi8(v, _mm512_and_si512(v, twice)), base);
             }
-            if (by_residual)
-                r = bytes_load(&to->residual[k][i]);
-            if (window)
-                v = count_bytes(thresholds, flip, v, r, n);
+            if (dst != NULL)
+                store_pixels(dst + k * size + i, count - i, in_order(v));
             else
-                v = count_words(thresholds, flip, v, bytes_load(&to->high[k][i]), r, n);
-            _mm512_storeu_si512(&to->low[k][i], _mm512_add_epi8(_mm512_add_epi8(v, _mm512_and_si512(v, twice)), base));
+                _mm512_storeu_si512(&to->low[k][i], v);
         }
     }
 }
 
-APART void find_codes_of_1(const job *j, size_t channel, size_t channels, size_t vectors, block *to) {
-    find_block_codes(j, channel, channels, vectors, to, 1);
+APART void find_codes_of_1(const job *j, size_t pixel, size_t count, size_t channel, size_t channels, block *to) {
+    find_block_codes(j, pixel, count, channel, channels, to, 1);
 }
-APART void find_codes_of_3(const job *j, size_t channel, size_t channels, size_t vectors, block *to) {
-    find_block_codes(j, channel, channels, vectors, to, 3);
+APART void find_codes_of_3(const job *j, size_t pixel, size_t count, size_t channel, size_t channels, block *to) {
+    find_block_codes(j, pixel, count, channel, channels, to, 3);
 }
-APART void find_codes_of_any(const job *j, size_t channel, size_t channels, size_t vectors, block *to) {
-    find_block_codes(j, channel, channels, vectors, to, j->p.constants->thresholds);
+APART void find_codes_of_any(const job *j, size_t pixel, size_t count, size_t channel, size_t channels, block *to) {
+    find_block_codes(j, pixel, count, channel, channels, to, j->p.constants->thresholds);
 }
 
 /* Words of a channel to bytes, low and high ones `distance` apart. */
@@ -557,14 +580,14 @@ static void finish_sums(const job *j, size_t pixel, size_t count, size_t channel
 /* A block to results. */
 static void store_block(const job *j, size_t pixel, size_t count, size_t channel, block *from) {
     const size_t oc = j->g.oc, channels = oc - channel < BLOCK ? oc - channel : BLOCK, pitch = sizeof from->low[0];
-    const size_t n = j->p.constants->thresholds, vectors = (count + PIXELS - 1) / PIXELS;
+    const size_t n = j->p.constants->thresholds;
     if (n == 1)
-        find_codes_of_1(j, channel, channels, vectors, from);
+        find_codes_of_1(j, pixel, count, channel, channels, from);
     else if (n == 3)
-        find_codes_of_3(j, channel, channels, vectors, from);
+        find_codes_of_3(j, pixel, count, channel, channels, from);
     else if (n > 0)
-        find_codes_of_any(j, channel, channels, vectors, from);
-    for (size_t i = 0; i < count; i += PIXELS) {
+        find_codes_of_any(j, pixel, count, channel, channels, from);
+    for (size_t i = 0; i < count && !(j->call->planar & LBRT_PLANAR_DST); i += PIXELS) {
         const size_t pixels = count - i < PIXELS ? count - i : PIXELS;
         uint8_t *to = (uint8_t *)j->call->dst + (pixel + i) * oc + channel, some[2][PIXELS][BLOCK];
         if (n == 0) {
@@ -591,7 +614,7 @@ static void run_pixels(const job *j, size_t first, size_t pixel, size_t count) {
     t.at = j->p.at;
     t.steps = j->p.constants->steps;
     for (size_t channel = 0; channel < j->g.oc; channel += channels) {
-        if (channel % BLOCK == 0 && j->p.constants->by_residual)
+        if (channel % BLOCK == 0 && j->p.constants->by_residual && !(j->call->planar & LBRT_PLANAR_RES))
             load_residual(j, pixel, count, channel, &to);
         t.weights = j->p.weights + channel / TILE * t.steps * TILE + channel % TILE;
         t.runs = j->p.runs + channel / TILE * t.steps;
@@ -627,4 +650,9 @@ static void run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel LBRT_NAME(planes) = {"planes", LBRT_OP_CONV, accepts, prepared_size, prepare, scratch_size, run, cost};
+static uint32_t planar(const lbrt_site *site) {
+    const uint32_t results = thresholds_of(site) > 0 ? LBRT_PLANAR_DST | LBRT_PLANAR_RES : 0;
+    return results | (reads_planes(site) ? LBRT_PLANAR_SRC : 0);
+}
+
+const lbrt_kernel LBRT_NAME(planes) = {"planes", LBRT_OP_CONV, accepts, prepared_size, prepare, scratch_size, run, cost, planar};

@@ -173,6 +173,60 @@ static void fill_planes(const lbrt_site *site, const geometry *g, const buffers 
     }
 }
 
+/* Of 64 pixels from the first-th on, in rows of w, those in column x. */
+static __mmask64 in_column(size_t first, size_t w, size_t x) {
+    uint64_t mask = 0;
+    for (size_t i = (w + x - first % w) % w; i < PIXELS; i += w)
+        mask |= (uint64_t)1 << i;
+    return (__mmask64)mask;
+}
+
+INLINE __mmask64 first_pixels(size_t count) { return count >= PIXELS ? ~(__mmask64)0 : ((__mmask64)1 << count) - 1; }
+
+/* The indices of 64 pixels of a source plane whose left and right neighbours, where there are some, lie beside them. */
+INLINE __m512i merge_plane(const geometry *g, const uint8_t *src, __m512i low, __m512i padding, __mmask64 left, __mmask64 inside,
+                           __mmask64 right) {
+    const __m128i bits = _mm_cvtsi32_si128(g->code_bits), twice = _mm_cvtsi32_si128(2 * g->code_bits);
+    const __m512i a = _mm512_sub_epi8(_mm512_mask_loadu_epi8(padding, left, src - 1), low);
+    const __m512i b = _mm512_sub_epi8(_mm512_mask_loadu_epi8(padding, inside, src), low);
+    const __m512i c = _mm512_sub_epi8(_mm512_mask_loadu_epi8(padding, right, src + 1), low);
+    const __m512i v = _mm512_ternarylogic_epi64(a, _mm512_sll_epi16(b, bits), _mm512_sll_epi16(c, twice), 0xfe);
+    return g->spread == 1 ? v : _mm512_srli_epi16(v, 1);
+}
+
+/* Stride 1 and as many result columns as source columns, one of them padding on the left. */
+static int reads_planes(const lbrt_site *site) {
+    const lbrt_layer *l = site->layer;
+    return l->sh == 1 && l->sw == 1 && l->pl == 1 && site->dst->w == site->src->w;
+}
+
+/* Indices of `need` source rows, from y on, of an image that is planes: rows follow each other there as here. */
+static void fill_from_planes(const lbrt_site *site, const geometry *g, const buffers *b, const uint8_t *src, int64_t y,
+                             size_t need) {
+    const size_t w = (size_t)site->src->w, h = (size_t)site->src->h, size = w * h;
+    const size_t above = y >= 0 ? 0 : (size_t)-y < need ? (size_t)-y : need, start = y < 0 ? 0 : (size_t)y < h ? (size_t)y : h;
+    const size_t rows = need - above < h - start ? need - above : h - start, count = rows * w;
+    const __m512i low = bytes_set((uint8_t)site->src->lo), padding = bytes_set((uint8_t)g->padding);
+    const uint8_t outside = (uint8_t)((g->padding - site->src->lo) / g->spread);
+    const uint8_t three = (uint8_t)(outside * (1 + (1 << g->code_bits) + (1 << 2 * g->code_bits)));
+    for (size_t k = 0; k < planes_of(g); k++)
+        memset(b->planes + k * g->plane, g->together == 1 ? three : 9 * three, above * w);
+    for (size_t i = 0; i < count; i += PIXELS) {
+        const __mmask64 inside = first_pixels(count - i);
+        const __mmask64 left = inside & ~in_column(i, w, 0), right = inside & ~in_column(i, w, w - 1);
+        const uint8_t *from = src + start * w + i;
+        uint8_t *to = b->planes + above * w + i;
+        for (size_t k = 0; k < g->c; k += g->together, from += g->together * size, to += g->plane) {
+            __m512i v = merge_plane(g, from, low, padding, left, inside, right);
+            if (g->together == 2)
+                v = _mm512_or_si512(v, _mm512_slli_epi16(merge_plane(g, from + size, low, padding, left, inside, right), 3));
+            _mm512_storeu_si512(to, v);
+        }
+    }
+    for (size_t k = 0; k < planes_of(g); k++)
+        memset(b->planes + k * g->plane + (above + rows) * w, g->together == 1 ? three : 9 * three, (need - above - rows) * w);
+}
+
 /* Which sides of the windows of result row oy are outside: of those of the first and last pixel at most the left and right. */
 static void fill_border(const lbrt_site *site, const geometry *g, size_t oy, uint8_t *to) {
     const lbrt_layer *l = site->layer;
@@ -188,13 +242,17 @@ static void fill(const lbrt_call *call, const geometry *g, const buffers *b, siz
     const lbrt_site *site = &call->site;
     const size_t sh = (size_t)site->layer->sh, h = (size_t)site->src->h, need = (rows - 1) * sh + 3;
     const uint8_t *src = (const uint8_t *)call->src + image * lbrt_elements(site->src);
-    uint8_t *const strip = strip_start(site, g, b);
-    for (size_t i = 0; i < need; i++) {
-        const int64_t y = (int64_t)(oy * sh + i) - site->layer->pt;
-        const int inside = y >= 0 && y < (int64_t)h;
-        fill_row(site, g, inside ? src + (size_t)y * (size_t)site->src->w * g->c : NULL, strip + i * g->row);
+    const int64_t first = (int64_t)(oy * sh) - site->layer->pt;
+    if (call->planar & LBRT_PLANAR_SRC) {
+        fill_from_planes(site, g, b, src, first, need);
+    } else {
+        for (size_t i = 0; i < need; i++) {
+            const int64_t y = first + (int64_t)i;
+            const int inside = y >= 0 && y < (int64_t)h;
+            fill_row(site, g, inside ? src + (size_t)y * (size_t)site->src->w * g->c : NULL, strip_start(site, g, b) + i * g->row);
+        }
+        fill_planes(site, g, b, need);
     }
-    fill_planes(site, g, b, need);
     for (size_t y = 0; y < rows && g->most_border > 0; y++)
         fill_border(site, g, oy + y, b->border + y * (size_t)site->dst->w);
 }

@@ -299,4 +299,4 @@ static void run(const lbrt_call *call) {
     tile_end();
 }
 
-const lbrt_kernel LBRT_NAME(tiles) = {"tiles", LBRT_OP_CONV, accepts, prepared_size, prepare, scratch_size, run, cost};
+const lbrt_kernel LBRT_NAME(tiles) = {"tiles", LBRT_OP_CONV, accepts, prepared_size, prepare, scratch_size, run, cost, NULL};

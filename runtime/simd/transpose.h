@@ -41,7 +41,15 @@ APART void to_planes(const uint8_t *src, size_t pixel, uint8_t *to, size_t plane
         _mm512_storeu_si512(to + i * plane, v[i]);
 }
 
-/* Back. */
+/* 64 bytes whose order is that of such planes, from the pixels' own order, and back. */
+INLINE __m512i even_first(__m512i v) {
+    return _mm512_shuffle_epi8(v, _mm512_broadcast_i32x4(_mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15)));
+}
+INLINE __m512i in_order(__m512i v) {
+    return _mm512_shuffle_epi8(v, _mm512_broadcast_i32x4(_mm_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15)));
+}
+
+/* Back to pixels. */
 APART void to_pixels(const uint8_t *src, size_t plane, uint8_t *to, size_t pixel) {
     __m512i v[16];
 #pragma GCC unroll 16

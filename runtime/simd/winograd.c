@@ -327,4 +327,4 @@ static void run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel LBRT_NAME(winograd) = {"winograd", LBRT_OP_CONV, accepts, prepared_size, prepare, scratch_size, run, cost};
+const lbrt_kernel LBRT_NAME(winograd) = {"winograd", LBRT_OP_CONV, accepts, prepared_size, prepare, scratch_size, run, cost, NULL};

@@ -10,16 +10,16 @@ static void *aligned(size_t size) {
     return ptr;
 }
 
-/* Result rows row0..row1-1. */
-static void run(const lbrt_site *site, const lbrt_kernel *kernel, const void *src, const void *res, void *dst, size_t row0,
-                size_t row1) {
+/* Result rows row0..row1-1. planar: which tensors are planes. */
+static void run(const lbrt_site *site, const lbrt_kernel *kernel, uint32_t planar, const void *src, const void *res, void *dst,
+                size_t row0, size_t row1) {
     const size_t scratch_size = kernel->scratch_size ? kernel->scratch_size(site) : 0;
     void *prepared = aligned(kernel->prepared_size ? kernel->prepared_size(site) : 0), *scratch = aligned(scratch_size);
     memset(scratch, 0xa5, scratch_size);
     if (kernel->prepare)
         kernel->prepare(site, prepared);
     const lbrt_tensor tensors[2] = {*site->src, site->res ? *site->res : *site->src};
-    const lbrt_call call = {.site = *site, .prepared = prepared, .src = src, .res = res, .sources = {src, res}, .tensors = tensors,
+    const lbrt_call call = {.site = *site, .planar = planar, .prepared = prepared, .src = src, .res = res, .sources = {src, res}, .tensors = tensors,
                             .dst = dst, .scratch = scratch, .row0 = row0, .row1 = row1};
     kernel->run(&call);
     free(prepared), free(scratch);
@@ -57,7 +57,9 @@ static void random_geometry(test_graph *t, lbrt_layer *l, lbrt_tensor *src, lbrt
         l->pt = test_in(t, 0, 5), l->pl = test_in(t, 0, 5), l->pb = test_in(t, 0, 3), l->pr = test_in(t, 0, 3);
         if (test_in(t, 0, 1) == 0)
             l->kh = l->kw = 3, l->sh = l->sw = test_in(t, 0, 3) == 0 ? 2 : 1;
-        if (test_in(t, 0, 2) == 0)
+        if (l->kw == 3 && test_in(t, 0, 1) == 0)
+            l->pt = l->pl = l->pb = l->pr = 1;
+        else if (test_in(t, 0, 2) == 0)
             l->pt = l->pl = l->pb = l->pr = 0;
         src->h = test_in(t, 1, 8), src->w = test_in(t, 1, large ? 60 : 16), src->c = test_in(t, 1, large ? 70 : 20);
         if (strips)
@@ -75,8 +77,22 @@ static void random_geometry(test_graph *t, lbrt_layer *l, lbrt_tensor *src, lbrt
     dst->c = test_in(t, 1, strips ? 9 : large ? 150 : 40);
 }
 
-/* Runs that each fast kernel made. */
-static int runs[64];
+/* Images of bytes, pixel by pixel, to planes (or back), in place. */
+static void transpose(const lbrt_tensor *t, int mb, bool back, uint8_t *values) {
+    const size_t pixels = (size_t)t->h * (size_t)t->w, c = (size_t)t->c;
+    uint8_t *image = malloc(pixels * c);
+    assert_non_null(image);
+    for (int m = 0; m < mb; m++, values += pixels * c) {
+        memcpy(image, values, pixels * c);
+        for (size_t i = 0; i < pixels; i++)
+            for (size_t k = 0; k < c; k++)
+                values[back ? i * c + k : k * pixels + i] = image[back ? k * pixels + i : i * c + k];
+    }
+    free(image);
+}
+
+/* Runs that each fast kernel made, and runs with planes in each of the three places. */
+static int runs[64], planar_runs[3];
 
 /* Every kernel of this machine that accepts the layer, on two random images. */
 static void check(test_graph *t, const lbrt_site *site, int round) {
@@ -93,7 +109,7 @@ static void check(test_graph *t, const lbrt_site *site, int round) {
     if (site->res)
         fill(t, site->res, false, ndst, r);
     memset(want, 0x5a, size);
-    run(site, lbrt_select(site, LBRT_ISA_REF), x, r, want, row0, row1);
+    run(site, lbrt_select(site, LBRT_ISA_REF), 0, x, r, want, row0, row1);
     const lbrt_kernel *kernel;
     lbrt_isa isa;
     for (size_t i = 0; (kernel = lbrt_fast_kernel(i, &isa)) != NULL; i++) {
@@ -102,12 +118,30 @@ static void check(test_graph *t, const lbrt_site *site, int round) {
         if (isa > lbrt_best_isa() && round % 3 != 0) /* emulation takes time */
             continue;
         memset(got, 0x5a, size);
-        run(site, kernel, x, r, got, row0, row1);
-        runs[i]++;
-        if (memcmp(want, got, size) != 0)
-            fail_msg("round %d, kernel %zu (%s, %s): %dx%dx%d to %dx%dx%d, window %dx%d, groups %d, flags %u", round, i,
-                     kernel->name, lbrt_isa_name(isa), src->h, src->w, src->c, dst->h, dst->w, dst->c, l->kh, l->kw, l->groups,
-                     l->epilogue.flags);
+        const uint32_t can = kernel->planar ? kernel->planar(site) : 0;
+        for (uint32_t planar = 0; planar <= can; planar++) {
+            if (planar & ~can)
+                continue;
+            if (planar & LBRT_PLANAR_SRC)
+                transpose(src, mb, false, x);
+            if (planar & LBRT_PLANAR_RES && site->res)
+                transpose(dst, mb, false, r);
+            run(site, kernel, planar, x, r, got, row0, row1);
+            if (planar & LBRT_PLANAR_SRC)
+                transpose(src, mb, true, x);
+            if (planar & LBRT_PLANAR_RES && site->res)
+                transpose(dst, mb, true, r);
+            if (planar & LBRT_PLANAR_DST)
+                transpose(dst, mb, true, got);
+            for (int bit = 0; bit < 3; bit++)
+                planar_runs[bit] += (planar & (site->res ? 7u : 3u)) >> bit & 1;
+            runs[i]++;
+            if (memcmp(want, got, size) != 0)
+                fail_msg("round %d, kernel %zu (%s, %s), planes %u: %dx%dx%d to %dx%dx%d, window %dx%d, groups %d, flags %u", round,
+                         i, kernel->name, lbrt_isa_name(isa), planar, src->h, src->w, src->c, dst->h, dst->w, dst->c, l->kh, l->kw,
+                         l->groups, l->epilogue.flags);
+            memset(got, 0x5a, size);
+        }
     }
     free(x), free(r), free(want), free(got);
 }
@@ -152,6 +186,41 @@ static void convolutions(void **state) {
         }
         if (fits)
             check(&t, &site, round);
+        test_graph_free(&t);
+    }
+}
+
+/* Layers as residual networks of one and two bits have them, whose accumulators give all of their codes. */
+static void residual_networks(void **state) {
+    (void)state;
+    best_isa = amx_machine();
+    for (int round = 0; round < 300; round++) {
+        test_graph t = {.state = 31337 + (uint64_t)round * 424243};
+        lbrt_layer l = {.op = LBRT_OP_CONV, .groups = 1, .kh = 3, .kw = 3, .sh = 1, .sw = 1, .pt = 1, .pl = 1, .pb = 1, .pr = 1};
+        const int small = test_in(&t, 0, 1), sign = test_in(&t, 0, 2) == 0;
+        lbrt_tensor src, dst, res;
+        do
+            src = sources[test_in(&t, 0, (int)LB_COUNT(sources) - 1)];
+        while (src.hi - src.lo > 3);
+        lbrt_site site = {&l, &src, &dst, NULL};
+        src.h = test_in(&t, 1, 17), src.w = test_in(&t, 1, small ? 17 : 80), src.c = test_in(&t, 1, 40);
+        dst = (lbrt_tensor){src.h, src.w, test_in(&t, 1, 40), sign ? LBRT_I8 : LBRT_U8, 0, 0};
+        l.src_signs = src.lo == -1 && src.hi == 1;
+        test_random_weights(&t, &l, &src, dst.c, &weight_formats[test_in(&t, 0, 4)]);
+        lbrt_epilogue *e = &l.epilogue;
+        e->flags = LBRT_AFFINE | (sign ? LBRT_SIGN : LBRT_CODE);
+        e->requant = test_requants(&t, dst.c, ldexp(1.0, test_in(&t, 9, 14)), 60000.0);
+        e->q = test_requant(&t, ldexp(1.0, -16), 0.5);
+        e->qlo = sign ? -1 : 0;
+        e->qhi = sign ? 1 : test_in(&t, 0, 1) ? 3 : 1;
+        if (test_in(&t, 0, 2) > 0) {
+            res = residuals[test_in(&t, 0, 4) == 0 ? 3 : 0];
+            res.h = dst.h, res.w = dst.w, res.c = dst.c;
+            site.res = &res;
+            e->flags |= LBRT_RESIDUAL;
+            e->res = test_requant(&t, 40000.0, 0.0);
+        }
+        check(&t, &site, round);
         test_graph_free(&t);
     }
 }
@@ -211,10 +280,14 @@ static void all_ran(void **state) {
         assert_true(i < LB_COUNT(runs));
         if (isa <= best_isa && runs[i] < 50)
             fail_msg("kernel %zu (%s, %s) ran %d times only", i, kernel->name, lbrt_isa_name(isa), runs[i]);
+        for (int bit = 0; bit < 3 && isa <= best_isa && kernel->planar; bit++)
+            if (planar_runs[bit] < 20)
+                fail_msg("%d runs only had planes in place %d", planar_runs[bit], bit);
     }
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(convolutions), cmocka_unit_test(other_layers), cmocka_unit_test(all_ran)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(convolutions), cmocka_unit_test(residual_networks),
+                                       cmocka_unit_test(other_layers), cmocka_unit_test(all_ran)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
