@@ -156,9 +156,30 @@ lbrt_status lbrt_run_layers(const lbrt_model *model, int first, int last, const 
     return LBRT_OK;
 }
 
+#define TOGETHER ((size_t)512 << 10) /* bytes of tensors of a thread: those of more images leave the second-level cache */
+
+static int images_together(const lbrt_model *model, int count) {
+    const size_t images = lbrt_size_mul(TOGETHER, (size_t)count) / (model->peak > 0 ? model->peak : 1);
+    return images < 1 ? 1 : images > INT16_MAX ? INT16_MAX : (int)images;
+}
+
 lbrt_status lbrt_run_threads(const lbrt_model *model, const uint8_t *images, int mb, void *arena, size_t arena_size,
                              int32_t *scores, const lbrt_threads *threads) {
-    return lbrt_run_layers(model, 0, model != NULL ? model->graph.nlayers : 0, images, mb, arena, arena_size, scores, threads);
+    const int count = threads != NULL ? threads->count : 1;
+    const size_t need = lbrt_arena_size_threads(model, mb, count);
+    if (need == 0 || images == NULL || scores == NULL)
+        return LBRT_ERR_ARGUMENT;
+    if (arena_size < need)
+        return LBRT_ERR_MEMORY;
+    const lbrt_graph *g = &model->graph;
+    const int most = images_together(model, count);
+    lbrt_status status = LBRT_OK;
+    for (int done = 0, some; done < mb && status == LBRT_OK; done += some) {
+        some = mb - done < most ? mb - done : most;
+        status = lbrt_run_layers(model, 0, g->nlayers, images + (size_t)done * lbrt_elements(&g->tensors[0]), some, arena,
+                                 arena_size, scores + (size_t)done * (size_t)g->classes, threads);
+    }
+    return status;
 }
 
 lbrt_status lbrt_run(const lbrt_model *model, const uint8_t *images, int mb, void *arena, size_t arena_size, int32_t *scores) {
