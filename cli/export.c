@@ -73,7 +73,8 @@ const cli_verb cli_verb_export = {
         "  float  float weights on their grid, activations rounded by Div, Round, Clip and Mul; runs everywhere\n"
         "\n"
         "With --exact the numbers between the convolutions are those of the packed model, to the last bit: fixed point in\n"
-        "double precision instead of batch norm in float. For runtimes that know doubles, and for comparing.\n"
+        "double precision instead of batch norm in float. For runtimes that know doubles, and for comparing. Sigmoid and Tanh\n"
+        "have no such form.\n"
         "\n"
         "Without -o the file is RUN/model.onnx. An existing one is replaced only when the new one is complete.\n"
         "docs/onnx.md says which runtime takes which format, and how closely predictions agree.",

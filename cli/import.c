@@ -73,9 +73,9 @@ const cli_verb cli_verb_import = {
     .output = "RUN",
     .options = options,
     .description =
-        "Reads a float classification network that PyTorch (torch.onnx), Keras (tf2onnx) or lowbit export wrote, opsets 6 to\n"
-        "25, and makes a run directory of it: the graph, the weights, and a recipe. lowbit eval tests it as it is; lowbit\n"
-        "train with that recipe starts from its weights and fine-tunes it with any method.\n"
+        "Reads a float network, classification or regression, that PyTorch (torch.onnx), Keras (tf2onnx) or lowbit export\n"
+        "wrote, opsets 6 to 25, and makes a run directory of it: the graph, the weights, and a recipe. lowbit eval tests it as\n"
+        "it is; lowbit train with that recipe starts from its weights and fine-tunes it with any method.\n"
         "\n"
         "The recipe's data set is guessed from channels and classes; --data says which it is, a known name or a folder.\n"
         "Networks are trained on images normalised in some way: where the file does that itself, the recipe takes it over;\n"
