@@ -115,9 +115,9 @@ const cli_verb cli_verb_train = {
     .description = "Reads a recipe, loads its data, builds and quantizes its network, and trains all its stages. Each epoch ends\n"
                    "with the accuracy of the quantized network on the test images and a checkpoint.\n"
                    "\n"
-                   "Ctrl-C, SIGTERM or a closed terminal (unless under nohup) saves the state and stops, with a line that says how\n"
-                   "to go on; --resume continues to the same bits as a run that was never stopped. A second Ctrl-C stops at\n"
-                   "once. A directory with a run in it is never overwritten.",
+                   "Ctrl-C, SIGTERM or a closed terminal (unless under nohup) saves the state and stops, with a line that says\n"
+                   "how to go on; --resume continues to the same bits as a run that was never stopped. A second Ctrl-C stops\n"
+                   "at once. A directory with a run in it is never overwritten.",
     .files = "RECIPE                 YAML; docs/recipes.md lists every key\n"
              "DIR/recipe.yaml        the recipe with every key resolved: the run can be repeated from it\n"
              "DIR/last.safetensors   checkpoint of the last epoch, to resume\n"

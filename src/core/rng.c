@@ -21,8 +21,8 @@ void lb_rng4(uint64_t seed, lb_purpose purpose, uint64_t step, uint64_t index, u
     memcpy(out, bits.v, sizeof bits.v);
 }
 
-/* Philox once more, in a form that vectorises over indices (tests/core/test_random.c compares the two). Words are the lower halves of
- * 64 bits, which is how vectors multiply 32 bits to 64. */
+/* Philox once more, in a form that vectorises over indices (tests/core/test_random.c compares the two). Words are the lower halves
+ * of 64 bits, which is how vectors multiply 32 bits to 64. */
 LB_CLONES void lb_rng4_many(uint64_t seed, lb_purpose purpose, uint64_t step, uint64_t first, uint64_t stride, int count,
                             uint32_t *out) {
     const uint64_t mixed = seed + (uint64_t)purpose * 0x9E3779B97F4A7C15u, low = 0xffffffffu;

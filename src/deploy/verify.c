@@ -95,7 +95,8 @@ static lb_status verify(lb_trainer *t, lb_packed *model, lb_verify_result *resul
     if (compiled)
         result->paths[result->npaths++].name = "c";
     else if (!small)
-        lb_warn(t->ctx, "generated C is not verified: compilers need gigabytes for the constants of a model of %zu bytes", model->size);
+        lb_warn(t->ctx, "generated C is not verified: compilers need gigabytes for the constants of a model of %zu bytes",
+                model->size);
     else if (status == LB_OK)
         lb_warn(t->ctx, "generated C is not verified: there is no C compiler cc, and CC names none");
     if (status == LB_OK)

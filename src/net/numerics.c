@@ -28,8 +28,8 @@ bool lb_requant_from_real(double a, double b, lbrt_requant *requant) {
 
 static lb_status make_requant(lb_ctx *ctx, const lb_node *node, double a, double b, lbrt_requant *requant) {
     if (!lb_requant_from_real(a, b, requant))
-        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: factor %g and offset %g do not fit integer arithmetic; " USUAL_CAUSE, node->name,
-                       a, b);
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: factor %g and offset %g do not fit integer arithmetic; " USUAL_CAUSE,
+                       node->name, a, b);
     return LB_OK;
 }
 

@@ -39,8 +39,8 @@ lb_logistic lb_logistic_of(const lb_quant_spec *spec, const lb_quant_when *when,
 /* f = sum of pi_k k. */
 void lb_soft_mean(const lb_logistic *l, const float *u, int n, lb_soft *soft);
 
-/* f = sum of z_k k, z = softmax((log pi + nu) / temperature), Gumbel noise nu = -log race, race[k * LB_SOFT_BLOCK + i] exponentially
- * distributed: z is proportional to (pi / race)^(1 / temperature). */
+/* f = sum of z_k k, z = softmax((log pi + nu) / temperature), Gumbel noise nu = -log race, race[k * LB_SOFT_BLOCK + i]
+ * exponentially distributed: z is proportional to (pi / race)^(1 / temperature). */
 void lb_soft_relaxed(const lb_logistic *l, const float *u, int n, const float *race, float temperature, lb_soft *soft);
 
 /* f = pi_c c at the fixed code c nearest to u, and c in place of f in by_step: CPQ's multi-class straight-through estimator. */

@@ -108,8 +108,8 @@ extern const lb_quant_when lb_quant_evaluation;
  * (1 - m) * 1[sur_lo < z < sur_hi] + m * E(z). lb_act_forward_ref and lb_act_backward_ref are the exact statement. */
 enum { LB_ACT_BLOCK = 128 };
 
-/* A block of a quantizer that is more than elementwise: E of each element, and the derivatives of z~ / step by the logarithms of its
- * two parameters. */
+/* A block of a quantizer that is more than elementwise: E of each element, and the derivatives of z~ / step by the logarithms of
+ * its two parameters. */
 typedef struct lb_soft {
     float slope[LB_ACT_BLOCK], by_step[LB_ACT_BLOCK], by_sigma[LB_ACT_BLOCK];
 } lb_soft;

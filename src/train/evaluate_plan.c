@@ -196,8 +196,10 @@ static lb_status stage_sources(lb_eval_plan *plan, lb_stage *st, const lb_net *n
     for (int s = 0; s < node->nsrc; s++) {
         const lb_numeric *src = lb_numeric_src(n, node, s);
         lb_eval_source *from = &st->sources[s];
-        *from = (lb_eval_source){
-            .tensor = (int)(src - n->nodes), .c = src->shape.c, .period = period_of(src->shape.c), .count = lb_shape_count(&src->shape)};
+        *from = (lb_eval_source){.tensor = (int)(src - n->nodes),
+                                 .c = src->shape.c,
+                                 .period = period_of(src->shape.c),
+                                 .count = lb_shape_count(&src->shape)};
         builder b;
         state now = {src->kind, src};
         LB_TRY(begin(&b, plan, net, 1, from->period, &from->chain, &from->nchain));
@@ -211,7 +213,45 @@ static lb_status stage_sources(lb_eval_plan *plan, lb_stage *st, const lb_net *n
     return LB_OK;
 }
 
-/* How the operator reads its source, and what it leaves. Convolutions: evaluate_conv.c. */
+/* A convolution or linear layer: its way (evaluate_conv.c), and the source as numbers that this way takes. */
+static lb_status stage_conv(lb_eval_plan *plan, lb_infer *infer, lb_stage *st, const lb_net *net, const lb_numeric *src) {
+    builder b;
+    state s = {src->kind, src};
+    st->op = LB_STAGE_CONV;
+    LB_TRY(lb_eval_plan_conv(plan, infer, st));
+    if (st->way == LB_WAY_INT8 || src->kind == LB_NUM_F32)
+        return LB_OK;
+    st->staged = st->way != LB_WAY_INT32 || st->src_type != LB_STORED_I32;
+    st->src_type = st->way == LB_WAY_INT32 ? LB_STORED_I32 : LB_STORED_F32;
+    LB_TRY(begin(&b, plan, net, 1, st->staging_period, &st->staging, &st->nstaging));
+    if (st->way == LB_WAY_WHOLE)
+        push(&b, LB_CHAIN_FLOAT1)->step = 1;
+    else if (st->way != LB_WAY_INT32)
+        LB_TRY(push_float(&b, &s));
+    return LB_OK;
+}
+
+/* A largest or a sum of a window; sums of whole numbers that become fixed point are taken of fixed point. */
+static lb_status stage_pool(lb_eval_plan *plan, lb_stage *st, const lb_net *net, const lb_numeric *x, const lb_numeric *src) {
+    const lb_node *node = &net->nodes[st->node];
+    const lb_pooling *p = &node->u.pool;
+    builder b;
+    state s = {src->kind, src};
+    st->op = node->op == LB_OP_MAXPOOL ? LB_STAGE_MAXPOOL : LB_STAGE_SUMPOOL;
+    st->pool = (lb_eval_pool){.ih = src->shape.h, .iw = src->shape.w, .c = src->shape.c, .oh = x->shape.h, .ow = x->shape.w,
+                              .kh = p->kh, .kw = p->kw, .sh = p->sh, .sw = p->sw, .pt = p->pt, .pl = p->pl, .inside = p->inside};
+    if (node->op == LB_OP_MAXPOOL)
+        return LB_OK;
+    st->acc_type = src->kind == LB_NUM_F32 ? LB_STORED_F32 : LB_STORED_I32;
+    if (src->kind != LB_NUM_INT || x->kind != LB_NUM_FIXED)
+        return LB_OK;
+    st->staged = true;
+    st->src_type = LB_STORED_I32;
+    LB_TRY(begin(&b, plan, net, 1, st->staging_period, &st->staging, &st->nstaging));
+    return push_fixed(&b, &s);
+}
+
+/* How the operator reads its source, and what it leaves. */
 static lb_status stage_operator(lb_eval_plan *plan, lb_infer *infer, lb_stage *st, const lb_net *net) {
     const lb_numerics *n = plan->numerics;
     const lb_node *node = &net->nodes[st->node];
@@ -230,39 +270,11 @@ static lb_status stage_operator(lb_eval_plan *plan, lb_infer *infer, lb_stage *s
     st->acc_type = st->src_type = stored_type(src);
     st->src_count = lb_shape_count(&src->shape);
     st->staging_period = period_of(src->shape.c);
-    builder b;
-    state s = {src->kind, src};
     switch (node->op) {
     case LB_OP_CONV:
-    case LB_OP_LINEAR:
-        st->op = LB_STAGE_CONV;
-        LB_TRY(lb_eval_plan_conv(plan, infer, st));
-        if (st->way == LB_WAY_INT8 || src->kind == LB_NUM_F32)
-            return LB_OK;
-        st->staged = st->way != LB_WAY_INT32 || st->src_type != LB_STORED_I32;
-        st->src_type = st->way == LB_WAY_INT32 ? LB_STORED_I32 : LB_STORED_F32;
-        LB_TRY(begin(&b, plan, net, 1, st->staging_period, &st->staging, &st->nstaging));
-        if (st->way == LB_WAY_WHOLE)
-            push(&b, LB_CHAIN_FLOAT1)->step = 1;
-        else if (st->way != LB_WAY_INT32)
-            LB_TRY(push_float(&b, &s));
-        return LB_OK;
+    case LB_OP_LINEAR: return stage_conv(plan, infer, st, net, src);
     case LB_OP_MAXPOOL:
-    case LB_OP_AVGPOOL: {
-        const lb_pooling *p = &node->u.pool;
-        st->op = node->op == LB_OP_MAXPOOL ? LB_STAGE_MAXPOOL : LB_STAGE_SUMPOOL;
-        st->pool = (lb_eval_pool){src->shape.h, src->shape.w, src->shape.c, x->shape.h, x->shape.w, p->kh,
-                                  p->kw,        p->sh,        p->sw,        p->pt,      p->pl,      p->inside};
-        if (node->op == LB_OP_MAXPOOL)
-            return LB_OK;
-        st->acc_type = src->kind == LB_NUM_F32 ? LB_STORED_F32 : LB_STORED_I32;
-        if (src->kind != LB_NUM_INT || x->kind != LB_NUM_FIXED)
-            return LB_OK;
-        st->staged = true;
-        st->src_type = LB_STORED_I32;
-        LB_TRY(begin(&b, plan, net, 1, st->staging_period, &st->staging, &st->nstaging));
-        return push_fixed(&b, &s);
-    }
+    case LB_OP_AVGPOOL: return stage_pool(plan, st, net, x, src);
     case LB_OP_SHORTCUTPAD:
         st->op = LB_STAGE_PAD;
         st->rows = node->u.shortcutpad.rows;

@@ -191,7 +191,8 @@ static void *read_source(const run *r, const lb_stage *st, int k, void *dst) {
     const lb_eval_source *source = &st->sources[k];
     const lb_eval_tensor *t = &r->plan->tensors[source->tensor];
     const size_t count = (size_t)r->count * source->count;
-    pass(r, NULL, source->chain, source->nchain, source->period, count, r->workspace + t->offset, t->type, false, dst, st->acc_type);
+    pass(r, NULL, source->chain, source->nchain, source->period, count, r->workspace + t->offset, t->type, false, dst,
+         st->acc_type);
     return at_mut(dst, st->acc_type, count);
 }
 

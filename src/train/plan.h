@@ -55,7 +55,7 @@ typedef struct lb_step {
     float *scale;          /* conv: (oc) step of each filter times the source's; its norm step borrows it */
     float *a, *b, *mean, *inv, *p, *q, *s; /* norm: (c) */
     double *sums;          /* norm: (threads, lb_sums_stride(c)): of dz (c), of dz x (c), and two of what is learned */
-    uint8_t *mask;         /* norm: (h, w, c) of 0 and 1 for a mixer that has one, NULL for others; the backward pass reads forward's */
+    uint8_t *mask;         /* norm: (h, w, c) of 0 and 1 for a mixer that has one, else NULL; the backward pass reads forward's */
     bool masked;           /* it holds at this step */
 } lb_step;
 

@@ -63,7 +63,7 @@ static const struct {
     {"train.total_epochs", counts_epochs, "the budget is train.steps"},
     {"train.optimizer.decay_bias", decays, "it is a factor on train.optimizer.weight_decay, which is 0"},
     {"train.optimizer.decay_bn", decays, "it is a factor on train.optimizer.weight_decay, which is 0"},
-    {"train.optimizer.decay_quant", decays_learned_step, "no quantizer learns a step or clip, or train.optimizer.weight_decay is 0"},
+    {"train.optimizer.decay_quant", decays_learned_step, "no quantizer learns a step or clip, or weight_decay is 0"},
     {"train.optimizer.lr_quant", has_learned_step, "no quantizer learns a step or clip"},
     {"train.optimizer.lr_gates", has_learned_bits, "quant.weights.bit_lengths is not learned"},
     {"train.optimizer.clip_weights", has_low_bit_weights, "all weights are float"},

@@ -74,7 +74,8 @@ LB_INLINE vec v_load_f32(const float *p, int n) {
 }
 LB_INLINE lb_mask v_load_mask(const uint8_t *p, int n) {
     const __m256i b = _mm256_maskz_loadu_epi8(v_tail(n), p);
-    return (lb_mask){_mm256_test_epi16_mask(b, _mm256_set1_epi16(0x00ff)), _mm256_test_epi16_mask(b, _mm256_set1_epi16((short)0xff00))};
+    return (lb_mask){_mm256_test_epi16_mask(b, _mm256_set1_epi16(0x00ff)),
+                     _mm256_test_epi16_mask(b, _mm256_set1_epi16((short)0xff00))};
 }
 LB_INLINE void v_store_f32(float *p, int n, vec a) { /* lanes 16.. of a permutation are those of the second source */
     const __m512i turn = _mm512_mask_add_epi32(_mm512_srli_epi32(v_index(0, 1), 1), 0xaaaa, _mm512_srli_epi32(v_index(0, 1), 1),
