@@ -17,7 +17,7 @@ wait_for() {
 
 # A stopped training says how to continue, in words that a shell takes.
 mkdir "it's here"
-"$LOWBIT" train tiny.yaml --out "it's here/r" --threads 1 --set train.epochs=100000 >out 2>err &
+"$LOWBIT" train tiny.yaml --out "it's here/r" --threads 1 --set train.epochs=100000 >stopped.out 2>stopped.err &
 child=$!
 wait_for "it's here/r/last.safetensors"
 refuse 1 "it's here/r: another process is writing there" train tiny.yaml --out "it's here/r" --resume --set train.epochs=100000
@@ -25,6 +25,7 @@ kill -HUP $child # the terminal was closed
 status=0
 wait $child || status=$?
 last="train, stopped by SIGHUP"
+mv stopped.err err # those names are the next command's while it runs
 check "it ended by the signal, having saved" $status -eq $((128 + 1))
 complains '^lowbit: error: interrupted, the state is saved; continue with: lowbit train tiny.yaml --set train.epochs=100000 --threads 1 '
 again=$(sed -n "s/.*continue with: lowbit //p" err)
