@@ -49,13 +49,25 @@ static const char *class_name(const session *s, int i, char spare[32]) {
     return spare;
 }
 
+/* One output has no classes to choose from: a regression. */
+static bool is_number(const session *s) { return s->info.classes == 1; }
+
+static json_t *all_scores(const session *s) {
+    json_t *list = json_array();
+    for (int i = 0; i < s->info.classes; i++)
+        json_array_append_new(list, cli_json_real((double)s->scores[i]));
+    return list;
+}
+
 /* The picture with its best classes beside it. */
 static void draw(const session *s, const char *image, int label) {
     char text[BEST + 2][256], spare[32];
     const char *lines[BEST + 2];
     int n = 0;
     snprintf(text[n++], sizeof *text, "%s", image);
-    for (int i = 0; i < BEST && i < s->info.classes; i++) {
+    if (is_number(s))
+        snprintf(text[n++], sizeof *text, "%.6g", (double)s->scores[0]);
+    for (int i = 0; i < BEST && i < s->info.classes && !is_number(s); i++) {
         char bar[11] = "";
         memset(bar, '#', (size_t)lrint(s->ranked[i].percent / 10));
         snprintf(text[n++], sizeof *text, "%-10s %5.1f %%  %s", bar, s->ranked[i].percent,
@@ -76,13 +88,15 @@ static void print_result(const session *s, const char *image, int label) {
     const char *name = class_name(s, best, spare);
     cli_term_clear();
     if (s->args->json) {
-        json_t *entry = json_pack("{s:s, s:i, s:s, s:o}", "image", image, "class", best, "name", name, "score",
-                                  cli_json_real(s->ranked[0].percent));
+        json_t *entry = json_pack("{s:s, s:i, s:s, s:o, s:o}", "image", image, "class", best, "name", name, "score",
+                                  cli_json_real(s->ranked[0].percent), "scores", all_scores(s));
         if (label >= 0)
             json_object_set_new(entry, "truth", json_integer(label));
         json_array_append_new(s->list, entry);
     } else if (s->draw) {
         draw(s, image, label);
+    } else if (is_number(s)) {
+        printf("%s: %.6g\n", image, (double)s->scores[0]);
     } else if (label >= 0) {
         printf("%s: %s %.1f %% (%s: %s)\n", image, name, s->ranked[0].percent, label == best ? "right" : "wrong",
                class_name(s, label, truth));
@@ -158,7 +172,10 @@ const cli_verb cli_verb_run = {
         "the integer runtime's. On a terminal, or with --draw, the image is drawn too, as the network sees it: in colour\n"
         "where the terminal has colours and UTF-8, else in characters.\n"
         "\n"
-        "--json prints {\"images\": [{\"image\", \"class\", \"name\", \"score\"}]}, with \"truth\" under --test.",
+        "A network of one output, a regression, has a number in place of class and score.\n"
+        "\n"
+        "--json prints {\"images\": [{\"image\", \"class\", \"name\", \"score\", \"scores\"}]}, with \"truth\" under --test;\n"
+        "\"scores\" are all outputs of the network, before the softmax.",
     .examples = "lowbit run runs/quickstart/model.lbm shoe.png shirt.jpg\nlowbit run runs/quickstart/model.lbm --test 5 --draw",
     .exit_failed = "the model or an image cannot be read (the other images are classified all the same)",
     .run = run,

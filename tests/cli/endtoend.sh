@@ -111,10 +111,24 @@ says '^[0-3] of 3 right$'
 succeed run model.lbm --test 2 --draw
 says '[@%#*+=]{3}'
 succeed run model.lbm --test 3 --json
-json images.2.class images.2.name images.2.score images.2.truth
+json images.2.class images.2.name images.2.score images.2.scores.9 images.2.truth
 "$HELPER" folder images 8 4
 succeed run model.lbm images/train/*/*.png
 check "a line per image" "$(wc -l <out)" -eq 8
+# One output is a number.
+mkdir -p number/train number/test
+cp -r images/train/level number/train
+cp -r images/test/level number/test
+cat >number.yaml <<'END'
+model: {name: lenet5}
+data: {name: folder, path: number, size: 16}
+train: {steps: 1, batch: 2}
+quant: {weights: {method: lsq, bits: 4}, activations: {method: lsq, bits: 4}}
+END
+succeed train number.yaml --out number-run
+succeed pack number-run -o number.lbm
+succeed run number.lbm number/test/level/*.png
+says '^number/test/level/[^ ]*: -?[0-9][0-9.e-]*$'
 
 succeed bench model.lbm --runs 5
 says '^inference: median [0-9.]+ ms'
