@@ -34,6 +34,10 @@ static bool learns_bits(const lb_tensor_config *tensor, bool weights) {
     return weights && tensor->bit_lengths == LB_BITS_LEARNED;
 }
 
+static bool is_partly_float(const lb_tensor_config *tensor) { return strcmp(tensor->mixer, "constant") != 0 || tensor->mix < 1; }
+static bool is_partly_float_weights(const lb_tensor_config *tensor, bool weights) { return weights && is_partly_float(tensor); }
+static bool is_partly_float_activation(const lb_tensor_config *tensor, bool weights) { return !weights && is_partly_float(tensor); }
+
 static bool has_shortcut_layer(const view *v) {
     for (int i = 0; i < v->net->nnodes; i++)
         if (v->net->nodes[i].shortcut)
@@ -49,9 +53,8 @@ static bool has_learned_bits(const view *v) { return any_tensor(&v->stage->quant
 static bool has_weights_before(const view *v) { return v->recipe->nstages > 1 || v->stage->train.init[0]; }
 static bool counts_epochs(const view *v) { return v->stage->train.steps == 0; }
 
-static bool is_partly_float(const lb_tensor_config *tensor) { return strcmp(tensor->mixer, "constant") != 0 || tensor->mix < 1; }
-static bool mixes_weights(const view *v) { return is_partly_float(&v->stage->quant.weights); }
-static bool mixes_activations(const view *v) { return is_partly_float(&v->stage->quant.activations); }
+static bool mixes_weights(const view *v) { return any_tensor(&v->stage->quant, is_partly_float_weights); }
+static bool mixes_activations(const view *v) { return any_tensor(&v->stage->quant, is_partly_float_activation); }
 
 /* ---- The keys ------------------------------------------------------------------------------------------------------ */
 

@@ -31,6 +31,8 @@ static void test_settings(void **state) {
          RESNET "quant: {weights: {method: bwn, bits: 1, mix: 0.5}}\n", RESNET "quant: {weights: {method: bwn, bits: 1}}\n"},
         {"quant.activations.surrogate: relu\n", "quant.activations.surrogate",
          RESNET "quant: {activations: {method: lsq, mixer: alpha}}\n", RESNET "quant: {activations: {method: lsq}}\n"},
+        {"quant.weights.surrogate: hardtanh\n", "quant.weights.surrogate",
+         RESNET "quant: {weights: {method: dorefa, bits: 2}, layers: [{match: fc, weights: {mixer: alpha}}]}\n", RESNET LSQ},
         /* one stage that uses it is enough */
         {"train.optimizer.lr_quant: 5\n", "train.optimizer.lr_quant",
          RESNET "stages: [{name: float}, {name: low, quant: {weights: {method: lsq}}}]\n", RESNET "stages: [{name: float}]\n"},
