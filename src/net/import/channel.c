@@ -120,7 +120,7 @@ static lb_status find_dim(lb_importer *im, const lb_view *v, const lb_constant *
 /* May a sum with `t` become the bias of the layer before? */
 static bool takes_bias(const lb_importer *im, const lb_tensor *t, const lb_view *v) {
     const lb_node *node = &im->net->nodes[v->node];
-    return (node->op == LB_OP_CONV || node->op == LB_OP_LINEAR) && node->param[1] < 0 && lb_import_is_own(t);
+    return lb_is_layer(node) && node->param[1] < 0 && lb_import_is_own(t);
 }
 
 static lb_status add_bias(lb_importer *im, const lb_view *v, const affine *a) {

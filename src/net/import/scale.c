@@ -43,8 +43,7 @@ lb_status lb_import_scale(lb_importer *im) {
             readers[net->nodes[i].src[s]]++;
     for (int i = 0; i < net->nnodes; i++) {
         const lb_node *bn = &net->nodes[i], *layer = &net->nodes[bn->src[0]];
-        if (bn->op != LB_OP_BATCHNORM || bn->u.bn.calibrate || readers[bn->src[0]] != 1 ||
-            (layer->op != LB_OP_CONV && layer->op != LB_OP_LINEAR))
+        if (bn->op != LB_OP_BATCHNORM || bn->u.bn.calibrate || readers[bn->src[0]] != 1 || !lb_is_layer(layer))
             continue;
         const double ratio = he_ratio(net, layer);
         if (ratio < SMALL)

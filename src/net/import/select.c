@@ -224,10 +224,10 @@ static lb_status read_parts(lb_importer *im, lb_view *parts, int *axis, bool *la
         parts[i] = *src;
         LB_TRY(lb_import_turn(im, &parts[i], &turned));
         *last = i ? *last : turned;
-        if (i == 0)
+        if (i == 0) {
             LB_TRY(lb_import_axis(im, lb_import_int(im, "axis", 1), src->ndim, axis));
-        if (i == 0)
             *axis = lb_import_turned_axis(&parts[0], turned, *axis);
+        }
         LB_TRY(src->ndim == 2 ? lb_import_flat(im, &parts[i], &order) : lb_import_image(im, &parts[i]));
         if (order)
             return lb_import_refuse(im, "puts flattened images together; only images and vectors are read");
