@@ -156,7 +156,8 @@ static void conv_run(const lbrt_call *call) {
 }
 
 const lbrt_kernel lbrt_ref_conv = {
-    LBRT_PLAIN, LBRT_OP_CONV, is_integer_conv, conv_prepared_size, conv_prepare, conv_scratch_size, conv_run, NULL, NULL};
+    .name = LBRT_PLAIN, .op = LBRT_OP_CONV, .accepts = is_integer_conv, .prepared_size = conv_prepared_size,
+    .prepare = conv_prepare, .scratch_size = conv_scratch_size, .run = conv_run};
 
 /* ---- One channel in, one out per group: vectors run along the channels instead -------------------------------------- */
 
@@ -210,5 +211,5 @@ static void depthwise_run(const lbrt_call *call) {
 }
 
 const lbrt_kernel lbrt_ref_depthwise = {
-    LBRT_PLAIN,    LBRT_OP_CONV, is_depthwise, depthwise_prepared_size, depthwise_prepare, depthwise_scratch_size,
-    depthwise_run, NULL,         NULL};
+    .name = LBRT_PLAIN, .op = LBRT_OP_CONV, .accepts = is_depthwise, .prepared_size = depthwise_prepared_size,
+    .prepare = depthwise_prepare, .scratch_size = depthwise_scratch_size, .run = depthwise_run};

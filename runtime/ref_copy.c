@@ -32,4 +32,4 @@ static void copy_run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel lbrt_ref_copy = {"copy", LBRT_OP_COPY, accepts, NULL, NULL, NULL, copy_run, NULL, NULL};
+const lbrt_kernel lbrt_ref_copy = {.name = "copy", .op = LBRT_OP_COPY, .accepts = accepts, .run = copy_run};

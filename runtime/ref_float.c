@@ -88,7 +88,8 @@ static void input_run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel lbrt_ref_input_float = {"ref", LBRT_OP_INPUT, is_float, NULL, NULL, row_scratch_size, input_run, NULL, NULL};
+const lbrt_kernel lbrt_ref_input_float = {
+    .name = "ref", .op = LBRT_OP_INPUT, .accepts = is_float, .scratch_size = row_scratch_size, .run = input_run};
 
 static void point_run(const lbrt_call *call) {
     const lbrt_tensor *src = call->site.src;
@@ -99,7 +100,8 @@ static void point_run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel lbrt_ref_point_float = {"ref", LBRT_OP_POINT, is_float, NULL, NULL, row_scratch_size, point_run, NULL, NULL};
+const lbrt_kernel lbrt_ref_point_float = {
+    .name = "ref", .op = LBRT_OP_POINT, .accepts = is_float, .scratch_size = row_scratch_size, .run = point_run};
 
 /* ---- Convolution ------------------------------------------------------------------------------------------------------ */
 
@@ -157,8 +159,9 @@ static void conv_run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel lbrt_ref_conv_float = {"ref",    LBRT_OP_CONV, is_float, conv_prepared_size, conv_prepare, conv_scratch_size,
-                                         conv_run, NULL,         NULL};
+const lbrt_kernel lbrt_ref_conv_float = {
+    .name = "ref", .op = LBRT_OP_CONV, .accepts = is_float, .prepared_size = conv_prepared_size, .prepare = conv_prepare,
+    .scratch_size = conv_scratch_size, .run = conv_run};
 
 /* ---- Pools ------------------------------------------------------------------------------------------------------------ */
 
@@ -188,8 +191,8 @@ static void pool_run(const lbrt_call *call) {
         }
 }
 
-const lbrt_kernel lbrt_ref_maxpool_float = {"ref", LBRT_OP_MAXPOOL, is_float, NULL, NULL, NULL, pool_run, NULL, NULL};
-const lbrt_kernel lbrt_ref_sumpool_float = {"ref", LBRT_OP_SUMPOOL, is_float, NULL, NULL, NULL, pool_run, NULL, NULL};
+const lbrt_kernel lbrt_ref_maxpool_float = {.name = "ref", .op = LBRT_OP_MAXPOOL, .accepts = is_float, .run = pool_run};
+const lbrt_kernel lbrt_ref_sumpool_float = {.name = "ref", .op = LBRT_OP_SUMPOOL, .accepts = is_float, .run = pool_run};
 
 /* ---- Product ---------------------------------------------------------------------------------------------------------- */
 
@@ -208,4 +211,4 @@ static void mul_run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel lbrt_ref_mul_float = {"ref", LBRT_OP_MUL, is_f32, NULL, NULL, NULL, mul_run, NULL, NULL};
+const lbrt_kernel lbrt_ref_mul_float = {.name = "ref", .op = LBRT_OP_MUL, .accepts = is_f32, .run = mul_run};

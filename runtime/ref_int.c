@@ -23,7 +23,8 @@ static void input_run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel lbrt_ref_input = {LBRT_PLAIN, LBRT_OP_INPUT, is_integer, NULL, NULL, row_scratch_size, input_run, NULL, NULL};
+const lbrt_kernel lbrt_ref_input = {
+    .name = LBRT_PLAIN, .op = LBRT_OP_INPUT, .accepts = is_integer, .scratch_size = row_scratch_size, .run = input_run};
 
 static void point_run(const lbrt_call *call) {
     const lbrt_tensor *src = call->site.src;
@@ -34,7 +35,8 @@ static void point_run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel lbrt_ref_point = {LBRT_PLAIN, LBRT_OP_POINT, is_integer, NULL, NULL, row_scratch_size, point_run, NULL, NULL};
+const lbrt_kernel lbrt_ref_point = {
+    .name = LBRT_PLAIN, .op = LBRT_OP_POINT, .accepts = is_integer, .scratch_size = row_scratch_size, .run = point_run};
 
 /* ---- Pools ---------------------------------------------------------------------------------------------------------- */
 
@@ -77,8 +79,8 @@ static void maxpool_run(const lbrt_call *call) {
 
 static size_t maxpool_scratch_size(const lbrt_site *site) { return lbrt_size_mul(2 * (size_t)site->dst->c, sizeof(int32_t)); }
 
-const lbrt_kernel lbrt_ref_maxpool = {LBRT_PLAIN,           LBRT_OP_MAXPOOL, is_integer, NULL, NULL,
-                                      maxpool_scratch_size, maxpool_run,     NULL,       NULL};
+const lbrt_kernel lbrt_ref_maxpool = {
+    .name = LBRT_PLAIN, .op = LBRT_OP_MAXPOOL, .accepts = is_integer, .scratch_size = maxpool_scratch_size, .run = maxpool_run};
 
 static void sumpool_run(const lbrt_call *call) {
     const lbrt_layer *l = call->site.layer;
@@ -109,5 +111,5 @@ static size_t sumpool_scratch_size(const lbrt_site *site) {
     return lbrt_size_mul((size_t)site->dst->c, sizeof(int64_t) + sizeof(int32_t));
 }
 
-const lbrt_kernel lbrt_ref_sumpool = {LBRT_PLAIN,           LBRT_OP_SUMPOOL, is_integer, NULL, NULL,
-                                      sumpool_scratch_size, sumpool_run,     NULL,       NULL};
+const lbrt_kernel lbrt_ref_sumpool = {
+    .name = LBRT_PLAIN, .op = LBRT_OP_SUMPOOL, .accepts = is_integer, .scratch_size = sumpool_scratch_size, .run = sumpool_run};

@@ -16,7 +16,7 @@ static void mul_run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel lbrt_ref_mul = {LBRT_PLAIN, LBRT_OP_MUL, is_fixed, NULL, NULL, NULL, mul_run, NULL, NULL};
+const lbrt_kernel lbrt_ref_mul = {.name = LBRT_PLAIN, .op = LBRT_OP_MUL, .accepts = is_fixed, .run = mul_run};
 
 static void sigmoid_run(const lbrt_call *call) {
     const size_t row = (size_t)call->site.dst->w * (size_t)call->site.dst->c;
@@ -26,4 +26,4 @@ static void sigmoid_run(const lbrt_call *call) {
         dst[i] = lbrt_sigmoid(src[i]);
 }
 
-const lbrt_kernel lbrt_ref_sigmoid = {LBRT_PLAIN, LBRT_OP_SIGMOID, is_fixed, NULL, NULL, NULL, sigmoid_run, NULL, NULL};
+const lbrt_kernel lbrt_ref_sigmoid = {.name = LBRT_PLAIN, .op = LBRT_OP_SIGMOID, .accepts = is_fixed, .run = sigmoid_run};

@@ -38,8 +38,9 @@ static void bytes_input_run(const lbrt_call *call) {
                 to[i + k] = codes[k * 256 + src[i + k]];
 }
 
-const lbrt_kernel LBRT_NAME(bytes_input) = {"table",         LBRT_OP_INPUT, input_accepts, input_prepared_size, input_prepare, NULL,
-                                            bytes_input_run, NULL,          NULL};
+const lbrt_kernel LBRT_NAME(bytes_input) = {
+    .name = "table", .op = LBRT_OP_INPUT, .accepts = input_accepts, .prepared_size = input_prepared_size,
+    .prepare = input_prepare, .run = bytes_input_run};
 
 /* ---- Pools ------------------------------------------------------------------------------------------------------------- */
 
@@ -105,5 +106,7 @@ static void bytes_pool_run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel LBRT_NAME(bytes_maxpool) = {"bytes", LBRT_OP_MAXPOOL, max_accepts, NULL, NULL, NULL, bytes_pool_run, NULL, NULL};
-const lbrt_kernel LBRT_NAME(bytes_sumpool) = {"bytes", LBRT_OP_SUMPOOL, sum_accepts, NULL, NULL, NULL, bytes_pool_run, NULL, NULL};
+const lbrt_kernel LBRT_NAME(bytes_maxpool) = {
+    .name = "bytes", .op = LBRT_OP_MAXPOOL, .accepts = max_accepts, .run = bytes_pool_run};
+const lbrt_kernel LBRT_NAME(bytes_sumpool) = {
+    .name = "bytes", .op = LBRT_OP_SUMPOOL, .accepts = sum_accepts, .run = bytes_pool_run};

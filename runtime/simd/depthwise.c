@@ -243,5 +243,6 @@ static void run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel LBRT_NAME(dot_depthwise) = {"depthwise",  LBRT_OP_CONV, accepts, prepared_size, prepare,
-                                              scratch_size, run,          cost,    NULL};
+const lbrt_kernel LBRT_NAME(dot_depthwise) = {
+    .name = "depthwise", .op = LBRT_OP_CONV, .accepts = accepts, .prepared_size = prepared_size, .prepare = prepare,
+    .scratch_size = scratch_size, .run = run, .cost = cost};

@@ -185,4 +185,6 @@ static void run(const lbrt_call *call) {
     strip_run(call, &g, run_group, &p);
 }
 
-const lbrt_kernel LBRT_NAME(dot) = {"dot", LBRT_OP_CONV, accepts, prepared_size, prepare, scratch_size, run, cost, NULL};
+const lbrt_kernel LBRT_NAME(dot) = {
+    .name = "dot", .op = LBRT_OP_CONV, .accepts = accepts, .prepared_size = prepared_size, .prepare = prepare,
+    .scratch_size = scratch_size, .run = run, .cost = cost};

@@ -625,4 +625,6 @@ static void run(const lbrt_call *call) {
     }
 }
 
-const lbrt_kernel LBRT_NAME(lookup) = {"lookup", LBRT_OP_CONV, accepts, prepared_size, prepare, scratch_size, run, cost, NULL};
+const lbrt_kernel LBRT_NAME(lookup) = {
+    .name = "lookup", .op = LBRT_OP_CONV, .accepts = accepts, .prepared_size = prepared_size, .prepare = prepare,
+    .scratch_size = scratch_size, .run = run, .cost = cost};

@@ -655,4 +655,6 @@ static uint32_t planar(const lbrt_site *site) {
     return results | (reads_planes(site) ? LBRT_PLANAR_SRC : 0);
 }
 
-const lbrt_kernel LBRT_NAME(planes) = {"planes", LBRT_OP_CONV, accepts, prepared_size, prepare, scratch_size, run, cost, planar};
+const lbrt_kernel LBRT_NAME(planes) = {
+    .name = "planes", .op = LBRT_OP_CONV, .accepts = accepts, .prepared_size = prepared_size, .prepare = prepare,
+    .scratch_size = scratch_size, .run = run, .cost = cost, .planar = planar};
