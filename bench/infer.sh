@@ -4,8 +4,9 @@
 # instruction sets, after it the speed of the scalar kernels by kind of layer. make bench-infer. Arguments: the program, the
 # folder of the tools random_model and peak.
 # The peers are onnxruntime-node with ort_models.py's *_int8_bN.onnx, and conv_bound_int8.cpp, in ../shared/peers (or
-# $LOWBIT_PEERS). The programs take turns; of each the least processor time of a run counts, so that other work on the machine
-# does not (the bound is a program of the peers, which takes wall time). PIN may hold a command that pins a program, e.g. "taskset
+# $LOWBIT_PEERS). The programs take turns; of each turn the least processor time of a run counts, so that other work on the machine
+# does not (the bound is a program of the peers, which takes wall time), and of the turns the second least, because the process's
+# clock reads too little now and then. PIN may hold a command that pins a program, e.g. "taskset
 # -c 1"; ROUNDS the number of turns; BATCH the batch; NETWORKS and FORMATS some of those below.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -45,7 +46,8 @@ bound() {
     OMP_NUM_THREADS=1 $pin stdbuf -oL "$dir/conv_bound" | sed "/^$last_bound N=$batch /q" |
         sed -n "s/^\([a-z0-9-]*\) N=$batch .* \([0-9.]*\) ms.*/\1 \2/p" >>"$dir/bound" || true
 }
-least() { sort -g "$1" 2>/dev/null | head -n 1; }
+# least FILE: the second least of its numbers; of one, that.
+least() { sort -g "$1" 2>/dev/null | sed -n '1h; 2{p; q}; ${x; p}'; }
 
 last_bound=r18
 [ "$batch" = 1 ] || last_bound=vgg-small

@@ -176,6 +176,7 @@ typedef struct lb_speed {
     double cpu_ms;                 /* median processor time of a step, all threads: what to compare on a busy machine */
     double start_s;                /* from lb_trainer_create to the end of the first step */
     double eval_images_per_s;      /* NaN: the data has no test images */
+    double eval_cpu_ms;            /* processor time of a test image, all threads; NaN likewise */
     double peak_rss_mb;            /* of training, before the evaluation */
     const char *precision;         /* "bf16" or "f32" */
     int threads, batch;

@@ -195,18 +195,19 @@ void lb_profile_free(lb_profile *profile) {
 /* ---- Speed ----------------------------------------------------------------------------------------------------------------- */
 
 /* Some test images, a first batch not counted. */
-static lb_status eval_speed(lb_trainer *t, double *images_per_s) {
+static lb_status eval_speed(lb_trainer *t, lb_speed *speed) {
     enum { BATCHES = 4 };
-    *images_per_s = NAN;
+    speed->eval_images_per_s = speed->eval_cpu_ms = NAN;
     const int64_t there = t->data->split[LB_TEST].count;
     if (there == 0)
         return LB_OK;
     const int64_t count = LB_MIN(there, (int64_t)BATCHES * t->config->train.eval_batch);
     lb_metrics metrics;
     LB_TRY(lb_trainer_evaluate_first(t, &t->learners[0], LB_MIN(count, (int64_t)t->config->train.eval_batch), &metrics));
-    const double begin = lb_now();
+    const double begin = lb_now(), cpu_begin = lb_cpu_time();
     LB_TRY(lb_trainer_evaluate_first(t, &t->learners[0], count, &metrics));
-    *images_per_s = (double)count / LB_MAX(lb_now() - begin, 1e-9);
+    speed->eval_cpu_ms = 1e3 * (lb_cpu_time() - cpu_begin) / (double)count;
+    speed->eval_images_per_s = (double)count / LB_MAX(lb_now() - begin, 1e-9);
     return LB_OK;
 }
 
@@ -226,7 +227,7 @@ static lb_status run(lb_trainer *t, int steps, lb_speed *speed, lb_profile *prof
                         .cpu_ms = 1e3 * lb_median(cpu, (size_t)steps), .start_s = start,
                         .threads = lb_threads(t->ctx), .peak_rss_mb = (double)usage.ru_maxrss / 1024,
                         .precision = t->bf16 ? "bf16" : "f32", .batch = t->config->train.batch};
-    LB_TRY(eval_speed(t, &speed->eval_images_per_s));
+    LB_TRY(eval_speed(t, speed));
     if (!profile)
         return LB_OK;
     profile->nrows = (int)rows;

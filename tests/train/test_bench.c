@@ -57,7 +57,7 @@ static void test_profile(void **state) {
     assert_null(profile.rows);
     assert_ok(ctx, lb_trainer_profile(trainer, STEPS, &speed, &profile));
     assert_true(profile.flops_per_s > 1e8 && profile.bytes_per_s > 1e8);
-    assert_true(speed.eval_images_per_s > 0 && speed.start_s > 0 && speed.peak_rss_mb > 1);
+    assert_true(speed.eval_images_per_s > 0 && speed.eval_cpu_ms > 0 && speed.start_s > 0 && speed.peak_rss_mb > 1);
     assert_true(fabs(speed.images_per_s * speed.step_ms / 1e3 - MB) < 1e-6);
     check_conv(&profile);
     check_norm(&profile);
