@@ -47,7 +47,7 @@ bound() {
         sed -n "s/^\([a-z0-9-]*\) N=$batch .* \([0-9.]*\) ms.*/\1 \2/p" >>"$dir/bound" || true
 }
 # least FILE: the second least of its numbers; of one, that.
-least() { sort -g "$1" 2>/dev/null | sed -n '1h; 2{p; q}; ${x; p}'; }
+least() { sort -g "$1" 2>/dev/null | awk 'NR <= 2 { v = $1 } END { if (NR) print v }'; }
 
 last_bound=r18
 [ "$batch" = 1 ] || last_bound=vgg-small
