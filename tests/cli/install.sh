@@ -52,4 +52,14 @@ for library in lowbit:train lowbit_rt:infer; do
     expect 0 "$CC" -o "${library#*:}" "user/${library#*:}.c" $(pkg-config --cflags --libs "${library%:*}")
     expect 0 "./${library#*:}"
 done
+
+# C++ programs use both libraries too.
+if command -v g++ >/dev/null; then
+    printf '#include <lowbit/lowbit.h>\n' | cat - user/infer.c >user/infer.cc
+    # shellcheck disable=SC2046
+    expect 0 g++ -std=c++11 -Wall -Wextra -Werror -pedantic -o infer++ user/infer.cc $(pkg-config --cflags --libs lowbit lowbit_rt)
+    expect 0 ./infer++
+else
+    echo "SKIPPED: C++ (needs g++)"
+fi
 finish
