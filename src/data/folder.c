@@ -15,6 +15,7 @@
 #include "data/image.h"
 
 enum { TRAIN, TEST, VAL, NSPLITS };
+enum { MAX_NAME = 255 }; /* bytes of a file's or a folder's own name, as in Linux' file systems */
 static const char *const split_names[NSPLITS] = {"train", "test", "val"};
 
 typedef struct member {
@@ -32,7 +33,7 @@ typedef struct tree {
     lb_ctx *ctx;
     const char *path;
     bool archive;
-    char top[256]; /* common folder above train/, with its slash, or "" */
+    char top[MAX_NAME + 2]; /* common folder above train/, with its slash, or "" */
     bool top_known;
     char *names;
     size_t names_size, names_capacity;
@@ -62,7 +63,7 @@ static name_kind parse(const char *name, member *m, int *top_length) {
         return NAME_OTHER;
     for (const char *p = name; *p;) {
         int length = (int)strcspn(p, "/");
-        if (n == 4 || length == 0 || length > 255 || p[0] == '.' || (length == 8 && !memcmp(p, "__MACOSX", 8)))
+        if (n == 4 || length == 0 || length > MAX_NAME || p[0] == '.' || (length == 8 && !memcmp(p, "__MACOSX", 8)))
             return NAME_OTHER;
         parts[n] = p;
         lengths[n++] = length;
@@ -91,6 +92,7 @@ static const char *without_dots(const char *name) {
 static lb_status keep(tree *t, const char *name, member m, int top_length, name_kind kind) {
     if (!t->top_known) {
         memcpy(t->top, name, (size_t)top_length);
+        t->top[top_length] = 0;
         t->top_known = true;
     } else if (strlen(t->top) != (size_t)top_length || memcmp(t->top, name, (size_t)top_length)) {
         char shown[300];
@@ -167,7 +169,7 @@ static lb_status list_folder(tree *t, const char *name, int depth) {
 }
 
 /* The folder that holds train/: `path` itself ("") or the only one in it that does ("NAME/"). */
-static bool find_top(const char *path, char top[256]) {
+static bool find_top(const char *path, char top[MAX_NAME + 2]) {
     char name[LB_PATH];
     top[0] = 0;
     int n = snprintf(name, sizeof name, "%s/train", path);
@@ -181,9 +183,9 @@ static bool find_top(const char *path, char top[256]) {
         if (entry->d_name[0] == '.')
             continue;
         n = snprintf(name, sizeof name, "%s/%s/train", path, entry->d_name);
-        if (n < 0 || n >= LB_PATH || strlen(entry->d_name) > 250 || !lb_is_dir(name))
+        if (n < 0 || n >= LB_PATH || strlen(entry->d_name) > MAX_NAME || !lb_is_dir(name))
             continue;
-        snprintf(top, 256, "%.250s/", entry->d_name);
+        snprintf(top, MAX_NAME + 2, "%.*s/", MAX_NAME, entry->d_name);
         found++;
     }
     if (dir)
@@ -205,7 +207,7 @@ static bool has_class_folder(const char *path) {
 }
 
 static lb_status list_directory(tree *t) {
-    char top[256], path[LB_PATH], name[300];
+    char top[MAX_NAME + 2], path[LB_PATH], name[300];
     if (!find_top(t->path, top))
         return lb_fail(t->ctx, LB_ERR_FORMAT, "%s: holds no folder train/ (or more than one folder that does)", t->path);
     for (int split = 0; split < NSPLITS; split++) {
@@ -366,12 +368,12 @@ static lb_status choose(tree *t, member **list, size_t n, int limit, int64_t *ch
     return status;
 }
 
-static lb_status check_empty_classes(tree *t, size_t first, size_t n) {
+static lb_status check_empty_classes(tree *t) {
     for (size_t d = 0; d < t->ndirs; d++) {
         member *dir = &t->dirs[d];
         if (dir->split != TRAIN && dir->split != t->test)
             continue;
-        size_t lo = first, hi = n;
+        size_t lo = 0, hi = t->nmembers;
         bool found = false;
         while (lo < hi && !found) {
             size_t mid = lo + (hi - lo) / 2;
@@ -407,7 +409,7 @@ static lb_status arrange(tree *t, int64_t counts[LB_SPLITS]) {
         qsort(t->sorted, t->nmembers, sizeof *t->sorted, compare_members);
     if (t->archive)
         t->test = n[TEST] ? TEST : VAL;
-    LB_TRY(check_empty_classes(t, 0, t->nmembers));
+    LB_TRY(check_empty_classes(t));
     if (!n[TRAIN])
         return lb_fail(t->ctx, LB_ERR_FORMAT,
                        "%s: no training images; they belong into train/<class>/ and end in .jpg, .jpeg or .png", t->path);
@@ -695,7 +697,7 @@ static lb_status load(lb_data *data, const char *path) {
 }
 
 static bool recognise(const char *path) {
-    char top[256];
+    char top[MAX_NAME + 2];
     return lb_is_dir(path) ? find_top(path, top) : lb_exists(path) && lb_is_archive(path);
 }
 

@@ -103,6 +103,21 @@ static void test_everywhere(void **state) {
     assert_false(lb_exists("evil.png") || lb_exists("../evil.png"));
 }
 
+/* The longest name a folder can have, as the common folder above train/. */
+static void test_long_top(void **state) {
+    scratch *s = *state;
+    char top[260], path[270];
+    memset(top, 't', 255);
+    strcpy(top + 255, "/");
+    snprintf(path, sizeof path, "above/%s", top);
+    put_tree(path);
+    pack_tree("a.tar", top);
+    lb_data_config config = config_of("folder", "above");
+    load_and_check(s, &config);
+    config = config_of("folder", "a.tar");
+    load_and_check(s, &config);
+}
+
 static void test_val_and_limits(void **state) {
     scratch *s = *state;
     put_tree("pets");
@@ -435,8 +450,9 @@ static void test_interrupt(void **state) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, scratch_setup, scratch_teardown)
 
 int main(void) {
-    const struct CMUnitTest tests[] = {TEST(test_everywhere),        TEST(test_val_and_limits), TEST(test_sizes_and_grey),
-                                       TEST(test_bad_folders),       TEST(test_bad_archives),   TEST(test_cache),
-                                       TEST(test_no_cache_possible), TEST(test_memory),         TEST(test_interrupt)};
+    const struct CMUnitTest tests[] = {TEST(test_everywhere),     TEST(test_long_top),          TEST(test_val_and_limits),
+                                       TEST(test_sizes_and_grey), TEST(test_bad_folders),       TEST(test_bad_archives),
+                                       TEST(test_cache),          TEST(test_no_cache_possible), TEST(test_memory),
+                                       TEST(test_interrupt)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
