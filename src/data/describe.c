@@ -9,6 +9,7 @@
 
 #define MAX_CLASSES 65536
 #define MAX_SIDE 65535
+#define UNNAMED "the data set"
 
 static json_t *reals(const float *x, int n) {
     json_t *list = json_array();
@@ -17,16 +18,20 @@ static json_t *reals(const float *x, int n) {
     return list;
 }
 
+/* `text`, or `otherwise` if it is not UTF-8, as the names of files and folders need not be. */
+static json_t *utf8(const char *text, const char *otherwise) {
+    json_t *string = json_string(text);
+    return string ? string : json_string(otherwise);
+}
+
 const char *lb_data_describe(const lb_data *data, lb_pool *pool) {
     const lb_images *images = &data->split[LB_TRAIN];
     json_t *names = json_array();
-    for (int i = 0; data->class_names && i < data->classes; i++) { /* a folder's name may be bytes that are no UTF-8 */
-        json_t *name = json_string(data->class_names[i]);
-        json_array_append_new(names, name ? name : json_string(""));
-    }
-    json_t *root = json_pack("{s:s?, s:i, s:i, s:i, s:I, s:i, s:o, s:o, s:o}", "source", data->source, "height", images->h, "width",
-                             images->w, "channels", images->c, "count", (json_int_t)images->count, "classes", data->classes,
-                             "names", names, "mean", reals(data->mean, 4), "std", reals(data->std, 4));
+    for (int i = 0; data->class_names && i < data->classes; i++)
+        json_array_append_new(names, utf8(data->class_names[i], ""));
+    json_t *root = json_pack("{s:o, s:i, s:i, s:i, s:I, s:i, s:o, s:o, s:o}", "source", utf8(data->source, UNNAMED), "height",
+                             images->h, "width", images->w, "channels", images->c, "count", (json_int_t)images->count, "classes",
+                             data->classes, "names", names, "mean", reals(data->mean, 4), "std", reals(data->std, 4));
     char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
     const char *copy = text ? lb_pool_strdup(pool, text) : NULL;
     free(text);
@@ -62,7 +67,7 @@ static lb_status take(lb_data *data, const json_t *root, bool *valid) {
     if (!*valid)
         return LB_OK;
     images->count = count;
-    if (!(data->source = lb_pool_strdup(&data->pool, source ? source : "the data set")))
+    if (!(data->source = lb_pool_strdup(&data->pool, source ? source : UNNAMED)))
         return LB_ERR_MEMORY;
     if (json_array_size(names) == 0)
         return LB_OK;

@@ -36,6 +36,12 @@ static void test_there_and_back(void **state) {
         }
         lb_data_destroy(back);
     }
+    data.source = "caf\xe9"; /* a path that is no UTF-8 */
+    const char *text = lb_data_describe(&data, &pool);
+    assert_non_null(text);
+    assert_ok(s->ctx, lb_data_described(s->ctx, &(lb_data_config){.size = 9}, text, &back));
+    assert_string_equal(back->source, "the data set");
+    lb_data_destroy(back);
     lb_pool_free(&pool);
 }
 
@@ -44,7 +50,11 @@ static void test_hostile(void **state) {
 #define SHAPE(h, w, c, count) "{\"height\":" #h ",\"width\":" #w ",\"channels\":" #c ",\"count\":" #count
 #define REST ",\"mean\":[0,0,0,0],\"std\":[1,1,1,1]}"
     static const char *const texts[] = {
-        "", "[]", "{}", "{", SHAPE(5, 5, 3, 1) "}",
+        "",
+        "[]",
+        "{}",
+        "{",
+        SHAPE(5, 5, 3, 1) "}",
         SHAPE(0, 5, 3, 1) ",\"classes\":2,\"names\":[]" REST,
         SHAPE(5, 70000, 3, 1) ",\"classes\":2,\"names\":[]" REST,
         SHAPE(5, 5, 5, 1) ",\"classes\":2,\"names\":[]" REST,
@@ -66,8 +76,8 @@ static void test_hostile(void **state) {
         assert_null(data);
     }
     lb_data *data; /* the frame around those is right */
-    assert_ok(s->ctx, lb_data_described(s->ctx, &(lb_data_config){.size = 0}, SHAPE(5, 5, 3, 1) ",\"classes\":2,\"names\":[]" REST,
-                                        &data));
+    assert_ok(s->ctx,
+              lb_data_described(s->ctx, &(lb_data_config){.size = 0}, SHAPE(5, 5, 3, 1) ",\"classes\":2,\"names\":[]" REST, &data));
     lb_data_destroy(data);
 }
 
