@@ -90,6 +90,7 @@ static void close_runtime(lb_packed *m) {
     lb_free(m->ctx, m->memory);
     m->arenas = NULL;
     m->memory = NULL;
+    m->model = NULL;
 }
 
 static lb_status open_runtime(lb_packed *m, lbrt_isa isa) {
@@ -134,7 +135,14 @@ static lb_status open_runtime(lb_packed *m, lbrt_isa isa) {
     return LB_OK;
 }
 
-lb_status lb_packed_set_isa(lb_packed *m, lbrt_isa isa) { return isa == m->isa ? LB_OK : open_runtime(m, isa); }
+lb_status lb_packed_set_isa(lb_packed *m, lbrt_isa isa) {
+    if (m->model && isa == m->isa)
+        return LB_OK;
+    const lb_status status = open_runtime(m, isa);
+    if (status != LB_OK)
+        close_runtime(m);
+    return status;
+}
 
 lb_status lb_packed_use(lb_packed *m, const char *isa) {
     for (int i = LBRT_ISA_REF; i <= (int)lbrt_best_isa(); i++)
@@ -146,7 +154,7 @@ lb_status lb_packed_use(lb_packed *m, const char *isa) {
 
 static lb_status open_model(lb_packed *m) {
     m->threads = lb_threads(m->ctx);
-    LB_TRY(open_runtime(m, lbrt_best_isa()));
+    LB_TRY(lb_packed_set_isa(m, lbrt_best_isa()));
     m->config = (lb_data_config){.workers = 1,
                                  .cache = true,
                                  .size = number_note(m, "data.size"),

@@ -2,6 +2,8 @@
  * respected. */
 #include "graphs.h"
 
+#include "deploy/packed.h"
+
 #define IMAGES 3
 
 static const lb_pack_note notes[] = {{"data", "fashion-mnist"}, {"recipe", "lenet5 w2a2"}, {"empty", ""}};
@@ -328,11 +330,42 @@ static void out_of_memory(void **state) {
     test_graph_free(&t);
 }
 
+/* A model whose kernels could not be changed for want of memory can be given some again, the ones it had as well as others. */
+static lb_status change_kernels(lb_ctx *ctx, test_allocator *a, long left) {
+    test_graph t;
+    test_graph_random(&t, 3, &weight_formats[4], 6);
+    unsigned char *bytes;
+    size_t size;
+    lb_packed *model;
+    assert_ok(ctx, lb_pack_graph(ctx, &t.g, notes, 1, &bytes, &size));
+    assert_ok(ctx, lb_packed_from_memory(ctx, "model", bytes, size, &model));
+    assert_ok(ctx, lb_packed_set_isa(model, LBRT_ISA_REF));
+    a->left = left;
+    const lb_status status = lb_packed_set_isa(model, lbrt_best_isa());
+    a->left = LONG_MAX;
+    assert_ok(ctx, lb_packed_set_isa(model, LBRT_ISA_REF));
+    uint8_t *image = calloc(1, (size_t)lbrt_elements(&t.g.tensors[0]));
+    int32_t *scores = calloc((size_t)t.g.classes, sizeof *scores);
+    assert_ok(ctx, lb_packed_scores(model, image, 1, scores));
+    free(image);
+    free(scores);
+    lb_packed_destroy(model);
+    test_graph_free(&t);
+    return status;
+}
+
+static void no_memory_for_kernels(void **state) {
+    (void)state;
+    if (lbrt_best_isa() != LBRT_ISA_REF)
+        assert_true(test_memory_runs_out(change_kernels) >= 3);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(random_graphs),      cmocka_unit_test(thresholds_equal_affine_and_code),
-        cmocka_unit_test(what_the_file_says), cmocka_unit_test(overhead_is_small),
-        cmocka_unit_test(refused_graphs),     cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(random_graphs),         cmocka_unit_test(thresholds_equal_affine_and_code),
+        cmocka_unit_test(what_the_file_says),    cmocka_unit_test(overhead_is_small),
+        cmocka_unit_test(refused_graphs),        cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(no_memory_for_kernels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
