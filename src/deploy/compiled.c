@@ -73,8 +73,10 @@ static lb_status compile_failed(lb_ctx *ctx, const char *log, int status) {
     size_t size;
     if (lb_interrupted(ctx)) /* Ctrl-C reached the compiler too */
         return lb_fail(ctx, LB_ERR_INTERRUPTED, "interrupted while compiling the generated C");
-    if (lb_read_file(ctx, log, (size_t)1 << 24, &text, &size) != LB_OK || !size)
+    if (lb_read_file(ctx, log, (size_t)1 << 24, &text, &size) != LB_OK || !size) {
+        lb_free(ctx, text);
         return lb_fail(ctx, LB_ERR_BACKEND, "compiling the generated C failed with status %d", status);
+    }
     const char *line = strstr((const char *)text, "error");
     while (line && line > (const char *)text && line[-1] != '\n')
         line--;
