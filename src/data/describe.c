@@ -7,7 +7,6 @@
 
 #include "data/formats.h"
 
-#define MAX_CLASSES 65536
 #define MAX_SIDE 65535
 #define UNNAMED "the data set"
 
@@ -60,7 +59,7 @@ static lb_status take(lb_data *data, const json_t *root, bool *valid) {
                          "width", &images->w, "channels", &images->c, "count", &count, "classes", &data->classes, "names", &names,
                          "mean", &mean, "std", &std) == 0 &&
              images->h >= 1 && images->h <= MAX_SIDE && images->w >= 1 && images->w <= MAX_SIDE && images->c >= 1 &&
-             images->c <= 4 && count >= 1 && data->classes >= 1 && data->classes <= MAX_CLASSES && get_reals(mean, data->mean) &&
+             images->c <= 4 && count >= 1 && data->classes >= 1 && data->classes <= LB_MAX_CLASSES && get_reals(mean, data->mean) &&
              get_reals(std, data->std) && (json_array_size(names) == 0 || json_array_size(names) == (size_t)data->classes);
     for (int k = 0; *valid && k < images->c; k++)
         *valid = data->std[k] > 0;

@@ -327,8 +327,8 @@ static lb_status make_classes(tree *t, size_t ntrain) {
     size_t classes = 0;
     for (size_t i = 0; i < ntrain; i++)
         classes += i == 0 || compare_class(t->sorted[i - 1], t->sorted[i]) != 0;
-    if (classes > 1 << 20)
-        return lb_fail(t->ctx, LB_ERR_UNSUPPORTED, "%s: %zu classes are too many", t->path, classes);
+    if (classes > LB_MAX_CLASSES)
+        return lb_fail(t->ctx, LB_ERR_UNSUPPORTED, "%s: %zu classes; at most %d are possible", t->path, classes, LB_MAX_CLASSES);
     data->class_names = lb_pool_alloc(&data->pool, classes, sizeof *data->class_names);
     if (!data->class_names)
         return LB_ERR_MEMORY;

@@ -5,6 +5,7 @@
 #include "data/data.h"
 
 #define LB_PATH 1024
+#define LB_MAX_CLASSES (1 << 20)
 
 extern const lb_data_format lb_format_idx, lb_format_cifar10, lb_format_cifar100, lb_format_folder;
 
