@@ -115,6 +115,7 @@ lb_status lb_write_file(lb_ctx *ctx, const char *path, const lb_span *spans, int
 lb_status lb_make_dirs(lb_ctx *ctx, const char *path);
 bool lb_exists(const char *path);
 bool lb_is_dir(const char *path);
+bool lb_is_same_file(const char *a, const char *b); /* both exist, and the two paths lead to one file */
 
 /* Locks a directory until lb_unlock_dir or the end of the process, so that no two write there. LB_ERR_IO: it is locked. Where the
  * file system knows no locks, or there is no such directory, *lock is LB_NO_LOCK and the result LB_OK. */

@@ -46,6 +46,11 @@ bool lb_is_dir(const char *path) {
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+bool lb_is_same_file(const char *a, const char *b) {
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 /* Reads to the end of the file, whatever stat says: a pipe has no size. */
 static lb_status read_all(lb_ctx *ctx, const char *path, int fd, size_t expected, size_t limit, unsigned char **data,
                           size_t *size) {

@@ -52,6 +52,8 @@ lb_status lb_export(lb_trainer *trainer, const char *path, const lb_export_optio
     lb_ctx *ctx = trainer->ctx;
     lb_export_options resolved;
     LB_TRY(lb_export_resolve(ctx, options, &resolved));
+    if (lb_is_same_file(path, trainer->config->model.path))
+        return lb_fail(ctx, LB_ERR_ARGUMENT, "%s: this is the graph that the run was made of and needs; choose another name", path);
     lb_onnx_build b;
     lb_onnx_build_init(&b, ctx, trainer->net->name);
     lb_status status = lb_export_net(ctx, trainer->net, trainer->data->mean, trainer->data->std, &resolved, &b);

@@ -30,6 +30,9 @@ succeed train in/recipe.yaml --out low --resume --set train.epochs=2 --set train
 mkdir moved && mv low in moved/
 succeed eval moved/low
 succeed eval moved/in
+refuse 1 'moved/low/net.onnx: .*choose another name' export moved/low -o moved/low/net.onnx
+succeed export floats -o floats/net.onnx # but this run has no graph
+succeed eval floats
 succeed export moved/low -o again.onnx
 succeed import again.onnx -o unrounded --data good # the float network in a quantized one
 complains 'a quantized network; import takes the float one'
