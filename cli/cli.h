@@ -92,7 +92,7 @@ void cli_draw(const uint8_t *pixels, int h, int w, int c, int columns, const cha
 
 /* ---- Signals (signals.c) ------------------------------------------------------------------------------------------- */
 
-/* From now on SIGINT, SIGTERM and SIGHUP interrupt what runs in this context; the second one kills. */
+/* From now on SIGINT, SIGTERM and SIGHUP interrupt what runs in this context; the same one again kills. */
 void cli_catch_signals(lb_ctx *ctx);
 /* Back to what they did; before the context is destroyed. */
 void cli_release_signals(void);
@@ -106,6 +106,9 @@ int cli_print_json(json_t *object);
 
 /* A number, or null where it is not finite. */
 json_t *cli_json_real(double value);
+
+/* A text. JSON knows UTF-8 only: of a file's name in another encoding, what is not ASCII becomes '?'. */
+json_t *cli_json_text(const char *text);
 
 /* 1234567 -> "1,234,567". Returns text (at least 32 bytes). */
 const char *cli_commas(char *text, int64_t value);

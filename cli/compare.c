@@ -137,10 +137,10 @@ static int print_json(const entry *entries, int n) {
     for (int i = 0; i < n; i++) {
         const cli_run *r = &entries[i].run;
         json_array_append_new(runs,
-                              json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:b, s:o, s:o, s:o, s:o}", "run", r->dir, "model",
-                                        get(r, "model.name", "-"), "method", method_text(method, r), "bits", bits_text(bits, r),
-                                        "seed", get(r, "train.seed", "-"), "epochs", cli_json_real(r->epochs), "minutes",
-                                        cli_json_real(r->minutes), "done", r->done,
+                              json_pack("{s:o, s:s, s:s, s:s, s:s, s:o, s:o, s:b, s:o, s:o, s:o, s:o}", "run",
+                                        cli_json_text(r->dir), "model", get(r, "model.name", "-"), "method", method_text(method, r),
+                                        "bits", bits_text(bits, r), "seed", get(r, "train.seed", "-"), "epochs",
+                                        cli_json_real(r->epochs), "minutes", cli_json_real(r->minutes), "done", r->done,
                                         "best_top1", cli_json_real(r->best), "last_top1", cli_json_real(r->last), "packed_bytes",
                                         r->packed >= 0 ? json_integer(r->packed) : json_null(), "images_per_s",
                                         cli_json_real(r->images_per_s)));

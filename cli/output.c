@@ -32,6 +32,19 @@ int cli_print_json(json_t *object) {
 
 json_t *cli_json_real(double value) { return isfinite(value) ? json_real(value) : json_null(); }
 
+json_t *cli_json_text(const char *text) {
+    json_t *result = json_string(text);
+    if (result)
+        return result;
+    char *copy = cli_strdup(text);
+    for (char *p = copy; *p; p++)
+        if ((unsigned char)*p >= 0x80)
+            *p = '?';
+    result = json_string(copy);
+    free(copy);
+    return result;
+}
+
 const char *cli_commas(char *text, int64_t value) {
     char digits[24];
     int n = snprintf(digits, sizeof digits, "%lld", (long long)(value < 0 ? -value : value)), used = 0;

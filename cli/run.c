@@ -88,8 +88,8 @@ static void print_result(const session *s, const char *image, int label) {
     const char *name = class_name(s, best, spare);
     cli_term_clear();
     if (s->args->json) {
-        json_t *entry = json_pack("{s:s, s:i, s:s, s:o, s:o}", "image", image, "class", best, "name", name, "score",
-                                  cli_json_real(s->ranked[0].percent), "scores", all_scores(s));
+        json_t *entry = json_pack("{s:o, s:i, s:o, s:o, s:o}", "image", cli_json_text(image), "class", best, "name",
+                                  cli_json_text(name), "score", cli_json_real(s->ranked[0].percent), "scores", all_scores(s));
         if (label >= 0)
             json_object_set_new(entry, "truth", json_integer(label));
         json_array_append_new(s->list, entry);

@@ -1,5 +1,6 @@
 /* Ctrl-C, SIGTERM and a closed terminal: the running call stops at its next step, so that training saves its state and nothing
- * temporary stays behind. Then the program ends by that signal (main.c), so that a shell's loop ends too. A second one kills. */
+ * temporary stays behind. Then the program ends by that signal (main.c), so that a shell's loop ends too. The same signal again
+ * kills. */
 #define _XOPEN_SOURCE 700 /* sigaction */
 #include <signal.h>
 #include <string.h>

@@ -105,6 +105,13 @@ expect 1 lowbit run run/model.lbm cut.png images/train/level/0000.png # the good
 says '0000\.png'
 expect 1 lowbit run run/model.lbm cut.png images/train/level/0000.png --json
 json images.0.name
+cp images/train/level/0000.png $'caf\xe9.png' # a name that is not UTF-8
+succeed run run/model.lbm $'caf\xe9.png' --json
+json images.0.name
+says '"caf\?\.png"'
+cp -r run $'run\xe9'
+succeed compare $'run\xe9' --json
+says '"run\?"'
 
 # ---- Disks ----------------------------------------------------------------------------------------------------------
 echo old >file
