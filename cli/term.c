@@ -185,7 +185,7 @@ void cli_report(void *user, const lb_event *event) {
 
 /* Average of the source pixels under one drawn pixel, as RGB. */
 static void sample(const uint8_t *pixels, int h, int w, int c, int oh, int ow, int y, int x, int rgb[3]) {
-    int y0 = y * h / oh, y1 = (y + 1) * h / oh, x0 = x * w / ow, x1 = (x + 1) * w / ow;
+    int y0 = (int)((int64_t)y * h / oh), y1 = (int)((y + INT64_C(1)) * h / oh), x0 = x * w / ow, x1 = (x + 1) * w / ow;
     long sum[3] = {0}, count = 0;
     y1 += y1 == y0;
     x1 += x1 == x0;

@@ -239,7 +239,7 @@ static const lb_key keys[] = {
     TENSOR("quant.weights", quant.weights),
     WHEN_ENUM("quant.weights.per", quant.weights.per, pers, "default", "quant.weights.method!=none",
               "one step per tensor or per filter (output channel); `default`: the quantizer's usual one"),
-    FLOAT("quant.weights.threshold", quant.weights.threshold, 0, 10, "0.7", "quant.weights.method=twn",
+    FLOAT("quant.weights.threshold", quant.weights.threshold, 1e-3, 10, "0.7", "quant.weights.method=twn",
           "weights below threshold * mean|w| become 0"),
     WHEN_ENUM("quant.weights.mix_schedule", quant.weights.mix_schedule, mix_schedules, "exp", "quant.weights.mixer=roulette",
               "quantized share over the stage: mix_ratio; 50, 75, 87.5, 100 % by quarters; 20, 40 .. 100 % by fifths; 100 %"),

@@ -303,6 +303,7 @@ static const struct {
     {"quant: {weights: {method: lsq, estimator: clip}}\n", "one of default, ste, clipped, none, own, not \"clip\"", NULL},
     {"quant: {activations: {method: lsq, surrogate: hardtan}}\n", "did you mean hardtanh?", NULL},
     {"quant: {weights: {method: uniform, scale: l1}}\n", "quant.weights.scale must be one of minmax, l2", "did you mean l2?"},
+    {"quant: {weights: {method: twn, threshold: 0}}\n", "quant.weights.threshold must be 0.001 to 10, not 0", NULL},
     {"quant: {weights: {method: dorefa, threshold: 1}}\n", "quant.weights.threshold has no effect", "quant.weights.method twn"},
     {"quant: {layers: [{match: a, weights: {bits: 3}}]}\n", "quant.weights.bits has no effect here", NULL},
     {"train: {schedule: {name: multistep}}\n", "r.yaml:1: a multistep schedule needs train.schedule.milestones", NULL},
