@@ -286,7 +286,4 @@ bool lb_quant_act_mask(const lb_quant *q, const lb_quant_when *when, int64_t cou
 float lb_act_forward_ref(const lb_act_form *form, float z);                   /* z~ / step */
 float lb_act_backward_ref(const lb_act_form *form, float z, float diff, float *diff_param); /* diff is dL/dz~; adds d param */
 
-const char *lb_estimator_name(lb_estimator e);
-const char *lb_surrogate_name(lb_surrogate s);
-
 #endif

@@ -1,4 +1,4 @@
-/* The tables of methods: lists, look-up, names. */
+/* The tables of methods: lists and look-up by name. */
 #include "quant/quant.h"
 
 const lb_quantizer *const *lb_quantizer_list(size_t *count) {
@@ -33,22 +33,4 @@ const lb_mixer *lb_mixer_find(const char *name) {
         if (!strcmp(list[i]->name, name))
             return list[i];
     return NULL;
-}
-
-const char *lb_estimator_name(lb_estimator e) {
-    static const char *const names[] = {[LB_EST_DEFAULT] = "default",
-                                        [LB_EST_STE] = "ste",
-                                        [LB_EST_CLIPPED] = "clipped",
-                                        [LB_EST_NONE] = "none",
-                                        [LB_EST_OWN] = "own"};
-    return (unsigned)e < LB_COUNT(names) ? names[e] : "?";
-}
-
-const char *lb_surrogate_name(lb_surrogate s) {
-    static const char *const names[] = {[LB_SUR_DEFAULT] = "default",
-                                        [LB_SUR_IDENTITY] = "identity",
-                                        [LB_SUR_HARDTANH] = "hardtanh",
-                                        [LB_SUR_CLIP01] = "clip01",
-                                        [LB_SUR_RELU] = "relu"};
-    return (unsigned)s < LB_COUNT(names) ? names[s] : "?";
 }

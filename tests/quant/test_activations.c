@@ -147,8 +147,8 @@ static void check(lb_ctx *ctx, lb_quant *q) {
                 if (drawn && q->spec.estimator == LB_EST_OWN)
                     continue;
                 if (fabs(up - down) < 1e-3 * h && fabs(back - diff * (up + down) / (2 * h)) > (soft ? 2e-6 : 1e-6))
-                    fail_msg("%s %d bits, %s, m %g: gradient %g at %g, should be %g", row->name, q->spec.bits,
-                             lb_estimator_name(q->spec.estimator), m, back, x, diff * (up + down) / (2 * h));
+                    fail_msg("%s %d bits, estimator %d, m %g: gradient %g at %g, should be %g", row->name, q->spec.bits,
+                             (int)q->spec.estimator, m, back, x, diff * (up + down) / (2 * h));
                 if (soft) {
                     double d[2];
                     soft_params(q, s, x, d);
@@ -173,8 +173,8 @@ static void check(lb_ctx *ctx, lb_quant *q) {
             assert_true(fabs((double)f.learn_scale - (soft ? (double)f.step : g)) < 1e-6 * g);
             for (int c = 0; c < 2 && !drawn; c++)
                 if (fabs((double)diff_param[c] - g * want_param[c]) > 2e-5 * g * size_param)
-                    fail_msg("%s %d bits, %s, m %g: parameter %d has %g, should be %g (%g)", row->name, q->spec.bits,
-                             lb_estimator_name(q->spec.estimator), m, c, (double)diff_param[c], g * want_param[c], size_param);
+                    fail_msg("%s %d bits, estimator %d, m %g: parameter %d has %g, should be %g (%g)", row->name, q->spec.bits,
+                             (int)q->spec.estimator, m, c, (double)diff_param[c], g * want_param[c], size_param);
         }
 }
 

@@ -31,12 +31,6 @@ static void tables(void **state) {
     assert_null(lb_quantizer_find("nonsense"));
     assert_null(lb_quantizer_find(""));
     assert_null(lb_mixer_find("nonsense"));
-    for (lb_estimator e = LB_EST_DEFAULT; e <= LB_EST_OWN; e++)
-        assert_true(strcmp(lb_estimator_name(e), "?"));
-    for (lb_surrogate s = LB_SUR_DEFAULT; s <= LB_SUR_RELU; s++)
-        assert_true(strcmp(lb_surrogate_name(s), "?"));
-    assert_string_equal(lb_estimator_name((lb_estimator)99), "?");
-    assert_string_equal(lb_surrogate_name((lb_surrogate)99), "?");
 }
 
 static void defaults(void **state) {

@@ -221,8 +221,8 @@ static void check_backward(lb_ctx *ctx, lb_quant *q) {
                              max = through_max(q, &g, &mixes[k], diff, i);
                 const double want = 0.5 + d * (double)diff[i] + max;
                 if (!isnan(d) && fabs((double)diff_u[i] - want) > (logarithm ? 4e-5 : 1e-5) * (1 + fabs(d) + fabs(max)))
-                    fail_msg("%s %d bits, %s, %s, mixer %s: gradient at %g is %g, should be %g", q->spec.quantizer->name,
-                             q->spec.bits, lb_estimator_name(q->spec.estimator), lb_surrogate_name(s), mixes[k].mixer->name,
+                    fail_msg("%s %d bits, estimator %d, surrogate %d, mixer %s: gradient at %g is %g, should be %g",
+                             q->spec.quantizer->name, q->spec.bits, (int)q->spec.estimator, (int)s, mixes[k].mixer->name,
                              (double)u[i], (double)diff_u[i], want);
                 if (p && !logarithm) {
                     const double h = 1e-6 * g.step;
