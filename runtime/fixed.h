@@ -7,11 +7,12 @@
 #include <stdint.h>
 
 #define LBRT_FIX_BITS 16
+#define LBRT_MAX_SHIFT 46
 
 typedef struct lbrt_requant {
     int64_t add;    /* offset and rounding half, |add| < 2^61 */
     int32_t mul;
-    int32_t shift;  /* 0 .. 46 */
+    int32_t shift;  /* 0 .. LBRT_MAX_SHIFT */
 } lbrt_requant;
 
 static inline int32_t lbrt_saturate(int64_t v) {

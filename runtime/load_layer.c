@@ -104,7 +104,7 @@ static requant_block start_requants(lbrt_reader *r, int32_t n) {
     b.fraction = (int32_t)lbrt_get_u8(r);
     b.least = (int32_t)lbrt_get_u8(r);
     b.shift = lbrt_get_u8(r);
-    if (b.mul < 1 || b.mul > 32 || b.add > 62 || b.fraction > 46 || b.least > 46 || b.shift > 6)
+    if (b.mul < 1 || b.mul > 32 || b.add > 62 || b.fraction > LBRT_MAX_SHIFT || b.least > LBRT_MAX_SHIFT || b.shift > 6)
         lbrt_reject(r, "a multiply-shift block's header");
     b.bits = lbrt_get_bits(r, (size_t)n, b.mul + b.shift + b.add);
     return b;
@@ -119,7 +119,7 @@ static lbrt_requant next_requant(lbrt_reader *r, requant_block *b) {
     const int64_t add = lbrt_take_signed(&b->bits, b->add);
     const int zeros = q.shift > b->fraction ? q.shift - b->fraction : 0;
     const int64_t limit = ((int64_t)1 << 61) >> (zeros < 61 ? zeros : 61);
-    if (q.shift > 46 || add <= -limit || add >= limit)
+    if (q.shift > LBRT_MAX_SHIFT || add <= -limit || add >= limit)
         lbrt_reject(r, "a multiply-shift out of range");
     else
         q.add = add * ((int64_t)1 << zeros);
@@ -201,7 +201,7 @@ static void read_thresholds(lbrt_loader *l, lbrt_epilogue *e, int32_t n) {
     const int flips = lbrt_get_within(r, 0, 1, "whether thresholds are flipped");
     const uint32_t first = lbrt_get_u8(r), step = lbrt_get_u8(r);
     const int64_t count = e->flags & LBRT_SIGN ? 1 : (int64_t)e->qhi - e->qlo;
-    if (first < 1 || first > 32 || step > 32 || count < 1 || count > 15)
+    if (first < 1 || first > 32 || step > 32 || count < 1 || count > LBRT_MAX_THRESHOLDS)
         lbrt_reject(r, "a threshold block's header");
     if (r->what != NULL)
         return;

@@ -144,6 +144,7 @@ static inline int32_t lbrt_layer_reads(const lbrt_layer *layer, int32_t k) {
 #define LBRT_MAX_CHANNELS (1 << 20)   /* also classes */
 #define LBRT_MAX_ELEMENTS (1 << 28)   /* of a tensor, and of one output channel's weights */
 #define LBRT_MAX_TEXT 1023            /* bytes of a name, key or value */
+#define LBRT_MAX_THRESHOLDS 15        /* of a channel: one less than the codes of 4 bits */
 
 /* The graph inside an opened model, borrowed. */
 const lbrt_graph *lbrt_model_graph(const lbrt_model *model);

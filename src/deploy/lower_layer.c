@@ -152,7 +152,6 @@ void lb_lower_act(lb_lowering *l, const lb_numeric *x) {
 
 /* ---- Thresholds ------------------------------------------------------------------------------------------------------ */
 
-#define MAX_THRESHOLDS 15
 
 /* The accumulator where the code becomes at least `code`: the smallest one if rising, else the largest. No accumulator reaches the
  * ends of int32 (LB_NUM_ACC_MAX), so the ends can mean "never". */
@@ -175,7 +174,7 @@ static lb_status make_thresholds(lb_lowering *l, lbrt_layer *layer, int channels
     const bool sign = (e->flags & LBRT_SIGN) != 0;
     const int count = sign ? 1 : e->qhi - e->qlo;
     const bool wanted = !layer->is_float && (e->flags & (LBRT_CODE | LBRT_SIGN)) && (e->flags & LBRT_AFFINE) &&
-                        !(e->flags & LBRT_RESIDUAL) && count >= 1 && count <= MAX_THRESHOLDS;
+                        !(e->flags & LBRT_RESIDUAL) && count >= 1 && count <= LBRT_MAX_THRESHOLDS;
     if (!wanted)
         return LB_OK;
     int32_t *thresholds = lb_pool_alloc(&l->out->pool, (size_t)channels * (size_t)count, sizeof *thresholds);

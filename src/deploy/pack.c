@@ -373,17 +373,17 @@ static const char *unreadable(const lbrt_graph *g, int32_t index) {
         return "thresholds beside other epilogue flags";
     if (e->flags & LBRT_THRESHOLDS) {
         const int64_t n = e->flags & LBRT_SIGN ? 1 : (int64_t)e->qhi - e->qlo;
-        if (e->thresholds == NULL || e->nthresholds != n || n < 1 || n > 15)
+        if (e->thresholds == NULL || e->nthresholds != n || n < 1 || n > LBRT_MAX_THRESHOLDS)
             return "thresholds missing or not as many as codes";
         if (!in_order(e, dst->c))
             return "thresholds out of order";
     }
     if (e->flags & LBRT_SIGN && (e->qlo != -1 || e->qhi != 1))
         return "sign with codes other than -1 and 1";
-    if (e->flags & LBRT_RESIDUAL && e->res.shift > 46)
+    if (e->flags & LBRT_RESIDUAL && e->res.shift > LBRT_MAX_SHIFT)
         return "residual's shift";
     for (int32_t c = 0; c < dst->c && e->flags & LBRT_AFFINE && !l->is_float; c++)
-        if (e->requant[c].shift < 0 || e->requant[c].shift > 46)
+        if (e->requant[c].shift < 0 || e->requant[c].shift > LBRT_MAX_SHIFT)
             return "requant's shift";
     return NULL;
 }

@@ -3,7 +3,6 @@
 
 #include <math.h>
 
-#define REQUANT_MAX_SHIFT 46
 #define REQUANT_MAX_MUL 0x7fffff /* as exact as a float's mantissa, and three bytes in the packed file */
 
 /* Numbers that no trained network has. */
@@ -14,7 +13,7 @@ bool lb_requant_from_real(double a, double b, lbrt_requant *requant) {
     if (!isfinite(a) || !isfinite(b))
         return false;
     const double max_mul = fabs(a) > REQUANT_MAX_MUL ? INT32_MAX : REQUANT_MAX_MUL;
-    for (int shift = REQUANT_MAX_SHIFT; shift >= 0; shift--) {
+    for (int shift = LBRT_MAX_SHIFT; shift >= 0; shift--) {
         const double mul = rint(ldexp(a, shift)), add = rint(ldexp(b, shift));
         const int64_t half = shift ? (int64_t)1 << (shift - 1) : 0;
         /* 2^60 + 2^45 < 2^61: the sum below keeps fixed.h's bound. */
