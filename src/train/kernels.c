@@ -1,10 +1,14 @@
+/* Which variants of simd/ this processor can run, and the best of them. */
+#include "train/simd/eval_kernels.h"
 #include "train/simd/kernels.h"
 #include "train/simd/winograd.h"
 
 extern const lb_kernels lb_kernels_scalar;
+extern const lb_eval_kernels lb_eval_kernels_scalar;
 extern const lb_winograd_kernels lb_winograd_scalar;
 #if defined(__x86_64__)
 extern const lb_kernels lb_kernels_avx2, lb_kernels_avx512, lb_kernels_avx512bf16;
+extern const lb_eval_kernels lb_eval_kernels_avx2, lb_eval_kernels_avx512;
 extern const lb_winograd_kernels lb_winograd_avx512, lb_winograd_avx512bf16;
 
 static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
@@ -55,3 +59,22 @@ const lb_winograd_kernels *lb_winograd_find(const char *name) {
 }
 
 const lb_winograd_kernels *lb_winograd_select(lb_dtype type) { return lb_winograd_find(type == LB_F32 ? "avx512" : "avx512bf16"); }
+
+const lb_eval_kernels *lb_eval_kernels_variant(int i) {
+    const lb_eval_kernels *usable[3] = {&lb_eval_kernels_scalar};
+    int n = 1;
+#if defined(__x86_64__)
+    if (has_avx2())
+        usable[n++] = &lb_eval_kernels_avx2;
+    if (has_avx512())
+        usable[n++] = &lb_eval_kernels_avx512;
+#endif
+    return i >= 0 && i < n ? usable[i] : NULL;
+}
+
+const lb_eval_kernels *lb_eval_kernels_select(void) {
+    int i = 0;
+    while (lb_eval_kernels_variant(i + 1))
+        i++;
+    return lb_eval_kernels_variant(i);
+}
