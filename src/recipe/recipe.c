@@ -162,8 +162,7 @@ static bool is_read(const lb_recipe *recipe, const lb_entry *e) {
                 return true;
         } else if (recipe->given->scopes[k + 1].has_layers == (e->stage >= 0)) { /* else this stage has other rules */
             lb_config view = {0};
-            view.quant.weights = stage->quant.layers[e->rule].weights;
-            view.quant.activations = stage->quant.layers[e->rule].activations;
+            lb_rule_view(&view, &stage->quant.layers[e->rule]);
             if (lb_key_is_read_base(e->key, &view))
                 return true;
         }

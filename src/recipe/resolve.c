@@ -39,8 +39,7 @@ bool lb_key_is_read_base(const lb_key *key, const lb_config *config) {
     return found != other;
 }
 
-/* A config that holds nothing but a rule's two tensors, so that the keys of quant.weights and quant.activations work on it. */
-static void view_rule(lb_config *view, const lb_layer_rule *rule) {
+void lb_rule_view(lb_config *view, const lb_layer_rule *rule) {
     view->quant.weights = rule->weights;
     view->quant.activations = rule->activations;
 }
@@ -51,7 +50,7 @@ bool lb_key_is_read(const lb_key *key, const lb_config *config) {
         return read;
     lb_config view = {0};
     for (int i = 0; i < config->quant.nlayers && !read; i++) {
-        view_rule(&view, &config->quant.layers[i]);
+        lb_rule_view(&view, &config->quant.layers[i]);
         read = lb_key_is_read_base(key, &view);
     }
     return read;

@@ -85,8 +85,7 @@ static void write_layers(writer *w, const lb_config *config) {
         char value[LB_KEY_FORMAT];
         lb_key_format(&match, rule->match, value);
         emit(w, "%*s- match: %s\n", indent + 4, "", value);
-        view.quant.weights = rule->weights;
-        view.quant.activations = rule->activations;
+        lb_rule_view(&view, rule);
         w->indent = indent + 6;
         w->section[0] = 0;
         for (size_t k = 0; (key = lb_recipe_key(k)); k++)
