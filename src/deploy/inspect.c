@@ -164,7 +164,7 @@ static lb_status data_shape(lb_ctx *ctx, const lb_config *config, lb_shape *imag
 }
 
 /* Steps that training would learn: weights' from the initial weights; activations' are any, which changes no size. */
-static lb_status start_quantizers(lb_net *net) {
+static void start_quantizers(lb_net *net) {
     lb_plan_init_weights(net);
     for (int i = 0; i < net->nnodes; i++) {
         lb_quant *q = net->nodes[i].op == LB_OP_ACT ? net->nodes[i].quant : NULL;
@@ -175,7 +175,6 @@ static lb_status start_quantizers(lb_net *net) {
                 lb_param_values(net, q->param + p)[k] = 1;
         q->initialised = true;
     }
-    return LB_OK;
 }
 
 static lb_status inspect_config(lb_ctx *ctx, const lb_config *config, lb_inspection *in) {
@@ -189,10 +188,10 @@ static lb_status inspect_config(lb_ctx *ctx, const lb_config *config, lb_inspect
     LB_TRY(lb_net_from_config(ctx, config, image, classes, &net));
     lb_net_initialise(net, config->train.seed, config->model.init_std);
     lb_status status = lb_net_quantize(net, config);
-    if (status == LB_OK)
-        status = start_quantizers(net);
-    if (status == LB_OK)
+    if (status == LB_OK) {
+        start_quantizers(net);
         status = inspect_net(ctx, net, mean, std, NULL, in);
+    }
     lb_net_destroy(net);
     return status;
 }

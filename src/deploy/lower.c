@@ -95,8 +95,6 @@ static void find_groups(const lb_lowering *l, group *groups) {
 
 /* ---- Layers ---------------------------------------------------------------------------------------------------------- */
 
-static lbrt_layer *last(const lb_lowering *l) { return &l->layers[l->out->graph.nlayers - 1]; }
-
 /* A layer of its own that brings src to FIXED, or to F32, or only to a flat shape. */
 static lb_status convert(lb_lowering *l, int i, const lb_numeric *src, const lb_shape *shape, bool to_float, bool to_fixed,
                          int *tensor) {
@@ -117,7 +115,7 @@ static lb_status bring(lb_lowering *l, int i, int k, lb_number to, int *tensor) 
         return convert(l, i, src, &src->shape, to == LB_NUM_F32, to == LB_NUM_FIXED, tensor);
     lb_lower_state s;
     LB_TRY(lb_lower_point(l, i, src, &src->shape, true, &s));
-    last(l)->epilogue.flags |= LBRT_TO_FIXED;
+    lb_lower_last(l)->epilogue.flags |= LBRT_TO_FIXED;
     return lb_lower_end(l, &src->shape, tensor);
 }
 
@@ -182,24 +180,27 @@ static lb_status begin_conv(lb_lowering *l, int i) {
     return lb_lower_affine(l, x, node->dst.c);
 }
 
+static lbrt_layer *begin_pool(lb_lowering *l, lbrt_op op, int i, int from) {
+    const lb_pooling *p = &l->net->nodes[i].u.pool;
+    lbrt_layer *layer = lb_lower_begin(l, op, i, from);
+    layer->kh = p->kh, layer->kw = p->kw, layer->sh = p->sh, layer->sw = p->sw;
+    layer->pt = p->pt, layer->pl = p->pl, layer->pb = p->pb, layer->pr = p->pr;
+    layer->is_float = l->n->nodes[i].kind == LB_NUM_F32;
+    return layer;
+}
+
 static lb_status begin_avgpool(lb_lowering *l, int i) {
     const lb_node *node = &l->net->nodes[i];
     const lb_numeric *x = &l->n->nodes[i], *src = source(l, node, 0);
-    const lb_pooling *p = &node->u.pool;
     int from = l->place[index_of(l, src)];
     if (src->kind == LB_NUM_INT && x->kind == LB_NUM_FIXED)
         LB_TRY(convert(l, i, src, &src->shape, false, true, &from));
-    lbrt_layer *layer = lb_lower_begin(l, LBRT_OP_SUMPOOL, i, from);
-    layer->kh = p->kh, layer->kw = p->kw, layer->sh = p->sh, layer->sw = p->sw;
-    layer->pt = p->pt, layer->pl = p->pl, layer->pb = p->pb, layer->pr = p->pr;
-    layer->inside = p->inside;
-    layer->is_float = x->kind == LB_NUM_F32;
+    begin_pool(l, LBRT_OP_SUMPOOL, i, from)->inside = node->u.pool.inside;
     if (x->kind == LB_NUM_INT)
         return LB_OK;
     int sums;
     LB_TRY(lb_lower_end(l, &x->shape, &sums));
-    layer = lb_lower_begin(l, LBRT_OP_POINT, i, sums);
-    layer->is_float = x->kind == LB_NUM_F32;
+    lb_lower_begin(l, LBRT_OP_POINT, i, sums)->is_float = x->kind == LB_NUM_F32;
     return lb_lower_affine(l, x, x->shape.c);
 }
 
@@ -234,7 +235,7 @@ static lb_status begin_shortcutpad(lb_lowering *l, int i) {
     const int from = l->place[index_of(l, source(l, node, 0))], n = node->u.shortcutpad.nparts;
     lbrt_part *parts;
     LB_TRY(begin_copy(l, i, &from, 1, n, &parts));
-    lbrt_layer *layer = last(l);
+    lbrt_layer *layer = lb_lower_last(l);
     layer->sh = layer->sw = node->u.shortcutpad.stride;
     int filled = 0;
     for (int p = 0; p < n; p++) {
@@ -318,7 +319,7 @@ static lb_status begin_affine(lb_lowering *l, int i, int src, int k) {
 }
 
 static void add_clamp(lb_lowering *l, int32_t lo, int32_t hi) {
-    lbrt_epilogue *e = &last(l)->epilogue;
+    lbrt_epilogue *e = &lb_lower_last(l)->epilogue;
     e->flags |= LBRT_CLAMP;
     e->lo = lo;
     e->hi = hi;
@@ -337,8 +338,8 @@ static lb_status begin_func(lb_lowering *l, int i) {
         add_clamp(l, INT32_MIN, 0);
         LB_TRY(lb_lower_end(l, &x->shape, &mid));
         LB_TRY(begin_affine(l, i, mid, 0));
-        last(l)->epilogue.flags |= LBRT_RESIDUAL;
-        last(l)->epilogue.residual = from;
+        lb_lower_last(l)->epilogue.flags |= LBRT_RESIDUAL;
+        lb_lower_last(l)->epilogue.residual = from;
         break;
     case LB_FUNC_HARDSIGMOID:
     case LB_FUNC_HARDSWISH:
@@ -404,7 +405,7 @@ static lb_status set_residual(lb_lowering *l, lb_lower_state *s, int i, const re
     const lb_numeric *x = &l->n->nodes[i];
     if (x->kind == LB_NUM_FIXED)
         LB_TRY(lb_lower_fixed(l, s, x->shape.c));
-    lbrt_epilogue *e = &last(l)->epilogue;
+    lbrt_epilogue *e = &lb_lower_last(l)->epilogue;
     e->flags |= LBRT_RESIDUAL;
     e->residual = r->tensor;
     e->res = r->r;
@@ -440,14 +441,7 @@ static lb_status begin_group(lb_lowering *l, const group *groups, int i, const r
     case LB_OP_LINEAR: return begin_conv(l, i);
     case LB_OP_AVGPOOL: return begin_avgpool(l, i);
     case LB_OP_SHORTCUTPAD: return begin_shortcutpad(l, i);
-    case LB_OP_MAXPOOL: {
-        const lb_pooling *p = &node->u.pool;
-        lbrt_layer *layer = lb_lower_begin(l, LBRT_OP_MAXPOOL, i, l->place[index_of(l, source(l, node, 0))]);
-        layer->kh = p->kh, layer->kw = p->kw, layer->sh = p->sh, layer->sw = p->sw;
-        layer->pt = p->pt, layer->pl = p->pl, layer->pb = p->pb, layer->pr = p->pr;
-        layer->is_float = x->kind == LB_NUM_F32;
-        return LB_OK;
-    }
+    case LB_OP_MAXPOOL: begin_pool(l, LBRT_OP_MAXPOOL, i, l->place[index_of(l, source(l, node, 0))]); return LB_OK;
     case LB_OP_CONCAT: return begin_concat(l, i, groups);
     case LB_OP_FUNC: return begin_func(l, i);
     case LB_OP_MUL: return begin_mul(l, i);
@@ -493,7 +487,7 @@ static lb_status lower_group(lb_lowering *l, const group *groups, const group *g
     if (!is_output(l, g->tail))
         return lb_lower_end(l, &x->shape, place);
     /* Scores in fixed point: in this epilogue if it has room, else in a layer of their own. */
-    lbrt_layer *layer = last(l);
+    lbrt_layer *layer = lb_lower_last(l);
     const bool has_room = layer->op == LBRT_OP_CONV || layer->op == LBRT_OP_POINT;
     if (x->kind == LB_NUM_F32 && has_room) {
         layer->epilogue.flags |= LBRT_TO_FIXED;
@@ -501,7 +495,7 @@ static lb_status lower_group(lb_lowering *l, const group *groups, const group *g
         LB_TRY(lb_lower_end(l, &x->shape, place));
         LB_TRY(lb_lower_point(l, g->tail, x, &x->shape, x->kind == LB_NUM_F32, &s));
         if (x->kind == LB_NUM_F32)
-            last(l)->epilogue.flags |= LBRT_TO_FIXED;
+            lb_lower_last(l)->epilogue.flags |= LBRT_TO_FIXED;
         else
             LB_TRY(lb_lower_fixed(l, &s, x->shape.c));
     } else if (x->kind == LB_NUM_INT) {

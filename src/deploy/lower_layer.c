@@ -2,8 +2,6 @@
 
 #include "deploy/code_of.h"
 
-static lbrt_layer *last(const lb_lowering *l) { return &l->layers[l->out->graph.nlayers - 1]; }
-
 /* ---- What fits ------------------------------------------------------------------------------------------------------- */
 
 static bool advance(lb_lower_state *s, lb_phase latest, lb_phase to) {
@@ -99,8 +97,8 @@ static lb_status set_requants(lb_lowering *l, const lbrt_requant *r, int n, int 
         return LB_ERR_MEMORY;
     for (int c = 0; c < channels; c++)
         all[c] = r[c % n];
-    last(l)->epilogue.requant = all;
-    last(l)->epilogue.flags |= LBRT_AFFINE;
+    lb_lower_last(l)->epilogue.requant = all;
+    lb_lower_last(l)->epilogue.flags |= LBRT_AFFINE;
     return LB_OK;
 }
 
@@ -109,7 +107,7 @@ lb_status lb_lower_affine(lb_lowering *l, const lb_numeric *x, int channels) {
         return set_requants(l, x->requant, x->affine_channels, channels);
     if (!x->scale)
         return LB_OK;
-    lbrt_epilogue *e = &last(l)->epilogue;
+    lbrt_epilogue *e = &lb_lower_last(l)->epilogue;
     float *scale = lb_pool_alloc(&l->out->pool, (size_t)channels, sizeof *scale);
     float *offset = lb_pool_alloc(&l->out->pool, (size_t)channels, sizeof *offset);
     if (!scale || !offset)
@@ -134,7 +132,7 @@ lb_status lb_lower_fixed(lb_lowering *l, lb_lower_state *s, int channels) {
 }
 
 void lb_lower_act(lb_lowering *l, const lb_numeric *x) {
-    lbrt_epilogue *e = &last(l)->epilogue;
+    lbrt_epilogue *e = &lb_lower_last(l)->epilogue;
     if (!x->quantized) {
         e->flags |= LBRT_CLAMP;
         e->lo = x->clo;
@@ -195,7 +193,7 @@ static lb_status make_thresholds(lb_lowering *l, lbrt_layer *layer, int channels
 
 lb_status lb_lower_end(lb_lowering *l, const lb_shape *shape, int *tensor) {
     lbrt_graph *g = &l->out->graph;
-    lbrt_layer *layer = last(l);
+    lbrt_layer *layer = lb_lower_last(l);
     const lbrt_tensor *src = &l->tensors[layer->src];
     const uint32_t flags = layer->epilogue.flags;
     LB_TRY(make_thresholds(l, layer, shape->c));

@@ -24,6 +24,9 @@ typedef struct lb_lowering {
     int *place;           /* (nnodes) a tensor node's tensor in the graph, -1: none yet */
 } lb_lowering;
 
+/* The layer that is being made. */
+static inline lbrt_layer *lb_lower_last(const lb_lowering *l) { return &l->layers[l->out->graph.nlayers - 1]; }
+
 /* True if node i, whatever its shape, can follow in the epilogue of a layer that stands at *s; *s is moved on. */
 bool lb_lower_fits(const lb_lowering *l, lb_lower_state *s, int i);
 /* True if whole numbers can become fixed point there. */

@@ -337,12 +337,18 @@ static void reads(lb_eval_plan *plan, int t, int index) {
         plan->tensors[t].last = LB_MAX(plan->tensors[t].last, index);
 }
 
+static size_t aligned(size_t size) { return (size + LB_ALIGN - 1) / LB_ALIGN * LB_ALIGN; }
+
+static size_t tensor_size(const lb_eval_plan *plan, const lb_eval_tensor *t) {
+    return aligned(t->count * lb_stored_size(t->type) * (size_t)plan->chunk);
+}
+
 /* First fit: a tensor must not overlap one that is alive together with it. */
 static size_t place_tensors(lb_eval_plan *plan, int nnodes) {
     size_t end = 0;
     for (int i = 0; i < plan->nstages - 1; i++) { /* in the order of first use; the last one is the scores */
         lb_eval_tensor *t = &plan->tensors[plan->stages[i].dst];
-        const size_t size = (t->count * lb_stored_size(t->type) * (size_t)plan->chunk + LB_ALIGN - 1) / LB_ALIGN * LB_ALIGN;
+        const size_t size = tensor_size(plan, t);
         bool moved = true;
         while (moved) {
             moved = false;
@@ -350,8 +356,7 @@ static size_t place_tensors(lb_eval_plan *plan, int nnodes) {
                 const lb_eval_tensor *u = &plan->tensors[j];
                 if (!u->made || u == t || u->first >= t->first || u->last < t->first)
                     continue;
-                const size_t u_size =
-                    (u->count * lb_stored_size(u->type) * (size_t)plan->chunk + LB_ALIGN - 1) / LB_ALIGN * LB_ALIGN;
+                const size_t u_size = tensor_size(plan, u);
                 if (t->offset < u->offset + u_size && u->offset < t->offset + size) {
                     t->offset = u->offset + u_size;
                     moved = true;
@@ -362,8 +367,6 @@ static size_t place_tensors(lb_eval_plan *plan, int nnodes) {
     }
     return end;
 }
-
-static size_t aligned(size_t size) { return (size + LB_ALIGN - 1) / LB_ALIGN * LB_ALIGN; }
 
 static void place(lb_eval_plan *plan, int nnodes) {
     size_t end = place_tensors(plan, nnodes);
