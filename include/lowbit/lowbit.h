@@ -229,10 +229,11 @@ lb_status lb_packed_load(lb_ctx *ctx, const char *path, lb_packed **model);
 void lb_packed_destroy(lb_packed *model);
 
 /* A model uses the best kernels the machine has; this chooses others: "amx", "avx512vbmi", "avx512", "avx2", "ref". The
- * scores are the same. */
+ * scores are the same. A name that this machine has no kernels of changes nothing; after LB_ERR_MEMORY the model can only be
+ * destroyed, or used after a call that succeeds. */
 lb_status lb_packed_use(lb_packed *model, const char *isa);
 
-/* What the runtime itself sees. */
+/* What the runtime itself sees; borrowed, until lb_packed_use or lb_packed_destroy. */
 const struct lbrt_model *lb_packed_model(const lb_packed *model);
 
 /* Accuracy on the test split of the data `spec` names: a recipe's data.name or data.path, e.g. "fashion-mnist". NULL: the data set

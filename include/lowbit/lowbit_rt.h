@@ -31,7 +31,7 @@ typedef enum lbrt_status {
     LBRT_ERR_VERSION, /* a newer or older format than this library reads */
     LBRT_ERR_CHECKSUM, /* altered */
     LBRT_ERR_FIELD, /* a field's value is impossible */
-    LBRT_ERR_MEMORY, /* the memory given is too small or not aligned */
+    LBRT_ERR_MEMORY, /* the memory given is too small */
     LBRT_ERR_ARGUMENT
 } lbrt_status;
 

@@ -72,9 +72,9 @@ typedef struct lb_batch {
     int32_t *labels;             /* (mb) */
 } lb_batch;
 
-/* Each image is resized and centre-cropped as lb_test_batch does (or by random resized crop), then padded with zeros and cropped,
- * then flipped. Batches of the training split, shuffled by (seed, epoch) and augmented by (seed, epoch, image): they depend on
- * nothing else, so an epoch can be entered at any step. The last, incomplete batch of an epoch is dropped. */
+/* Each image is resized and centre-cropped as lb_test_batch does (or by random resized crop), then padded with data.augment.fill
+ * and cropped, then flipped. Batches of the training split, shuffled by (seed, epoch) and augmented by (seed, epoch, image): they
+ * depend on nothing else, so an epoch can be entered at any step. The last, incomplete batch of an epoch is dropped. */
 typedef struct lb_loader lb_loader;
 lb_status lb_loader_create(lb_data *data, const lb_data_config *config, int oh, int ow, int mb, uint64_t seed, lb_loader **loader);
 /* Starts an epoch at a step (workers begin to prepare at once). */
@@ -85,7 +85,8 @@ int64_t lb_loader_steps(const lb_loader *loader); /* per epoch */
 double lb_loader_waited(const lb_loader *loader); /* seconds that lb_loader_next waited so far */
 void lb_loader_destroy(lb_loader *loader);
 
-/* Test images [first, first + mb), resized and centre-cropped to oh x ow if their size differs, into pixels (mb, oh, ow, c). */
+/* Images [first, first + mb) of a split, resized and centre-cropped to oh x ow if their size differs, into pixels (mb, oh, ow, c).
+ * data must have its images: not one made by lb_data_described. */
 lb_status lb_test_batch(const lb_data *data, const lb_data_config *config, lb_split split, int64_t first, int mb, int oh, int ow,
                         uint8_t *pixels, int32_t *labels);
 

@@ -41,7 +41,7 @@ void lb_cache_store(lb_data *data, const char *path, uint64_t signature);
 
 /* ---- Archives (archive.c) ------------------------------------------------------------------------------------------ */
 
-bool lb_is_archive(const char *path); /* by name: .zip, .tar, .tar.gz, .tgz, .tar.xz, .txz, .tar.bz2, .tar.zst */
+bool lb_is_archive(const char *path); /* by name: .zip, .tar, .tar.gz, .tgz, .tar.xz, .txz, .tar.bz2, .tbz2, .tar.zst */
 
 typedef struct lb_archive lb_archive;
 typedef enum lb_member_kind { LB_MEMBER_FILE, LB_MEMBER_DIR, LB_MEMBER_LINK } lb_member_kind;

@@ -221,8 +221,8 @@ void lb_net_initialise(lb_net *net, uint64_t seed, float weights_std);
 
 /* Attaches quantizers as the recipe's quant section says (methods, bits, edges, layers); see docs/recipes.md. `config` is borrowed
  * during the call; the net must be finished. What was attached before goes, inserted nodes included, so that the result depends
- * only on the network and on `config`; learned parameters of a quantizer that stays keep their values (a step is rescaled to the
- * same range when the bits change). Quantizer parameters are always the last ones: no other parameter's offset changes. Node
+ * only on the network and on `config`; learned parameters of a quantizer that stays keep their values, unless its bits
+ * change: then quant.rescale decides. Quantizer parameters are always the last ones: no other parameter's offset changes. Node
  * indices may change.
  *
  * Weights: a rule of quant.layers that matches the layer's name decides, the last one if several; else quant.edges for the first

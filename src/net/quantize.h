@@ -1,4 +1,5 @@
-/* Shared by quantize.c (which quantizer goes where) and spec.c (what a recipe's words mean for one tensor). */
+/* Shared by quantize.c (which quantizer goes where), spec.c (what a recipe's words mean for one tensor) and blocks.c
+ * (which nodes belong to one residual block). */
 #ifndef LB_NET_QUANTIZE_H
 #define LB_NET_QUANTIZE_H
 

@@ -1,5 +1,5 @@
-/* ONNX files as messages: reading with every length checked, writing, and the numbers of a tensor. The messages (onnx.pb-c.h) are
- * generated from the public schema by protobuf-c. */
+/* ONNX files as messages: reading, with every length checked, and writing. The messages (onnx.pb-c.h) are generated from the public
+ * schema by protobuf-c. */
 #ifndef LB_ONNX_H
 #define LB_ONNX_H
 
@@ -17,7 +17,7 @@ lb_status lb_onnx_load(lb_ctx *ctx, const char *path, Onnx__ModelProto **model);
 lb_status lb_onnx_parse(lb_ctx *ctx, const char *path, const void *data, size_t size, Onnx__ModelProto **model);
 void lb_onnx_free(lb_ctx *ctx, Onnx__ModelProto *model); /* NULL is fine */
 
-/* Writes a model file. */
+/* Writes a model file, as lb_write_file does. */
 lb_status lb_onnx_save(lb_ctx *ctx, const char *path, const Onnx__ModelProto *model);
 
 #endif

@@ -99,14 +99,7 @@ typedef struct lb_quant_when {
 } lb_quant_when;
 extern const lb_quant_when lb_quant_evaluation;
 
-/* Elementwise form of an activation quantizer for one step, what the fused kernels take:
- *     code = sign ? (z >= 0 ? 1 : -1) : clip(rint(z / step), lo, hi),    z~ = step * code
- * with E(z) = 1 for pass_lo < z < pass_hi (open interval), else 0. z / step is z * (1.f / step), as in net/numerics.h; clipping
- * before lb_rint (rint.h) gives the same code and keeps it in lb_rint's range. NaN has the lowest code, `lo` (sign: -1).
- *
- * With m < 1 the output is (1 - m) * clip(z, sur_lo, sur_hi) + m * step * code, and the gradient
- * (1 - m) * 1[sur_lo < z < sur_hi] + m * E(z). lb_act_forward_ref and lb_act_backward_ref are the exact statement. */
-enum { LB_ACT_BLOCK = 128 };
+enum { LB_ACT_BLOCK = 128 }; /* elements that `soft` and `draw` of lb_act_form answer for at once, at most */
 
 /* A block of a quantizer that is more than elementwise: E of each element, and the derivatives of z~ / step by the logarithms of
  * its two parameters. */
@@ -122,6 +115,13 @@ typedef enum lb_act_learn {
     LB_LEARN_SOFT  /* two parameters: d = m * sum of dz~ * what `soft` says */
 } lb_act_learn;
 
+/* Elementwise form of an activation quantizer for one step, what the fused kernels take:
+ *     code = sign ? (z >= 0 ? 1 : -1) : clip(rint(z / step), lo, hi),    z~ = step * code
+ * with E(z) = 1 for pass_lo < z < pass_hi (open interval), else 0. z / step is z * (1.f / step), as in net/numerics.h; clipping
+ * before lb_rint (rint.h) gives the same code and keeps it in lb_rint's range. NaN has the lowest code, `lo` (sign: -1).
+ *
+ * With m < 1 the output is (1 - m) * clip(z, sur_lo, sur_hi) + m * step * code, and the gradient
+ * (1 - m) * 1[sur_lo < z < sur_hi] + m * E(z). lb_act_forward_ref and lb_act_backward_ref are the exact statement. */
 typedef struct lb_act_form {
     float step;
     float lo, hi;          /* codes */

@@ -99,9 +99,9 @@ typedef struct lb_train_config {
     /* batches over which batch norm's statistics are estimated before an evaluation; 0: those of training */
     int bn_estimate;
     int histograms;              /* epochs between TensorBoard histograms; 0: none */
-    char
-        init[LB_CONFIG_TEXT]; /* run directory or checkpoint to start from, "" : seeded; from the second stage on: the stage before,
-                                  * unless the stage itself says it */
+    /* run directory or checkpoint to start from; "": seeded; from the second stage on: the stage before, unless the stage itself
+     * says it */
+    char init[LB_CONFIG_TEXT];
     lb_optimizer_config optimizer;
     lb_schedule_config schedule;
 } lb_train_config;

@@ -119,7 +119,7 @@ void lb_eval_plan_destroy(lb_eval_plan *plan);
 /* Picks how a convolution is computed and makes its weights; in evaluate_conv.c. */
 lb_status lb_eval_plan_conv(lb_eval_plan *plan, lb_infer *infer, lb_stage *stage);
 
-/* Runs all stages on `count` images, count <= plan->chunk. pixels is readable for plan->chunk images. False if oneDNN failed. */
+/* Runs all stages on `count` images, count <= plan->chunk. pixels: (count, h, w, c). False if oneDNN failed. */
 bool lb_eval_plan_run(const lb_eval_plan *plan, const lb_eval_kernels *kernels, int thread, unsigned char *workspace,
                       const uint8_t *pixels, int count, int32_t *scores);
 
