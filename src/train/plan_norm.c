@@ -57,6 +57,12 @@ static void sum_batch(lb_plan *plan, lb_step *step, size_t rows, int c, lb_dtype
     add_sums(step, c, threads);
 }
 
+/* A running statistic towards a batch's. With momentum 1, as an estimate begins, nothing is left of what it was, rounding included: a
+ * run that is resumed while it is tested estimates from other statistics. */
+static void move(float *running, float momentum, float batch) {
+    *running = momentum == 1 ? batch : *running + momentum * (batch - *running);
+}
+
 /* Batch statistics into step->mean and inv = 1 / sqrt(var), of real values; running statistics follow. A batch norm that import has
  * added is set by the first training batch so that it changes nothing. */
 static void batch_stats(lb_plan *plan, lb_step *step, size_t rows, int c, lb_dtype type) {
@@ -83,8 +89,8 @@ static void batch_stats(lb_plan *plan, lb_step *step, size_t rows, int c, lb_dty
             running_var[k] = (float)(var * unbias);
             continue;
         }
-        running_mean[k] += momentum * ((float)real_mean - running_mean[k]);
-        running_var[k] += momentum * ((float)(var * unbias) - running_var[k]);
+        move(&running_mean[k], momentum, (float)real_mean);
+        move(&running_var[k], momentum, (float)(var * unbias));
     }
 }
 

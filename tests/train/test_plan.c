@@ -418,12 +418,14 @@ static void test_estimate(void **state) {
     for (size_t i = 0; i < sizeof pixels; i++)
         other[i] = pixels[i] / 2;
     float one[2], two[2];
-    assert_ok(ctx, lb_plan_estimate(plan, pixels, 0));
-    one[0] = mean[0], one[1] = var[0];
-    mean[0] = var[0] = 1e9f;
     assert_ok(ctx, lb_plan_estimate(plan, other, 0));
     two[0] = mean[0], two[1] = var[0];
+    assert_ok(ctx, lb_plan_estimate(plan, pixels, 0));
+    one[0] = mean[0], one[1] = var[0];
     assert_true(two[0] != one[0]);
+    mean[0] = 1e9f, var[0] = INFINITY;
+    assert_ok(ctx, lb_plan_estimate(plan, other, 0));
+    assert_true(mean[0] == two[0] && var[0] == two[1]);
     assert_ok(ctx, lb_plan_estimate(plan, pixels, 1));
     assert_true(fabsf(mean[0] - (one[0] + two[0]) / 2) < 1e-5f && fabsf(var[0] - (one[1] + two[1]) / 2) < 1e-5f);
     lb_plan_destroy(plan);
