@@ -65,9 +65,16 @@ static inline lb_quant_when lb_plan_when(const lb_plan *plan, int node) {
     return when;
 }
 
-/* First batch: the learned parameters of an activation quantizer start from what enters it. */
+/* First batch: the learned parameters of an activation quantizer start from what enters it, or, where that says nothing (zeros; with
+ * unsigned codes nothing above zero), as from a 1. */
 static inline void lb_plan_start_act(lb_plan *plan, lb_quant *q, const float *z, size_t count) {
-    q->spec.quantizer->init(&q->spec, z, 1, (int64_t)count, lb_plan_param(plan, q->param));
+    static const float one = 1;
+    lb_grid grid;
+    q->spec.quantizer->grid(&q->spec, &grid);
+    bool any = false;
+    for (size_t i = 0; i < count && !any; i++)
+        any = z[i] > 0 || (grid.lo < 0 && z[i] < 0);
+    q->spec.quantizer->init(&q->spec, any ? z : &one, 1, any ? (int64_t)count : 1, lb_plan_param(plan, q->param));
     q->initialised = true;
 }
 

@@ -121,13 +121,28 @@ static lb_status prepare_learner(lb_trainer *t, lb_learner *l) {
     return l->diff ? LB_OK : LB_ERR_MEMORY;
 }
 
+/* A batch norm subtracts the mean: of one value nothing is left. */
+static lb_status check_batch(const lb_trainer *t) {
+    const int batch = t->config->train.batch;
+    const int64_t images = t->data->split[LB_TRAIN].count;
+    if (images < batch)
+        return lb_fail(t->ctx, LB_ERR_RECIPE, "train.batch is %d but there are only %lld training images; make it smaller", batch,
+                       (long long)images);
+    for (int i = 0; batch == 1 && i < t->net->nnodes; i++) {
+        const lb_node *node = &t->net->nodes[i];
+        if (node->op == LB_OP_BATCHNORM && node->dst.h * node->dst.w == 1)
+            return lb_fail(t->ctx, LB_ERR_RECIPE,
+                           "train.batch is 1, so that batch norm %s has one value per channel and makes it 0; set it to 2 or more",
+                           node->name);
+    }
+    return LB_OK;
+}
+
 lb_status lb_trainer_prepare(lb_trainer *t) {
     LB_TRY(lb_trainer_need_images(t));
     const lb_train_config *train = &t->config->train;
     const lb_shape *input = &t->net->nodes[0].dst;
-    if (lb_trainer_epoch_steps(t) < 1)
-        return lb_fail(t->ctx, LB_ERR_RECIPE, "train.batch is %d but there are only %lld training images; make it smaller",
-                       train->batch, (long long)t->data->split[LB_TRAIN].count);
+    LB_TRY(check_batch(t));
     unprepare(t); /* of an earlier call */
     lb_plan_init_weights(t->net);
     t->bf16 = train->precision == LB_PRECISION_BF16 || (train->precision == LB_PRECISION_AUTO && lb_backend_has_bf16());

@@ -29,6 +29,8 @@ fresh; mkdir x; mv bad/t10k* x; rm -r x;              bad_data 't10k'
 fresh; chmod 0 $images; [ -r $images ] || bad_data 'train-images.*permission'
 
 fresh; succeed train tiny.yaml --set data.train_limit=1 --set train.batch=1 --set train.steps=1 --out runs/one -q # still 4 classes
+refuse 1 'train\.batch is 1, .*batch norm .*one value per channel.*2 or more' train tiny.yaml --set model.name=lenet5 --set model.input_size=16 \
+    --set train.batch=1
 
 fresh images; rm -r bad/*/rising bad/*/falling bad/*/upright
 succeed train tiny.yaml --set train.batch=1 --set train.steps=1 --out runs/alone -q

@@ -433,6 +433,35 @@ static void test_estimate(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* A first batch of which nothing is left leaves no quantizer a step that nothing can be told apart with. */
+static void test_start_from_zeros(void **state) {
+    (void)state;
+    static const char *const methods[] = {"uniform", "lsq", "cpq", "rq"};
+    for (size_t m = 0; m < LB_COUNT(methods); m++) {
+        lb_ctx *ctx = test_ctx();
+        lb_net *net = make_quantized(ctx, "dorefa", methods[m]);
+        lb_plan *plan = make_plan(ctx, net, false);
+        int started = 0;
+        for (int i = 0; i < net->nnodes; i++)
+            for (int k = 0; k < 2 && net->nodes[i].op == LB_OP_BATCHNORM; k++) /* gamma, beta */
+                memset(lb_param_values(net, net->nodes[i].param[k]), 0, (size_t)net->nodes[i].dst.c * sizeof(float));
+        assert_ok(ctx, lb_plan_forward(plan, pixels, &(lb_quant_when){.stage_steps = 1}));
+        for (int i = 0; i < net->nnodes; i++) {
+            const lb_quant *q = net->nodes[i].op == LB_OP_ACT ? net->nodes[i].quant : NULL;
+            lb_act_form form;
+            if (!q)
+                continue;
+            lb_quant_act_form(q, &lb_quant_evaluation, lb_param_values(net, q->param), &form);
+            assert_true(q->initialised && form.step > 1e-3f && form.step < 10);
+            started++;
+        }
+        assert_true(started > 1);
+        lb_plan_destroy(plan);
+        lb_net_destroy(net);
+        lb_ctx_destroy(ctx);
+    }
+}
+
 /* ---- Kernels --------------------------------------------------------------------------------------------------------------- */
 
 enum { ROWS = 37, MAX_C = 70, MASK_ROWS = 8, FORMS = 13, FIRST_SOFT = 7, FIRST_MASKED = 10 };
@@ -798,6 +827,7 @@ int main(void) {
         cmocka_unit_test(test_soft_form), cmocka_unit_test(test_masked_form),  cmocka_unit_test(test_masked_network),
         cmocka_unit_test(test_taps_refused), cmocka_unit_test(test_not_a_number), cmocka_unit_test(test_inference),
         cmocka_unit_test(test_estimate),
+        cmocka_unit_test(test_start_from_zeros),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
