@@ -58,12 +58,13 @@ static int print_result(const cli_args *args, const char *dir) {
     cli_run run;
     int status = cli_run_read(dir, &run);
     if (status == CLI_DONE) {
-        if (isfinite(run.best))
+        const bool evaluated = isfinite(run.best);
+        if (evaluated)
             printf("%s: best %.2f %% top-1 (epoch %g of %g), last %.2f %%\n", dir, run.best, run.best_epoch, run.epochs, run.last);
         else
             printf("%s: no training, no evaluation: the budget is 0 steps\n", dir);
         fflush(stdout); /* where both streams are one file, the result comes first */
-        if (!args->quiet)
+        if (evaluated && !args->quiet)
             fprintf(stderr, "next: lowbit eval %s, then lowbit pack %s\n", dir, dir);
     }
     cli_run_free(&run);

@@ -336,8 +336,8 @@ lb_status lb_packed_classify_test(lb_packed *model, const char *data_spec, int64
     LB_TRY(lb_packed_data(model, data_spec));
     const int64_t count = model->data->split[LB_TEST].count;
     if (index < 0 || index >= count)
-        return lb_fail(model->ctx, LB_ERR_ARGUMENT, "test image %lld: %s has %lld, counted from 0", (long long)index,
-                       model->data->source, (long long)count);
+        return lb_fail(model->ctx, LB_ERR_ARGUMENT, "there is no test image %lld: the %lld in use of %s are counted from 0",
+                       (long long)index, (long long)count, model->data->source);
     int32_t truth;
     LB_TRY(classify(model, &(one_image){.index = index, .label = &truth}, scores, pixels));
     *label = truth;

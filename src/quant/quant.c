@@ -69,16 +69,33 @@ static lb_status check_bit_lengths(lb_ctx *ctx, const char *what, const lb_quant
 
 static bool has_target(const lb_quantizer *q, lb_target target) { return target == LB_WEIGHTS ? q->weights : q->activations; }
 
+static void append_name(char names[200], const char *name) {
+    const size_t used = strlen(names);
+    snprintf(names + used, 200 - used, "%s%s", used ? ", " : "", name);
+}
+
 /* The quantizer is for the other target only: names those for this one. */
 static lb_status fail_target(lb_ctx *ctx, const char *what, const lb_quant_spec *spec) {
     char names[200] = "";
-    size_t count, used = 0;
+    size_t count;
     const lb_quantizer *const *list = lb_quantizer_list(&count);
-    for (size_t i = 0; i < count && used < sizeof names; i++)
+    for (size_t i = 0; i < count; i++)
         if (has_target(list[i], spec->target))
-            used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "", list[i]->name);
+            append_name(names, list[i]->name);
     return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s does not quantize %s; %s do (see lowbit list methods)", what,
                    spec->quantizer->name, spec->target == LB_WEIGHTS ? "weights" : "activations", names);
+}
+
+/* The mixer has no m for activations: names those that have. */
+static lb_status fail_mixer(lb_ctx *ctx, const char *what, const lb_quant_spec *spec) {
+    char names[200] = "";
+    size_t count;
+    const lb_mixer *const *list = lb_mixer_list(&count);
+    for (size_t i = 0; i < count; i++)
+        if (list[i]->activations)
+            append_name(names, list[i]->name);
+    return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: mixer %s chooses among weights; activations can have %s", what, spec->mixer->name,
+                   names);
 }
 
 lb_status lb_quant_resolve(lb_ctx *ctx, const char *what, lb_quant_spec *spec, lb_grid *grid) {
@@ -122,8 +139,7 @@ lb_status lb_quant_resolve(lb_ctx *ctx, const char *what, lb_quant_spec *spec, l
     if (spec->features < 0)
         return lb_fail(ctx, LB_ERR_ARGUMENT, "%s: %lld features", what, (long long)spec->features);
     if (!weights && !spec->mixer->activations)
-        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: mixer %s chooses among weights; for activations use constant, alpha or "
-                       "stochastic", what, spec->mixer->name);
+        return fail_mixer(ctx, what, spec);
     const char *reason = spec->mixer->refuse ? spec->mixer->refuse(spec) : NULL;
     if (reason)
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: mixer %s: %s", what, spec->mixer->name, reason);

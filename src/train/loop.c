@@ -238,7 +238,10 @@ static lb_status run_stages(lb_trainer *t) {
             t->at.stage_step = 0;
             t->at.best_top1 = -1;
         }
-        note_quantization(t);
+        if (lb_trainer_stage_steps(t, stage) > 0)
+            note_quantization(t);
+        else if (t->recipe->nstages > 1)
+            lb_warn(t->ctx, "stage %s: its budget is 0 steps; the network stays what it was", t->config->stage);
         loop l = {.t = t, .epoch_base = epochs_before(t, stage)};
         LB_TRY(run_stage(&l));
     }

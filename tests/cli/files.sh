@@ -63,8 +63,13 @@ fresh
 refuse 1 'bad/last\.safetensors: has done 2 steps.* only 1; .*train\.epochs' train tiny.yaml --set train.epochs=0.5 --out bad --resume
 refuse 1 'bad/recipe\.yaml says "batch: .*only the budget may change' train tiny.yaml --set train.batch=16 --set train.epochs=2 --out bad --resume
 succeed train tiny.yaml --set train.epochs=2 --out bad --resume -q
-succeed train tiny.yaml --set train.epochs=0 --out idle -q
+succeed train tiny.yaml --set train.epochs=0 --out idle
 says '^idle: no training'
+check "there is nothing to evaluate" "$(grep -c next: err)" = 0
+(cat tiny.yaml && echo 'stages: [{name: a, train: {steps: 1}}, {name: b, train: {epochs: 0}, quant: {weights: {bits: 1}}}]') >skip.yaml
+succeed train skip.yaml --out skip
+complains 'warning: stage b: its budget is 0 steps'
+check "only what is trained is told" "$(grep -c ^quantization: err)" = 1
 
 # ---- Packed models --------------------------------------------------------------------------------------------------
 readers() {
@@ -103,6 +108,8 @@ head -c 60 images/train/level/0000.png >cut.png
 refuse 1 'cut\.png' run run/model.lbm cut.png
 expect 1 lowbit run run/model.lbm cut.png images/train/level/0000.png # the good one is classified
 says '0000\.png'
+expect 1 lowbit run run/model.lbm --test 100000
+complains 'no test image ([0-9]+): the \1 in use of .* counted from 0'
 expect 1 lowbit run run/model.lbm cut.png images/train/level/0000.png --json
 json images.0.name
 cp images/train/level/0000.png $'caf\xe9.png' # a name that is not UTF-8
