@@ -15,7 +15,7 @@ typedef struct option_row {
 
 static const option_row rows[] = {
     [CLI_SET] = {0, "set", "KEY=VALUE", "change one key of the recipe, e.g. train.epochs=5; may be given often"},
-    [CLI_OUT] = {0, "out", "DIR", "run directory (default: runs/ and the recipe's file name)"},
+    [CLI_OUT] = {'o', "out", "DIR", "run directory (default: runs/ and the recipe's file name)"},
     [CLI_RESUME] = {0, "resume", NULL, "continue from the run directory's last checkpoint"},
     [CLI_SEED] = {0, "seed", "N", "the same as --set train.seed=N"},
     [CLI_DATA] = {0, "data", "SPEC", "another data set: a name (lowbit list data) or the path of a folder or archive"},
@@ -61,6 +61,21 @@ static void getopt_tables(const cli_verb *verb, struct option *longs, char *shor
     shorts[s] = 0;
 }
 
+/* What getopt found: an option, or the letter of one of the verb's. */
+static cli_option option_of(const cli_verb *verb, int found) {
+    for (const cli_option *o = verb->options; *o != CLI_OPTIONS_END; o++)
+        if (rows[*o].letter && found == rows[*o].letter)
+            return *o;
+    return found == rows[CLI_HELP].letter ? CLI_HELP : (cli_option)found;
+}
+
+static bool takes(const cli_verb *verb, cli_option option) {
+    for (const cli_option *o = verb->options; *o != CLI_OPTIONS_END; o++)
+        if (*o == option)
+            return true;
+    return false;
+}
+
 static int unknown_option(const cli_verb *verb, const struct option *longs, const char *word) {
     const char *names[NROWS];
     size_t count = 0;
@@ -72,6 +87,8 @@ static int unknown_option(const cli_verb *verb, const struct option *longs, cons
     const char *near = strncmp(word, "--", 2) ? NULL : lb_nearest(name, names, count);
     if (near)
         return cli_usage(verb, "unknown option '%s'; did you mean '--%s'?", word, near);
+    if (takes(verb, CLI_SET))
+        return cli_usage(verb, "unknown option '%s'; keys of the recipe are changed with --set, e.g. --set train.epochs=5", word);
     return cli_usage(verb, "unknown option '%s'", word);
 }
 
@@ -174,10 +191,7 @@ int cli_parse(const cli_verb *verb, int argc, char **argv, cli_args *args) {
             }
             return unknown_option(verb, longs, is_long || !optopt ? word : letter);
         }
-        for (size_t i = 1; i < NROWS; i++)
-            if (rows[i].letter && found == rows[i].letter)
-                found = (int)i;
-        int status = take_option(verb, (cli_option)found, optarg ? optarg : "", args);
+        int status = take_option(verb, option_of(verb, found), optarg ? optarg : "", args);
         if (status != CLI_DONE)
             return status;
     }

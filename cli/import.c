@@ -12,20 +12,14 @@ static bool is_data_name(const char *word) {
     return false;
 }
 
-static char *key_value(const char *key, const char *value) {
-    char *text = cli_alloc(strlen(key) + strlen(value) + 2);
-    sprintf(text, "%s=%s", key, value);
-    return text;
-}
-
 /* "data.name=cifar10", or for a path "data.name=folder" and "data.path=photos". Returns how many were added to `sets`. */
 static int add_data(const char *spec, const char **sets) {
     if (is_data_name(spec)) {
-        sets[0] = key_value("data.name", spec);
+        sets[0] = cli_key_value("data.name", spec);
         return 1;
     }
-    sets[0] = key_value("data.name", "folder");
-    sets[1] = key_value("data.path", spec);
+    sets[0] = cli_key_value("data.name", "folder");
+    sets[1] = cli_key_value("data.path", spec);
     return 2;
 }
 
@@ -77,7 +71,7 @@ const cli_verb cli_verb_import = {
         "wrote, opsets 6 to 25, and makes a run directory of it: the graph, the weights, and a recipe. lowbit eval tests it as\n"
         "it is; lowbit train with that recipe starts from its weights and fine-tunes it with any method.\n"
         "\n"
-        "The recipe's data set is guessed from channels and classes; --data says which it is, a known name or a folder.\n"
+        "--data names the images, a known set or a folder; without it the set is guessed from channels and classes.\n"
         "Networks are trained on images normalised in some way: where the file does that itself, the recipe takes it over;\n"
         "otherwise it is the data set's usual one, or what --set data.mean=[...] and --set data.std=[...] say.\n"
         "\n"

@@ -14,10 +14,11 @@ static int run(lb_ctx *ctx, const cli_args *args) {
         json_t *array = json_array();
         cli_table table;
         lb_list_row row;
-        cli_table_init(&table, "<<<");
-        cli_table_row(&table, "name\tkind\tdescription");
+        const bool is_mixed = kinds[k] == LB_LIST_METHODS; /* the other lists are of one kind */
+        cli_table_init(&table, is_mixed ? "<<<" : "<<");
+        cli_table_row(&table, is_mixed ? "name\tkind\tdescription" : "name\tdescription");
         for (int i = 0; lb_list(kinds[k], i, &row); i++) {
-            cli_table_row(&table, "%s\t%s\t%s", row.name, row.kind, row.help);
+            cli_table_row(&table, "%s\t%s%s%s", row.name, is_mixed ? row.kind : "", is_mixed ? "\t" : "", row.help);
             json_array_append_new(array, json_pack("{s:s, s:s, s:s}", "name", row.name, "kind", row.kind, "help", row.help));
         }
         if (args->json) {

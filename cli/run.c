@@ -59,6 +59,8 @@ static json_t *all_scores(const session *s) {
     return list;
 }
 
+static const char *verdict(const session *s, int label) { return label == s->ranked[0].index ? "right, it is" : "wrong, it is"; }
+
 /* The picture with its best classes beside it. */
 static void draw(const session *s, const char *image, int label) {
     char text[BEST + 2][256], spare[32];
@@ -74,8 +76,7 @@ static void draw(const session *s, const char *image, int label) {
                  class_name(s, s->ranked[i].index, spare));
     }
     if (label >= 0)
-        snprintf(text[n++], sizeof *text, "%s %s", label == s->ranked[0].index ? "right, it is" : "wrong, it is",
-                 class_name(s, label, spare));
+        snprintf(text[n++], sizeof *text, "%s %s", verdict(s, label), class_name(s, label, spare));
     for (int i = 0; i < n; i++)
         lines[i] = text[i];
     cli_draw(s->pixels, s->info.ih, s->info.iw, s->info.ic, DRAW_COLUMNS, lines, n);
@@ -98,8 +99,7 @@ static void print_result(const session *s, const char *image, int label) {
     } else if (is_number(s)) {
         printf("%s: %.6g\n", image, (double)s->scores[0]);
     } else if (label >= 0) {
-        printf("%s: %s %.1f %% (%s: %s)\n", image, name, s->ranked[0].percent, label == best ? "right" : "wrong",
-               class_name(s, label, truth));
+        printf("%s: %s %.1f %% (%s %s)\n", image, name, s->ranked[0].percent, verdict(s, label), class_name(s, label, truth));
     } else {
         printf("%s: %s %.1f %%\n", image, name, s->ranked[0].percent);
     }

@@ -32,20 +32,15 @@ static void print_word(FILE *line, const char *word) {
     fputc('\'', line);
 }
 
+/* The run's own recipe has every --set. */
 static int say_interrupted(const cli_args *args, const char *dir) {
     char *text = NULL;
     size_t size;
     FILE *line = open_memstream(&text, &size);
     if (line) {
-        print_word(line, args->operands[0]);
-        for (int i = 0; i < args->nsets; i++) {
-            fputs(" --set", line);
-            print_word(line, args->sets[i]);
-        }
+        print_word(line, dir);
         if (args->threads) /* other threads, other bits */
             fprintf(line, " --threads %d", args->threads);
-        fputs(" --out", line);
-        print_word(line, dir);
         fclose(line);
     }
     const int status = cli_fail("interrupted, the state is saved; continue with: lowbit train%s --resume", text ? text : " ...");
@@ -82,14 +77,56 @@ static int check_dir(const char *dir, bool resume) {
     return CLI_DONE;
 }
 
+/* A directory in the recipe's place is a run to resume. */
+static int check_source(const cli_args *args) {
+    const char *source = args->operands[0];
+    if (!cli_is_dir(source))
+        return CLI_DONE;
+    if (!args->resume)
+        return cli_fail("%s: a directory, not a recipe; --resume continues a run, and %s/recipe.yaml repeats it in another --out",
+                        source, source);
+    char *log = cli_join(source, "metrics.jsonl");
+    const bool has_trained = cli_exists(log);
+    free(log);
+    if (!has_trained)
+        return cli_fail("%s: no training to resume, metrics.jsonl is missing; `lowbit train %s/recipe.yaml --out RUN` starts one",
+                        source, source);
+    if (args->out)
+        return cli_usage(args->verb, "--out: the run %s goes on where it is; leave --out away", source);
+    return CLI_DONE;
+}
+
+/* The recipe, or that of the run at `dir`. A run may have moved, and an imported network's graph with it. */
+static int load_recipe(lb_ctx *ctx, const cli_args *args, const char *dir, lb_recipe **recipe) {
+    const char *source = args->operands[0];
+    char *own = cli_join(dir, "recipe.yaml"), *graph = cli_join(dir, "net.onnx"), *set = cli_key_value("model.path", graph);
+    const char **sets = cli_alloc(((size_t)args->nsets + 1) * sizeof *sets);
+    const bool is_run = cli_is_dir(source);
+    int nsets = 0;
+    if (is_run && cli_exists(graph))
+        sets[nsets++] = set;
+    for (int i = 0; i < args->nsets; i++)
+        sets[nsets++] = args->sets[i];
+    const lb_status status = lb_recipe_load(ctx, is_run ? own : source, sets, nsets, recipe);
+    free(sets);
+    free(set);
+    free(graph);
+    free(own);
+    return status == LB_OK ? CLI_DONE : cli_library_error(ctx);
+}
+
 static int run(lb_ctx *ctx, const cli_args *args) {
     lb_recipe *recipe = NULL;
     lb_trainer *trainer = NULL;
-    char *dir = args->out ? cli_strdup(args->out) : default_dir(args->operands[0]);
-    lb_status status = lb_recipe_load(ctx, args->operands[0], args->sets, args->nsets, &recipe);
-    int result = status == LB_OK ? check_dir(dir, args->resume) : cli_library_error(ctx);
+    const char *source = args->operands[0];
+    char *dir = args->out ? cli_strdup(args->out) : cli_is_dir(source) ? cli_strdup(source) : default_dir(source);
+    int result = check_source(args);
+    if (result == CLI_DONE)
+        result = load_recipe(ctx, args, dir, &recipe);
+    if (result == CLI_DONE)
+        result = check_dir(dir, args->resume);
     if (result == CLI_DONE) {
-        status = lb_trainer_create(ctx, recipe, NULL, &trainer);
+        lb_status status = lb_trainer_create(ctx, recipe, NULL, &trainer);
         if (status == LB_OK)
             status = lb_trainer_run(trainer, dir, args->resume);
         cli_term_clear();
@@ -109,7 +146,7 @@ static const cli_option options[] = {CLI_SET, CLI_OUT, CLI_RESUME, CLI_SEED, CLI
 const cli_verb cli_verb_train = {
     .name = "train",
     .summary = "train a network as a recipe says",
-    .operands = "RECIPE",
+    .operands = "RECIPE|RUN",
     .min_operands = 1,
     .max_operands = 1,
     .options = options,
@@ -117,9 +154,11 @@ const cli_verb cli_verb_train = {
                    "with the accuracy of the quantized network on the test images and a checkpoint.\n"
                    "\n"
                    "Ctrl-C, SIGTERM or a closed terminal (unless under nohup) saves the state and stops, with a line that says\n"
-                   "how to go on; --resume continues to the same bits as a run that was never stopped. A second Ctrl-C stops\n"
-                   "at once. A directory with a run in it is never overwritten.",
+                   "how to go on: 'lowbit train RUN --resume' continues to the same bits as a run that was never stopped. It may\n"
+                   "change the budget, with --set train.epochs=N. A second Ctrl-C stops at once. A directory with a run in it is\n"
+                   "never overwritten.",
     .files = "RECIPE                 YAML; docs/recipes.md lists every key\n"
+             "RUN                    a directory made by lowbit train, to resume\n"
              "DIR/recipe.yaml        the recipe with every key resolved: the run can be repeated from it\n"
              "DIR/last.safetensors   checkpoint of the last epoch, to resume\n"
              "DIR/best.safetensors   checkpoint of the best epoch, to evaluate and pack\n"
@@ -129,7 +168,7 @@ const cli_verb cli_verb_train = {
              "A data set is looked for in data.path, in each folder of $LOWBIT_DATA, in data/ and in ../shared/data.",
     .examples = "lowbit train recipes/fashion-mnist/quickstart.yaml\n"
                 "lowbit train recipes/fashion-mnist/quickstart.yaml --set quant.weights.bits=1 --seed 2 --out runs/w1a2\n"
-                "lowbit train recipes/fashion-mnist/quickstart.yaml --resume",
+                "lowbit train runs/quickstart --resume",
     .exit_failed = "bad recipe or data, or a diverged loss",
     .notes = true,
     .run = run,

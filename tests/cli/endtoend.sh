@@ -39,9 +39,9 @@ wait $child || status=$?
 if [ $status -ne 0 ]; then # it may have been faster than the signal
     last="train, stopped"
     check "it ended by the signal, having saved" $status -eq $((128 + 15))
-    complains '^lowbit: error: interrupted.*continue with: lowbit train small.yaml --out stopped --resume$'
+    complains '^lowbit: error: interrupted.*continue with: lowbit train stopped --resume$'
     check "a checkpoint was saved" -s stopped/last.safetensors
-    succeed train small.yaml --out stopped --resume -q
+    succeed train stopped --resume -q
 fi
 check "resumed to the same bits" "$(weights stopped/last.safetensors)" = "$(weights runs/small/last.safetensors)"
 succeed train runs/small/recipe.yaml --out again -q
@@ -106,7 +106,7 @@ succeed inspect model.lbm --json
 check "the packed model's bytes" "$(value bytes)" -eq "$(stat -c %s model.lbm)"
 
 succeed run model.lbm --test 3
-says '^test image 2: .* [0-9.]+ % \((right|wrong): '
+says '^test image 2: .* [0-9.]+ % \((right|wrong), it is '
 says '^[0-3] of 3 right$'
 succeed run model.lbm --test 2 --draw
 says '[@%#*+=]{3}'

@@ -27,9 +27,9 @@ wait $child || status=$?
 last="train, stopped by SIGHUP"
 mv stopped.err err # those names are the next command's while it runs
 check "it ended by the signal, having saved" $status -eq $((128 + 1))
-complains '^lowbit: error: interrupted, the state is saved; continue with: lowbit train tiny.yaml --set train.epochs=100000 --threads 1 '
+complains "^lowbit: error: interrupted, the state is saved; continue with: lowbit train 'it.*s here/r' --threads 1 --resume\$"
 again=$(sed -n "s/.*continue with: lowbit //p" err)
-expect 0 bash -c "\"\$LOWBIT\" ${again/epochs=100000/epochs=0.5} 2>&1 | grep -q 'only 1'" # found: it has done more than that
+expect 0 bash -c "\"\$LOWBIT\" $again --set train.epochs=0.5 2>&1 | grep -q 'only 1'" # found: it has done more than that
 
 # nohup's wish is respected.
 (trap '' HUP; exec "$LOWBIT" train tiny.yaml --out ignored --set train.epochs=100000) >out 2>err &

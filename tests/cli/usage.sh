@@ -42,6 +42,8 @@ done
 
 refuse 2 "unknown option '--jsn'; did you mean '--json'" eval --jsn x
 refuse 2 "unknown option '--otu=x'; did you mean '--out'" train --otu=x r.yaml
+refuse 2 "unknown option '--epochs'; keys of the recipe are changed with --set" train r.yaml --epochs 3
+refuse 1 'r.yaml: cannot open' train r.yaml -o x
 refuse 2 "option '--re' is|unknown option" run --nothing x
 refuse 2 "option '--out' wants a value" train r.yaml --out
 refuse 2 "option '-o' wants a value" pack x -o
