@@ -353,8 +353,8 @@ static lb_status load(lb_data *data) {
             for (size_t i = 0; i < LB_COUNT(known_sets); i++)
                 names[i] = known_sets[i].name;
             const char *near = lb_nearest(config->name, names, LB_COUNT(names));
-            return lb_fail(ctx, LB_ERR_RECIPE, "data.name: no data set \"%s\"%s%s%s; `lowbit list data` shows them, or give a path",
-                           config->name, near ? ", did you mean " : "", near ? near : "", near ? "?" : "");
+            return lb_fail(ctx, LB_ERR_RECIPE, "data.name: no data set \"%s\"; %s%s%s`lowbit list data` shows them, or give a path",
+                           config->name, near ? "did you mean " : "", near ? near : "", near ? "? " : "");
         }
         path = config->name;
     }

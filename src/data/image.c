@@ -132,7 +132,7 @@ static lb_status png_pixels(lb_decoder *decoder, spng_ctx *png, int c, const lb_
 
 static lb_status not_an_image(lb_decoder *decoder, size_t size) {
     return fail(decoder, LB_ERR_FORMAT,
-                size ? "not an image (neither JPEG nor PNG); remove or replace it" : "an empty file; remove or replace it");
+                size ? "not an image (neither JPEG nor PNG); convert or remove it" : "an empty file; remove or replace it");
 }
 
 lb_status lb_decoder_info(lb_decoder *decoder, const uint8_t *bytes, size_t size, lb_image_info *info) {

@@ -209,9 +209,11 @@ lb_status lb_inspect(lb_ctx *ctx, const char *path, lb_inspection *inspection) {
     if (!lb_exists(path))
         return lb_fail(ctx, LB_ERR_IO, "%s: no such run directory, packed model or recipe", path);
     LB_TRY(lb_refuse_onnx(ctx, path));
-    const lb_status status = lb_is_dir(path)      ? inspect_run(ctx, path, inspection)
-                             : lb_is_packed(path) ? inspect_model(ctx, path, inspection)
-                                                  : inspect_recipe(ctx, path, inspection);
+    const char *dot = strrchr(path, '.');
+    const bool is_model = lb_is_packed(path) || (dot && !strcmp(dot, ".lbm")); /* a damaged one keeps its name */
+    const lb_status status = lb_is_dir(path) ? inspect_run(ctx, path, inspection)
+                             : is_model      ? inspect_model(ctx, path, inspection)
+                                             : inspect_recipe(ctx, path, inspection);
     if (status != LB_OK)
         lb_inspection_free(inspection);
     return status;

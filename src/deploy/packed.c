@@ -62,7 +62,7 @@ bool lb_is_packed(const char *path) {
         return false;
     const size_t size = fread(head, 1, sizeof head, file);
     fclose(file);
-    return lbrt_probe(head, size, &info) != LBRT_ERR_MAGIC;
+    return size > 0 && lbrt_probe(head, size, &info) != LBRT_ERR_MAGIC;
 }
 
 lb_status lb_refuse_onnx(lb_ctx *ctx, const char *path) {
@@ -97,6 +97,9 @@ static lb_status open_runtime(lb_packed *m, lbrt_isa isa) {
     const char *what = NULL;
     int layer = -1;
     const lbrt_status found = lbrt_probe_why(m->file, m->size, isa, &m->info, &what, &layer);
+    if (m->size == 0)
+        return lb_fail(m->ctx, LB_ERR_FORMAT, "%s: an empty file, not a packed model; `lowbit pack RUN -o MODEL.lbm` makes one",
+                       m->name);
     if (found == LBRT_ERR_MAGIC)
         return lb_fail(m->ctx, LB_ERR_FORMAT, "%s: not a packed model; `lowbit pack RUN -o MODEL.lbm` makes one", m->name);
     if (found == LBRT_ERR_VERSION) {
@@ -192,12 +195,19 @@ lb_status lb_packed_from_memory(lb_ctx *ctx, const char *name, unsigned char *by
     return LB_OK;
 }
 
+static lb_status refuse_dir(lb_ctx *ctx, const char *dir) {
+    char model[4096];
+    if (snprintf(model, sizeof model, "%s/model.lbm", dir) < (int)sizeof model && lb_exists(model))
+        return lb_fail(ctx, LB_ERR_IO, "%s: a directory; its packed model is %s", dir, model);
+    return lb_fail(ctx, LB_ERR_IO, "%s: a directory, not a packed model; `lowbit pack` makes one of a run", dir);
+}
+
 lb_status lb_packed_load(lb_ctx *ctx, const char *path, lb_packed **model) {
     *model = NULL;
     unsigned char *bytes;
     size_t size;
     if (lb_is_dir(path))
-        return lb_fail(ctx, LB_ERR_IO, "%s: a directory, not a packed model; `lowbit pack` makes one of a run", path);
+        return refuse_dir(ctx, path);
     LB_TRY(lb_refuse_onnx(ctx, path));
     LB_TRY(lb_read_file(ctx, path, MODEL_LIMIT, &bytes, &size));
     return lb_packed_from_memory(ctx, path, bytes, size, model);

@@ -363,7 +363,7 @@ static lb_status list_layers(work *w) {
         if (!matches) {
             const char *near = lb_nearest(quant->layers[r].match, names, (size_t)w->nlayers);
             status = lb_fail(ctx, LB_ERR_RECIPE, "quant.layers: '%s' matches no convolution or linear layer of %s%s%s%s",
-                             quant->layers[r].match, net->name, near ? ", did you mean '" : "", near ? near : "",
+                             quant->layers[r].match, net->name, near ? "; did you mean '" : "", near ? near : "",
                              near ? "'?" : "; `lowbit inspect` lists them");
         }
     }

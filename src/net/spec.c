@@ -7,7 +7,7 @@
 static lb_status fail_name(lb_ctx *ctx, const char *where, const char *key, const char *word, const char *const *names,
                            size_t count) {
     const char *near = lb_nearest(word, names, count);
-    return lb_fail(ctx, LB_ERR_RECIPE, "%s.%s: there is no '%s'%s%s%s", where, key, word, near ? ", did you mean '" : "",
+    return lb_fail(ctx, LB_ERR_RECIPE, "%s.%s: there is no '%s'%s%s%s", where, key, word, near ? "; did you mean '" : "",
                    near ? near : "", near ? "'?" : "; see docs/recipes.md");
 }
 

@@ -80,6 +80,9 @@ lb_status lb_onnx_parse(lb_ctx *ctx, const char *path, const void *data, size_t 
     *model = NULL;
     int64_t budget = MAX_MESSAGES;
     const unsigned char *bytes = data;
+    if (size > 4 && !memcmp(bytes, "PK\3\4", 4))
+        return lb_fail(ctx, LB_ERR_FORMAT,
+                       "%s: a zip archive, perhaps of torch.save, not an ONNX model; torch.onnx.export writes one", path);
     if (size == 0 || size > MAX_BYTES || !check((cursor){bytes, bytes + size}, &onnx__model_proto__descriptor, MAX_DEPTH, &budget))
         return lb_fail(ctx, LB_ERR_FORMAT, "%s: not an ONNX model, or cut off or damaged; export it again", path);
     ProtobufCAllocator allocator = lb_onnx_allocator(ctx);

@@ -278,6 +278,14 @@ bool lb_key_is_below(const lb_key *key, const char *section) {
     return n == 0 || (strncmp(key->path, section, n) == 0 && key->path[n] == '.');
 }
 
+const char *lb_key_first(const char *section) {
+    const char *first = section;
+    for (size_t i = LB_COUNT(keys); i-- > 0;)
+        if (keys[i].type != LB_KEY_SECTION && lb_key_is_below(&keys[i], section))
+            first = keys[i].path;
+    return first;
+}
+
 bool lb_key_is_tensors(const lb_key *key) {
     return lb_key_is_below(key, "quant.weights") || lb_key_is_below(key, "quant.activations");
 }

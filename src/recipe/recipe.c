@@ -39,7 +39,8 @@ static lb_status add_override(lb_recipe *recipe, const char *source, const char 
         return lb_fail(ctx, LB_ERR_RECIPE, "%s: unknown key %s: %s", source, lb_key_quote(path, strlen(path), name), suggestion);
     }
     if (key->type == LB_KEY_SECTION)
-        return lb_fail(ctx, LB_ERR_RECIPE, "%s: %s has no value of its own; set a key below it (docs/recipes.md)", source, path);
+        return lb_fail(ctx, LB_ERR_RECIPE, "%s: %s has no value of its own; set a key below it, such as %s (docs/recipes.md)",
+                       source, path, lb_key_first(path));
     if (entry.stage >= 0 && lb_key_is_common(key))
         return lb_fail(ctx, LB_ERR_RECIPE, "%s: " LB_KEY_COMMON "; set %s itself", source, path);
     lb_status status = lb_recipe_read_value(recipe, key, text, &entry.value, why);

@@ -268,7 +268,8 @@ static lb_status read_key(reader *r, const char *path) {
         if (is_null(r))
             return LB_OK;
         if (r->event.type != YAML_MAPPING_START_EVENT)
-            return fail_here(r, "%s must be a mapping of keys, not %s", label(r, path, where), shown(r, value));
+            return fail_here(r, "%s must be a mapping of keys such as %s, not %s", label(r, path, where), lb_key_first(path),
+                             shown(r, value));
         return read_mapping(r, path);
     }
     lb_entry entry = {.key = key, .stage = r->stage, .rule = r->rule, .line = line_of(r)};

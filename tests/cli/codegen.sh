@@ -80,7 +80,7 @@ refuse 1 'tiny\.yaml/c' codegen run/model.lbm -o tiny.yaml/c
 refuse 2 '-o DIR is missing' codegen run/model.lbm
 refuse 2 'is missing' codegen -o d
 refuse 1 'nothere\.lbm' codegen nothere.lbm -o d
-refuse 1 'run: a directory, not a packed model' codegen run -o d
+refuse 1 'run: a directory; its packed model is run/model\.lbm' codegen run -o d
 refuse 1 'tiny\.yaml: not a packed model' codegen tiny.yaml -o d
 head -c 2000 run/model.lbm >cut.lbm
 refuse 1 'cut\.lbm: .*truncated' codegen cut.lbm -o d

@@ -12,7 +12,12 @@ intact() { check "$1 left the run as it was" "$(fingerprint run)" = "$whole"; }
 # ---- Runs -----------------------------------------------------------------------------------------------------------
 refuse 1 'run: .*there already.*--resume.*--out' train tiny.yaml --out run
 intact "a second train"
+mkdir bare
 refuse 1 'other: nothing to resume' train tiny.yaml --out other --resume
+refuse 1 'run: a directory, not a recipe; --resume' train run
+refuse 1 'bare: no training to resume' train bare --resume
+refuse 2 'run goes on where it is' train run --resume --out other
+intact "wrong ways to resume"
 for verb in eval verify inspect; do
     refuse 1 'nothere' $verb nothere
     mkdir -p hollow
@@ -29,6 +34,17 @@ expect 1 lowbit compare nothere run --json
 json runs.0.run
 refuse 1 'hollow' compare hollow
 refuse 1 'run: a directory' bench run
+refuse 1 'hollow: a directory.*lowbit pack' codegen hollow -o c
+
+# Nothing in them: what they are called decides.
+: >empty.yaml
+: >empty.lbm
+refuse 1 'empty\.yaml: the recipe is empty' inspect empty.yaml
+for verb in inspect eval bench; do refuse 1 'empty\.lbm: an empty file' $verb empty.lbm; done
+refuse 1 'empty\.yaml: an empty file, not a packed model' eval empty.yaml
+refuse 1 'empty\.yaml: neither a packed model nor a run' verify empty.yaml
+echo 'model: {name: lenet5}' >named.lbm
+refuse 1 'named\.lbm: not a packed model' inspect named.lbm
 
 # spoil PATTERN: the run in `bad`, whose checkpoints were spoilt, is refused by all that read it.
 spoil() {
@@ -83,8 +99,8 @@ head -c 2000 /dev/urandom >noise.lbm
 readers 'noise\.lbm' noise.lbm
 : >zero.lbm
 readers 'zero\.lbm' zero.lbm
-refuse 1 'run: a directory.*lowbit pack' run run --test 1
-refuse 1 'run: a directory.*lowbit pack' codegen run -o nothing
+refuse 1 'run: a directory; its packed model is run/model\.lbm' run run --test 1
+refuse 1 'run: a directory; its packed model is run/model\.lbm' codegen run -o nothing
 cp noise.lbm net.onnx
 readers 'net\.onnx: .*lowbit import' net.onnx
 refuse 1 'net\.onnx: .*lowbit import' verify net.onnx

@@ -341,7 +341,7 @@ static void test_rules(void **state) {
     assert_int_equal(lb_net_quantize(net, &config), LB_ERR_RECIPE);
     test_contains(
         lb_error(ctx),
-        "quant.layers: 'layer2.0.cov1' matches no convolution or linear layer of resnet20, did you mean 'layer2.0.conv1'?");
+        "quant.layers: 'layer2.0.cov1' matches no convolution or linear layer of resnet20; did you mean 'layer2.0.conv1'?");
     config.quant.nlayers = 0;
     add_rule(&config, "layer2.0.relu1", "lsq", 2, "lsq", 2); /* no layer with weights */
     assert_int_equal(lb_net_quantize(net, &config), LB_ERR_RECIPE);
@@ -364,8 +364,8 @@ static void test_refused(void **state) {
         int abits;
         const char *part;
     } rows[] = {
-        {"drefa", 2, "none", 2, "quant.weights.method: there is no 'drefa', did you mean 'dorefa'?"},
-        {"lsq", 2, "pakt", 2, "quant.activations.method: there is no 'pakt', did you mean 'pact'?"},
+        {"drefa", 2, "none", 2, "quant.weights.method: there is no 'drefa'; did you mean 'dorefa'?"},
+        {"lsq", 2, "pakt", 2, "quant.activations.method: there is no 'pakt'; did you mean 'pact'?"},
         {"xyzzy!!", 2, "none", 2, "there is no 'xyzzy!!'; see docs/recipes.md"},
         {"sign", 2, "none", 2, "weights of layer1.0.conv1: sign has 1 bit"},
         {"lsq", 9, "none", 2, "weights of layer1.0.conv1: lsq has 1 to 8 bits"},
@@ -383,14 +383,14 @@ static void test_refused(void **state) {
     config = quant_config("resnet20", "lsq", 2, "none", 2, 0, 0, LB_EDGE_SAME);
     strcpy(config.quant.weights.mixer, "constnat");
     assert_int_not_equal(lb_net_quantize(net, &config), LB_OK);
-    test_contains(lb_error(ctx), "quant.weights.mixer: there is no 'constnat', did you mean 'constant'?");
+    test_contains(lb_error(ctx), "quant.weights.mixer: there is no 'constnat'; did you mean 'constant'?");
     config = quant_config("resnet20", "lsq", 2, "lsq", 2, 0, 0, LB_EDGE_SAME);
     config.quant.activations.per = LB_PER_FILTER;
     assert_int_equal(lb_net_quantize(net, &config), LB_ERR_UNSUPPORTED);
     config = quant_config("resnet20", "lsq", 2, "lsq", 2, 0, 0, LB_EDGE_SAME);
     add_rule(&config, "conv1", "lqs", 2, "none", 2);
     assert_int_not_equal(lb_net_quantize(net, &config), LB_OK);
-    test_contains(lb_error(ctx), "quant.layers 'conv1' weights.method: there is no 'lqs', did you mean 'lsq'?");
+    test_contains(lb_error(ctx), "quant.layers 'conv1' weights.method: there is no 'lqs'; did you mean 'lsq'?");
     lb_net_destroy(net);
 
     assert_ok(ctx, lb_net_create(ctx, "open", 1, 1, 2, &net));

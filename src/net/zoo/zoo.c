@@ -154,8 +154,8 @@ lb_status lb_net_from_config(lb_ctx *ctx, const lb_config *config, lb_shape inpu
     }
     if (!entry) {
         const char *near = lb_nearest(model->name, names, LB_COUNT(names));
-        return lb_fail(ctx, LB_ERR_RECIPE, "model.name: there is no network '%s'%s%s%s; `lowbit list models` shows all",
-                       model->name, near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
+        return lb_fail(ctx, LB_ERR_RECIPE, "model.name: there is no network '%s'; %s%s%s`lowbit list models` shows all",
+                       model->name, near ? "did you mean '" : "", near ? near : "", near ? "'? " : "");
     }
     LB_TRY(check_model(ctx, model, entry));
     if (classes < 1)
