@@ -9,11 +9,12 @@
 
 /* ---- The recipe ------------------------------------------------------------------------------------------------------- */
 
-/* What the images probably are: a data set of as many channels and classes. */
+/* What the images probably are: a data set of as many channels and classes; NULL: none. */
 static const char *guess_data(const lb_net *net) {
-    if (net->nodes[0].dst.c == 1)
-        return "fashion-mnist";
-    return net->classes == 10 ? "cifar10" : net->classes == 100 ? "cifar100" : "folder";
+    const bool is_grey = net->nodes[0].dst.c == 1;
+    if (net->classes == 10)
+        return is_grey ? "fashion-mnist" : "cifar10";
+    return net->classes == 100 && !is_grey ? "cifar100" : NULL;
 }
 
 static bool says_data(const char *const *overrides, int noverrides) {
@@ -71,9 +72,23 @@ static lb_status fill_recipe(lb_recipe *recipe, const char *path, const char *di
     LB_TRY(lb_recipe_set(recipe, "train.init", dir));
     LB_TRY(lb_recipe_set(recipe, "train.epochs", epochs));
     LB_TRY(lb_recipe_set(recipe, "train.optimizer.lr", lr));
-    LB_TRY(lb_recipe_set(recipe, "data.name", guess_data(in->net)));
+    const lb_shape *input = &in->net->nodes[0].dst;
+    const char *guess = guess_data(in->net);
+    LB_TRY(lb_recipe_set(recipe, "data.name", guess ? guess : "folder"));
     for (int i = 0; i < noverrides; i++)
         LB_TRY(apply_override(recipe, overrides[i]));
+    const struct lb_data_config *data = &recipe->stages[0].data;
+    const bool is_folder = !strcmp(data->name, "folder");
+    if (is_folder && !data->path[0])
+        return lb_fail(recipe->ctx, LB_ERR_RECIPE,
+                       "%s: %d channel%s and %d classes are of no data set that lowbit knows; name the images with data.path, or "
+                       "--data PATH: a folder or an archive with train/<class>/*.jpg|png",
+                       path, input->c, input->c == 1 ? "" : "s", in->net->classes);
+    if (is_folder && !data->size && input->h == input->w) { /* a folder's images may be of any size */
+        char size[16];
+        snprintf(size, sizeof size, "%d", LB_MAX(input->h, data->augment.resize));
+        LB_TRY(lb_recipe_set(recipe, "data.size", size));
+    }
     LB_TRY(set_normalisation(recipe, path, in));
     return lb_recipe_check(recipe);
 }

@@ -9,6 +9,7 @@ succeed import net.onnx -o in --data good
 says '^in: 22 layers, [0-9,]+ parameters, images of 12x12x1, 4 classes$'
 complains 'next: lowbit eval in'
 for file in net.onnx recipe.yaml last.safetensors; do check "in/$file" -s in/$file; done
+expect 0 grep -q '^  size: 12$' in/recipe.yaml # what images of other sizes become
 check "the graph has no weights" "$(stat -c %s in/net.onnx)" -lt 40000
 
 # The same accuracy; the normalisation came along.
@@ -29,6 +30,7 @@ says 'equal on 32 images'
 succeed train in/recipe.yaml --out low --resume --set train.epochs=2 --set train.batch=32 --set quant.weights.method=lsq --set quant.activations.method=lsq -q
 mkdir moved && mv low in moved/
 succeed eval moved/low
+succeed train moved/low --resume --set train.epochs=3 -q
 succeed eval moved/in
 refuse 1 'moved/low/net.onnx: .*choose another name' export moved/low -o moved/low/net.onnx
 succeed export floats -o floats/net.onnx # but this run has no graph
@@ -47,8 +49,9 @@ refuse 1 'moved/in: a run is there already' import net.onnx -o moved/in
 check "nothing changed" "$(fingerprint moved/in)" = "$before"
 refuse 2 '-o RUN is missing' import net.onnx
 refuse 2 'NET.onnx is missing' import -o new
-succeed import net.onnx -o guessed
-complains 'fashion-mnist guessed from 1 channel and 4 classes'
+refuse 1 'net.onnx: 1 channel and 4 classes are of no data set.*--data PATH' import net.onnx -o new
+printf 'PK\003\004 what torch.save writes' >net.pt
+refuse 1 'net.pt: a zip archive.*torch.onnx.export' import net.pt -o new
 refuse 1 'nothere.onnx' import nothere.onnx -o new
 refuse 1 'tiny.yaml: not an ONNX model' import tiny.yaml -o new
 refuse 1 'has no data' import moved/in/net.onnx -o new
