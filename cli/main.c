@@ -90,7 +90,7 @@ int main(int argc, char **argv) {
     }
     const char *word = argv[1];
     int status = CLI_DONE;
-    if (!strcmp(word, "--version")) {
+    if (!strcmp(word, "--version") || !strcmp(word, "-V")) {
         printf("lowbit %s\n", LB_VERSION);
     } else if (!strcmp(word, "--help") || !strcmp(word, "-h") || (!strcmp(word, "help") && argc == 2)) {
         print_overview(stdout);

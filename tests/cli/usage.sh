@@ -16,6 +16,7 @@ succeed -h
 succeed help
 succeed --version
 says '^lowbit [0-9]+\.[0-9]+\.[0-9]+$'
+succeed -V
 
 refuse 2 "unknown verb 'trian'; did you mean 'train'" trian
 refuse 2 "unknown verb 'zzzzzz' \(try 'lowbit --help'\)" zzzzzz
