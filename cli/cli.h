@@ -169,7 +169,6 @@ const char *cli_run_get(const cli_run *run, const char *key);
 bool cli_may_replace(const char *path, bool (*ours)(const unsigned char *head, size_t size));
 
 char *cli_join(const char *dir, const char *name); /* "dir/name"; free() */
-char *cli_key_value(const char *key, const char *value); /* "key=value"; free() */
 bool cli_exists(const char *path);
 bool cli_is_dir(const char *path);
 bool cli_is_recipe(const char *path);              /* named .yaml or .yml */

@@ -12,14 +12,20 @@ static bool is_data_name(const char *word) {
     return false;
 }
 
+static char *key_value(const char *key, const char *value) {
+    char *text = cli_alloc(strlen(key) + strlen(value) + 2);
+    sprintf(text, "%s=%s", key, value);
+    return text;
+}
+
 /* "data.name=cifar10", or for a path "data.name=folder" and "data.path=photos". Returns how many were added to `sets`. */
 static int add_data(const char *spec, const char **sets) {
     if (is_data_name(spec)) {
-        sets[0] = cli_key_value("data.name", spec);
+        sets[0] = key_value("data.name", spec);
         return 1;
     }
-    sets[0] = cli_key_value("data.name", "folder");
-    sets[1] = cli_key_value("data.path", spec);
+    sets[0] = key_value("data.name", "folder");
+    sets[1] = key_value("data.path", spec);
     return 2;
 }
 

@@ -32,12 +32,6 @@ char *cli_join(const char *dir, const char *name) {
     return path;
 }
 
-char *cli_key_value(const char *key, const char *value) {
-    char *text = cli_alloc(strlen(key) + strlen(value) + 2);
-    sprintf(text, "%s=%s", key, value);
-    return text;
-}
-
 bool cli_exists(const char *path) {
     struct stat st;
     return stat(path, &st) == 0;

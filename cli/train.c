@@ -96,37 +96,20 @@ static int check_source(const cli_args *args) {
     return CLI_DONE;
 }
 
-/* The recipe, or that of the run at `dir`. A run may have moved, and an imported network's graph with it. */
-static int load_recipe(lb_ctx *ctx, const cli_args *args, const char *dir, lb_recipe **recipe) {
-    const char *source = args->operands[0];
-    char *own = cli_join(dir, "recipe.yaml"), *graph = cli_join(dir, "net.onnx"), *set = cli_key_value("model.path", graph);
-    const char **sets = cli_alloc(((size_t)args->nsets + 1) * sizeof *sets);
-    const bool is_run = cli_is_dir(source);
-    int nsets = 0;
-    if (is_run && cli_exists(graph))
-        sets[nsets++] = set;
-    for (int i = 0; i < args->nsets; i++)
-        sets[nsets++] = args->sets[i];
-    const lb_status status = lb_recipe_load(ctx, is_run ? own : source, sets, nsets, recipe);
-    free(sets);
-    free(set);
-    free(graph);
-    free(own);
-    return status == LB_OK ? CLI_DONE : cli_library_error(ctx);
-}
-
 static int run(lb_ctx *ctx, const cli_args *args) {
     lb_recipe *recipe = NULL;
     lb_trainer *trainer = NULL;
     const char *source = args->operands[0];
     char *dir = args->out ? cli_strdup(args->out) : cli_is_dir(source) ? cli_strdup(source) : default_dir(source);
     int result = check_source(args);
+    lb_status status = LB_OK;
     if (result == CLI_DONE)
-        result = load_recipe(ctx, args, dir, &recipe);
+        status = cli_is_dir(source) ? lb_recipe_load_run(ctx, source, args->sets, args->nsets, &recipe)
+                                    : lb_recipe_load(ctx, source, args->sets, args->nsets, &recipe);
     if (result == CLI_DONE)
-        result = check_dir(dir, args->resume);
+        result = status == LB_OK ? check_dir(dir, args->resume) : cli_library_error(ctx);
     if (result == CLI_DONE) {
-        lb_status status = lb_trainer_create(ctx, recipe, NULL, &trainer);
+        status = lb_trainer_create(ctx, recipe, NULL, &trainer);
         if (status == LB_OK)
             status = lb_trainer_run(trainer, dir, args->resume);
         cli_term_clear();

@@ -103,6 +103,9 @@ typedef struct lb_recipe lb_recipe;
 /* Reads a YAML recipe; `overrides` are "a.b=value" texts applied on top, as the program's --set. Errors name file:line. */
 lb_status lb_recipe_load(lb_ctx *ctx, const char *path, const char *const *overrides, int noverrides, lb_recipe **recipe);
 
+/* The resolved recipe of the run at `dir`, to resume it. An imported network's graph is the run's copy, wherever it was moved to. */
+lb_status lb_recipe_load_run(lb_ctx *ctx, const char *dir, const char *const *overrides, int noverrides, lb_recipe **recipe);
+
 /* A recipe of defaults, to be filled by lb_recipe_set. */
 lb_status lb_recipe_create(lb_ctx *ctx, lb_recipe **recipe);
 

@@ -207,14 +207,20 @@ lb_status lb_trainer_create(lb_ctx *ctx, const lb_recipe *recipe, lb_net *net, l
     return create_with(ctx, recipe, NULL, net, NULL, trainer);
 }
 
-/* An imported network's graph is the copy in the run's directory, wherever that has been moved to. */
-static lb_status use_own_graph(lb_pool *pool, const char *dir, lb_recipe *recipe) {
-    const char *graph = lb_pool_printf(pool, "%s/" LB_GRAPH_FILE, dir);
-    if (!graph)
-        return LB_ERR_MEMORY;
-    if (strcmp(recipe->stages[0].model.name, "onnx") || !lb_exists(graph))
-        return LB_OK;
-    return lb_recipe_set(recipe, "model.path", graph);
+lb_status lb_recipe_load_run(lb_ctx *ctx, const char *dir, const char *const *overrides, int noverrides, lb_recipe **recipe) {
+    *recipe = NULL;
+    lb_pool pool;
+    lb_pool_init(&pool, ctx);
+    const char *path = lb_pool_printf(&pool, "%s/recipe.yaml", dir), *graph = lb_pool_printf(&pool, "%s/" LB_GRAPH_FILE, dir);
+    lb_status status = path && graph ? lb_recipe_load(ctx, path, overrides, noverrides, recipe) : LB_ERR_MEMORY;
+    if (!status && !strcmp((*recipe)->stages[0].model.name, "onnx") && lb_exists(graph))
+        status = lb_recipe_set(*recipe, "model.path", graph);
+    if (status) {
+        lb_recipe_destroy(*recipe);
+        *recipe = NULL;
+    }
+    lb_pool_free(&pool);
+    return status;
 }
 
 static lb_status open_in(lb_ctx *ctx, lb_pool *pool, const char *dir, const char *data_spec, lb_trainer **out) {
@@ -230,11 +236,9 @@ static lb_status open_in(lb_ctx *ctx, lb_pool *pool, const char *dir, const char
     if (!lb_exists(recipe_path) || !lb_exists(file))
         return lb_fail(ctx, LB_ERR_IO, "%s: not a run directory (%s is missing)", dir, lb_exists(recipe_path) ? file : recipe_path);
     lb_recipe *recipe;
-    LB_TRY(lb_recipe_load(ctx, recipe_path, NULL, 0, &recipe));
+    LB_TRY(lb_recipe_load_run(ctx, dir, NULL, 0, &recipe));
     lb_data *data = NULL; /* old checkpoints do not describe theirs */
-    lb_status status = use_own_graph(pool, dir, recipe);
-    if (!status)
-        status = lb_checkpoint_data(ctx, &recipe->stages[0].data, file, &data);
+    lb_status status = lb_checkpoint_data(ctx, &recipe->stages[0].data, file, &data);
     if (status) {
         lb_recipe_destroy(recipe);
         return status;
