@@ -5,7 +5,8 @@
 set -euo pipefail
 
 packages=(gcc cmake ninja-build pkg-config libc6-dev libdnnl-dev librandom123-dev libyaml-dev libjansson-dev libprotobuf-c-dev
-    protobuf-c-compiler libturbojpeg0-dev libspng-dev libarchive-dev zlib1g-dev libcmocka-dev libonnx-dev dataset-fashion-mnist)
+    protobuf-c-compiler libturbojpeg0-dev libspng-dev libarchive-dev zlib1g-dev libcmocka-dev libonnx-dev locales
+    dataset-fashion-mnist)
 if [ "${1:-}" = --emulators ]; then
     shift
     packages+=(gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)

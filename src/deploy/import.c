@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "core/locale.h"
 #include "net/import/import.h"
 #include "recipe/recipe.h"
 #include "train/trainer.h"
@@ -26,8 +27,10 @@ static bool says_data(const char *const *overrides, int noverrides) {
 
 static lb_status set_list(lb_recipe *recipe, const char *key, const double *values, int n) {
     char text[256] = "[";
+    const lb_c_locale locale = lb_c_locale_begin();
     for (int i = 0; i < n; i++)
         snprintf(text + strlen(text), sizeof text - strlen(text), "%s%.9g", i ? ", " : "", values[i]);
+    lb_c_locale_end(locale);
     strcat(text, "]");
     return lb_recipe_set(recipe, key, text);
 }

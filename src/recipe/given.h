@@ -56,11 +56,4 @@ bool lb_key_is_read_base(const lb_key *key, const lb_config *config);
 /* Makes `view`, zero but for this, hold a rule's two tensors, so that the keys of quant.weights and quant.activations work on it. */
 void lb_rule_view(lb_config *view, const lb_layer_rule *rule);
 
-/* Numbers with a point, whatever the program's locale is. */
-typedef struct lb_c_locale {
-    void *own, *previous;
-} lb_c_locale;
-lb_c_locale lb_c_locale_begin(void);
-void lb_c_locale_end(lb_c_locale locale);
-
 #endif

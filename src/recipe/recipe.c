@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "core/locale.h"
 #include "recipe/given.h"
 
 lb_status lb_given_add(lb_recipe *recipe, const lb_entry *entry) {

@@ -1,5 +1,4 @@
 /* From what was given to one complete lb_config per stage, and which keys are read under the others. */
-#include <locale.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -136,18 +135,4 @@ void lb_recipe_resolve(lb_recipe *recipe) {
     for (int i = 0; i < recipe->nstages; i++)
         resolve_stage(recipe, i, &recipe->stages[i]);
     share_total_epochs(recipe);
-}
-
-/* ---- Locale -------------------------------------------------------------------------------------------------------- */
-
-lb_c_locale lb_c_locale_begin(void) {
-    locale_t own = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-    return (lb_c_locale){own, own ? uselocale(own) : NULL};
-}
-
-void lb_c_locale_end(lb_c_locale locale) {
-    if (!locale.own)
-        return;
-    uselocale(locale.previous);
-    freelocale(locale.own);
 }

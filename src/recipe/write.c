@@ -1,6 +1,7 @@
 /* The resolved recipe as YAML. */
 #include <stdio.h>
 
+#include "core/locale.h"
 #include "recipe/given.h"
 #include "recipe/recipe.h"
 

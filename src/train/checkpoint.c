@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "core/locale.h"
 #include "train/safetensors.h"
 #include "train/trainer.h"
 
@@ -53,7 +54,11 @@ static void add_pair(writer *w, const char *key, const char *value) {
 
 static void add_int(writer *w, const char *key, int64_t value) { add_pair(w, key, lb_pool_printf(&w->pool, "%" PRId64, value)); }
 /* Hexadecimal: the same bits come back. */
-static void add_real(writer *w, const char *key, double value) { add_pair(w, key, lb_pool_printf(&w->pool, "%a", value)); }
+static void add_real(writer *w, const char *key, double value) {
+    const lb_c_locale locale = lb_c_locale_begin();
+    add_pair(w, key, lb_pool_printf(&w->pool, "%a", value));
+    lb_c_locale_end(locale);
+}
 
 /* A quantizer's parameters are saved once they have values. */
 static bool is_started(const lb_net *net, const lb_param *param) {
@@ -175,7 +180,9 @@ static lb_status get_real(lb_ctx *ctx, const lb_safetensors *file, const char *p
     const char *text;
     LB_TRY(get_text(ctx, file, path, key, &text));
     char *end;
+    const lb_c_locale locale = lb_c_locale_begin();
     *value = strtod(text, &end);
+    lb_c_locale_end(locale);
     return end != text && !*end && isfinite(*value)
                ? LB_OK
                : lb_fail(ctx, LB_ERR_FORMAT, "%s: \"%s\" is %.40s, not a number", path, key, text);

@@ -1,5 +1,6 @@
 /* Generated C against the reference runtime: random graphs in every weight format, compiled as strictly as promised, bit for
  * bit. */
+#include "comma_locale.h"
 #include "deploy/codegen/codegen.h"
 #include "deploy/compiled.h"
 #include "epilogue.h"
@@ -137,6 +138,20 @@ static void random_graphs(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* Constants of C have a point, whatever the locale. */
+static void comma_locale(void **state) {
+    (void)state;
+    if (!set_comma_locale())
+        return;
+    lb_ctx *ctx = test_ctx();
+    test_graph t;
+    test_graph_random(&t, 1, &weight_formats[LB_COUNT(weight_formats) - 1], 8);
+    check(ctx, &t, "comma", 0);
+    test_graph_free(&t);
+    lb_ctx_destroy(ctx);
+    setlocale(LC_ALL, "C");
+}
+
 /* Random graphs rarely have them: these are looked for. */
 static void lines_with_residual(void **state) {
     (void)state;
@@ -166,7 +181,7 @@ static void all_kernels_ran(void **state) {
 }
 
 int main(void) {
-    struct CMUnitTest tests[LB_COUNT(weight_formats) + 2];
+    struct CMUnitTest tests[LB_COUNT(weight_formats) + 3];
     for (size_t i = 0; i < LB_COUNT(weight_formats); i++) {
         union {
             const test_weights *from;
@@ -176,5 +191,6 @@ int main(void) {
     }
     tests[LB_COUNT(weight_formats)] = (struct CMUnitTest)cmocka_unit_test(lines_with_residual);
     tests[LB_COUNT(weight_formats) + 1] = (struct CMUnitTest)cmocka_unit_test(all_kernels_ran);
+    tests[LB_COUNT(weight_formats) + 2] = (struct CMUnitTest)cmocka_unit_test(comma_locale);
     return _cmocka_run_group_tests("codegen", tests, LB_COUNT(tests), NULL, NULL);
 }

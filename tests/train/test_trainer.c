@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "comma_locale.h"
 #include "lowbit/lowbit.h"
 #include "quant/quant.h"
 #include "train/trainer.h"
@@ -190,6 +191,26 @@ static void test_opened_run_evaluates_the_same(void **state) {
         fail_msg("metrics.jsonl does not say %s", best);
     free(log);
     lb_trainer_destroy(trainer);
+    lb_ctx_destroy(ctx);
+    remove_dir(dir);
+}
+
+/* A run is the same whether the program that trains or opens it writes 0.5 or 0,5. */
+static void test_comma_locale(void **state) {
+    (void)state;
+    if (!have_data() || !set_comma_locale())
+        return;
+    char dir[64];
+    make_dir(dir);
+    train(dir, "sgd", LSQ, 0, false);
+    lb_ctx *ctx = test_ctx();
+    lb_trainer *trainer;
+    for (int comma = 0; comma < 2; comma++) {
+        assert_true(comma ? set_comma_locale() : setlocale(LC_ALL, "C") != NULL);
+        assert_ok(ctx, lb_trainer_open(ctx, dir, NULL, &trainer));
+        lb_trainer_destroy(trainer);
+    }
+    setlocale(LC_ALL, "C");
     lb_ctx_destroy(ctx);
     remove_dir(dir);
 }
@@ -409,6 +430,7 @@ int main(void) {
         cmocka_unit_test(test_golden_losses),
         cmocka_unit_test(test_resume_gives_the_same_bits),
         cmocka_unit_test(test_opened_run_evaluates_the_same),
+        cmocka_unit_test(test_comma_locale),
         cmocka_unit_test(test_divergence),
         cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_warning_of_adam),

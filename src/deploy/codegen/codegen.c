@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "core/locale.h"
 #include "deploy/codegen/codegen.h"
 
 #define TEST_IMAGES 3
@@ -179,7 +180,9 @@ static lb_status write_files(lb_generator *g, const char *dir, int nfiles) {
     LB_TRY(lb_make_dirs(g->ctx, dir));
     for (int i = 0; i < nfiles; i++) {
         lb_code code = {.ctx = g->ctx};
+        const lb_c_locale locale = lb_c_locale_begin();
         write_text(g, i, &code);
+        lb_c_locale_end(locale);
         lb_status status = code.status;
         if (status == LB_OK)
             status = write_file(g, dir, names[i], code.text);
