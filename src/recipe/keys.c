@@ -286,6 +286,8 @@ const char *lb_key_first(const char *section) {
     return first;
 }
 
+bool lb_key_is_list(const lb_key *key) { return key->type == LB_KEY_LIST || key->type == LB_KEY_PAIR; }
+
 bool lb_key_is_tensors(const lb_key *key) {
     return lb_key_is_below(key, "quant.weights") || lb_key_is_below(key, "quant.activations");
 }

@@ -58,6 +58,7 @@ const lb_key *lb_recipe_key(size_t i);
 const lb_key *lb_key_find(const char *path); /* NULL if unknown */
 bool lb_key_is_below(const lb_key *key, const char *section);
 const char *lb_key_first(const char *section); /* for messages: the first key in it */
+bool lb_key_is_list(const lb_key *key); /* its value is a list of numbers */
 bool lb_key_is_tensors(const lb_key *key); /* in quant.weights or quant.activations: what a layer rule may say */
 
 /* A key, or a section of keys, that a stage cannot have of its own, and the reason. */

@@ -168,9 +168,8 @@ static bool parse_one(const lb_key *key, const lb_key_scalar *s, lb_key_value *v
 bool lb_key_parse(const lb_key *key, const lb_key_scalar *scalars, int n, bool is_list, lb_key_value *value, char why[LB_KEY_WHY]) {
     memset(value, 0, sizeof *value);
     why[0] = 0;
-    bool wants_list = key->type == LB_KEY_LIST || key->type == LB_KEY_PAIR;
-    if (is_list != wants_list) {
-        lb_key_append(why, wants_list ? "must be a list such as [0.5, 1]" : "must be one value, not a list");
+    if (is_list != lb_key_is_list(key)) {
+        lb_key_append(why, !is_list ? "must be a list such as [0.5, 1]" : "must be one value, not a list");
         return false;
     }
     if (!is_list)
@@ -193,7 +192,7 @@ bool lb_key_parse(const lb_key *key, const lb_key_scalar *scalars, int n, bool i
 bool lb_key_parse_text(const lb_key *key, const char *text, char buffer[LB_CONFIG_TEXT], lb_key_value *value,
                        char why[LB_KEY_WHY]) {
     size_t length = strlen(text);
-    if (key->type != LB_KEY_LIST && key->type != LB_KEY_PAIR) {
+    if (!lb_key_is_list(key)) {
         lb_key_scalar scalar = {text, length, true};
         if (key->type == LB_KEY_TEXT && strcmp(text, "\"\"") == 0)
             scalar.text = "", scalar.length = 0;

@@ -145,7 +145,8 @@ static lb_status read_value(reader *r, const lb_key *key, lb_key_value *value, c
         if (r->event.type == YAML_SEQUENCE_END_EVENT)
             break;
         if (r->event.type != YAML_SCALAR_EVENT) {
-            snprintf(why, LB_KEY_WHY, "must be a list of numbers, not of lists or mappings");
+            snprintf(why, LB_KEY_WHY,
+                     lb_key_is_list(key) ? "must be a list of numbers, not of lists or mappings" : "must be one value, not a list");
             return LB_ERR_RECIPE;
         }
         if (n > LB_KEY_VALUES)

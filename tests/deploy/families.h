@@ -43,7 +43,7 @@ static const family families[] = {
     {"vgg9", "plain", LB_SHORTCUT_CONV, 0.05f, 17, 19, 3},         {"vgg7", "plain", LB_SHORTCUT_CONV, 0.03f, 17, 9, 3},
     {"vgg-small", "plain", LB_SHORTCUT_CONV, 0.04f, 9, 13, 1},     {"binarynet", "plain", LB_SHORTCUT_CONV, 0.03f, 13, 11, 3},
     {"resnet20", "plain", LB_SHORTCUT_CONV, 0.4f, 9, 11, 3},       {"resnet20", "plain", LB_SHORTCUT_PAD, 0.3f, 11, 9, 1},
-    {"resnet20", "sq", LB_SHORTCUT_CONV, 0.3f, 12, 8, 3},          {"preresnet20", "plain", LB_SHORTCUT_CONV, 0.3f, 9, 11, 3},
+    {"resnet20", "sq", LB_SHORTCUT_CONV, 0.3f, 13, 10, 3},          {"preresnet20", "plain", LB_SHORTCUT_CONV, 0.3f, 9, 11, 3},
     {"preresnet20", "plain", LB_SHORTCUT_PAD, 0.5f, 9, 7, 3},      {"resnet18", "plain", LB_SHORTCUT_CONV, 0.05f, 33, 35, 3},
     {"resnet50", "plain", LB_SHORTCUT_CONV, 0.04f, 33, 31, 3},     {"mobilenet-v1", "plain", LB_SHORTCUT_CONV, 0.08f, 33, 37, 3},
     {"mobilenet-v2", "plain", LB_SHORTCUT_CONV, 0.15f, 33, 35, 3},

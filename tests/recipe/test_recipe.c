@@ -269,6 +269,7 @@ static const struct {
     {"data: {mean: 0.5}\n", "data.mean must be a list such as", NULL},
     {"data: {mean: [a]}\n", "data.mean must be a number, not the text \"a\"", NULL},
     {"data: {mean: [[1]]}\n", "must be a list of numbers, not of lists", NULL},
+    {"data: {name: [[1]]}\n", "data.name must be one value, not a list", NULL},
     {"data: {mean: [.1, .2, .3, .4, .5]}\n", "must have at most 4 numbers, not 5", NULL},
     {"data: {mean: [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]}\n", "must have at most 4 numbers", NULL},
     {"data: {mean: [0.5]}\n", "r.yaml:1: data.mean has 1 numbers and data.std 0", NULL},

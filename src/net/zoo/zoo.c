@@ -66,6 +66,10 @@ int lb_zoo_dropout(const lb_zoo *zoo, int src, const char *name, float own) {
 int lb_zoo_shortcut_conv(const lb_zoo *zoo, int src, const char *name, int oc, int k, int stride, bool bias) {
     lb_node node = {.op = LB_OP_CONV, .name = name, .nsrc = 1, .src = {src}, .shortcut = true};
     node.u.conv = (lb_conv){.oc = oc, .kh = k, .sh = stride, .bias = bias};
+    if (k == 2 && src >= 0) { /* of an odd image the last row and column count too, as in the branch beside it */
+        node.u.conv.pb = zoo->net->nodes[src].dst.h % 2;
+        node.u.conv.pr = zoo->net->nodes[src].dst.w % 2;
+    }
     return lb_net_append(zoo->net, &node);
 }
 
