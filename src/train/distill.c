@@ -94,7 +94,8 @@ static lb_status requantize(lb_trainer *t, lb_learner *l) {
     l->evaluator = NULL;
     lb_status status = lb_net_quantize(l->net, l->config);
     if (status)
-        return lb_fail_in(t->ctx, status, "distill: network %s", l->name);
+        return lb_fail_in(t->ctx, status, l->kind == LB_LEARNER_STUDENT ? "distill.students: network %s" : "distill: network %s",
+                          l->name);
     if (!l->is_new)
         lb_plan_init_weights(l->net);
     return LB_OK;

@@ -310,7 +310,7 @@ static void test_refused(void **state) {
             "\"conv9\" matches no convolution");
     refused(HEAD "distill: {from: twin, students: [4, 4]}\n", NULL, "4 bits are given twice");
     refused(HEAD "quant: {weights: {method: bwn, bits: 1}}\ndistill: {from: twin, students: [4]}\n", NULL,
-            "network 4bit: weights of conv2: bwn has 1 bit, not 4");
+            "distill.students: network 4bit: weights of conv2: bwn has 1 bit, not 4");
     refused(HEAD "distill: {from: twin}\n", by_hand(), "built by hand");
     remove_dir(teacher);
 }
