@@ -18,6 +18,16 @@ static const char *guess_data(const lb_net *net) {
     return net->classes == 100 && !is_grey ? "cifar100" : NULL;
 }
 
+/* The sets that are known to be grey or coloured; what a folder holds is seen when it is read. */
+static lb_status check_channels(const lb_recipe *recipe, const lb_net *net) {
+    const char *name = recipe->stages[0].data.name;
+    const int takes = net->nodes[0].dst.c, has = strstr(name, "mnist") ? 1 : strstr(name, "cifar") ? 3 : takes;
+    if (has == takes)
+        return LB_OK;
+    return lb_fail(recipe->ctx, LB_ERR_RECIPE, "data.name: the images of %s have %d channel%s, but the network takes %d; name another",
+                   name, has, has == 1 ? "" : "s", takes);
+}
+
 static bool says_data(const char *const *overrides, int noverrides) {
     bool said = false;
     for (int i = 0; i < noverrides; i++)
@@ -92,6 +102,7 @@ static lb_status fill_recipe(lb_recipe *recipe, const char *path, const char *di
         snprintf(size, sizeof size, "%d", LB_MAX(input->h, data->augment.resize));
         LB_TRY(lb_recipe_set(recipe, "data.size", size));
     }
+    LB_TRY(check_channels(recipe, in->net));
     LB_TRY(set_normalisation(recipe, path, in));
     return lb_recipe_check(recipe);
 }

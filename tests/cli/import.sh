@@ -56,6 +56,7 @@ refuse 1 'nothere.onnx' import nothere.onnx -o new
 refuse 1 'tiny.yaml: not an ONNX model' import tiny.yaml -o new
 refuse 1 'has no data' import moved/in/net.onnx -o new
 refuse 1 'data.nome' import net.onnx -o new --set data.nome=cifar10
+refuse 1 'data.name: the images of cifar10 have 3 channels, but the network takes 1' import net.onnx -o new --data cifar10
 refuse 1 "'cifar11' is neither a known data set" import net.onnx -o new --data cifar11
 head -c 1000 net.onnx >cut.onnx
 refuse 1 'cut.onnx: .*(cut off|damaged)' import cut.onnx -o new
