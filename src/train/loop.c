@@ -227,12 +227,17 @@ static void note_quantization(const lb_trainer *t) {
         lb_note(t->ctx, "bits of weights: %s", text);
 }
 
+static lb_status take_init(lb_trainer *t) {
+    const lb_status status = lb_net_init_from(t->ctx, t->net, t->config->train.init, t->config->quant.rescale);
+    return status ? lb_fail_in(t->ctx, status, "train.init") : LB_OK;
+}
+
 static lb_status run_stages(lb_trainer *t) {
     for (int stage = t->at.stage; stage < t->recipe->nstages; stage++) {
         if (stage != t->at.stage) {
             LB_TRY(lb_trainer_enter_stage(t, stage));
             if (t->config->train.init[0] && strcmp(t->config->train.init, t->recipe->stages[stage - 1].train.init))
-                LB_TRY(lb_net_init_from(t->ctx, t->net, t->config->train.init, t->config->quant.rescale));
+                LB_TRY(take_init(t));
             LB_TRY(lb_trainer_prepare(t));
             LB_TRY(lb_distill_start(t));
             t->at.stage_step = 0;
@@ -329,7 +334,7 @@ static lb_status start(lb_trainer *t, bool resume) {
     if (t->at.step > 0 || t->at.stage > 0)
         LB_TRY(start_over(t));
     if (t->config->train.init[0])
-        LB_TRY(lb_net_init_from(t->ctx, t->net, t->config->train.init, t->config->quant.rescale));
+        LB_TRY(take_init(t));
     LB_TRY(lb_trainer_prepare(t));
     LB_TRY(lb_distill_start(t));
     lb_sign_flips(t);

@@ -72,7 +72,7 @@ fresh; each grow;             spoil 'safetensors'
 succeed train tiny.yaml --out wide --set train.epochs=1 --set model.width=0.5 -q
 fresh; cp wide/*.safetensors bad/; spoil 'safetensors'
 refuse 1 'wide' train tiny.yaml --out mixed --set train.init=wide/best.safetensors
-refuse 1 'nothere' train tiny.yaml --out mixed --set train.init=nothere
+refuse 1 '^lowbit: error: train\.init: nothere' train tiny.yaml --out mixed --set train.init=nothere
 
 # Resuming with another budget; a budget of nothing.
 fresh
