@@ -35,6 +35,7 @@ succeed eval moved/in
 refuse 1 'moved/low/net.onnx: .*choose another name' export moved/low -o moved/low/net.onnx
 succeed export floats -o floats/net.onnx # but this run has no graph
 succeed eval floats
+succeed train floats --resume --set train.epochs=2 -q
 succeed export moved/low -o again.onnx
 succeed import again.onnx -o unrounded --data good # the float network in a quantized one
 complains 'a quantized network; import takes the float one'
