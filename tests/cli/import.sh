@@ -51,6 +51,11 @@ check "nothing changed" "$(fingerprint moved/in)" = "$before"
 refuse 2 '-o RUN is missing' import net.onnx
 refuse 2 'NET.onnx is missing' import -o new
 refuse 1 'net.onnx: 1 channel and 4 classes are of no data set.*--data PATH' import net.onnx -o new
+succeed train tiny.yaml --out ten --set data.name=fashion-mnist --set data.path= --set data.train_limit=64 \
+    --set data.test_limit=32 --set train.steps=1 --set quant.weights.method=none --set quant.activations.method=none -q
+succeed export ten -o ten.onnx --format float
+succeed import ten.onnx -o guessed
+complains 'fashion-mnist guessed from 1 channel and 10 classes'
 printf 'PK\003\004 what torch.save writes' >net.pt
 refuse 1 'net.pt: a zip archive.*torch.onnx.export' import net.pt -o new
 refuse 1 'nothere.onnx' import nothere.onnx -o new
