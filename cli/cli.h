@@ -171,6 +171,7 @@ bool cli_may_replace(const char *path, bool (*ours)(const unsigned char *head, s
 char *cli_join(const char *dir, const char *name); /* "dir/name"; free() */
 bool cli_exists(const char *path);
 bool cli_is_dir(const char *path);
+bool cli_is_same_file(const char *a, const char *b); /* both exist, and the two paths lead to one file or directory */
 bool cli_is_recipe(const char *path);              /* named .yaml or .yml */
 
 #endif

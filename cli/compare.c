@@ -154,11 +154,21 @@ static int print_json(const entry *entries, int n) {
     return cli_print_json(json_pack("{s:o, s:o}", "runs", runs, "groups", groups));
 }
 
+/* Counted twice, a run would look like two seeds without spread. */
+static bool is_named_before(const cli_args *args, int operand) {
+    for (int i = 0; i < operand; i++)
+        if (cli_is_same_file(args->operands[i], args->operands[operand]))
+            return true;
+    return false;
+}
+
 static int run(lb_ctx *ctx, const cli_args *args) {
     int n = 0, status = CLI_DONE;
     entry *entries = cli_alloc((size_t)args->noperands * sizeof *entries);
     (void)ctx;
     for (int i = 0; i < args->noperands; i++) {
+        if (is_named_before(args, i))
+            continue;
         entry *e = &entries[n];
         if (cli_run_read(args->operands[i], &e->run) != CLI_DONE) { /* the others are still worth a table */
             cli_run_free(&e->run);
@@ -195,7 +205,7 @@ const cli_verb cli_verb_compare = {
         "minutes, test accuracy of the last stage's best epoch and of the last one, size of RUN/model.lbm if there is one,\n"
         "and training speed (median of the epochs). Where recipes differ in nothing but train.seed (and in \"seedN\" within\n"
         "train.init and distill.teacher, N being the seed), the mean of their best accuracies and the sample standard\n"
-        "deviation follow.\n"
+        "deviation follow. A run that is named twice counts once.\n"
         "\n"
         "--json prints {\"runs\": [{\"run\", \"model\", \"method\", \"bits\", \"seed\", \"epochs\", \"minutes\", \"done\",\n"
         "\"best_top1\", \"last_top1\", \"packed_bytes\", \"images_per_s\"}], \"groups\": [{\"model\", \"method\", \"bits\",\n"

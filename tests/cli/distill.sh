@@ -34,7 +34,8 @@ succeed compare from-seed1 from-seed2 both-f32/4bit --json
 check "two seeds are one group" "$(value groups.0.seeds)" = 2
 check "a student can be compared" "$(value runs.2.bits)" = W4A4
 sed -i 's/teacher-seed2/teacher-seed3/' from-seed2/recipe.yaml
-succeed compare from-seed1 from-seed2 --json
+succeed compare from-seed1 from-seed2 ./from-seed1/ --json
+check "a run that is named twice counts once" "$(value runs)" = 2
 check "another teacher is another recipe" "$(value groups)" = 0
 
 refuse 1 'distill\.teacher.*read only with distill\.from teacher' train tiny.yaml --set distill.teacher=x
