@@ -18,14 +18,15 @@ static const char *guess_data(const lb_net *net) {
     return net->classes == 100 && !is_grey ? "cifar100" : NULL;
 }
 
-/* The sets that are known to be grey or coloured; what a folder holds is seen when it is read. */
+/* A folder's images are seen when they are read. */
 static lb_status check_channels(const lb_recipe *recipe, const lb_net *net) {
-    const char *name = recipe->stages[0].data.name;
-    const int takes = net->nodes[0].dst.c, has = strstr(name, "mnist") ? 1 : strstr(name, "cifar") ? 3 : takes;
-    if (has == takes)
+    const lb_data_config *data = &recipe->stages[0].data;
+    const int takes = net->nodes[0].dst.c;
+    int size, has, classes;
+    if (!lb_data_known(data, &size, &has, &classes) || has == takes)
         return LB_OK;
     return lb_fail(recipe->ctx, LB_ERR_RECIPE, "data.name: the images of %s have %d channel%s, but the network takes %d; name another",
-                   name, has, has == 1 ? "" : "s", takes);
+                   data->name, has, has == 1 ? "" : "s", takes);
 }
 
 static bool says_data(const char *const *overrides, int noverrides) {
