@@ -186,6 +186,8 @@ typedef struct lb_speed {
 } lb_speed;
 lb_status lb_trainer_bench(lb_trainer *trainer, int steps, lb_speed *speed);
 
+#define LB_NAME_SIZE 201 /* bytes of a layer's name with its end */
+
 /* Where the time of a training step goes. */
 typedef enum lb_pass { LB_PASS_FORWARD, LB_PASS_BACKWARD_DATA, LB_PASS_BACKWARD_WEIGHTS, LB_PASSES } lb_pass;
 
@@ -196,7 +198,7 @@ typedef struct lb_cost {
 } lb_cost;
 
 typedef struct lb_profile_row {
-    char name[64], op[16], dst[40]; /* dst: "32x32x16" of one image, or "" */
+    char name[LB_NAME_SIZE], op[16], dst[40]; /* dst: "32x32x16" of one image, or "" */
     lb_cost pass[LB_PASSES];
 } lb_profile_row;
 
@@ -354,7 +356,7 @@ lb_status lb_verify(lb_ctx *ctx, const char *path, const char *data_spec, lb_ver
 /* ---- Looking inside ------------------------------------------------------------------------------------------------ */
 
 typedef struct lb_layer_info {
-    char name[64], op[16], dst[32]; /* dst: "32x32x16" */
+    char name[LB_NAME_SIZE], op[16], dst[32]; /* dst: "32x32x16" */
     int weight_bits, activation_bits; /* of the weights, of the layer's input; 32: float; 0: none */
     bool bits_learned;              /* weight_bits were (quant.weights.bit_lengths) */
     int64_t weights, macs, bytes;   /* bytes: packed, everything the layer needs */

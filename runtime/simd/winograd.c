@@ -167,7 +167,8 @@ static void prepare(const lbrt_site *site, void *prepared) {
             for (size_t k = 0; k < POSITIONS; k++) {
                 const int32_t v = u[k / 6][k % 6];
                 p.weights[((k * g.blocks + block) * g.c / STEP + i / STEP) * LANES * STEP + lane * STEP + i % STEP] = (int8_t)v;
-                ((int32_t *)&p.start[k * g.blocks + block])[lane] -= 128 * v;
+                int32_t *start = (int32_t *)&p.start[k * g.blocks + block] + lane;
+                *start = (int32_t)((uint32_t)*start - 128u * (uint32_t)v); /* wraps, as the sums it starts do */
             }
         }
     }
