@@ -43,7 +43,7 @@ static lb_status diverged(lb_trainer *t, const lb_learner *l, double loss) {
         "step %" PRId64
         ": the loss %s%s%sis %g%s%s; lower train.optimizer.lr (now %g), add train.schedule.warmup, or start from a float "
         "run with train.init%s",
-        t->at.step, l->name[0] ? "of the network " : "", l->name, l->name[0] ? " " : "", loss,
+        t->at.step, l->name[0] ? "of the network " : "", l->name, l->name[0] ? " " : "", isnan(loss) ? NAN : loss, /* no "-nan" */
         layer ? ", first not finite in layer " : "", layer ? layer : "", (double)t->config->train.optimizer.lr,
         *last && lb_exists(last) ? "; last.safetensors is from before" : "");
 }
