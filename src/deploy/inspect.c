@@ -112,7 +112,7 @@ static lb_status inspect_net(lb_ctx *ctx, const lb_net *net, const float *mean, 
     for (int i = 0; status == LB_OK && i < in->nlayers; i++) {
         const int node = lowered->layer_node[i];
         const lb_quant *q = net->nodes[node].quant;
-        in->layers[i].bits_learned = q && q->spec.bit_lengths != LB_BITS_FIXED;
+        in->layers[i].bits_learned = q && q->spec.options.bit_lengths != LB_BITS_FIXED;
         if (in->layers[i].weight_bits && in->layers[i].weight_bits < 32 && numerics->nodes[node].code)
             in->layers[i].weight_error = weight_error(net, &net->nodes[node], &numerics->nodes[node]);
     }

@@ -148,7 +148,7 @@ static lb_status attach(work *w, int index, const lb_quant_spec *spec, const lb_
     if (!quant)
         return LB_ERR_MEMORY;
     *quant = (lb_quant){.spec = *spec, .grid = *grid, .param = -1};
-    int64_t dims[1] = {spec->granularity == LB_PER_FILTER ? node->dst.c : 1};
+    int64_t dims[1] = {spec->options.per == LB_PER_FILTER ? node->dst.c : 1};
     for (int p = 0; p < lb_quant_nparams(spec); p++) {
         char suffix[64];
         int param;
@@ -190,7 +190,7 @@ static lb_status wish(const work *w, const layer *l, lb_target target, lb_quant_
         LB_TRY(lb_spec_from_config(w->net->ctx, where, target == LB_WEIGHTS ? &l->rule->weights : &l->rule->activations, target,
                                    spec));
     }
-    spec->mix_unit = spec->mix_scope == LB_SCOPE_BLOCK ? l->block : l->own;
+    spec->mix_unit = spec->options.mix_scope == LB_SCOPE_BLOCK ? l->block : l->own;
     if (edge == 0)
         spec->quantizer = NULL;
     else if (edge != LB_EDGE_SAME && spec->quantizer)
@@ -200,7 +200,7 @@ static lb_status wish(const work *w, const layer *l, lb_target target, lb_quant_
 
 /* Without an estimator gradients need a part that is not quantized, at least for a while. */
 static lb_status check_gradient(const work *w, const char *what, const lb_quant_spec *spec) {
-    if (spec->estimator == LB_EST_NONE && spec->mixer == &lb_mixer_constant && spec->mixer_value == 1.f)
+    if (spec->options.estimator == LB_EST_NONE && spec->mixer == &lb_mixer_constant && spec->options.mix == 1.f)
         return lb_fail(w->net->ctx, LB_ERR_UNSUPPORTED,
                        "%s: estimator none lets no gradient through what is quantized, and mixer constant with mix 1 quantizes "
                        "everything, so %s; choose another estimator or a mixer",
@@ -272,7 +272,7 @@ static lb_status settle(work *w, const layer *l, int site, lb_quant_spec *spec, 
         lb_spec_set_quantizer(spec, &lb_quantizer_uniform);
     if (w->net->nodes[node->src[0]].op == LB_OP_INPUT && spec->mixer->mask) {
         spec->mixer = &lb_mixer_constant; /* the image: no gradient passes it, so nothing is gained by waiting */
-        spec->mixer_value = 1.f;
+        spec->options.mix = 1.f;
     }
     spec->is_signed = node->u.act.lo < 0;
     spec->features = (int64_t)lb_shape_count(&node->dst);
@@ -406,7 +406,7 @@ bool lb_net_describe_lengths(const lb_net *net, char *text, size_t size) {
     size_t used = 0;
     for (int i = 0; i < net->nnodes; i++) {
         const lb_quant *q = net->nodes[i].quant;
-        if (!q || q->spec.bit_lengths == LB_BITS_FIXED || used >= size)
+        if (!q || q->spec.options.bit_lengths == LB_BITS_FIXED || used >= size)
             continue;
         const int n = snprintf(text + used, size - used, "%s%s %d", used ? ", " : "", net->nodes[i].name, q->grid.bits);
         used += n > 0 ? (size_t)n : 0;

@@ -33,57 +33,29 @@ static lb_status find_mixer(lb_ctx *ctx, const char *where, const char *word, co
 
 void lb_spec_set_quantizer(lb_quant_spec *spec, const lb_quantizer *quantizer) {
     spec->quantizer = quantizer;
-    spec->bit_lengths = LB_BITS_FIXED;
-    spec->granularity = LB_PER_DEFAULT;
-    if (!(spec->mixer && spec->mixer->ste_free && spec->estimator == LB_EST_STE)) /* asked for: the default has none at all */
-        spec->estimator = LB_EST_DEFAULT;
-    spec->surrogate = LB_SUR_DEFAULT;
-    spec->scale = LB_SCALE_MINMAX;
+    spec->options.bit_lengths = LB_BITS_FIXED;
+    spec->options.per = LB_PER_DEFAULT;
+    if (!(spec->mixer && spec->mixer->ste_free &&
+          spec->options.estimator == LB_EST_STE)) /* asked for: the default has none at all */
+        spec->options.estimator = LB_EST_DEFAULT;
+    spec->options.surrogate = LB_SUR_DEFAULT;
+    spec->options.scale = LB_SCALE_MINMAX;
 }
 
 void lb_spec_set_bits(lb_quant_spec *spec, int bits) {
     spec->bits = bits;
-    spec->bit_lengths = LB_BITS_FIXED;
+    spec->options.bit_lengths = LB_BITS_FIXED;
     bool fits = bits >= spec->quantizer->min_bits && bits <= spec->quantizer->max_bits;
     if (fits && !(spec->target == LB_WEIGHTS && spec->quantizer->unit_range))
         return;
     lb_spec_set_quantizer(spec, &lb_quantizer_uniform);
     if (spec->target == LB_WEIGHTS)
-        spec->granularity = LB_PER_FILTER;
+        spec->options.per = LB_PER_FILTER;
 }
 
 lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_config *config, lb_target target,
                               lb_quant_spec *spec) {
-    *spec = (lb_quant_spec){.target = target,
-                            .bits = config->bits,
-                            .granularity = config->per,
-                            .estimator = config->estimator,
-                            .surrogate = config->surrogate,
-                            .scale = config->scale,
-                            .threshold = config->threshold,
-                            .is_signed = target == LB_WEIGHTS,
-                            .cpq_backward = config->cpq_backward,
-                            .temperature = config->temperature,
-                            .bit_lengths = config->bit_lengths,
-                            .bits_penalty = config->bits_penalty,
-                            .drop_top = config->drop_top,
-                            .drop_lower = config->drop_lower,
-                            .mixer_value = config->mix,
-                            .mix_start = config->mix_start,
-                            .mix_end = config->mix_end,
-                            .mix_exponent = config->mix_exponent,
-                            .mix_every = config->mix_every,
-                            .mix_scope = config->mix_scope,
-                            .mix_from = config->mix_from,
-                            .mix_schedule = config->mix_schedule,
-                            .mix_ratio = config->mix_ratio,
-                            .mix_partition = config->mix_partition,
-                            .mix_probability = config->mix_probability,
-                            .mix_rule = config->mix_rule,
-                            .mix_order = config->mix_order,
-                            .mix_ramp = config->mix_ramp,
-                            .mix_refresh = config->mix_refresh,
-                            .mix_settle = config->mix_settle};
+    *spec = (lb_quant_spec){.target = target, .bits = config->bits, .is_signed = target == LB_WEIGHTS, .options = config->options};
     if (!strcmp(config->method, "none"))
         return LB_OK;
     LB_TRY(find_quantizer(ctx, where, config->method, &spec->quantizer));
@@ -93,7 +65,7 @@ lb_status lb_spec_from_config(lb_ctx *ctx, const char *where, const lb_tensor_co
 char *lb_spec_text(const lb_quant_spec *spec, char text[LB_SPEC_TEXT]) {
     if (spec && spec->quantizer)
         snprintf(text, LB_SPEC_TEXT, "%s %s%d bit%s", spec->quantizer->name,
-                 spec->bit_lengths == LB_BITS_FIXED ? "" : "up to ", spec->bits, spec->bits == 1 ? "" : "s");
+                 spec->options.bit_lengths == LB_BITS_FIXED ? "" : "up to ", spec->bits, spec->bits == 1 ? "" : "s");
     else
         snprintf(text, LB_SPEC_TEXT, "float");
     return text;
@@ -101,14 +73,5 @@ char *lb_spec_text(const lb_quant_spec *spec, char text[LB_SPEC_TEXT]) {
 
 bool lb_spec_equal(const lb_quant_spec *a, const lb_quant_spec *b) {
     return a->quantizer == b->quantizer && a->mixer == b->mixer && a->target == b->target && a->bits == b->bits &&
-           a->granularity == b->granularity && a->estimator == b->estimator && a->surrogate == b->surrogate &&
-           a->scale == b->scale && a->threshold == b->threshold && a->is_signed == b->is_signed &&
-           a->cpq_backward == b->cpq_backward && a->temperature == b->temperature && a->drop_top == b->drop_top &&
-           a->drop_lower == b->drop_lower && a->bit_lengths == b->bit_lengths && a->bits_penalty == b->bits_penalty &&
-           a->mixer_value == b->mixer_value && a->features == b->features && a->mix_start == b->mix_start &&
-           a->mix_end == b->mix_end && a->mix_exponent == b->mix_exponent && a->mix_every == b->mix_every &&
-           a->mix_scope == b->mix_scope && a->mix_from == b->mix_from && a->mix_schedule == b->mix_schedule &&
-           a->mix_ratio == b->mix_ratio && a->mix_partition == b->mix_partition && a->mix_probability == b->mix_probability &&
-           a->mix_rule == b->mix_rule && a->mix_order == b->mix_order && a->mix_ramp == b->mix_ramp &&
-           a->mix_refresh == b->mix_refresh && a->mix_settle == b->mix_settle;
+           a->is_signed == b->is_signed && a->features == b->features && !memcmp(&a->options, &b->options, sizeof a->options);
 }

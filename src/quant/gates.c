@@ -52,6 +52,6 @@ int lb_gates_bits(const lb_quant_spec *spec, const float *gate) {
 void lb_gates_penalty(const lb_quant_spec *spec, const float *gate, float *diff_gate) {
     for (int k = 0; k + LB_GATE_FIRST <= spec->bits; k++) {
         const double kept = sigmoid(start + (double)gate[k] - tau * log(below / (stretch - below)));
-        diff_gate[k] += (float)((double)spec->bits_penalty * kept * (1 - kept));
+        diff_gate[k] += (float)((double)spec->options.bits_penalty * kept * (1 - kept));
     }
 }

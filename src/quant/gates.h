@@ -22,7 +22,7 @@ typedef struct lb_gates {
 } lb_gates;
 
 static inline bool lb_has_gates(const lb_quant_spec *spec) {
-    return spec->target == LB_WEIGHTS && spec->bit_lengths != LB_BITS_FIXED && spec->bits >= LB_GATE_FIRST;
+    return spec->target == LB_WEIGHTS && spec->options.bit_lengths != LB_BITS_FIXED && spec->bits >= LB_GATE_FIRST;
 }
 
 /* The gates of one step. gate: the parameters (bits - 2). */

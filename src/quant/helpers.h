@@ -33,7 +33,7 @@ typedef struct lb_groups {
 } lb_groups;
 
 static inline lb_groups lb_quant_groups(const lb_quant_spec *spec, int oc, int64_t fan_in) {
-    return spec->granularity == LB_PER_FILTER ? (lb_groups){oc, 1, fan_in} : (lb_groups){1, oc, oc * fan_in};
+    return spec->options.per == LB_PER_FILTER ? (lb_groups){oc, 1, fan_in} : (lb_groups){1, oc, oc * fan_in};
 }
 
 /* Writes group g's step for each of its filters. */

@@ -13,18 +13,18 @@ static const float min_ratio = 1.f / 16.f, max_ratio = 64.f, tail = 12.f;
 
 int lb_dropbits(const lb_quant_spec *spec, const lb_quant_when *when, int bits) {
     uint32_t draw[8];
-    if (when->evaluation || (spec->drop_top <= 0.f && spec->drop_lower <= 0.f))
+    if (when->evaluation || (spec->options.drop_top <= 0.f && spec->options.drop_lower <= 0.f))
         return bits;
     lb_rng4(when->seed, LB_RNG_DROPBITS, when->step, 0, draw);
     lb_rng4(when->seed, LB_RNG_DROPBITS, when->step, 1, draw + 4);
     for (int level = 2; level <= bits; level++)
-        if (lb_uniform(draw[level - 2]) < (level == bits ? spec->drop_top : spec->drop_lower))
+        if (lb_uniform(draw[level - 2]) < (level == bits ? spec->options.drop_top : spec->options.drop_lower))
             return level - 1;
     return bits;
 }
 
 bool lb_logistic_gates(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, lb_gates *gates) {
-    if (spec->bit_lengths != LB_BITS_LEARNED || when->evaluation)
+    if (spec->options.bit_lengths != LB_BITS_LEARNED || when->evaluation)
         return false;
     lb_gates_draw(spec, when, param + spec->quantizer->nparams, gates);
     return !gates->open;
@@ -35,7 +35,7 @@ static int bits_in_play(const lb_quant_spec *spec, const lb_quant_when *when, co
     lb_gates gates;
     if (!gate)
         return lb_dropbits(spec, when, spec->bits);
-    if (when->evaluation || spec->bit_lengths == LB_BITS_KEPT)
+    if (when->evaluation || spec->options.bit_lengths == LB_BITS_KEPT)
         return lb_dropbits(spec, when, lb_gates_bits(spec, gate));
     lb_gates_draw(spec, when, gate, &gates);
     return gates.bits;
@@ -327,7 +327,7 @@ lb_logistic lb_logistic_of_form(const lb_act_form *form) {
 LB_CLONES void lb_logistic_slopes(const lb_act_form *form, const float *z, int64_t first, int n, lb_soft_fn fn, lb_soft *soft) {
     const lb_logistic l = lb_logistic_of_form(form);
     fn(form->spec, &form->when, &l, z, first, n, soft);
-    if (form->spec->estimator == LB_EST_OWN)
+    if (form->spec->options.estimator == LB_EST_OWN)
         for (int i = 0; i < n; i++)
             soft->slope[i] = z[i] == z[i] ? soft->slope[i] : 0.f;
     else
@@ -366,10 +366,10 @@ void lb_logistic_backward(const lb_quant_spec *spec, const lb_quant_when *when, 
             }
             step_sum += lb_sum(of_step, n);
             sigma_sum += lb_sum(of_sigma, n);
-            if (diff_u && spec->estimator == LB_EST_OWN)
+            if (diff_u && spec->options.estimator == LB_EST_OWN)
                 for (int i = 0; i < n; i++)
                     diff_u[first + i] += d[i] * soft.slope[i];
-            else if (diff_u && spec->estimator == LB_EST_CLIPPED)
+            else if (diff_u && spec->options.estimator == LB_EST_CLIPPED)
                 lb_backward_clipped(u + first, n, l.step * l.lo, l.step * l.hi, d, diff_u + first);
             else if (diff_u)
                 lb_backward_ste(n, d, diff_u + first);

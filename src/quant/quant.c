@@ -32,35 +32,35 @@ static void fill_defaults(lb_quant_spec *spec) {
     const bool weights = spec->target == LB_WEIGHTS;
     if (!spec->mixer) {
         spec->mixer = &lb_mixer_constant;
-        spec->mixer_value = 1.f;
+        spec->options.mix = 1.f;
     }
-    if (spec->granularity == LB_PER_DEFAULT)
-        spec->granularity = weights ? q->granularity : LB_PER_TENSOR;
-    if (spec->estimator == LB_EST_DEFAULT)
-        spec->estimator = spec->mixer->ste_free ? LB_EST_NONE : weights ? q->estimator : q->estimator_activations;
-    if (spec->surrogate == LB_SUR_DEFAULT)
-        spec->surrogate = weights ? q->surrogate_weights : q->surrogate_activations;
-    if (spec->surrogate == LB_SUR_DEFAULT)
-        spec->surrogate = spec->is_signed ? LB_SUR_IDENTITY : LB_SUR_RELU;
-    if (spec->threshold == 0.f)
-        spec->threshold = 0.7f;
-    if (spec->temperature == 0.f)
-        spec->temperature = 1.f;
-    if (spec->mix_refresh == 0)
-        spec->mix_refresh = 100;
+    if (spec->options.per == LB_PER_DEFAULT)
+        spec->options.per = weights ? q->granularity : LB_PER_TENSOR;
+    if (spec->options.estimator == LB_EST_DEFAULT)
+        spec->options.estimator = spec->mixer->ste_free ? LB_EST_NONE : weights ? q->estimator : q->estimator_activations;
+    if (spec->options.surrogate == LB_SUR_DEFAULT)
+        spec->options.surrogate = weights ? q->surrogate_weights : q->surrogate_activations;
+    if (spec->options.surrogate == LB_SUR_DEFAULT)
+        spec->options.surrogate = spec->is_signed ? LB_SUR_IDENTITY : LB_SUR_RELU;
+    if (spec->options.threshold == 0.f)
+        spec->options.threshold = 0.7f;
+    if (spec->options.temperature == 0.f)
+        spec->options.temperature = 1.f;
+    if (spec->options.mix_refresh == 0)
+        spec->options.mix_refresh = 100;
 }
 
 static lb_status check_bit_lengths(lb_ctx *ctx, const char *what, const lb_quant_spec *spec) {
-    const bool learned = spec->bit_lengths == LB_BITS_LEARNED;
-    if (spec->bit_lengths == LB_BITS_FIXED)
+    const bool learned = spec->options.bit_lengths == LB_BITS_LEARNED;
+    if (spec->options.bit_lengths == LB_BITS_FIXED)
         return LB_OK;
-    const bool drops = spec->drop_top > 0 || spec->drop_lower > 0,
-               penalty = spec->bits_penalty >= 0 && spec->bits_penalty < INFINITY;
+    const bool drops = spec->options.drop_top > 0 || spec->options.drop_lower > 0,
+               penalty = spec->options.bits_penalty >= 0 && spec->options.bits_penalty < INFINITY;
     const char *why = spec->target == LB_ACTIVATIONS                 ? "activations have none; only weights"
                       : !spec->quantizer->learns_bits                ? "only cpq learns them"
-                      : spec->granularity == LB_PER_FILTER           ? "they are of whole layers, so per: tensor is needed"
+                      : spec->options.per == LB_PER_FILTER           ? "they are of whole layers, so per: tensor is needed"
                       : learned && spec->bits < LB_GATE_FIRST        ? "2 is the least, so bits must be 3 or more"
-                      : learned && spec->cpq_backward == LB_CPQ_MODE ? "gates need cpq_backward: expect"
+                      : learned && spec->options.cpq_backward == LB_CPQ_MODE ? "gates need cpq_backward: expect"
                       : learned && drops                             ? "gates drop levels, so drop_top and drop_lower must be 0"
                       : !penalty                                     ? "bits_penalty must be 0 or more"
                                                                      : NULL;
@@ -114,28 +114,31 @@ lb_status lb_quant_resolve(lb_ctx *ctx, const char *what, lb_quant_spec *spec, l
                        spec->bits);
     }
     fill_defaults(spec);
-    if (!weights && spec->granularity == LB_PER_FILTER)
+    if (!weights && spec->options.per == LB_PER_FILTER)
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: activations have one step per tensor; 'per: filter' is for weights", what);
-    if (spec->estimator == LB_EST_OWN && (weights ? q->estimator : q->estimator_activations) != LB_EST_OWN)
+    if (spec->options.estimator == LB_EST_OWN && (weights ? q->estimator : q->estimator_activations) != LB_EST_OWN)
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s has no estimator of its own for %s; use ste, clipped or none", what,
                        q->name, target);
-    if (spec->estimator == LB_EST_CLIPPED && weights && spec->bits > 1 && q->no_clipped)
+    if (spec->options.estimator == LB_EST_CLIPPED && weights && spec->bits > 1 && q->no_clipped)
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: estimator clipped with %s: %s", what, q->name, q->no_clipped);
-    if (!(spec->threshold > 0.f && spec->threshold < INFINITY))
-        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: threshold must be positive, not %g", what, (double)spec->threshold);
-    if (!(spec->mixer_value >= 0.f && spec->mixer_value <= 1.f))
-        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: mix must be from 0 to 1, not %g", what, (double)spec->mixer_value);
-    if (!(spec->temperature >= 0.01f && spec->temperature < INFINITY))
-        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: temperature must be at least 0.01, not %g", what, (double)spec->temperature);
-    if (!(spec->drop_top >= 0.f && spec->drop_top < 1.f && spec->drop_lower >= 0.f && spec->drop_lower < 1.f))
+    if (!(spec->options.threshold > 0.f && spec->options.threshold < INFINITY))
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: threshold must be positive, not %g", what, (double)spec->options.threshold);
+    if (!(spec->options.mix >= 0.f && spec->options.mix <= 1.f))
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: mix must be from 0 to 1, not %g", what, (double)spec->options.mix);
+    if (!(spec->options.temperature >= 0.01f && spec->options.temperature < INFINITY))
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: temperature must be at least 0.01, not %g", what,
+                       (double)spec->options.temperature);
+    if (!(spec->options.drop_top >= 0.f && spec->options.drop_top < 1.f && spec->options.drop_lower >= 0.f &&
+          spec->options.drop_lower < 1.f))
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: drop_top and drop_lower must be from 0 to below 1, not %g and %g", what,
-                       (double)spec->drop_top, (double)spec->drop_lower);
+                       (double)spec->options.drop_top, (double)spec->options.drop_lower);
     LB_TRY(check_bit_lengths(ctx, what, spec));
-    if (spec->mix_refresh < 1 || spec->mix_refresh > LB_MAX_REFRESH)
+    if (spec->options.mix_refresh < 1 || spec->options.mix_refresh > LB_MAX_REFRESH)
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: mix_refresh must be from 1 to %d steps, not %d", what, LB_MAX_REFRESH,
-                       spec->mix_refresh);
-    if (!(spec->mix_settle >= 0.f && spec->mix_settle < 1.f))
-        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: mix_settle must be from 0 to below 1, not %g", what, (double)spec->mix_settle);
+                       spec->options.mix_refresh);
+    if (!(spec->options.mix_settle >= 0.f && spec->options.mix_settle < 1.f))
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: mix_settle must be from 0 to below 1, not %g", what,
+                       (double)spec->options.mix_settle);
     if (spec->features < 0)
         return lb_fail(ctx, LB_ERR_ARGUMENT, "%s: %lld features", what, (long long)spec->features);
     if (!weights && !spec->mixer->activations)
@@ -170,7 +173,7 @@ void lb_quant_weights_forward(const lb_quant *q, const lb_quant_when *when, cons
     const bool same = spec->mixer->weights(spec, when, u, step, uhat, oc, fan_in, &scalar, work);
     if (same && scalar == 1.f)
         return;
-    surrogate_range(spec->surrogate, &lo, &hi);
+    surrogate_range(spec->options.surrogate, &lo, &hi);
     for (int o = 0; o < oc; o++) {
         const float inv = 1.f / step[o];
         const float *src = u + o * fan_in, *m = work + o * fan_in;
@@ -189,7 +192,7 @@ static void backward_quantized(const lb_quant_spec *spec, const lb_quant_when *w
                                int64_t fan_in, const float *step, const float *code, const float *diff, float *diff_u,
                                float *diff_param) {
     const lb_quantizer *q = spec->quantizer;
-    if (spec->estimator == LB_EST_NONE)
+    if (spec->options.estimator == LB_EST_NONE)
         diff_u = NULL;
     if (!lb_quant_nparams(spec) || q->fixed_params)
         diff_param = NULL;
@@ -198,7 +201,7 @@ static void backward_quantized(const lb_quant_spec *spec, const lb_quant_when *w
     if (q->backward)
         q->backward(spec, when, param, u, oc, fan_in, step, code, diff, diff_u, diff_param);
     else
-        lb_backward_plain(spec->estimator, u, oc * fan_in, diff, diff_u);
+        lb_backward_plain(spec->options.estimator, u, oc * fan_in, diff, diff_u);
 }
 
 void lb_quant_weights_backward(const lb_quant *q, const lb_quant_when *when, const float *param, const float *u, int oc,
@@ -211,14 +214,14 @@ void lb_quant_weights_backward(const lb_quant *q, const lb_quant_when *when, con
         code = work;
         spec->quantizer->forward(spec, when, param, u, oc, fan_in, m, code); /* m has room for the steps: they are `step` again */
     }
-    if (spec->bit_lengths == LB_BITS_LEARNED && diff_param)
+    if (spec->options.bit_lengths == LB_BITS_LEARNED && diff_param)
         lb_gates_penalty(spec, param + spec->quantizer->nparams, diff_param + spec->quantizer->nparams);
     const bool same = spec->mixer->weights(spec, when, u, step, code, oc, fan_in, &scalar, m);
     if (same && scalar == 1.f) {
         backward_quantized(spec, when, param, u, oc, fan_in, step, code, diff, diff_u, diff_param);
         return;
     }
-    surrogate_range(spec->surrogate, &lo, &hi);
+    surrogate_range(spec->options.surrogate, &lo, &hi);
     for (int64_t i = 0; i < count; i++) {
         const float mi = same ? scalar : m[i], v = u[i], d = diff[i];
         diff_u[i] += ((v > lo) & (v < hi)) ? (1.f - mi) * d : 0.f;
@@ -232,11 +235,11 @@ void lb_quant_weights_backward(const lb_quant *q, const lb_quant_when *when, con
 void lb_quant_act_form(const lb_quant *q, const lb_quant_when *when, const float *param, lb_act_form *form) {
     const lb_quant_spec *spec = &q->spec;
     *form = (lb_act_form){.learn_scale = 1.f, .m = 1.f, .spec = spec, .when = *when};
-    surrogate_range(spec->surrogate, &form->sur_lo, &form->sur_hi);
+    surrogate_range(spec->options.surrogate, &form->sur_lo, &form->sur_hi);
     spec->quantizer->form(spec, when, param, form);
-    if (spec->estimator == LB_EST_STE)
+    if (spec->options.estimator == LB_EST_STE)
         form->pass_lo = -INFINITY, form->pass_hi = INFINITY;
-    else if (spec->estimator == LB_EST_NONE)
+    else if (spec->options.estimator == LB_EST_NONE)
         form->pass_lo = form->pass_hi = 0.f;
     if (!when->evaluation)
         form->m = spec->mixer->activations(spec, when);

@@ -51,41 +51,48 @@ typedef struct lb_grid {
     int mul, add;      /* signed: (1, -2^(b-1)); unsigned: (1, 0); odd symmetric, 1-bit sign: (2, -(2^b - 1)); ternary: (1, -1) */
 } lb_grid;
 
+/* Options of quantizers and mixers: the recipe's keys of these names in quant.weights, quant.activations and layer rules. Each
+ * member has 4 bytes, so that options are equal if their bytes are. */
+typedef struct lb_quant_options {
+    lb_granularity per;          /* of weights only */
+    lb_estimator estimator;
+    lb_surrogate surrogate;
+    lb_scale_rule scale;         /* uniform */
+    float threshold;             /* twn: Delta = threshold * mean|w| */
+    lb_cpq_backward cpq_backward; /* cpq */
+    float temperature;           /* rq: of the softmax in the backward pass; 0: 1 */
+    float drop_top, drop_lower;  /* cpq, rq: DropBits, probability that the highest, and each lower level, is dropped in a step */
+    lb_bit_lengths bit_lengths;  /* cpq, of weights only */
+    float bits_penalty;          /* learned: weight of the gates' expected number in the loss */
+    float mix;                   /* constant: m */
+    float mix_start, mix_end;    /* alpha, stochastic: the ramp's ends as fractions of the stage */
+    float mix_exponent;          /* alpha */
+    int mix_every;               /* alpha: steps between updates; 0 counts as 1 */
+    lb_mix_scope mix_scope;      /* what is drawn as one; default: filter (roulette), layer (stochastic) */
+    float mix_from;              /* stochastic: probability before the ramp */
+    lb_mix_schedule mix_schedule; /* roulette, of weights only, as the next four: quantized share over the stage */
+    float mix_ratio;             /* that share where mix_schedule is constant */
+    lb_mix_partition mix_partition;
+    lb_mix_probability mix_probability; /* of mix_partition stochastic, as the next */
+    lb_mix_rule mix_rule;
+    lb_mix_order mix_order;      /* mask */
+    lb_mix_ramp mix_ramp;        /* mask */
+    int mix_refresh;             /* mask: an entry draws its bit again once in so many steps, 1 .. LB_MAX_REFRESH; 0: 100 */
+    float mix_settle;            /* mask: last share of the stage in which everything is quantized, below 1 */
+} lb_quant_options;
+
 /* What the user asked for one tensor: the recipe's quant.weights or quant.activations, after per-layer overrides. */
 typedef struct lb_quant_spec {
     const struct lb_quantizer *quantizer;
     const struct lb_mixer *mixer;
     lb_target target;
     int bits;
-    lb_granularity granularity;
-    lb_estimator estimator;
-    lb_surrogate surrogate;
-    lb_scale_rule scale;
-    float threshold;     /* twn: Delta = threshold * mean|w| */
-    bool is_signed;      /* uniform activations: signed grid (set by lb_net_quantize where the tensor can be negative) */
-    float mixer_value;   /* mixer constant: m */
-    lb_cpq_backward cpq_backward;
-    float temperature;   /* rq: of the softmax in the backward pass; 0: 1 */
-    lb_bit_lengths bit_lengths; /* cpq, weights */
-    float bits_penalty;  /* learned: weight of the gates' expected number in the loss */
-    float drop_top, drop_lower; /* cpq, rq: DropBits, probability that the highest, and each lower level, is dropped in a step */
-    int64_t features;    /* activations: elements of one image, for LSQ's gradient scale; 0 counts as 1. Set by lb_net_quantize */
-    float mix_start, mix_end;   /* alpha, stochastic: the ramp's ends as fractions of the stage */
-    float mix_exponent;         /* alpha */
-    int mix_every;              /* alpha: steps between updates; 0 counts as 1 */
-    lb_mix_scope mix_scope;             /* what is drawn as one; default: filter (roulette), layer (stochastic) */
-    int mix_unit;                       /* stochastic: tensors of one unit share a draw. Set by lb_net_quantize */
-    float mix_from;                     /* stochastic: probability before the ramp */
-    lb_mix_schedule mix_schedule;       /* roulette: quantized share over the stage */
-    float mix_ratio;                    /* roulette: that share where mix_schedule is constant */
-    lb_mix_partition mix_partition;     /* roulette */
-    lb_mix_probability mix_probability; /* roulette, partition stochastic */
-    lb_mix_rule mix_rule;               /* roulette, partition stochastic */
-    lb_mix_order mix_order;   /* mixer mask */
-    lb_mix_ramp mix_ramp;
-    int mix_refresh;     /* an entry draws its bit again once in so many steps, 1 .. LB_MAX_REFRESH; 0: 100 */
-    float mix_settle;    /* last share of the stage in which everything is quantized, below 1 */
-    int layer, layers;   /* place among the layers that have a mask, from the input, and how many. Set by lb_net_quantize */
+    lb_quant_options options;
+    /* Set by lb_net_quantize: */
+    bool is_signed;      /* uniform activations: signed grid, where the tensor can be negative */
+    int64_t features;    /* activations: elements of one image, for LSQ's gradient scale; 0 counts as 1 */
+    int mix_unit;        /* stochastic: tensors of one unit share a draw */
+    int layer, layers;   /* mask: place among the layers that have one, from the input, and how many */
 } lb_quant_spec;
 #define LB_MAX_REFRESH 1000
 

@@ -110,32 +110,8 @@ typedef struct lb_train_config {
 typedef struct lb_tensor_config {
     char method[32];             /* none, or a quantizer */
     int bits;
-    lb_granularity per;          /* of weights only */
-    lb_estimator estimator;
-    lb_surrogate surrogate;
-    lb_scale_rule scale;         /* uniform */
-    float threshold;             /* twn */
-    lb_cpq_backward cpq_backward; /* cpq */
-    float temperature;           /* rq */
-    float drop_top, drop_lower;  /* cpq, rq: DropBits */
-    lb_bit_lengths bit_lengths;  /* cpq, of weights only */
-    float bits_penalty;          /* learned */
     char mixer[32];
-    float mix;                   /* constant: m */
-    float mix_start, mix_end;    /* alpha, stochastic: the ramp's ends, fractions of the stage */
-    float mix_exponent;          /* alpha */
-    int mix_every;               /* alpha: steps between updates */
-    lb_mix_scope mix_scope;      /* roulette, stochastic */
-    float mix_from;              /* stochastic: probability before the ramp */
-    lb_mix_schedule mix_schedule; /* roulette, of weights only, as the next four */
-    float mix_ratio;             /* of mix_schedule constant */
-    lb_mix_partition mix_partition;
-    lb_mix_probability mix_probability; /* of mix_partition stochastic, as the next */
-    lb_mix_rule mix_rule;
-    lb_mix_order mix_order;      /* mask */
-    lb_mix_ramp mix_ramp;        /* mask */
-    int mix_refresh;             /* mask: steps */
-    float mix_settle;            /* mask: share of the stage */
+    lb_quant_options options;
 } lb_tensor_config;
 
 typedef struct lb_layer_rule {

@@ -76,40 +76,42 @@ static const char *const mixers[] = {
 #define TENSOR(path, field)                                                                                                        \
     NAME(path ".method", field.method, methods, "none", NULL, "quantizer; `none`: float (`lowbit list methods` describes them)"),  \
         {path ".bits", LB_KEY_INT, AT(field.bits), 0, 0, 1, 8, NULL, "2", path ".method!=none", "bits of one value"},              \
-        WHEN_ENUM(path ".estimator", field.estimator, estimators, "default", path ".method!=none",                                 \
+        WHEN_ENUM(path ".estimator", field.options.estimator, estimators, "default", path ".method!=none",                         \
              "gradient through the quantized part; `default`: the quantizer's usual one"),                                         \
-        WHEN_ENUM(path ".surrogate", field.surrogate, surrogates, "default", path ".method!=none",                                 \
+        WHEN_ENUM(path ".surrogate", field.options.surrogate, surrogates, "default", path ".method!=none",                         \
              "what the part that is not quantized yet does; `default`: the quantizer's usual one"),                                \
-        WHEN_ENUM(path ".scale", field.scale, scales, "minmax", path ".method=uniform",                                            \
+        WHEN_ENUM(path ".scale", field.options.scale, scales, "minmax", path ".method=uniform",                                    \
              "how the step is found: from the range, or by least squares"),                                                        \
         NAME(path ".mixer", field.mixer, mixers, "constant", path ".method!=none", "decides which part is quantized when"),        \
-        FLOAT(path ".mix", field.mix, 0, 1, "1", path ".mixer=constant", "quantized share m of every value; 1: all of it"),        \
-        FLOAT(path ".mix_start", field.mix_start, 0, 1, "0", path ".mixer=alpha|stochastic",                                       \
+        FLOAT(path ".mix", field.options.mix, 0, 1, "1", path ".mixer=constant",                                                   \
+              "quantized share m of every value; 1: all of it"),                                                                   \
+        FLOAT(path ".mix_start", field.options.mix_start, 0, 1, "0", path ".mixer=alpha|stochastic",                               \
               "fraction of the stage after which the ramp starts"),                                                                \
-        FLOAT(path ".mix_end", field.mix_end, 0, 1, "0.8", path ".mixer=alpha|stochastic",                                         \
+        FLOAT(path ".mix_end", field.options.mix_end, 0, 1, "0.8", path ".mixer=alpha|stochastic",                                 \
               "fraction of the stage after which everything is quantized"),                                                        \
-        FLOAT(path ".mix_exponent", field.mix_exponent, 0.01, 100, "3", path ".mixer=alpha",                                       \
+        FLOAT(path ".mix_exponent", field.options.mix_exponent, 0.01, 100, "3", path ".mixer=alpha",                               \
               "of the ramp; 1: a straight line, 3: fast first"),                                                                   \
-        {path ".mix_every", LB_KEY_INT, AT(field.mix_every), 0, 0, 1, 1000000000, NULL, "1", path ".mixer=alpha",                  \
+        {path ".mix_every", LB_KEY_INT, AT(field.options.mix_every), 0, 0, 1, 1000000000, NULL, "1", path ".mixer=alpha",          \
          "steps between updates of the ramp"},                                                                                     \
-        FLOAT(path ".mix_from", field.mix_from, 0, 1, "0.5", path ".mixer=stochastic",                                             \
+        FLOAT(path ".mix_from", field.options.mix_from, 0, 1, "0.5", path ".mixer=stochastic",                                     \
               "probability of being quantized before the ramp"),                                                                   \
-        WHEN_ENUM(path ".mix_scope", field.mix_scope, mix_scopes, "default", path ".mixer=roulette|stochastic",                    \
-             "what is drawn as one: filter or element (roulette), layer or block (stochastic); `default`: the first"),       \
-        WHEN_ENUM(path ".mix_order", field.mix_order, orders, "forward", path ".mixer=mask",                                       \
+        WHEN_ENUM(path ".mix_scope", field.options.mix_scope, mix_scopes, "default", path ".mixer=roulette|stochastic",            \
+             "what is drawn as one: filter or element (roulette), layer or block (stochastic); `default`: the first"),             \
+        WHEN_ENUM(path ".mix_order", field.options.mix_order, orders, "forward", path ".mixer=mask",                               \
              "layers freeze from the input on, from the output on, or all at once"),                                               \
-        WHEN_ENUM(path ".mix_ramp", field.mix_ramp, ramps, "cubic", path ".mixer=mask", "how a layer's frozen share grows"),       \
-        {path ".mix_refresh", LB_KEY_INT, AT(field.mix_refresh), 0, 0, 1, LB_MAX_REFRESH, NULL, "100", path ".mixer=mask",         \
+        WHEN_ENUM(path ".mix_ramp", field.options.mix_ramp, ramps, "cubic", path ".mixer=mask",                                    \
+             "how a layer's frozen share grows"),                                                                                  \
+        {path ".mix_refresh", LB_KEY_INT, AT(field.options.mix_refresh), 0, 0, 1, LB_MAX_REFRESH, NULL, "100", path ".mixer=mask", \
          "steps in which each entry draws once whether it is frozen"},                                                             \
-        FLOAT(path ".mix_settle", field.mix_settle, 0, 0.99, "0.1", path ".mixer=mask",                                            \
+        FLOAT(path ".mix_settle", field.options.mix_settle, 0, 0.99, "0.1", path ".mixer=mask",                                    \
               "last share of the stage in which everything is frozen"),                                                            \
-        WHEN_ENUM(path ".cpq_backward", field.cpq_backward, cpq_backwards, "expect", path ".method=cpq",                           \
+        WHEN_ENUM(path ".cpq_backward", field.options.cpq_backward, cpq_backwards, "expect", path ".method=cpq",                   \
              "gradient of the mean over all levels, or of the nearest level's probability"),                                       \
-        FLOAT(path ".temperature", field.temperature, 0.01, 100, "1", path ".method=rq",                                           \
+        FLOAT(path ".temperature", field.options.temperature, 0.01, 100, "1", path ".method=rq",                                   \
               "of the Gumbel softmax in the backward pass"),                                                                       \
-        FLOAT(path ".drop_top", field.drop_top, 0, 0.99, "0", path ".method=cpq|rq",                                               \
+        FLOAT(path ".drop_top", field.options.drop_top, 0, 0.99, "0", path ".method=cpq|rq",                                       \
               "DropBits: probability that a tensor does a step without its highest bit"),                                          \
-        FLOAT(path ".drop_lower", field.drop_lower, 0, 0.99, "0", path ".method=cpq|rq",                                           \
+        FLOAT(path ".drop_lower", field.options.drop_lower, 0, 0.99, "0", path ".method=cpq|rq",                                   \
               "DropBits: the same for each lower bit but the last; the bits above go with it")
 
 static const lb_key keys[] = {
@@ -237,23 +239,25 @@ static const lb_key keys[] = {
               "shrink)"),
     SECTION("quant.weights", "Weights of convolutions and linear layers."),
     TENSOR("quant.weights", quant.weights),
-    WHEN_ENUM("quant.weights.per", quant.weights.per, pers, "default", "quant.weights.method!=none",
+    WHEN_ENUM("quant.weights.per", quant.weights.options.per, pers, "default", "quant.weights.method!=none",
               "one step per tensor or per filter (output channel); `default`: the quantizer's usual one"),
-    FLOAT("quant.weights.threshold", quant.weights.threshold, 1e-3, 10, "0.7", "quant.weights.method=twn",
+    FLOAT("quant.weights.threshold", quant.weights.options.threshold, 1e-3, 10, "0.7", "quant.weights.method=twn",
           "weights below threshold * mean|w| become 0"),
-    WHEN_ENUM("quant.weights.mix_schedule", quant.weights.mix_schedule, mix_schedules, "exp", "quant.weights.mixer=roulette",
+    WHEN_ENUM("quant.weights.mix_schedule", quant.weights.options.mix_schedule, mix_schedules, "exp",
+              "quant.weights.mixer=roulette",
               "quantized share over the stage: mix_ratio; 50, 75, 87.5, 100 % by quarters; 20, 40 .. 100 % by fifths; 100 %"),
-    FLOAT("quant.weights.mix_ratio", quant.weights.mix_ratio, 0, 1, "0.5", "quant.weights.mix_schedule=constant",
+    FLOAT("quant.weights.mix_ratio", quant.weights.options.mix_ratio, 0, 1, "0.5", "quant.weights.mix_schedule=constant",
           "quantized share of the filters or weights"),
-    WHEN_ENUM("quant.weights.mix_partition", quant.weights.mix_partition, mix_partitions, "stochastic",
+    WHEN_ENUM("quant.weights.mix_partition", quant.weights.options.mix_partition, mix_partitions, "stochastic",
               "quant.weights.mixer=roulette", "drawn at each step; those of least error; or drawn once for the stage"),
-    WHEN_ENUM("quant.weights.mix_probability", quant.weights.mix_probability, mix_probabilities, "linear",
+    WHEN_ENUM("quant.weights.mix_probability", quant.weights.options.mix_probability, mix_probabilities, "linear",
               "quant.weights.mix_partition=stochastic", "how the chance of being drawn depends on the error"),
-    WHEN_ENUM("quant.weights.mix_rule", quant.weights.mix_rule, mix_rules, "paper", "quant.weights.mix_partition=stochastic",
+    WHEN_ENUM("quant.weights.mix_rule", quant.weights.options.mix_rule, mix_rules, "paper",
+              "quant.weights.mix_partition=stochastic",
               "draw the quantized ones by small error, or the others by large error"),
-    WHEN_ENUM("quant.weights.bit_lengths", quant.weights.bit_lengths, bit_lengths, "fixed", "quant.weights.method=cpq",
+    WHEN_ENUM("quant.weights.bit_lengths", quant.weights.options.bit_lengths, bit_lengths, "fixed", "quant.weights.method=cpq",
               "bits of each layer: `bits`; learned, from 2 to `bits`; or kept as the stage before (or train.init) learned them"),
-    FLOAT("quant.weights.bits_penalty", quant.weights.bits_penalty, 0, 1e3, "0.01", "quant.weights.bit_lengths=learned",
+    FLOAT("quant.weights.bits_penalty", quant.weights.options.bits_penalty, 0, 1e3, "0.01", "quant.weights.bit_lengths=learned",
           "weight in the loss of the expected number of levels above 2 bits, summed over layers"),
     SECTION("quant.activations", "What goes from layer to layer."),
     TENSOR("quant.activations", quant.activations),

@@ -401,8 +401,9 @@ static lb_status carry_quantizer(lb_ctx *ctx, lb_net *net, const lb_node *node, 
     if (says && !described(file, node->name, q->spec.target, &from))
         return LB_OK;
     const int own = q->spec.quantizer->nparams; /* then gates of learned bits, as many as both have */
-    from.spec.bit_lengths = lb_safetensors_find(file, first[LB_MIN(own, lb_quant_nparams(&q->spec) - 1)].name) ? q->spec.bit_lengths
-                                                                                                              : LB_BITS_FIXED;
+    from.spec.options.bit_lengths = lb_safetensors_find(file, first[LB_MIN(own, lb_quant_nparams(&q->spec) - 1)].name)
+                                        ? q->spec.options.bit_lengths
+                                        : LB_BITS_FIXED;
     const int nparams = LB_MIN(lb_quant_nparams(&from.spec), lb_quant_nparams(&q->spec));
     float *values = lb_alloc(ctx, (size_t)nparams * first->count, sizeof *values);
     bool fits = values != NULL;

@@ -78,9 +78,9 @@ static bool rule_of(const lb_optimizer_config *c, const lb_net *net, const lb_pa
     case LB_PARAM_QUANT:
         if (quant && quant->spec.quantizer->fixed_params)
             return false;
-        if (quant && quant->spec.bit_lengths != LB_BITS_FIXED &&
+        if (quant && quant->spec.options.bit_lengths != LB_BITS_FIXED &&
             (int)(param - net->params) - quant->param >= quant->spec.quantizer->nparams) { /* a gate */
-            if (quant->spec.bit_lengths == LB_BITS_KEPT)
+            if (quant->spec.options.bit_lengths == LB_BITS_KEPT)
                 return false;
             r->lr = (float)(lr * c->lr_gates);
             decay = 0;

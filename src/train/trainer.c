@@ -71,7 +71,7 @@ static void warn_of_optimizer(const lb_trainer *t) {
         return;
     for (int i = 0; i < t->net->nnodes; i++) {
         const lb_quant *q = t->net->nodes[i].quant;
-        if (q && q->spec.mixer->fades && q->spec.estimator == LB_EST_NONE) {
+        if (q && q->spec.mixer->fades && q->spec.options.estimator == LB_EST_NONE) {
             lb_warn(t->ctx, "mixer %s fades gradients out by 1-m, which adam and adamw cancel; use train.optimizer.name: sgd, or "
                     "estimator: ste", q->spec.mixer->name);
             return;

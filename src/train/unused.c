@@ -31,10 +31,12 @@ static bool learns_step(const lb_tensor_config *tensor, bool weights) {
 }
 
 static bool learns_bits(const lb_tensor_config *tensor, bool weights) {
-    return weights && tensor->bit_lengths == LB_BITS_LEARNED;
+    return weights && tensor->options.bit_lengths == LB_BITS_LEARNED;
 }
 
-static bool is_partly_float(const lb_tensor_config *tensor) { return strcmp(tensor->mixer, "constant") != 0 || tensor->mix < 1; }
+static bool is_partly_float(const lb_tensor_config *tensor) {
+    return strcmp(tensor->mixer, "constant") != 0 || tensor->options.mix < 1;
+}
 static bool is_partly_float_weights(const lb_tensor_config *tensor, bool weights) { return weights && is_partly_float(tensor); }
 static bool is_partly_float_activation(const lb_tensor_config *tensor, bool weights) { return !weights && is_partly_float(tensor); }
 

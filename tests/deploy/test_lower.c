@@ -14,9 +14,9 @@ static void attach(lb_ctx *ctx, lb_net *net, int node, const char *method, int b
                               .mixer = lb_mixer_find("constant"),
                               .bits = bits,
                               .target = net->nodes[node].op == LB_OP_ACT ? LB_ACTIVATIONS : LB_WEIGHTS,
-                              .granularity = strcmp(method, "bwn") ? LB_PER_TENSOR : LB_PER_FILTER,
-                              .threshold = 0.7f,
-                              .mixer_value = 1};
+                              .options.per = strcmp(method, "bwn") ? LB_PER_TENSOR : LB_PER_FILTER,
+                              .options.threshold = 0.7f,
+                              .options.mix = 1};
     assert_ok(ctx, lb_quant_resolve(ctx, net->nodes[node].name, &q->spec, &q->grid));
     net->nodes[node].quant = q;
 }
@@ -375,7 +375,8 @@ static void products(lb_ctx *ctx, lb_net *net, int x) {
     y = codes_conv(ctx, net, lb_net_clip(net, y, "q.codes", -1, 1), "bwn4", 3);
     y = mul(net, "floats", y, mul(net, "image", lb_net_input(net), lb_net_input(net)));
     y = lb_net_globalpool(net, y, "avg");
-    mul(net, "scores", lb_net_linear(net, y, "fc1", 4, true), func(net, "tanh", lb_net_linear(net, y, "fc2", 4, true), LB_FUNC_TANH));
+    mul(net, "scores", lb_net_linear(net, y, "fc1", 4, true),
+        func(net, "tanh", lb_net_linear(net, y, "fc2", 4, true), LB_FUNC_TANH));
 }
 
 static const struct unusual {

@@ -7,8 +7,9 @@
 #include "support.h"
 
 static inline lb_tensor_config test_tensor(const char *method, int bits) {
-    lb_tensor_config config = {.bits = bits, .per = LB_PER_DEFAULT, .threshold = 0.7f, .mix = 1, .mix_end = 0.8f, .mix_exponent = 3,
-                               .mix_every = 1, .mix_from = 0.5f, .mix_ratio = 0.5f};
+    lb_tensor_config config = {.bits = bits,
+                               .options = {.per = LB_PER_DEFAULT, .threshold = 0.7f, .mix = 1, .mix_end = 0.8f, .mix_exponent = 3,
+                                           .mix_every = 1, .mix_from = 0.5f, .mix_ratio = 0.5f}};
     snprintf(config.method, sizeof config.method, "%s", method);
     strcpy(config.mixer, "constant");
     return config;

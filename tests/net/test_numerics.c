@@ -95,9 +95,9 @@ static void attach(lb_ctx *ctx, lb_net *net, int node, const char *method, lb_ta
                               .mixer = lb_mixer_find("constant"),
                               .target = target,
                               .bits = bits,
-                              .granularity = strcmp(method, "bwn") ? LB_PER_TENSOR : LB_PER_FILTER,
-                              .threshold = 0.7f,
-                              .mixer_value = 1};
+                              .options.per = strcmp(method, "bwn") ? LB_PER_TENSOR : LB_PER_FILTER,
+                              .options.threshold = 0.7f,
+                              .options.mix = 1};
     assert_ok(ctx, lb_quant_resolve(ctx, net->nodes[node].name, &q->spec, &q->grid));
     net->nodes[node].quant = q;
 }

@@ -240,8 +240,8 @@ static void test_fallback(void **state) {
     lb_net *net = small(ctx, &config);
     assert_ok(ctx, lb_net_quantize(net, &config));
     assert_quant(net, "conv1", "uniform 8");
-    assert_int_equal(node_of(net, "conv1")->quant->spec.granularity, LB_PER_FILTER);
-    assert_int_equal(node_of(net, "conv2")->quant->spec.granularity, LB_PER_TENSOR);
+    assert_int_equal(node_of(net, "conv1")->quant->spec.options.per, LB_PER_FILTER);
+    assert_int_equal(node_of(net, "conv2")->quant->spec.options.per, LB_PER_TENSOR);
     assert_quant(net, "conv2", "twn 2");
     assert_input(net, "conv3", "sign 1");
     assert_string_equal(net->nodes[lb_net_source_act(net, lb_net_find(net, "conv3"))].name,
@@ -385,7 +385,7 @@ static void test_refused(void **state) {
     assert_int_not_equal(lb_net_quantize(net, &config), LB_OK);
     test_contains(lb_error(ctx), "quant.weights.mixer: there is no 'constnat'; did you mean 'constant'?");
     config = quant_config("resnet20", "lsq", 2, "lsq", 2, 0, 0, LB_EDGE_SAME);
-    config.quant.activations.per = LB_PER_FILTER;
+    config.quant.activations.options.per = LB_PER_FILTER;
     assert_int_equal(lb_net_quantize(net, &config), LB_ERR_UNSUPPORTED);
     config = quant_config("resnet20", "lsq", 2, "lsq", 2, 0, 0, LB_EDGE_SAME);
     add_rule(&config, "conv1", "lqs", 2, "none", 2);
@@ -405,29 +405,29 @@ static void test_options(void **state) {
     (void)state;
     lb_ctx *ctx = test_ctx();
     lb_config config = quant_config("lenet5", "uniform", 3, "uniform", 4, 0, 0, LB_EDGE_SAME);
-    config.quant.weights.per = LB_PER_FILTER;
-    config.quant.weights.estimator = LB_EST_STE;
-    config.quant.weights.surrogate = LB_SUR_HARDTANH;
-    config.quant.weights.scale = LB_SCALE_L2;
-    config.quant.weights.mix = 0.25f;
-    config.quant.activations.estimator = LB_EST_NONE;
-    config.quant.activations.surrogate = LB_SUR_CLIP01;
+    config.quant.weights.options.per = LB_PER_FILTER;
+    config.quant.weights.options.estimator = LB_EST_STE;
+    config.quant.weights.options.surrogate = LB_SUR_HARDTANH;
+    config.quant.weights.options.scale = LB_SCALE_L2;
+    config.quant.weights.options.mix = 0.25f;
+    config.quant.activations.options.estimator = LB_EST_NONE;
+    config.quant.activations.options.surrogate = LB_SUR_CLIP01;
     lb_net *net = test_net(ctx, &config, 28, 28, 1, 10);
     assert_int_equal(lb_net_quantize(net, &config), LB_ERR_UNSUPPORTED);
     test_contains(lb_error(ctx), "estimator none lets no gradient through");
-    config.quant.activations.mix = 0.5f;
+    config.quant.activations.options.mix = 0.5f;
     assert_ok(ctx, lb_net_quantize(net, &config));
     const lb_quant_spec *w = &node_of(net, "conv2")->quant->spec, *a = &node_of(net, "relu1")->quant->spec;
-    assert_true(w->granularity == LB_PER_FILTER && w->estimator == LB_EST_STE && w->surrogate == LB_SUR_HARDTANH &&
-                w->scale == LB_SCALE_L2);
-    assert_true(w->mixer_value == 0.25f && w->mixer == &lb_mixer_constant && w->bits == 3);
-    assert_true(a->estimator == LB_EST_NONE && a->surrogate == LB_SUR_CLIP01 && a->bits == 4 && a->mixer_value == 0.5f &&
-                !a->is_signed);
+    assert_true(w->options.per == LB_PER_FILTER && w->options.estimator == LB_EST_STE && w->options.surrogate == LB_SUR_HARDTANH &&
+                w->options.scale == LB_SCALE_L2);
+    assert_true(w->options.mix == 0.25f && w->mixer == &lb_mixer_constant && w->bits == 3);
+    assert_true(a->options.estimator == LB_EST_NONE && a->options.surrogate == LB_SUR_CLIP01 && a->bits == 4 &&
+                a->options.mix == 0.5f && !a->is_signed);
 
     config = quant_config("lenet5", "twn", 2, "none", 2, 0, 0, LB_EDGE_SAME);
-    config.quant.weights.threshold = 0.75f;
+    config.quant.weights.options.threshold = 0.75f;
     assert_ok(ctx, lb_net_quantize(net, &config));
-    assert_true(node_of(net, "conv2")->quant->spec.threshold == 0.75f);
+    assert_true(node_of(net, "conv2")->quant->spec.options.threshold == 0.75f);
     lb_net_destroy(net);
     lb_ctx_destroy(ctx);
 }
@@ -441,8 +441,8 @@ static void test_units(void **state) {
     strcpy(config.quant.activations.mixer, "stochastic");
     lb_net *net = small(ctx, &config);
     for (int block = 0; block < 2; block++) {
-        config.quant.weights.mix_scope = block ? LB_SCOPE_BLOCK : LB_SCOPE_LAYER;
-        config.quant.activations.mix_scope = block ? LB_SCOPE_BLOCK : LB_SCOPE_DEFAULT;
+        config.quant.weights.options.mix_scope = block ? LB_SCOPE_BLOCK : LB_SCOPE_LAYER;
+        config.quant.activations.options.mix_scope = block ? LB_SCOPE_BLOCK : LB_SCOPE_DEFAULT;
         assert_ok(ctx, lb_net_quantize(net, &config));
         int units[64], n = 0;
         for (int i = 0; i < net->nnodes; i++) {
@@ -533,7 +533,7 @@ static void test_stages(void **state) {
     assert_true(node_of(net, "layer2.1.conv2")->quant->initialised);
 
     /* Another method, or another granularity: from the start. Weights in the flat block never moved. */
-    config.quant.weights.per = LB_PER_FILTER;
+    config.quant.weights.options.per = LB_PER_FILTER;
     config.quant.activations = test_tensor("pact", 2);
     assert_ok(ctx, lb_net_quantize(net, &config));
     assert_int_equal(net->params[node_of(net, "layer2.1.conv2")->quant->param].count, 32);
@@ -594,20 +594,20 @@ static void test_lengths(void **state) {
     learned(net, "layer2.1.conv2")[1] = -2.5f;
     assert_false(lb_net_describe_lengths(net, text, sizeof text));
 
-    config.quant.weights.bit_lengths = LB_BITS_LEARNED;
-    config.quant.weights.bits_penalty = 0.01f;
+    config.quant.weights.options.bit_lengths = LB_BITS_LEARNED;
+    config.quant.weights.options.bits_penalty = 0.01f;
     assert_ok(ctx, lb_net_quantize(net, &config));
     float *p = learned(net, "layer2.1.conv2"); /* the step stays, gates begin open */
     assert_true(p[0] == -1.5f && p[1] == -2.5f && p[2] == 0 && p[3] == 0);
     assert_string_equal(net->params[node_of(net, "layer2.1.conv2")->quant->param + 3].name, "layer2.1.conv2.weight_gate4");
-    assert_int_equal(node_of(net, "conv1")->quant->spec.bit_lengths, LB_BITS_FIXED);
+    assert_int_equal(node_of(net, "conv1")->quant->spec.options.bit_lengths, LB_BITS_FIXED);
     assert_int_equal(lb_quant_nparams(&node_of(net, "conv1")->quant->spec), 2);
     p[2] = -6;
     assert_int_equal(node_of(net, "layer2.1.conv2")->quant->grid.bits, 4);
     lb_net_update_grids(net);
     assert_int_equal(node_of(net, "layer2.1.conv2")->quant->grid.bits, 2);
 
-    config.quant.weights.bit_lengths = LB_BITS_KEPT;
+    config.quant.weights.options.bit_lengths = LB_BITS_KEPT;
     assert_ok(ctx, lb_net_quantize(net, &config));
     p = learned(net, "layer2.1.conv2");
     assert_true(p[0] == -1.5f && p[2] == -6);
@@ -647,7 +647,7 @@ static void test_out_of_memory(void **state) {
     strcpy(first.model.variant, "sq");
     first.model.width = 0.25f;
     second.quant.weights = test_tensor("lsq", 2);
-    second.quant.weights.per = LB_PER_FILTER;
+    second.quant.weights.options.per = LB_PER_FILTER;
     for (long n = 0, done = 0; !done; n++) {
         test_allocator allocator = {.left = LONG_MAX};
         lb_ctx *ctx = test_ctx_with(&allocator);

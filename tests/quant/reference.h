@@ -74,7 +74,7 @@ static inline double ref_xnor_own(const ref_group *g, double u) { return u / (do
 static inline void ref_twn_group(ref_group *g, const float *layer, int64_t nlayer, const float *u, double param) {
     int64_t kept;
     (void)param;
-    g->delta = (double)g->spec->threshold * ref_mean_abs(layer, nlayer);
+    g->delta = (double)g->spec->options.threshold * ref_mean_abs(layer, nlayer);
     double sum = ref_mean(u, g->size, g->delta, &kept);
     g->step = kept ? sum / (double)kept : 0;
 }
@@ -181,20 +181,20 @@ static inline const ref_row *ref_find(const lb_quantizer *q) {
 }
 
 static inline bool is_l2(const lb_quant_spec *s) {
-    return !strcmp(s->quantizer->name, "uniform") && s->scale == LB_SCALE_L2 && s->bits > 1;
+    return !strcmp(s->quantizer->name, "uniform") && s->options.scale == LB_SCALE_L2 && s->bits > 1;
 }
 static inline bool is_dorefa(const lb_quant_spec *s) {
     return (s->quantizer == &lb_quantizer_dorefa || s->quantizer == &lb_quantizer_pact) && s->bits > 1;
 }
 
 static inline int64_t ref_group_size(const lb_quant *q, int oc, int64_t fan) {
-    return q->spec.granularity == LB_PER_FILTER ? fan : oc * fan;
+    return q->spec.options.per == LB_PER_FILTER ? fan : oc * fan;
 }
 
 /* The group of filter o, its step and all. `step`: what the library found, taken over where the rule is a search. */
 static inline ref_group ref_group_of(const lb_quant *q, const float *param, const float *u, int oc, int64_t fan, int o,
                                      const float *step) {
-    const bool per_filter = q->spec.granularity == LB_PER_FILTER;
+    const bool per_filter = q->spec.options.per == LB_PER_FILTER;
     ref_group g = {.spec = &q->spec, .size = ref_group_size(q, oc, fan), .lo = q->grid.lo, .hi = q->grid.hi};
     ref_find(q->spec.quantizer)
         ->group(&g, u, oc * fan, per_filter ? u + o * fan : u, param ? (double)param[per_filter ? o : 0] : (double)NAN);
@@ -210,7 +210,7 @@ static inline double ref_through(const ref_group *g, double u) {
     const lb_quant_spec *s = g->spec;
     const bool learned = !strcmp(s->quantizer->name, "lsq") || lb_quant_nparams(s) == 2,
                even = learned || (!strcmp(s->quantizer->name, "uniform") && s->bits > 1);
-    switch (s->estimator) {
+    switch (s->options.estimator) {
     case LB_EST_STE: return is_dorefa(s) ? tanh(u) / g->delta : u;
     case LB_EST_CLIPPED:
         if (s->quantizer == &lb_quantizer_seq)
@@ -247,9 +247,10 @@ static inline int for_each_case(lb_ctx *ctx, lb_target target, void (*check)(lb_
             for (int variant = 0; variant < 2 * 2 * 2; variant++)
                 for (lb_estimator e = LB_EST_STE; e <= LB_EST_OWN; e++) {
                     lb_quant q = {.param = -1, .initialised = true};
-                    q.spec = (lb_quant_spec){.quantizer = z, .target = target, .bits = bits, .estimator = e, .features = 50};
-                    q.spec.granularity = variant & 1 ? LB_PER_FILTER : LB_PER_TENSOR;
-                    q.spec.scale = variant & 2 ? LB_SCALE_L2 : LB_SCALE_MINMAX;
+                    q.spec =
+                        (lb_quant_spec){.quantizer = z, .target = target, .bits = bits, .options.estimator = e, .features = 50};
+                    q.spec.options.per = variant & 1 ? LB_PER_FILTER : LB_PER_TENSOR;
+                    q.spec.options.scale = variant & 2 ? LB_SCALE_L2 : LB_SCALE_MINMAX;
                     q.spec.is_signed = variant & 4;
                     const bool refused = (e == LB_EST_OWN && !own) || (target == LB_ACTIVATIONS && (variant & 1)) ||
                                          (e == LB_EST_CLIPPED && target == LB_WEIGHTS && is_dorefa(&q.spec));

@@ -85,7 +85,7 @@ static const float *start(const lb_quant *q) {
 }
 
 static double smooth(const lb_quant *q, const act_row *row, double s, double x) {
-    switch (q->spec.estimator) {
+    switch (q->spec.options.estimator) {
     case LB_EST_NONE:
         return 0;
     case LB_EST_STE:
@@ -119,7 +119,7 @@ static void check(lb_ctx *ctx, lb_quant *q) {
             double want_param[2] = {0}, size_param = 0;
             float diff_param[2] = {0};
             const double m = (double)ms[k];
-            q->spec.mixer_value = ms[k], q->spec.surrogate = sur;
+            q->spec.options.mix = ms[k], q->spec.options.surrogate = sur;
             lb_quant_act_form(q, &lb_quant_evaluation, p, &f);
             assert_true(f.m == 1.f);
             lb_quant_act_form(q, &at, p, &f);
@@ -144,11 +144,11 @@ static void check(lb_ctx *ctx, lb_quant *q) {
                 const double down = (1 - m) * (ref_surrogate(sur, x) - ref_surrogate(sur, x - h)) +
                                     m * (smooth(q, row, s, x) - smooth(q, row, s, x - h));
                 const double back = (double)lb_act_backward_ref(&f, z[i], (float)diff, diff_param);
-                if (drawn && q->spec.estimator == LB_EST_OWN)
+                if (drawn && q->spec.options.estimator == LB_EST_OWN)
                     continue;
                 if (fabs(up - down) < 1e-3 * h && fabs(back - diff * (up + down) / (2 * h)) > (soft ? 2e-6 : 1e-6))
                     fail_msg("%s %d bits, estimator %d, m %g: gradient %g at %g, should be %g", row->name, q->spec.bits,
-                             (int)q->spec.estimator, m, back, x, diff * (up + down) / (2 * h));
+                             (int)q->spec.options.estimator, m, back, x, diff * (up + down) / (2 * h));
                 if (soft) {
                     double d[2];
                     soft_params(q, s, x, d);
@@ -174,7 +174,7 @@ static void check(lb_ctx *ctx, lb_quant *q) {
             for (int c = 0; c < 2 && !drawn; c++)
                 if (fabs((double)diff_param[c] - g * want_param[c]) > 2e-5 * g * size_param)
                     fail_msg("%s %d bits, estimator %d, m %g: parameter %d has %g, should be %g (%g)", row->name, q->spec.bits,
-                             (int)q->spec.estimator, m, c, (double)diff_param[c], g * want_param[c], size_param);
+                             (int)q->spec.options.estimator, m, c, (double)diff_param[c], g * want_param[c], size_param);
         }
 }
 
@@ -201,7 +201,8 @@ static void check_extreme(lb_ctx *ctx, lb_quant *q) {
             float c = lb_act_forward_ref(&f, xs[i]), d[2] = {0};
             assert_true(c == nearbyintf(c) && c >= f.lo && c <= f.hi);
             if (isnan(xs[i]))
-                assert_true(c == f.lo && (q->spec.estimator == LB_EST_STE || lb_act_backward_ref(&f, xs[i], 1.f, d) == 0.f));
+                assert_true(c == f.lo &&
+                            (q->spec.options.estimator == LB_EST_STE || lb_act_backward_ref(&f, xs[i], 1.f, d) == 0.f));
             lb_act_backward_ref(&f, xs[i], 1.f, d);
             lb_act_backward_ref(&f, xs[i], 1.f, NULL);
             assert_true(fabsf(d[0]) <= FLT_MAX && fabsf(d[1]) <= FLT_MAX);
@@ -239,7 +240,7 @@ static void initial(void **state) {
             want[2] = 10;
             for (int k = 0; k < 3; k++) {
                 q.spec.quantizer = quantizers[k];
-                q.spec.estimator = LB_EST_DEFAULT;
+                q.spec.options.estimator = LB_EST_DEFAULT;
                 assert_ok(ctx, lb_quant_resolve(ctx, "act", &q.spec, &q.grid));
                 assert_int_equal(lb_quant_nparams(&q.spec), 1);
                 q.spec.quantizer->init(&q.spec, z, 1, N, param);

@@ -7,8 +7,9 @@ enum { N = 300, MAX_PARAMS = 8 };
 static float u[N], diff[N];
 
 static lb_quant quant_of(lb_ctx *ctx, int bits, lb_bit_lengths lengths) {
-    lb_quant q = {.spec = {.quantizer = &lb_quantizer_cpq, .bits = bits, .bit_lengths = lengths, .bits_penalty = 0.25f},
-                  .initialised = true};
+    lb_quant q = {
+        .spec = {.quantizer = &lb_quantizer_cpq, .bits = bits, .options.bit_lengths = lengths, .options.bits_penalty = 0.25f},
+        .initialised = true};
     assert_ok(ctx, lb_quant_resolve(ctx, "layer", &q.spec, &q.grid));
     return q;
 }
@@ -16,7 +17,7 @@ static lb_quant quant_of(lb_ctx *ctx, int bits, lb_bit_lengths lengths) {
 /* P(Z = 0) = S(tau log(0.1 / 1.1) - a), P(Z = 1) likewise; a step's draws are the same again; a closed gate closes all above. */
 static void draws(void **state) {
     enum { STEPS = 20000 };
-    const lb_quant_spec spec = {.quantizer = &lb_quantizer_cpq, .bits = 4, .bit_lengths = LB_BITS_LEARNED};
+    const lb_quant_spec spec = {.quantizer = &lb_quantizer_cpq, .bits = 4, .options.bit_lengths = LB_BITS_LEARNED};
     const float gate[2] = {-1.5f, -2.5f};
     int zero[2] = {0}, one[2] = {0}, bits[5] = {0};
     (void)state;
@@ -118,7 +119,8 @@ static void gradients(void **state) {
 }
 
 static void penalty_gradient(void **state) {
-    const lb_quant_spec spec = {.quantizer = &lb_quantizer_cpq, .bits = 5, .bit_lengths = LB_BITS_LEARNED, .bits_penalty = 0.7f};
+    const lb_quant_spec spec = {
+        .quantizer = &lb_quantizer_cpq, .bits = 5, .options.bit_lengths = LB_BITS_LEARNED, .options.bits_penalty = 0.7f};
     const float gate[3] = {1.f, -2.f, -4.5f};
     float got[3] = {0};
     (void)state;

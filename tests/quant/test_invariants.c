@@ -12,7 +12,7 @@ static void assert_on_grid(const lb_quant *q, int oc, int64_t fan, const float *
     assert_true(levels <= 1 << g->bits);
     for (int o = 0; o < oc; o++) {
         assert_true(s[o] > 0.f && s[o] <= FLT_MAX && 1.f / s[o] <= FLT_MAX);
-        if (q->spec.granularity == LB_PER_TENSOR)
+        if (q->spec.options.per == LB_PER_TENSOR)
             assert_true(s[o] == s[0]);
     }
     for (int64_t i = 0; i < oc * fan; i++) {
@@ -140,7 +140,7 @@ static void check_extreme(lb_ctx *ctx, lb_quant *q) {
         for (int mixed = 0; mixed < 2; mixed++) {
             const int oc = shapes[s][0];
             const int64_t fan = shapes[s][1];
-            q->spec.mixer_value = mixed ? 0.3f : 1.f;
+            q->spec.options.mix = mixed ? 0.3f : 1.f;
             const float *p = first_params(q, u, oc, fan, param);
             lb_quant_weights_forward(q, &lb_quant_evaluation, p, u, oc, fan, step, code, work);
             assert_on_grid(q, oc, fan, code, step);
@@ -187,7 +187,8 @@ static void bad_params(void **state) {
             for (int k = 0; k < 2; k++) {
                 static float diff[COUNT], diff_u[COUNT], diff_param[2];
                 const float both[2] = {bad[b], bad[c]};
-                lb_quant q = {.spec = {.quantizer = k ? &lb_quantizer_cpq : &lb_quantizer_rq, .bits = 4, .cpq_backward = b % 2}};
+                lb_quant q = {
+                    .spec = {.quantizer = k ? &lb_quantizer_cpq : &lb_quantizer_rq, .bits = 4, .options.cpq_backward = b % 2}};
                 assert_ok(ctx, lb_quant_resolve(ctx, "layer", &q.spec, &q.grid));
                 fill_normal(diff, COUNT, 31, 1.f);
                 memset(diff_u, 0, sizeof diff_u);
@@ -250,7 +251,7 @@ static void special_values(void **state) {
 /* A ternary filter with nothing above the threshold: codes 0, and a step that is still a step. */
 static void ternary_silent_filter(void **state) {
     lb_ctx *ctx = test_ctx();
-    lb_quant q = {.spec = {.quantizer = &lb_quantizer_twn, .bits = 2, .granularity = LB_PER_FILTER}};
+    lb_quant q = {.spec = {.quantizer = &lb_quantizer_twn, .bits = 2, .options.per = LB_PER_FILTER}};
     (void)state;
     assert_ok(ctx, lb_quant_resolve(ctx, "layer", &q.spec, &q.grid));
     fill_normal(u, COUNT, 31, 1.f);

@@ -9,7 +9,7 @@ static const lb_quant_when at = {.seed = 7, .step = 9, .stage_step = 9, .stage_s
 
 /* A resolved cpq or rq for `bits`. */
 static lb_quant quant_of(lb_ctx *ctx, const lb_quantizer *quantizer, int bits, lb_cpq_backward backward) {
-    lb_quant q = {.spec = {.quantizer = quantizer, .bits = bits, .cpq_backward = backward}, .initialised = true};
+    lb_quant q = {.spec = {.quantizer = quantizer, .bits = bits, .options.cpq_backward = backward}, .initialised = true};
     assert_ok(ctx, lb_quant_resolve(ctx, "layer", &q.spec, &q.grid));
     return q;
 }
@@ -29,7 +29,7 @@ static void exponential(void **state) {
 /* What each gradient is the derivative of: x, log step, log sigma -> value of one element. */
 static double surrogate_value(const lb_quant *q, double x, double a, double s, int code, double pi0) {
     const double step = exp(a), sigma = exp(s);
-    if (q->spec.cpq_backward == LB_CPQ_EXPECT)
+    if (q->spec.options.cpq_backward == LB_CPQ_EXPECT)
         return ref_expect(x, step, sigma, q->grid.lo, q->grid.hi);
     return step * code * (1 + ref_pi(x, step, sigma, q->grid.lo, q->grid.hi, code) - pi0); /* y, dy = d pi */
 }
@@ -191,7 +191,7 @@ static void form_is_weights(void **state) {
         float param[2] = {logf(0.3f), logf(0.12f)}, step, dp[2] = {0};
         double sum[2] = {0};
         lb_act_form f;
-        weights.spec.drop_top = 0.5f;
+        weights.spec.options.drop_top = 0.5f;
         acts.spec = weights.spec;
         acts.spec.target = LB_ACTIVATIONS;
         acts.spec.is_signed = true;
@@ -225,7 +225,7 @@ static void form_is_weights(void **state) {
 /* After a ReLU codes begin at 0; dropping a level halves the range. At evaluation nothing is drawn or dropped. */
 static void unsigned_codes(void **state) {
     lb_ctx *ctx = test_ctx();
-    lb_quant q = {.spec = {.quantizer = &lb_quantizer_rq, .target = LB_ACTIVATIONS, .bits = 3, .drop_top = 0.5f}};
+    lb_quant q = {.spec = {.quantizer = &lb_quantizer_rq, .target = LB_ACTIVATIONS, .bits = 3, .options.drop_top = 0.5f}};
     const float param[2] = {logf(0.3f), logf(0.12f)};
     bool seen[8] = {0};
     (void)state;
@@ -259,7 +259,7 @@ static void unsigned_codes(void **state) {
 /* Levels drop at their rates, the lowest dropped one decides, nothing at evaluation, the same within a step. */
 static void dropped_bits(void **state) {
     enum { STEPS = 20000 };
-    lb_quant_spec spec = {.bits = 4, .drop_top = 0.1f, .drop_lower = 0.2f};
+    lb_quant_spec spec = {.bits = 4, .options.drop_top = 0.1f, .options.drop_lower = 0.2f};
     const double want[5] = {0, 0.2, 0.8 * 0.2, 0.8 * 0.8 * 0.1, 0.8 * 0.8 * 0.9};
     int64_t count[5] = {0};
     double chi = 0;
@@ -276,10 +276,10 @@ static void dropped_bits(void **state) {
         chi += ((double)count[b] - STEPS * want[b]) * ((double)count[b] - STEPS * want[b]) / (STEPS * want[b]);
     if (chi > 19.7) /* 3 degrees of freedom: p = 2e-4 */
         fail_msg("chi squared %g", chi);
-    spec = (lb_quant_spec){.bits = 3, .drop_top = 0.1f}; /* only the highest level */
+    spec = (lb_quant_spec){.bits = 3, .options.drop_top = 0.1f}; /* only the highest level */
     for (uint64_t step = 0; step < 1000; step++)
         assert_in_range(lb_dropbits(&spec, &(lb_quant_when){.seed = 5, .step = step}, 3), 2, 3);
-    spec.drop_top = 0.f;
+    spec.options.drop_top = 0.f;
     for (uint64_t step = 0; step < 1000; step++)
         assert_int_equal(lb_dropbits(&spec, &(lb_quant_when){.seed = 5, .step = step}, 3), 3);
 }
@@ -294,7 +294,7 @@ static void dropped_codes(void **state) {
     (void)state;
     fill_normal(u, N, 53, 0.8f);
     lb_logistic_init(&q.spec, u, 1, N, param);
-    q.spec.drop_top = 0.5f;
+    q.spec.options.drop_top = 0.5f;
     for (uint64_t s = 0; s < 20; s++) {
         const lb_quant_when when = {.seed = 3, .step = s};
         if (lb_dropbits(&q.spec, &when, 3) == 3)

@@ -63,9 +63,12 @@ static void share_follows_the_ramp(void **state) {
     const int refreshes[] = {1, 10, 100, 1000};
     for (lb_mix_ramp kind = LB_RAMP_CUBIC; kind <= LB_RAMP_FLIPPED; kind++)
         for (size_t r = 0; r < LB_COUNT(refreshes); r++) {
-            lb_quant q = make(
-                ctx, LB_ACTIVATIONS,
-                (lb_quant_spec){.mix_ramp = kind, .mix_refresh = refreshes[r], .mix_settle = 0.1f, .layer = 2, .layers = LAYERS});
+            lb_quant q = make(ctx, LB_ACTIVATIONS,
+                              (lb_quant_spec){.options.mix_ramp = kind,
+                                              .options.mix_refresh = refreshes[r],
+                                              .options.mix_settle = 0.1f,
+                                              .layer = 2,
+                                              .layers = LAYERS});
             for (int64_t t = 0; t < 1800; t += 97) {
                 mask_at(&q, 3600 + t, mask);
                 const double want = expected_share(kind, refreshes[r], t, 1800), share = share_of(mask);
@@ -85,8 +88,12 @@ static void turns(void **state) {
     (void)state;
     for (lb_mix_order order = LB_MIX_FORWARD; order <= LB_MIX_GLOBAL; order++)
         for (int layer = 0; layer < LAYERS; layer++) {
-            lb_quant q = make(ctx, LB_ACTIVATIONS, (lb_quant_spec){.mix_order = order, .mix_refresh = 50, .mix_settle = 0.1f,
-                                                                  .layer = layer, .layers = LAYERS});
+            lb_quant q = make(ctx, LB_ACTIVATIONS,
+                              (lb_quant_spec){.options.mix_order = order,
+                                              .options.mix_refresh = 50,
+                                              .options.mix_settle = 0.1f,
+                                              .layer = layer,
+                                              .layers = LAYERS});
             const bool global = order == LB_MIX_GLOBAL;
             const int64_t length = global ? 9000 : 1800,
                           first = global ? 0 : order == LB_MIX_REVERSE ? (LAYERS - 1 - layer) * 1800 : layer * 1800;
@@ -112,7 +119,8 @@ static void turns(void **state) {
 static void refresh_is_soft(void **state) {
     static uint8_t mask[2][N];
     lb_ctx *ctx = test_ctx();
-    lb_quant q = make(ctx, LB_ACTIVATIONS, (lb_quant_spec){.mix_ramp = LB_RAMP_LINEAR, .mix_refresh = 100, .layers = 1});
+    lb_quant q =
+        make(ctx, LB_ACTIVATIONS, (lb_quant_spec){.options.mix_ramp = LB_RAMP_LINEAR, .options.mix_refresh = 100, .layers = 1});
     int rises = 0, falls = 0, steps = 0;
     (void)state;
     for (int64_t step = 4900; step < 5100; step++) {
@@ -135,7 +143,7 @@ static void refresh_is_soft(void **state) {
 static void draws_differ(void **state) {
     static uint8_t mask[4][N];
     lb_ctx *ctx = test_ctx();
-    lb_quant q = make(ctx, LB_ACTIVATIONS, (lb_quant_spec){.mix_ramp = LB_RAMP_LINEAR, .layers = 1});
+    lb_quant q = make(ctx, LB_ACTIVATIONS, (lb_quant_spec){.options.mix_ramp = LB_RAMP_LINEAR, .layers = 1});
     lb_quant_when when[4] = {at_step(5000), at_step(5000), at_step(5000), at_step(5000)};
     (void)state;
     when[2].seed++;
@@ -189,9 +197,9 @@ static void gradient_of_weights(void **state) {
     fill_normal(u, COUNT, 2, 0.8f);
     fill_normal(diff, COUNT, 3, 1);
     for (int ste = 0; ste < 2; ste++) {
-        lb_quant q = make(ctx, LB_WEIGHTS, (lb_quant_spec){.surrogate = LB_SUR_HARDTANH, .layers = 1,
-                                                          .estimator = ste ? LB_EST_STE : LB_EST_DEFAULT});
-        assert_true(q.spec.estimator == (ste ? LB_EST_STE : LB_EST_NONE)); /* STE-free unless asked */
+        lb_quant q = make(ctx, LB_WEIGHTS, (lb_quant_spec){.options.surrogate = LB_SUR_HARDTANH, .layers = 1,
+                                                          .options.estimator = ste ? LB_EST_STE : LB_EST_DEFAULT});
+        assert_true(q.spec.options.estimator == (ste ? LB_EST_STE : LB_EST_NONE)); /* STE-free unless asked */
         float scalar;
         assert_false(lb_mixer_mask.weights(&q.spec, &when, u, NULL, NULL, OC, FAN, &scalar, m));
         for (int i = 0; i < COUNT; i++)
@@ -223,10 +231,10 @@ static void refused(void **state) {
     (void)state;
     const lb_quant_spec good = {.quantizer = &lb_quantizer_sign, .mixer = &lb_mixer_mask, .bits = 1};
     lb_quant_spec bad[] = {good, good, good, good};
-    bad[0].mix_refresh = -1;
-    bad[1].mix_refresh = LB_MAX_REFRESH + 1;
-    bad[2].mix_settle = 1;
-    bad[3].mix_settle = NAN;
+    bad[0].options.mix_refresh = -1;
+    bad[1].options.mix_refresh = LB_MAX_REFRESH + 1;
+    bad[2].options.mix_settle = 1;
+    bad[3].options.mix_settle = NAN;
     for (size_t i = 0; i < LB_COUNT(bad); i++) {
         assert_int_equal(lb_quant_resolve(ctx, "conv1", &bad[i], &grid), LB_ERR_UNSUPPORTED);
         assert_non_null(strstr(lb_error(ctx), i < 2 ? "conv1: mix_refresh" : "conv1: mix_settle"));

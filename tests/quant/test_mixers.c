@@ -4,8 +4,8 @@
 static lb_quant quant_with(lb_ctx *ctx, const lb_mixer *mixer, lb_target target) {
     lb_quant q = {.param = -1, .initialised = true};
     q.spec = (lb_quant_spec){.quantizer = target == LB_WEIGHTS ? &lb_quantizer_uniform : &lb_quantizer_dorefa,
-                             .target = target, .bits = 2, .granularity = LB_PER_DEFAULT, .mixer = mixer,
-                             .mix_end = 0.8f, .mix_exponent = 3.f, .mix_every = 1};
+                             .target = target, .bits = 2, .options.per = LB_PER_DEFAULT, .mixer = mixer,
+                             .options.mix_end = 0.8f, .options.mix_exponent = 3.f, .options.mix_every = 1};
     assert_ok(ctx, lb_quant_resolve(ctx, "layer", &q.spec, &q.grid));
     return q;
 }
@@ -22,8 +22,8 @@ static void alpha(void **state) {
     (void)state;
     lb_ctx *ctx = test_ctx();
     lb_quant q = quant_with(ctx, &lb_mixer_alpha, LB_ACTIVATIONS);
-    assert_int_equal(q.spec.estimator, LB_EST_NONE);
-    q.spec.mix_start = 0.25f, q.spec.mix_end = 0.75f;
+    assert_int_equal(q.spec.options.estimator, LB_EST_NONE);
+    q.spec.options.mix_start = 0.25f, q.spec.options.mix_end = 0.75f;
     for (int64_t t = 0; t <= 400; t++) {
         const double ramp = 1 - (300 - (double)t) * (300 - (double)t) * (300 - (double)t) / (200. * 200 * 200);
         const float want = t <= 100 ? 0.f : t >= 300 ? 1.f : (float)ramp;
@@ -31,15 +31,15 @@ static void alpha(void **state) {
         assert_true(t == 0 || alpha_at(&q, t, 400) >= alpha_at(&q, t - 1, 400));
     }
     assert_true(alpha_at(&q, 100, 400) == 0.f && alpha_at(&q, 300, 400) == 1.f && alpha_at(&q, 299, 400) < 1.f);
-    q.spec.mix_every = 70; /* 0, 70, 140 (the first within the ramp), 210, 280; and its end is not late */
+    q.spec.options.mix_every = 70; /* 0, 70, 140 (the first within the ramp), 210, 280; and its end is not late */
     assert_true(alpha_at(&q, 139, 400) == 0.f && fabsf(alpha_at(&q, 140, 400) - 0.488f) < 1e-6f);
     assert_true(alpha_at(&q, 209, 400) == alpha_at(&q, 140, 400) && alpha_at(&q, 299, 400) == alpha_at(&q, 280, 400));
     assert_true(alpha_at(&q, 300, 400) == 1.f);
-    q.spec.mix_every = 1, q.spec.mix_exponent = 1.f;
+    q.spec.options.mix_every = 1, q.spec.options.mix_exponent = 1.f;
     assert_true(fabsf(alpha_at(&q, 150, 400) - 0.25f) < 1e-6f);
-    q.spec.mix_start = q.spec.mix_end = 0.5f; /* a jump */
+    q.spec.options.mix_start = q.spec.options.mix_end = 0.5f; /* a jump */
     assert_true(alpha_at(&q, 199, 400) == 0.f && alpha_at(&q, 200, 400) == 1.f);
-    q.spec.mix_start = q.spec.mix_end = 0.f;
+    q.spec.options.mix_start = q.spec.options.mix_end = 0.f;
     assert_true(alpha_at(&q, 0, 400) == 1.f && alpha_at(&q, 0, 0) == 1.f);
     lb_ctx_destroy(ctx);
 }
@@ -54,7 +54,7 @@ static void alpha_gradient(void **state) {
         float u[N], diff[N], diff_u[N] = {0}, step[1], uhat[N], work[2 * N];
         lb_quant q = quant_with(ctx, &lb_mixer_alpha, LB_WEIGHTS), a = quant_with(ctx, &lb_mixer_alpha, LB_ACTIVATIONS);
         if (ste)
-            q.spec.estimator = a.spec.estimator = LB_EST_STE;
+            q.spec.options.estimator = a.spec.options.estimator = LB_EST_STE;
         fill_normal(u, N, 1, 1.f);
         fill_normal(diff, N, 2, 1.f);
         lb_quant_weights_forward(&q, &when, NULL, u, 1, N, step, uhat, work);
@@ -83,7 +83,7 @@ static int draw(const lb_quant_spec *spec, const lb_quant_when *when, const floa
             m[i] = scalar;
     for (int i = 0; i < MANY; i++) {
         assert_true(m[i] == 0.f || m[i] == 1.f);
-        assert_true(spec->mix_scope == LB_SCOPE_ELEMENT || m[i] == m[i / COLUMNS * COLUMNS]);
+        assert_true(spec->options.mix_scope == LB_SCOPE_ELEMENT || m[i] == m[i / COLUMNS * COLUMNS]);
         sum += (int)m[i];
     }
     return sum;
@@ -105,10 +105,11 @@ static void roulette_counts(void **state) {
             for (size_t r = 0; r < LB_COUNT(ratios); r++)
                 for (int64_t t = 0; t < 3; t++) {
                     const bool element = options % 2;
-                    const lb_quant_spec spec = {.mix_ratio = ratios[r], .mix_scope = element ? LB_SCOPE_ELEMENT : LB_SCOPE_DEFAULT,
-                                                .mix_partition = (lb_mix_partition)(options / 2 % 3),
-                                                .mix_probability = (lb_mix_probability)(options / 6 % 4),
-                                                .mix_rule = (lb_mix_rule)(options / 24)};
+                    const lb_quant_spec spec = {.options.mix_ratio = ratios[r],
+                                                .options.mix_scope = element ? LB_SCOPE_ELEMENT : LB_SCOPE_DEFAULT,
+                                                .options.mix_partition = (lb_mix_partition)(options / 2 % 3),
+                                                .options.mix_probability = (lb_mix_probability)(options / 6 % 4),
+                                                .options.mix_rule = (lb_mix_rule)(options / 24)};
                     const lb_quant_when when = {.seed = 5, .step = 40 + (uint64_t)t, .stage_step = t, .stage_steps = 9};
                     assert_int_equal(draw(&spec, &when, u, m), element ? elements[r] : filters[r] * COLUMNS);
                 }
@@ -121,11 +122,11 @@ static void roulette_schedules(void **state) {
     (void)state;
     for (int64_t t = 0; t < 1000; t++) {
         const lb_quant_when when = {.stage_step = t, .stage_steps = 1000};
-        lb_quant_spec spec = {.mix_schedule = LB_RATIO_EXP};
+        lb_quant_spec spec = {.options.mix_schedule = LB_RATIO_EXP};
         assert_true(lb_mixer_roulette.share(&spec, &when) == exp[t / 250]);
-        spec.mix_schedule = LB_RATIO_AVERAGE;
+        spec.options.mix_schedule = LB_RATIO_AVERAGE;
         assert_true(fabsf(lb_mixer_roulette.share(&spec, &when) - average[t / 200]) < 1e-6f);
-        spec.mix_schedule = LB_RATIO_TUNE;
+        spec.options.mix_schedule = LB_RATIO_TUNE;
         assert_true(lb_mixer_roulette.share(&spec, &when) == 1.f);
     }
 }
@@ -137,9 +138,9 @@ static void roulette_frequencies(void **state) {
     (void)state;
     for (int options = 0; options < 4 * 2 * 2; options++) {
         const bool by_code = options / 4 % 2, element = options / 8;
-        const lb_quant_spec spec = {.mix_ratio = 0.5f, .mix_probability = (lb_mix_probability)(options % 4),
-                                    .mix_rule = by_code ? LB_RULE_CODE : LB_RULE_PAPER,
-                                    .mix_scope = element ? LB_SCOPE_ELEMENT : LB_SCOPE_FILTER};
+        const lb_quant_spec spec = {.options.mix_ratio = 0.5f, .options.mix_probability = (lb_mix_probability)(options % 4),
+                                    .options.mix_rule = by_code ? LB_RULE_CODE : LB_RULE_PAPER,
+                                    .options.mix_scope = element ? LB_SCOPE_ELEMENT : LB_SCOPE_FILTER};
         int seen[N][N] = {{0}};
         double p[N], total = 0, chi = 0;
         for (int i = 0; i < N; i++) {
@@ -170,7 +171,7 @@ static void roulette_frequencies(void **state) {
 
 static void roulette_partitions(void **state) {
     float u[MANY], a[MANY], b[MANY];
-    lb_quant_spec spec = {.mix_ratio = 0.5f, .mix_probability = LB_PROB_LINEAR};
+    lb_quant_spec spec = {.options.mix_ratio = 0.5f, .options.mix_probability = LB_PROB_LINEAR};
     (void)state;
     for (int i = 0; i < MANY; i++)
         u[i] = 0.7f + 0.05f * (float)(i / COLUMNS * 7 % ROWS + 1); /* the ranks of the filters' errors: 0 7 4 1 8 5 2 9 6 3 */
@@ -179,8 +180,9 @@ static void roulette_partitions(void **state) {
                         other = {.seed = 2, .step = 103, .stage_step = 3, .stage_steps = 50},
                         next = {.seed = 1, .step = 153, .stage_step = 3, .stage_steps = 50};
     for (int scope = LB_SCOPE_FILTER; scope <= LB_SCOPE_ELEMENT; scope++) {
-        spec.mix_scope = (lb_mix_scope)scope;
-        spec.mix_partition = LB_PARTITION_STOCHASTIC; /* drawn anew at each step and for each tensor, but a step has one draw */
+        spec.options.mix_scope = (lb_mix_scope)scope;
+        spec.options.mix_partition =
+            LB_PARTITION_STOCHASTIC; /* drawn anew at each step and for each tensor, but a step has one draw */
         draw(&spec, &at3, u, a);
         draw(&spec, &at3, u, b);
         assert_memory_equal(a, b, sizeof a);
@@ -188,7 +190,7 @@ static void roulette_partitions(void **state) {
         assert_memory_not_equal(a, b, sizeof a);
         draw(&spec, &other, u, b);
         assert_memory_not_equal(a, b, sizeof a);
-        spec.mix_partition = LB_PARTITION_FIXED; /* for a stage, whatever the weights become */
+        spec.options.mix_partition = LB_PARTITION_FIXED; /* for a stage, whatever the weights become */
         draw(&spec, &at3, u, a);
         u[5] += 3.f;
         draw(&spec, &at4, u, b);
@@ -197,14 +199,14 @@ static void roulette_partitions(void **state) {
         draw(&spec, &next, u, b);
         assert_memory_not_equal(a, b, sizeof a);
     }
-    spec.mix_partition = LB_PARTITION_DETERMINISTIC;
-    spec.mix_scope = LB_SCOPE_FILTER;
+    spec.options.mix_partition = LB_PARTITION_DETERMINISTIC;
+    spec.options.mix_scope = LB_SCOPE_FILTER;
     draw(&spec, &at3, u, a);
     for (int o = 0; o < ROWS; o++)
         assert_true(a[o * COLUMNS] == (o * 7 % ROWS < 5 ? 1.f : 0.f));
     /* Equal errors do not make the first filters more likely: softmax of 1e7 leaves room for the noise. */
     int first = 0;
-    spec.mix_partition = LB_PARTITION_STOCHASTIC, spec.mix_probability = LB_PROB_SOFTMAX;
+    spec.options.mix_partition = LB_PARTITION_STOCHASTIC, spec.options.mix_probability = LB_PROB_SOFTMAX;
     for (int i = 0; i < MANY; i++)
         u[i] = 0.7f;
     for (uint64_t t = 0; t < 1000; t++) {
@@ -229,8 +231,8 @@ static void stochastic(void **state) {
     (void)state;
     for (int t = 0; t <= 10; t++) { /* p is 0.5 until 0.2, then 0.5 + 0.5 (t - 2) / 6, 1 from 0.8 on */
         const double p = t <= 2 ? 0.5 : t >= 8 ? 1 : 0.5 + 0.5 * (t - 2) / 6;
-        const lb_quant_spec a = {.mix_from = 0.5f, .mix_start = 0.2f, .mix_end = 0.8f, .mix_unit = 3},
-                            b = {.mix_from = 0.5f, .mix_start = 0.2f, .mix_end = 0.8f, .mix_unit = 4};
+        const lb_quant_spec a = {.options.mix_from = 0.5f, .options.mix_start = 0.2f, .options.mix_end = 0.8f, .mix_unit = 3},
+                            b = {.options.mix_from = 0.5f, .options.mix_start = 0.2f, .options.mix_end = 0.8f, .mix_unit = 4};
         int yes = 0, both = 0;
         for (int d = 0; d < DRAWS; d++) {
             /* weights and activation have different seeds, and the same draw */
@@ -260,7 +262,7 @@ static void evaluation(void **state) {
     fill_normal(u, MANY, 3, 0.8f);
     for (size_t i = 0; i < LB_COUNT(mixers); i++) {
         lb_quant q = quant_with(ctx, &lb_mixer_constant, LB_WEIGHTS), mixed = quant_with(ctx, mixers[i], LB_WEIGHTS);
-        mixed.spec.mix_ratio = 0.5f;
+        mixed.spec.options.mix_ratio = 0.5f;
         lb_quant_weights_forward(&q, &lb_quant_evaluation, NULL, u, ROWS, COLUMNS, step, plain, work);
         lb_quant_weights_forward(&mixed, &lb_quant_evaluation, NULL, u, ROWS, COLUMNS, step, uhat, work);
         assert_memory_equal(plain, uhat, sizeof plain);

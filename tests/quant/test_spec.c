@@ -40,18 +40,19 @@ static void defaults(void **state) {
     const lb_quantizer *const *list = lb_quantizer_list(&count);
     for (size_t i = 0; i < count; i++)
         for (lb_target t = LB_WEIGHTS; t <= LB_ACTIVATIONS; t++) {
-            lb_quant_spec spec = {.quantizer = list[i], .target = t, .bits = list[i]->max_bits, .granularity = LB_PER_DEFAULT};
+            lb_quant_spec spec = {.quantizer = list[i], .target = t, .bits = list[i]->max_bits, .options.per = LB_PER_DEFAULT};
             lb_grid grid;
             if (t == LB_WEIGHTS ? !list[i]->weights : !list[i]->activations)
                 continue;
             assert_ok(ctx, lb_quant_resolve(ctx, "conv1", &spec, &grid));
-            assert_true(spec.mixer == &lb_mixer_constant && spec.mixer_value == 1.f);
-            assert_true(spec.estimator != LB_EST_DEFAULT && spec.surrogate != LB_SUR_DEFAULT && spec.granularity != LB_PER_DEFAULT);
-            assert_true(spec.threshold == 0.7f);
+            assert_true(spec.mixer == &lb_mixer_constant && spec.options.mix == 1.f);
+            assert_true(spec.options.estimator != LB_EST_DEFAULT && spec.options.surrogate != LB_SUR_DEFAULT &&
+                        spec.options.per != LB_PER_DEFAULT);
+            assert_true(spec.options.threshold == 0.7f);
             const lb_quant_spec once = spec; /* resolving what is resolved changes nothing */
             assert_ok(ctx, lb_quant_resolve(ctx, "conv1", &spec, &grid));
-            assert_true(spec.estimator == once.estimator && spec.surrogate == once.surrogate &&
-                        spec.granularity == once.granularity);
+            assert_true(spec.options.estimator == once.options.estimator && spec.options.surrogate == once.options.surrogate &&
+                        spec.options.per == once.options.per);
         }
     assert_int_equal(lb_quant_nparams(&(lb_quant_spec){.quantizer = &lb_quantizer_lsq}), 1);
     assert_int_equal(lb_quant_nparams(&(lb_quant_spec){.quantizer = &lb_quantizer_uniform}), 0);
@@ -71,33 +72,40 @@ static const struct {
     {{.quantizer = &lb_quantizer_dorefa, .bits = 0}, "1 to 8 bits"},
     {{.quantizer = &lb_quantizer_lsq, .bits = 9}, "1 to 8 bits"},
     {{.quantizer = &lb_quantizer_lsq, .bits = -1}, "1 to 8 bits"},
-    {{.quantizer = &lb_quantizer_lsq, .bits = 4, .target = LB_ACTIVATIONS, .granularity = LB_PER_FILTER}, "per: filter"},
-    {{.quantizer = &lb_quantizer_bwn, .bits = 1, .estimator = LB_EST_OWN}, "no estimator of its own"},
-    {{.quantizer = &lb_quantizer_xnor, .bits = 1, .target = LB_ACTIVATIONS, .estimator = LB_EST_OWN}, "no estimator of its own"},
-    {{.quantizer = &lb_quantizer_dorefa, .bits = 2, .estimator = LB_EST_CLIPPED}, "tanh"},
-    {{.quantizer = &lb_quantizer_twn, .bits = 2, .threshold = -1.f}, "threshold"},
-    {{.quantizer = &lb_quantizer_twn, .bits = 2, .threshold = NAN}, "threshold"},
-    {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_constant, .mixer_value = 1.5f}, "mix"},
-    {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_constant, .mixer_value = NAN}, "mix"},
-    {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_alpha, .mix_start = 0.5f, .mix_end = 0.4f}, "mix_start"},
+    {{.quantizer = &lb_quantizer_lsq, .bits = 4, .target = LB_ACTIVATIONS, .options.per = LB_PER_FILTER}, "per: filter"},
+    {{.quantizer = &lb_quantizer_bwn, .bits = 1, .options.estimator = LB_EST_OWN}, "no estimator of its own"},
+    {{.quantizer = &lb_quantizer_xnor, .bits = 1, .target = LB_ACTIVATIONS, .options.estimator = LB_EST_OWN},
+     "no estimator of its own"},
+    {{.quantizer = &lb_quantizer_dorefa, .bits = 2, .options.estimator = LB_EST_CLIPPED}, "tanh"},
+    {{.quantizer = &lb_quantizer_twn, .bits = 2, .options.threshold = -1.f}, "threshold"},
+    {{.quantizer = &lb_quantizer_twn, .bits = 2, .options.threshold = NAN}, "threshold"},
+    {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_constant, .options.mix = 1.5f}, "mix"},
+    {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_constant, .options.mix = NAN}, "mix"},
+    {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_alpha, .options.mix_start = 0.5f, .options.mix_end = 0.4f},
+     "mix_start"},
     {{.quantizer = &lb_quantizer_lsq, .bits = 2, .target = LB_ACTIVATIONS, .mixer = &lb_mixer_roulette},
      "chooses among weights; activations can have constant, alpha, stochastic, mask"},
-    {{.quantizer = &lb_quantizer_bwn, .bits = 1, .mixer = &lb_mixer_roulette, .mix_scope = LB_SCOPE_LAYER}, "filter or element"},
-    {{.quantizer = &lb_quantizer_bwn, .bits = 1, .mixer = &lb_mixer_roulette, .mix_ratio = NAN}, "mix_ratio"},
-    {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_stochastic, .mix_scope = LB_SCOPE_FILTER}, "layer or block"},
-    {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_stochastic, .mix_from = 2.f}, "mix_from"},
-    {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_stochastic, .mix_start = 0.9f, .mix_end = 0.8f}, "mix_start"},
+    {{.quantizer = &lb_quantizer_bwn, .bits = 1, .mixer = &lb_mixer_roulette, .options.mix_scope = LB_SCOPE_LAYER},
+     "filter or element"},
+    {{.quantizer = &lb_quantizer_bwn, .bits = 1, .mixer = &lb_mixer_roulette, .options.mix_ratio = NAN}, "mix_ratio"},
+    {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_stochastic, .options.mix_scope = LB_SCOPE_FILTER},
+     "layer or block"},
+    {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_stochastic, .options.mix_from = 2.f}, "mix_from"},
+    {{.quantizer = &lb_quantizer_lsq, .bits = 2, .mixer = &lb_mixer_stochastic, .options.mix_start = 0.9f, .options.mix_end = 0.8f},
+     "mix_start"},
     {{.quantizer = &lb_quantizer_cpq, .bits = 1}, "2 to 8 bits"},
-    {{.quantizer = &lb_quantizer_cpq, .bits = 2, .drop_top = 1.f}, "drop_top"},
-    {{.quantizer = &lb_quantizer_cpq, .bits = 2, .drop_lower = NAN}, "drop_lower"},
-    {{.quantizer = &lb_quantizer_rq, .bits = 2, .temperature = -1.f}, "temperature"},
-    {{.quantizer = &lb_quantizer_lsq, .bits = 4, .bit_lengths = LB_BITS_LEARNED}, "only cpq"},
-    {{.quantizer = &lb_quantizer_cpq, .bits = 4, .target = LB_ACTIVATIONS, .bit_lengths = LB_BITS_LEARNED}, "only weights"},
-    {{.quantizer = &lb_quantizer_cpq, .bits = 4, .granularity = LB_PER_FILTER, .bit_lengths = LB_BITS_KEPT}, "per: tensor"},
-    {{.quantizer = &lb_quantizer_cpq, .bits = 2, .bit_lengths = LB_BITS_LEARNED}, "3 or more"},
-    {{.quantizer = &lb_quantizer_cpq, .bits = 4, .cpq_backward = LB_CPQ_MODE, .bit_lengths = LB_BITS_LEARNED}, "expect"},
-    {{.quantizer = &lb_quantizer_cpq, .bits = 4, .drop_top = 0.1f, .bit_lengths = LB_BITS_LEARNED}, "drop_top"},
-    {{.quantizer = &lb_quantizer_cpq, .bits = 4, .bits_penalty = NAN, .bit_lengths = LB_BITS_LEARNED}, "bits_penalty"},
+    {{.quantizer = &lb_quantizer_cpq, .bits = 2, .options.drop_top = 1.f}, "drop_top"},
+    {{.quantizer = &lb_quantizer_cpq, .bits = 2, .options.drop_lower = NAN}, "drop_lower"},
+    {{.quantizer = &lb_quantizer_rq, .bits = 2, .options.temperature = -1.f}, "temperature"},
+    {{.quantizer = &lb_quantizer_lsq, .bits = 4, .options.bit_lengths = LB_BITS_LEARNED}, "only cpq"},
+    {{.quantizer = &lb_quantizer_cpq, .bits = 4, .target = LB_ACTIVATIONS, .options.bit_lengths = LB_BITS_LEARNED}, "only weights"},
+    {{.quantizer = &lb_quantizer_cpq, .bits = 4, .options.per = LB_PER_FILTER, .options.bit_lengths = LB_BITS_KEPT}, "per: tensor"},
+    {{.quantizer = &lb_quantizer_cpq, .bits = 2, .options.bit_lengths = LB_BITS_LEARNED}, "3 or more"},
+    {{.quantizer = &lb_quantizer_cpq, .bits = 4, .options.cpq_backward = LB_CPQ_MODE, .options.bit_lengths = LB_BITS_LEARNED},
+     "expect"},
+    {{.quantizer = &lb_quantizer_cpq, .bits = 4, .options.drop_top = 0.1f, .options.bit_lengths = LB_BITS_LEARNED}, "drop_top"},
+    {{.quantizer = &lb_quantizer_cpq, .bits = 4, .options.bits_penalty = NAN, .options.bit_lengths = LB_BITS_LEARNED},
+     "bits_penalty"},
     {{.quantizer = NULL, .bits = 2}, "no quantizer"},
     {{.quantizer = &lb_quantizer_lsq, .bits = 2, .features = -1}, "features"},
 };

@@ -106,10 +106,10 @@ static double mix_of(const mix_case *mix, int o, int i) {
 
 static void set_mix(lb_quant_spec *spec, const mix_case *mix) {
     spec->mixer = mix->mixer;
-    spec->mixer_value = spec->mix_end = spec->mix_ratio = mix->value;
-    spec->mix_exponent = 3.f;
-    spec->mix_scope = LB_SCOPE_ELEMENT;
-    spec->mix_probability = LB_PROB_LINEAR;
+    spec->options.mix = spec->options.mix_end = spec->options.mix_ratio = mix->value;
+    spec->options.mix_exponent = 3.f;
+    spec->options.mix_scope = LB_SCOPE_ELEMENT;
+    spec->options.mix_probability = LB_PROB_LINEAR;
 }
 
 static void check_mixed(lb_ctx *ctx, lb_quant *q) {
@@ -120,7 +120,7 @@ static void check_mixed(lb_ctx *ctx, lb_quant *q) {
     const float *p = first_params(q, u, OC, FAN, param);
     for (lb_surrogate s = LB_SUR_IDENTITY; s <= LB_SUR_RELU; s++)
         for (size_t k = 0; k < LB_COUNT(mixes); k++) {
-            q->spec.surrogate = s;
+            q->spec.options.surrogate = s;
             set_mix(&q->spec, &mixes[k]);
             lb_quant_weights_forward(q, &lb_quant_evaluation, p, u, OC, FAN, step, code, work); /* evaluation: all quantized */
             lb_quant_weights_forward(q, &at, p, u, OC, FAN, step2, uhat, work);
@@ -150,7 +150,7 @@ static void mixed_forward(void **state) {
 /* ---- Backward ---------------------------------------------------------------------------------------------------- */
 
 static double phi(const ref_group *g, double m, double x) {
-    return (1 - m) * ref_surrogate(g->spec->surrogate, x) + m * ref_through(g, x);
+    return (1 - m) * ref_surrogate(g->spec->options.surrogate, x) + m * ref_through(g, x);
 }
 
 /* Derivative of phi by differences, NaN at a kink. */
@@ -166,7 +166,8 @@ static double at_step(const ref_group *g, double x, double step0, double s) {
     double margin;
     ref_group g0 = *g;
     g0.step = step0;
-    const double code = ref_find(g->spec->quantizer)->code(&g0, x, &margin), beyond = is_seq(g->spec); /* it ends half a level later */
+    const double code = ref_find(g->spec->quantizer)->code(&g0, x, &margin),
+                 beyond = is_seq(g->spec); /* it ends half a level later */
     if (g->spec->bits == 1 && !is_seq(g->spec))
         return s * code;
     const double lo = g->lo - beyond, hi = g->hi + beyond;
@@ -175,10 +176,10 @@ static double at_step(const ref_group *g, double x, double step0, double s) {
 
 /* dorefa: the largest weight of a group also moves M = max |tanh u|, by which all of them are divided. */
 static double through_max(const lb_quant *q, const ref_group *g, const mix_case *mixing, const float *diff, int i) {
-    const bool per_filter = q->spec.granularity == LB_PER_FILTER;
+    const bool per_filter = q->spec.options.per == LB_PER_FILTER;
     const int first = per_filter ? i / FAN * FAN : 0, last = per_filter ? first + FAN : COUNT;
     double loss[2] = {0, 0}, h = 1e-6;
-    if (!is_dorefa(&q->spec) || q->spec.estimator != LB_EST_STE)
+    if (!is_dorefa(&q->spec) || q->spec.options.estimator != LB_EST_STE)
         return 0;
     for (int j = first; j < last; j++) {
         if (fabsf(u[j]) > fabsf(u[i]))
@@ -204,8 +205,8 @@ static void check_backward(lb_ctx *ctx, lb_quant *q) {
     for (lb_surrogate s = LB_SUR_IDENTITY; s <= LB_SUR_RELU; s++)
         for (size_t k = 0; k < LB_COUNT(mixes); k++) {
             double want_param[OC] = {0}, size_param[OC] = {0};
-            const bool per_filter = q->spec.granularity == LB_PER_FILTER;
-            q->spec.surrogate = s;
+            const bool per_filter = q->spec.options.per == LB_PER_FILTER;
+            q->spec.options.surrogate = s;
             set_mix(&q->spec, &mixes[k]);
             lb_quant_weights_forward(q, &at, p, u, OC, FAN, step, uhat, work);
             for (int i = 0; i < COUNT; i++)
@@ -222,7 +223,7 @@ static void check_backward(lb_ctx *ctx, lb_quant *q) {
                 const double want = 0.5 + d * (double)diff[i] + max;
                 if (!isnan(d) && fabs((double)diff_u[i] - want) > (logarithm ? 4e-5 : 1e-5) * (1 + fabs(d) + fabs(max)))
                     fail_msg("%s %d bits, estimator %d, surrogate %d, mixer %s: gradient at %g is %g, should be %g",
-                             q->spec.quantizer->name, q->spec.bits, (int)q->spec.estimator, (int)s, mixes[k].mixer->name,
+                             q->spec.quantizer->name, q->spec.bits, (int)q->spec.options.estimator, (int)s, mixes[k].mixer->name,
                              (double)u[i], (double)diff_u[i], want);
                 if (p && !logarithm) {
                     const double h = 1e-6 * g.step;
@@ -258,7 +259,7 @@ static void l2_scale(void **state) {
     (void)state;
     for (int shape = 0; shape < 3; shape++)
         for (int bits = 2; bits <= 8; bits++) {
-            lb_quant q = {.spec = {.quantizer = &lb_quantizer_uniform, .bits = bits, .scale = LB_SCALE_L2}};
+            lb_quant q = {.spec = {.quantizer = &lb_quantizer_uniform, .bits = bits, .options.scale = LB_SCALE_L2}};
             assert_ok(ctx, lb_quant_resolve(ctx, "layer", &q.spec, &q.grid));
             fill_normal(v, N, 6, 1.f);
             for (int i = 0; i < N; i++)
@@ -278,7 +279,7 @@ static void initial(void **state) {
     (void)state;
     fill_normal(u, COUNT, 8, 0.3f);
     for (int bits = 1; bits <= 8; bits++) {
-        lb_quant q = {.spec = {.quantizer = &lb_quantizer_lsq, .bits = bits, .granularity = LB_PER_FILTER}};
+        lb_quant q = {.spec = {.quantizer = &lb_quantizer_lsq, .bits = bits, .options.per = LB_PER_FILTER}};
         assert_ok(ctx, lb_quant_resolve(ctx, "layer", &q.spec, &q.grid));
         first_params(&q, u, OC, FAN, param);
         for (int o = 0; o < OC; o++) {

@@ -138,7 +138,8 @@ static void test_total_epochs(void **state) {
     assert_true(b->schedule.every == 1 && c->schedule.warmup == 1);
     assert_ok(ctx, lb_recipe_format(r, &saved, &size));
     assert_ok(ctx, parse(ctx, saved, &copy));
-    assert_true(copy->stages[0].train.epochs == 3 && copy->stages[1].train.epochs == 2 && copy->stages[1].train.schedule.every == 1);
+    assert_true(copy->stages[0].train.epochs == 3 && copy->stages[1].train.epochs == 2 &&
+                copy->stages[1].train.schedule.every == 1);
     assert_true(copy->stages[0].train.schedule.milestones[1] == 2 && copy->stages[0].train.total_epochs == 5);
     lb_free(ctx, saved);
     lb_recipe_destroy(copy);
@@ -189,7 +190,7 @@ static void test_full(void **state) {
     assert_int_equal(b->quant.layers[0].activations.bits, 3);
     assert_string_equal(a->quant.layers[1].match, "*.conv2");
     assert_string_equal(b->quant.layers[1].weights.method, "twn");
-    assert_true(b->quant.layers[1].weights.threshold == 0.75f);
+    assert_true(b->quant.layers[1].weights.options.threshold == 0.75f);
     assert_int_equal(b->quant.layers[1].weights.bits, 1);
     assert_int_equal(b->quant.weights.bits, 1);
     assert_int_equal(c->quant.nlayers, 1);

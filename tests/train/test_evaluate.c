@@ -208,8 +208,8 @@ static void attach(lb_ctx *ctx, lb_net *net, int node, const char *method, lb_ta
                               .target = target,
                               .bits = bits,
                               .is_signed = is_signed,
-                              .threshold = 0.7f,
-                              .mixer_value = 1};
+                              .options.threshold = 0.7f,
+                              .options.mix = 1};
     assert_ok(ctx, lb_quant_resolve(ctx, net->nodes[node].name, &q->spec, &q->grid));
     net->nodes[node].quant = q;
 }

@@ -11,11 +11,12 @@
 #include "quant/quant.h"
 
 static float alpha(const lb_quant_spec *spec, const lb_quant_when *when) {
-    const double steps = (double)when->stage_steps, start = (double)spec->mix_start * steps, end = (double)spec->mix_end * steps;
-    const double t = (double)(when->stage_step - when->stage_step % LB_MAX(spec->mix_every, 1));
+    const double steps = (double)when->stage_steps;
+    const double start = (double)spec->options.mix_start * steps, end = (double)spec->options.mix_end * steps;
+    const double t = (double)(when->stage_step - when->stage_step % LB_MAX(spec->options.mix_every, 1));
     if ((double)when->stage_step >= end) /* not t: the ramp is over at its end however rare updates are */
         return 1.f;
-    return t < start ? 0.f : (float)(1 - pow((end - t) / (end - start), (double)spec->mix_exponent));
+    return t < start ? 0.f : (float)(1 - pow((end - t) / (end - start), (double)spec->options.mix_exponent));
 }
 
 static bool weights(const lb_quant_spec *spec, const lb_quant_when *when, const float *u, const float *step, const float *code,
@@ -26,7 +27,7 @@ static bool weights(const lb_quant_spec *spec, const lb_quant_when *when, const 
 }
 
 static const char *refuse(const lb_quant_spec *spec) {
-    return spec->mix_start > spec->mix_end ? "mix_start is after mix_end" : NULL;
+    return spec->options.mix_start > spec->options.mix_end ? "mix_start is after mix_end" : NULL;
 }
 
 const lb_mixer lb_mixer_alpha = {

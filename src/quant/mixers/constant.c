@@ -5,13 +5,13 @@
 static bool weights(const lb_quant_spec *spec, const lb_quant_when *when, const float *u, const float *step, const float *code,
                     int oc, int64_t fan_in, float *scalar, float *m) {
     (void)when, (void)u, (void)step, (void)code, (void)oc, (void)fan_in, (void)m;
-    *scalar = spec->mixer_value;
+    *scalar = spec->options.mix;
     return true;
 }
 
 static float activations(const lb_quant_spec *spec, const lb_quant_when *when) {
     (void)when;
-    return spec->mixer_value;
+    return spec->options.mix;
 }
 
 const lb_mixer lb_mixer_constant = {

@@ -11,10 +11,10 @@
 
 /* Steps since this layer's turn began (negative: not yet) and how many it has. */
 static int64_t turn_of(const lb_quant_spec *spec, const lb_quant_when *when, int64_t *length) {
-    const bool global = spec->mix_order == LB_MIX_GLOBAL;
+    const bool global = spec->options.mix_order == LB_MIX_GLOBAL;
     const int layers = global ? 1 : LB_MAX(spec->layers, 1), layer = global ? 0 : LB_MIN(spec->layer, layers - 1);
-    const int turn = spec->mix_order == LB_MIX_REVERSE ? layers - 1 - layer : layer;
-    const double each = (double)when->stage_steps * (1 - (double)spec->mix_settle) / layers;
+    const int turn = spec->options.mix_order == LB_MIX_REVERSE ? layers - 1 - layer : layer;
+    const double each = (double)when->stage_steps * (1 - (double)spec->options.mix_settle) / layers;
     const int64_t first = llround(each * turn);
     *length = llround(each * (turn + 1)) - first;
     return when->stage_step - first;
@@ -47,14 +47,14 @@ static bool take_turn(const lb_quant_spec *spec, const lb_quant_when *when, laye
     int64_t length, t = turn_of(spec, when, &length);
     if (t < 0 || t >= length)
         return false;
-    const int64_t refresh = spec->mix_refresh, block = t / refresh;
+    const int64_t refresh = spec->options.mix_refresh, block = t / refresh;
     turn->seed = when->seed;
     turn->stream = when->step - (uint64_t)when->stage_step + (uint64_t)block + 1; /* other bits in other stages */
     turn->refresh = (uint32_t)refresh;
     turn->now = (uint32_t)(t % refresh);
     for (int64_t k = 0; k < 2 * refresh; k++) {
         const int64_t at = (block - 1) * refresh + k;
-        turn->share[k] = at < 0 ? 0 : (uint32_t)(ramp(spec->mix_ramp, LB_MIN(1.0, (double)at / (double)length)) * 0x1p16);
+        turn->share[k] = at < 0 ? 0 : (uint32_t)(ramp(spec->options.mix_ramp, LB_MIN(1.0, (double)at / (double)length)) * 0x1p16);
     }
     return true;
 }
@@ -114,7 +114,7 @@ static bool weights(const lb_quant_spec *spec, const lb_quant_when *when, const 
 
 static float share(const lb_quant_spec *spec, const lb_quant_when *when) {
     int64_t length, t = turn_of(spec, when, &length);
-    return t < 0 ? 0.f : t >= length ? 1.f : (float)ramp(spec->mix_ramp, (double)t / (double)length);
+    return t < 0 ? 0.f : t >= length ? 1.f : (float)ramp(spec->options.mix_ramp, (double)t / (double)length);
 }
 
 const lb_mixer lb_mixer_mask = {

@@ -19,9 +19,9 @@
 /* r. exp and average run through their stages' ratios within this one. */
 static float ratio(const lb_quant_spec *spec, const lb_quant_when *when) {
     const double done = when->stage_steps > 0 ? (double)when->stage_step / (double)when->stage_steps : 1;
-    switch (spec->mix_schedule) {
+    switch (spec->options.mix_schedule) {
     case LB_RATIO_CONSTANT:
-        return spec->mix_ratio;
+        return spec->options.mix_ratio;
     case LB_RATIO_EXP: /* 0.5 0.75 0.875 1 */
         return done < 0.75 ? 1.f - (done < 0.25 ? 0.5f : done < 0.5 ? 0.25f : 0.125f) : 1.f;
     case LB_RATIO_AVERAGE: /* 0.2 0.4 0.6 0.8 1 */
@@ -100,9 +100,10 @@ static void choose_largest(float *key, int64_t n, int64_t count, float chosen) {
 /* m of n filters or elements of `size` weights each, into m[0 .. n). */
 static void draw(const lb_quant_spec *spec, const lb_quant_when *when, const float *u, const float *step, const float *code,
                  int64_t n, int64_t size, int64_t filter, int64_t real, float *m) {
-    const bool fixed = spec->mix_partition == LB_PARTITION_FIXED, least = spec->mix_partition == LB_PARTITION_DETERMINISTIC;
-    const bool draw_real = spec->mix_rule == LB_RULE_CODE && !fixed && !least;
-    const lb_mix_probability probability = fixed ? LB_PROB_CONSTANT : spec->mix_probability;
+    const bool fixed = spec->options.mix_partition == LB_PARTITION_FIXED,
+               least = spec->options.mix_partition == LB_PARTITION_DETERMINISTIC;
+    const bool draw_real = spec->options.mix_rule == LB_RULE_CODE && !fixed && !least;
+    const lb_mix_probability probability = fixed ? LB_PROB_CONSTANT : spec->options.mix_probability;
     float most = -FLT_MAX;
     for (int64_t i = 0; i < n; i++) {
         const float e = probability || least ? error(u + i * size, step[i * size / filter], code + i * size, size) : 0.f;
@@ -119,7 +120,7 @@ static void draw(const lb_quant_spec *spec, const lb_quant_when *when, const flo
 
 static bool weights(const lb_quant_spec *spec, const lb_quant_when *when, const float *u, const float *step, const float *code,
                     int oc, int64_t fan_in, float *scalar, float *m) {
-    const bool elements = spec->mix_scope == LB_SCOPE_ELEMENT;
+    const bool elements = spec->options.mix_scope == LB_SCOPE_ELEMENT;
     const int64_t n = elements ? oc * fan_in : oc;
     const double r = (double)ratio(spec, when);
     const int64_t real = r < 1 ? LB_MIN((int64_t)((1 - r + 1e-7) * (double)n), n) : 0; /* 1e-7: 0.8 as a float is not 0.8 */
@@ -138,9 +139,9 @@ static bool weights(const lb_quant_spec *spec, const lb_quant_when *when, const 
 }
 
 static const char *refuse(const lb_quant_spec *spec) {
-    if (spec->mix_scope == LB_SCOPE_LAYER || spec->mix_scope == LB_SCOPE_BLOCK)
+    if (spec->options.mix_scope == LB_SCOPE_LAYER || spec->options.mix_scope == LB_SCOPE_BLOCK)
         return "mix_scope must be filter or element; whole layers are drawn by mixer stochastic";
-    return spec->mix_ratio >= 0.f && spec->mix_ratio <= 1.f ? NULL : "mix_ratio must be from 0 to 1";
+    return spec->options.mix_ratio >= 0.f && spec->options.mix_ratio <= 1.f ? NULL : "mix_ratio must be from 0 to 1";
 }
 
 const lb_mixer lb_mixer_roulette = {

@@ -8,8 +8,9 @@
 #include "quant/quant.h"
 
 static float probability(const lb_quant_spec *spec, const lb_quant_when *when) {
-    const double steps = (double)when->stage_steps, start = (double)spec->mix_start * steps, end = (double)spec->mix_end * steps;
-    const double t = (double)when->stage_step, from = (double)spec->mix_from;
+    const double steps = (double)when->stage_steps;
+    const double start = (double)spec->options.mix_start * steps, end = (double)spec->options.mix_end * steps;
+    const double t = (double)when->stage_step, from = (double)spec->options.mix_from;
     if (t >= end)
         return 1.f;
     return (float)(t < start ? from : from + (1 - from) * (t - start) / (end - start));
@@ -29,11 +30,11 @@ static bool weights(const lb_quant_spec *spec, const lb_quant_when *when, const 
 }
 
 static const char *refuse(const lb_quant_spec *spec) {
-    if (spec->mix_scope == LB_SCOPE_FILTER || spec->mix_scope == LB_SCOPE_ELEMENT)
+    if (spec->options.mix_scope == LB_SCOPE_FILTER || spec->options.mix_scope == LB_SCOPE_ELEMENT)
         return "mix_scope must be layer or block; filters and elements are drawn by mixer roulette";
-    if (!(spec->mix_from >= 0.f && spec->mix_from <= 1.f))
+    if (!(spec->options.mix_from >= 0.f && spec->options.mix_from <= 1.f))
         return "mix_from must be from 0 to 1";
-    return spec->mix_start > spec->mix_end ? "mix_start is after mix_end" : NULL;
+    return spec->options.mix_start > spec->options.mix_end ? "mix_start is after mix_end" : NULL;
 }
 
 const lb_mixer lb_mixer_stochastic = {

@@ -44,7 +44,7 @@ static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const 
 static void soft(const lb_quant_spec *spec, const lb_quant_when *when, const lb_logistic *l, const float *u, int64_t first, int n,
                  lb_soft *s) {
     (void)when, (void)first;
-    if (spec->cpq_backward == LB_CPQ_MODE)
+    if (spec->options.cpq_backward == LB_CPQ_MODE)
         lb_soft_mode(l, u, n, s);
     else
         lb_soft_mean(l, u, n, s);

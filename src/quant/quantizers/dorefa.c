@@ -71,7 +71,7 @@ LB_CLONES static void backward(const lb_quant_spec *spec, const lb_quant_when *w
     (void)when, (void)param, (void)step, (void)code, (void)diff_param;
     const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
     if (spec->bits == 1) {
-        lb_backward_plain(spec->estimator, u, oc * fan_in, diff, diff_u);
+        lb_backward_plain(spec->options.estimator, u, oc * fan_in, diff, diff_u);
         return;
     }
     for (int g = 0; g < groups.count; g++) {

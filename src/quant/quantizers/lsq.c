@@ -74,7 +74,7 @@ static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const
     const float lo = (float)range.lo, hi = (float)range.hi;
     for (int g = 0; g < groups.count; g++) {
         const float *src = u + g * groups.size, *d = diff + g * groups.size, s = step[g * groups.filters];
-        if (diff_u && spec->estimator == LB_EST_STE)
+        if (diff_u && spec->options.estimator == LB_EST_STE)
             lb_backward_ste(groups.size, d, diff_u + g * groups.size);
         else if (diff_u)
             for (int64_t i = 0; i < groups.size; i++) {

@@ -34,7 +34,7 @@ static void soft(const lb_quant_spec *spec, const lb_quant_when *when, const lb_
                  lb_soft *s) {
     float race[LB_SOFT_MAX_CODES * LB_SOFT_BLOCK];
     lb_logistic_race(when, l, first, n, race);
-    lb_soft_relaxed(l, u, n, race, spec->temperature, s);
+    lb_soft_relaxed(l, u, n, race, spec->options.temperature, s);
 }
 
 static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,

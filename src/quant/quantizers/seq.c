@@ -50,7 +50,7 @@ static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const
     for (int g = 0; g < groups.count; g++) {
         const float *src = u + g * groups.size, *d = diff + g * groups.size, value = lb_learned_bound(param[g]);
         float *dst = diff_u ? diff_u + g * groups.size : NULL;
-        if (dst && spec->estimator == LB_EST_STE)
+        if (dst && spec->options.estimator == LB_EST_STE)
             lb_backward_ste(groups.size, d, dst);
         else if (dst)
             lb_backward_clipped(src, groups.size, -end * value, end * value, d, dst);

@@ -36,7 +36,7 @@ static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const 
                     int64_t fan_in, float *step, float *code) {
     (void)when, (void)param;
     const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
-    const float delta = (float)LB_MIN((double)spec->threshold * lb_mean_abs(u, oc * fan_in), (double)FLT_MAX);
+    const float delta = (float)LB_MIN((double)spec->options.threshold * lb_mean_abs(u, oc * fan_in), (double)FLT_MAX);
     for (int64_t i = 0; i < oc * fan_in; i++)
         code[i] = (u[i] > delta ? 1.f : 0.f) - (u[i] < -delta ? 1.f : 0.f);
     for (int g = 0; g < groups.count; g++)

@@ -82,7 +82,7 @@ static float rule_step(const lb_quant_spec *spec, const float *u, int64_t count)
     lb_grid_of_even(spec, &g);
     if (g.mul == 2)
         return lb_step_bound(lb_mean_abs(u, count));
-    if (spec->scale == LB_SCALE_L2)
+    if (spec->options.scale == LB_SCALE_L2)
         return lb_step_l2(u, count, (float)g.lo, (float)g.hi);
     return lb_step_bound((double)max_in_range(u, count, g.lo < 0) / (double)g.hi);
 }
@@ -111,7 +111,7 @@ static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const
     (void)when, (void)param, (void)code, (void)diff_param;
     lb_grid range;
     lb_grid_of_even(spec, &range);
-    if (spec->estimator != LB_EST_CLIPPED) {
+    if (spec->options.estimator != LB_EST_CLIPPED) {
         lb_backward_ste(oc * fan_in, diff, diff_u);
         return;
     }

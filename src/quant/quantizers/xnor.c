@@ -20,8 +20,8 @@ static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const 
 static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
                      int64_t fan_in, const float *step, const float *code, const float *diff, float *diff_u, float *diff_param) {
     (void)when, (void)param, (void)code, (void)diff_param;
-    if (spec->estimator != LB_EST_OWN) {
-        lb_backward_plain(spec->estimator, u, oc * fan_in, diff, diff_u);
+    if (spec->options.estimator != LB_EST_OWN) {
+        lb_backward_plain(spec->options.estimator, u, oc * fan_in, diff, diff_u);
         return;
     }
     const float share = 1.f / (float)lb_quant_groups(spec, oc, fan_in).size;
