@@ -78,10 +78,8 @@ static int check_dir(const char *dir, bool resume) {
 }
 
 /* A directory in the recipe's place is a run to resume. */
-static int check_source(const cli_args *args) {
+static int check_run(const cli_args *args) {
     const char *source = args->operands[0];
-    if (!cli_is_dir(source))
-        return CLI_DONE;
     if (!args->resume)
         return cli_fail("%s: a directory, not a recipe; --resume continues a run, and %s/recipe.yaml repeats it in another --out",
                         source, source);
@@ -100,12 +98,13 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     lb_recipe *recipe = NULL;
     lb_trainer *trainer = NULL;
     const char *source = args->operands[0];
-    char *dir = args->out ? cli_strdup(args->out) : cli_is_dir(source) ? cli_strdup(source) : default_dir(source);
-    int result = check_source(args);
+    const bool is_run = cli_is_dir(source);
+    char *dir = args->out ? cli_strdup(args->out) : is_run ? cli_strdup(source) : default_dir(source);
+    int result = is_run ? check_run(args) : CLI_DONE;
     lb_status status = LB_OK;
     if (result == CLI_DONE)
-        status = cli_is_dir(source) ? lb_recipe_load_run(ctx, source, args->sets, args->nsets, &recipe)
-                                    : lb_recipe_load(ctx, source, args->sets, args->nsets, &recipe);
+        status = is_run ? lb_recipe_load_run(ctx, source, args->sets, args->nsets, &recipe)
+                        : lb_recipe_load(ctx, source, args->sets, args->nsets, &recipe);
     if (result == CLI_DONE)
         result = status == LB_OK ? check_dir(dir, args->resume) : cli_library_error(ctx);
     if (result == CLI_DONE) {

@@ -150,7 +150,6 @@ void lb_lower_act(lb_lowering *l, const lb_numeric *x) {
 
 /* ---- Thresholds ------------------------------------------------------------------------------------------------------ */
 
-
 /* The accumulator where the code becomes at least `code`: the smallest one if rising, else the largest. No accumulator reaches the
  * ends of int32 (LB_NUM_ACC_MAX), so the ends can mean "never". */
 static int32_t search(const lbrt_epilogue *e, int c, bool rising, int32_t code) {

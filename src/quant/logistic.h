@@ -5,8 +5,7 @@
  *     pi_k = (S(b_k) - S(a_k)) / D,  a_k = ((k - 1/2) alpha - x) / sigma,  b_k = a_k + alpha / sigma,  S(y) = 1 / (1 + e^-y)
  * where D makes the sum over the codes in play 1. In units of alpha this depends on v = x / alpha and ratio = sigma / alpha only.
  * Differences of sigmoids are taken as S(b) - S(a) = S(b) S(-a) (1 - e^(a-b)): accurate however far out x is, so the papers' small
- * constant in numerator and denominator is not needed. v stops
- * 12 sigmas outside the grid. */
+ * constant in numerator and denominator is not needed. v stops 12 sigmas outside the grid. */
 #ifndef LB_LOGISTIC_H
 #define LB_LOGISTIC_H
 

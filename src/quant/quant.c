@@ -30,40 +30,41 @@ void lb_quant_update_grid(lb_quant *q, const float *param) {
 static void fill_defaults(lb_quant_spec *spec) {
     const lb_quantizer *q = spec->quantizer;
     const bool weights = spec->target == LB_WEIGHTS;
+    lb_quant_options *o = &spec->options;
     if (!spec->mixer) {
         spec->mixer = &lb_mixer_constant;
-        spec->options.mix = 1.f;
+        o->mix = 1.f;
     }
-    if (spec->options.per == LB_PER_DEFAULT)
-        spec->options.per = weights ? q->granularity : LB_PER_TENSOR;
-    if (spec->options.estimator == LB_EST_DEFAULT)
-        spec->options.estimator = spec->mixer->ste_free ? LB_EST_NONE : weights ? q->estimator : q->estimator_activations;
-    if (spec->options.surrogate == LB_SUR_DEFAULT)
-        spec->options.surrogate = weights ? q->surrogate_weights : q->surrogate_activations;
-    if (spec->options.surrogate == LB_SUR_DEFAULT)
-        spec->options.surrogate = spec->is_signed ? LB_SUR_IDENTITY : LB_SUR_RELU;
-    if (spec->options.threshold == 0.f)
-        spec->options.threshold = 0.7f;
-    if (spec->options.temperature == 0.f)
-        spec->options.temperature = 1.f;
-    if (spec->options.mix_refresh == 0)
-        spec->options.mix_refresh = 100;
+    if (o->per == LB_PER_DEFAULT)
+        o->per = weights ? q->granularity : LB_PER_TENSOR;
+    if (o->estimator == LB_EST_DEFAULT)
+        o->estimator = spec->mixer->ste_free ? LB_EST_NONE : weights ? q->estimator : q->estimator_activations;
+    if (o->surrogate == LB_SUR_DEFAULT)
+        o->surrogate = weights ? q->surrogate_weights : q->surrogate_activations;
+    if (o->surrogate == LB_SUR_DEFAULT)
+        o->surrogate = spec->is_signed ? LB_SUR_IDENTITY : LB_SUR_RELU;
+    if (o->threshold == 0.f)
+        o->threshold = 0.7f;
+    if (o->temperature == 0.f)
+        o->temperature = 1.f;
+    if (o->mix_refresh == 0)
+        o->mix_refresh = 100;
 }
 
 static lb_status check_bit_lengths(lb_ctx *ctx, const char *what, const lb_quant_spec *spec) {
-    const bool learned = spec->options.bit_lengths == LB_BITS_LEARNED;
-    if (spec->options.bit_lengths == LB_BITS_FIXED)
+    const lb_quant_options *o = &spec->options;
+    const bool learned = o->bit_lengths == LB_BITS_LEARNED;
+    if (o->bit_lengths == LB_BITS_FIXED)
         return LB_OK;
-    const bool drops = spec->options.drop_top > 0 || spec->options.drop_lower > 0,
-               penalty = spec->options.bits_penalty >= 0 && spec->options.bits_penalty < INFINITY;
-    const char *why = spec->target == LB_ACTIVATIONS                 ? "activations have none; only weights"
-                      : !spec->quantizer->learns_bits                ? "only cpq learns them"
-                      : spec->options.per == LB_PER_FILTER           ? "they are of whole layers, so per: tensor is needed"
-                      : learned && spec->bits < LB_GATE_FIRST        ? "2 is the least, so bits must be 3 or more"
-                      : learned && spec->options.cpq_backward == LB_CPQ_MODE ? "gates need cpq_backward: expect"
-                      : learned && drops                             ? "gates drop levels, so drop_top and drop_lower must be 0"
-                      : !penalty                                     ? "bits_penalty must be 0 or more"
-                                                                     : NULL;
+    const bool drops = o->drop_top > 0 || o->drop_lower > 0, penalty = o->bits_penalty >= 0 && o->bits_penalty < INFINITY;
+    const char *why = spec->target == LB_ACTIVATIONS              ? "activations have none; only weights"
+                      : !spec->quantizer->learns_bits             ? "only cpq learns them"
+                      : o->per == LB_PER_FILTER                   ? "they are of whole layers, so per: tensor is needed"
+                      : learned && spec->bits < LB_GATE_FIRST     ? "2 is the least, so bits must be 3 or more"
+                      : learned && o->cpq_backward == LB_CPQ_MODE ? "gates need cpq_backward: expect"
+                      : learned && drops                          ? "gates drop levels, so drop_top and drop_lower must be 0"
+                      : !penalty                                  ? "bits_penalty must be 0 or more"
+                                                                  : NULL;
     return why ? lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: learned bit-lengths: %s", what, why) : LB_OK;
 }
 
@@ -114,31 +115,29 @@ lb_status lb_quant_resolve(lb_ctx *ctx, const char *what, lb_quant_spec *spec, l
                        spec->bits);
     }
     fill_defaults(spec);
-    if (!weights && spec->options.per == LB_PER_FILTER)
+    const lb_quant_options *o = &spec->options;
+    if (!weights && o->per == LB_PER_FILTER)
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: activations have one step per tensor; 'per: filter' is for weights", what);
-    if (spec->options.estimator == LB_EST_OWN && (weights ? q->estimator : q->estimator_activations) != LB_EST_OWN)
+    if (o->estimator == LB_EST_OWN && (weights ? q->estimator : q->estimator_activations) != LB_EST_OWN)
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %s has no estimator of its own for %s; use ste, clipped or none", what,
                        q->name, target);
-    if (spec->options.estimator == LB_EST_CLIPPED && weights && spec->bits > 1 && q->no_clipped)
+    if (o->estimator == LB_EST_CLIPPED && weights && spec->bits > 1 && q->no_clipped)
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: estimator clipped with %s: %s", what, q->name, q->no_clipped);
-    if (!(spec->options.threshold > 0.f && spec->options.threshold < INFINITY))
-        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: threshold must be positive, not %g", what, (double)spec->options.threshold);
-    if (!(spec->options.mix >= 0.f && spec->options.mix <= 1.f))
-        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: mix must be from 0 to 1, not %g", what, (double)spec->options.mix);
-    if (!(spec->options.temperature >= 0.01f && spec->options.temperature < INFINITY))
-        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: temperature must be at least 0.01, not %g", what,
-                       (double)spec->options.temperature);
-    if (!(spec->options.drop_top >= 0.f && spec->options.drop_top < 1.f && spec->options.drop_lower >= 0.f &&
-          spec->options.drop_lower < 1.f))
+    if (!(o->threshold > 0.f && o->threshold < INFINITY))
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: threshold must be positive, not %g", what, (double)o->threshold);
+    if (!(o->mix >= 0.f && o->mix <= 1.f))
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: mix must be from 0 to 1, not %g", what, (double)o->mix);
+    if (!(o->temperature >= 0.01f && o->temperature < INFINITY))
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: temperature must be at least 0.01, not %g", what, (double)o->temperature);
+    if (!(o->drop_top >= 0.f && o->drop_top < 1.f && o->drop_lower >= 0.f && o->drop_lower < 1.f))
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: drop_top and drop_lower must be from 0 to below 1, not %g and %g", what,
-                       (double)spec->options.drop_top, (double)spec->options.drop_lower);
+                       (double)o->drop_top, (double)o->drop_lower);
     LB_TRY(check_bit_lengths(ctx, what, spec));
-    if (spec->options.mix_refresh < 1 || spec->options.mix_refresh > LB_MAX_REFRESH)
+    if (o->mix_refresh < 1 || o->mix_refresh > LB_MAX_REFRESH)
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: mix_refresh must be from 1 to %d steps, not %d", what, LB_MAX_REFRESH,
-                       spec->options.mix_refresh);
-    if (!(spec->options.mix_settle >= 0.f && spec->options.mix_settle < 1.f))
-        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: mix_settle must be from 0 to below 1, not %g", what,
-                       (double)spec->options.mix_settle);
+                       o->mix_refresh);
+    if (!(o->mix_settle >= 0.f && o->mix_settle < 1.f))
+        return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: mix_settle must be from 0 to below 1, not %g", what, (double)o->mix_settle);
     if (spec->features < 0)
         return lb_fail(ctx, LB_ERR_ARGUMENT, "%s: %lld features", what, (long long)spec->features);
     if (!weights && !spec->mixer->activations)
