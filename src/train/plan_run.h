@@ -69,11 +69,9 @@ static inline lb_quant_when lb_plan_when(const lb_plan *plan, int node) {
  * unsigned codes nothing above zero), as from a 1. */
 static inline void lb_plan_start_act(lb_plan *plan, lb_quant *q, const float *z, size_t count) {
     static const float one = 1;
-    lb_grid grid;
-    q->spec.quantizer->grid(&q->spec, &grid);
     bool any = false;
     for (size_t i = 0; i < count && !any; i++)
-        any = z[i] > 0 || (grid.lo < 0 && z[i] < 0);
+        any = z[i] > 0 || (q->grid.lo < 0 && z[i] < 0);
     q->spec.quantizer->init(&q->spec, any ? z : &one, 1, any ? (int64_t)count : 1, lb_plan_param(plan, q->param));
     q->initialised = true;
 }
