@@ -1,6 +1,7 @@
 /* Which variants of simd/ this processor can run, and the best of them. */
 #include "train/simd/eval_kernels.h"
 #include "train/simd/kernels.h"
+#include "train/simd/tiles.h"
 #include "train/simd/winograd.h"
 
 extern const lb_kernels lb_kernels_scalar;

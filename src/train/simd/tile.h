@@ -1,0 +1,70 @@
+/* The matrix registers 0..7, 16 rows of 64 bytes each, named by literals: those of AMX (AMX-TILE, AMX-BF16), or the same
+ * operations in plain C, bit for bit. (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2: TDPBF16PS.)
+ *
+ * Between tiles_begin() and tiles_end():
+ *     tile_zero(t)                      all zeros
+ *     tile_load(t, from, stride)        16 rows, `stride` bytes apart
+ *     tile_store(t, to, stride)
+ *     tile_dot_bf16(c, a, b)            c[m][n] += sum over k of a[m][2k] b[k][2n] + a[m][2k + 1] b[k][2n + 1]; c: f32 */
+#ifndef LB_TILE_H
+#define LB_TILE_H
+
+#include "train/simd/vec.h"
+
+#if defined(LB_ISA_amx)
+
+#include "simd/amx.h"
+
+LB_INLINE void tiles_begin(void) {
+    static const tile_shapes shapes = {.palette = 1,
+                                       .bytes = {64, 64, 64, 64, 64, 64, 64, 64},
+                                       .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
+    tile_begin(&shapes);
+}
+LB_INLINE void tiles_end(void) { tile_end(); }
+#define tile_zero(t) _tile_zero(t)
+#define tile_dot_bf16(c, a, b) _tile_dpbf16ps(c, a, b)
+
+#else
+
+#include <math.h>
+#include <stddef.h>
+
+static _Thread_local unsigned char tile_registers[8][16][64];
+
+LB_INLINE void tiles_begin(void) { memset(tile_registers, 0, sizeof tile_registers); }
+LB_INLINE void tiles_end(void) {}
+#define tile_zero(t) memset(tile_registers[t], 0, sizeof tile_registers[t])
+LB_INLINE void tile_load(int t, const void *from, ptrdiff_t stride) {
+    for (int r = 0; r < 16; r++)
+        memcpy(tile_registers[t][r], (const unsigned char *)from + r * stride, 64);
+}
+LB_INLINE void tile_store(int t, void *to, ptrdiff_t stride) {
+    for (int r = 0; r < 16; r++)
+        memcpy((unsigned char *)to + r * stride, tile_registers[t][r], 64);
+}
+/* Numbers too small to be normal are zeros, going in and coming out. */
+LB_INLINE float tile_flush(float f) { return fabsf(f) < 0x1p-126f ? copysignf(0, f) : f; }
+LB_INLINE float tile_bf16(const uint16_t *from) { return tile_flush(lb_bf16_get(*from)); }
+static inline void tile_dot_bf16(int c, int a, int b) {
+    for (int m = 0; m < 16; m++) {
+        float sums[16], even[16] = {0}, odd[16] = {0};
+        uint16_t left[32], right[32];
+        memcpy(sums, tile_registers[c][m], sizeof sums);
+        memcpy(left, tile_registers[a][m], sizeof left);
+        for (int k = 0; k < 16; k++) {
+            memcpy(right, tile_registers[b][k], sizeof right);
+            for (int n = 0; n < 16; n++) {
+                even[n] = tile_flush(fmaf(tile_bf16(&left[2 * k]), tile_bf16(&right[2 * n]), even[n]));
+                odd[n] = tile_flush(fmaf(tile_bf16(&left[2 * k + 1]), tile_bf16(&right[2 * n + 1]), odd[n]));
+            }
+        }
+        for (int n = 0; n < 16; n++)
+            sums[n] = tile_flush(tile_flush(sums[n]) + tile_flush(even[n] + odd[n]));
+        memcpy(tile_registers[c][m], sums, sizeof sums);
+    }
+}
+
+#endif
+
+#endif

@@ -1,0 +1,43 @@
+/* Convolutions of bf16 by matrix registers (AMX: tdpbf16ps), directly, in all three passes. Tensors are NHWC, channels multiples
+ * of 16. Sums are f32.
+ *
+ * Variant "amx" is what runs; "scalar" does the same operations on the same registers in plain C (tile.h), for the tests. */
+#ifndef LB_TILES_H
+#define LB_TILES_H
+
+#include "train/backend/backend.h"
+
+#define LB_TILES_CHANNELS 16 /* channels are multiples of it */
+
+/* src (mb, ih, iw, ic), dst (mb, oh, ow, oc); pixels beyond src are zeros, as many on each side as the sizes need. */
+typedef struct lb_tiles_dims {
+    int mb, ih, iw, ic, oh, ow, oc, kh, kw, sh, sw, pt, pl;
+} lb_tiles_dims;
+
+typedef struct lb_tiles_conv {
+    const char *isa;
+    /* Weights as `conv` reads them, of w (oc, kh, kw, ic) f32, 16 output channels from `first` on; to: weights_size(d) bytes,
+     * aligned to LB_ALIGN. turned: d is that of the backward pass, whose src is diff_dst (stride 1); w is the forward pass's. */
+    size_t (*weights_size)(const lb_tiles_dims *d);
+    void (*weights)(const lb_tiles_dims *d, const float *w, int first, void *to);
+    void (*turned)(const lb_tiles_dims *d, const float *w, int first, void *to);
+    /* dst of bands [first, last) of bands(d). `scratch`: as many bytes as conv_scratch says, aligned to LB_ALIGN. */
+    size_t (*bands)(const lb_tiles_dims *d);
+    void (*conv)(const lb_tiles_dims *d, size_t first, size_t last, const void *src, const void *weights, void *dst, void *scratch);
+    size_t (*scratch)(const lb_tiles_dims *d);
+} lb_tiles_conv;
+
+typedef struct lb_tiles_diff {
+    const char *isa;
+    /* Gradient of the weights of output channels [oc_first, oc_last) (multiples of 16) from images [first, last), to diff (oc, kh, kw, ic) f32,
+     * overwritten. */
+    void (*diff)(const lb_tiles_dims *d, int first, int last, int oc_first, int oc_last, const void *src, const void *diff_dst,
+                 float *diff, void *scratch);
+    size_t (*scratch)(const lb_tiles_dims *d, int oc); /* bytes of a call for as many output channels */
+} lb_tiles_diff;
+
+/* Variant `name` if it was built and this CPU can run it, else NULL. */
+const lb_tiles_conv *lb_tiles_conv_find(const char *name);
+const lb_tiles_diff *lb_tiles_diff_find(const char *name);
+
+#endif
