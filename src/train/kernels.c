@@ -4,13 +4,20 @@
 #include "train/simd/tiles.h"
 #include "train/simd/winograd.h"
 
+#include "model.h"
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 extern const lb_kernels lb_kernels_scalar;
 extern const lb_eval_kernels lb_eval_kernels_scalar;
 extern const lb_winograd_kernels lb_winograd_scalar;
+extern const lb_tiles_conv lb_tiles_conv_scalar;
 #if defined(__x86_64__)
 extern const lb_kernels lb_kernels_avx2, lb_kernels_avx512, lb_kernels_avx512bf16;
 extern const lb_eval_kernels lb_eval_kernels_avx2, lb_eval_kernels_avx512;
 extern const lb_winograd_kernels lb_winograd_avx512, lb_winograd_avx512bf16;
+extern const lb_tiles_conv lb_tiles_conv_amx;
 
 static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 static bool has_avx512(void) {
@@ -19,6 +26,11 @@ static bool has_avx512(void) {
 }
 static bool has_avx512bf16(void) {
     return has_avx512() && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+}
+/* Also asks the system for the registers. */
+static bool has_amx_bf16(void) {
+    unsigned a, b, c, d;
+    return has_avx512bf16() && lbrt_best_isa() == LBRT_ISA_AMX && __get_cpuid_count(7, 0, &a, &b, &c, &d) && d >> 22 & 1;
 }
 #endif
 static bool always(void) { return true; }
@@ -79,3 +91,12 @@ const lb_eval_kernels *lb_eval_kernels_select(void) {
         i++;
     return lb_eval_kernels_variant(i);
 }
+
+const lb_tiles_conv *lb_tiles_conv_find(const char *name) {
+#if defined(__x86_64__)
+    if (!strcmp(name, "amx") && has_amx_bf16())
+        return &lb_tiles_conv_amx;
+#endif
+    return strcmp(name, "scalar") ? NULL : &lb_tiles_conv_scalar;
+}
+const lb_tiles_diff *lb_tiles_diff_find(const char *name) { return (void)name, NULL; }

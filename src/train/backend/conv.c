@@ -1,4 +1,5 @@
 #include "train/backend/internal.h"
+#include "train/backend/tiles.h"
 #include "train/backend/winograd.h"
 
 struct lb_conv_prims {
@@ -12,6 +13,7 @@ struct lb_conv_prims {
     bool plain_diff;                  /* that layout is plain f32 already */
     lb_winograd *winograd;            /* NULL, or what does both backward passes, and the forward pass where it is exact */
     bool winograd_forward;            /* with the weights of now */
+    lb_tiles *tiles;                  /* NULL, or what does some passes; if it does the forward pass, there is no winograd */
 };
 
 typedef union lb_op_desc_any {
@@ -96,20 +98,34 @@ static lb_status reordered(lb_conv_prims *p, const dnnl_memory_desc_t *plain, co
     return lb_reorder_create(p->backend, plain, md, reorder);
 }
 
+/* Our own kernels, where there are some. */
+static lb_status create_own(lb_conv_prims *p) {
+    size_t *scratch = &p->backend->scratch_size;
+    LB_TRY(lb_tiles_create(p->backend->ctx, &p->dims, &p->tiles));
+    if (p->tiles) {
+        *scratch = LB_MAX(*scratch, lb_tiles_scratch(p->tiles));
+        return LB_OK;
+    }
+    LB_TRY(lb_winograd_create(p->backend->ctx, &p->dims, &p->winograd));
+    if (p->winograd)
+        *scratch = LB_MAX(*scratch, lb_winograd_scratch(p->winograd));
+    return LB_OK;
+}
+
 static lb_status create(lb_conv_prims *p) {
     dnnl_memory_desc_t plain;
     LB_TRY(plain_weights(p->backend, &p->dims, &plain));
+    LB_TRY(create_own(p));
     LB_TRY(create_pass(p, LB_PASS_FORWARD, &p->forward));
     LB_TRY(reordered(p, &plain, lb_prim_md(&p->forward, DNNL_ARG_WEIGHTS), &p->to_forward, &p->weights));
-    LB_TRY(lb_winograd_create(p->backend->ctx, &p->dims, &p->winograd));
-    if (p->winograd) {
-        p->backend->scratch_size = LB_MAX(p->backend->scratch_size, lb_winograd_scratch(p->winograd));
+    if (p->winograd)
         return LB_OK;
-    }
-    if (p->dims.backward_data) {
+    if (p->dims.backward_data && !lb_tiles_does(p->tiles, LB_PASS_BACKWARD_DATA)) {
         LB_TRY(create_pass(p, LB_PASS_BACKWARD_DATA, &p->backward_data));
         LB_TRY(reordered(p, &plain, lb_prim_md(&p->backward_data, DNNL_ARG_WEIGHTS), &p->to_backward, &p->weights_backward));
     }
+    if (lb_tiles_does(p->tiles, LB_PASS_BACKWARD_WEIGHTS))
+        return LB_OK;
     LB_TRY(create_pass(p, LB_PASS_BACKWARD_WEIGHTS, &p->backward_weights));
     const dnnl_memory_desc_t *diff = lb_prim_md(&p->backward_weights, DNNL_ARG_DIFF_WEIGHTS);
     p->plain_diff = dnnl_memory_desc_equal(diff, &plain);
@@ -144,6 +160,7 @@ void lb_conv_prims_destroy(lb_conv_prims *p) {
     for (size_t i = 0; i < LB_COUNT(prims); i++)
         lb_prim_destroy(prims[i]);
     lb_winograd_destroy(p->winograd);
+    lb_tiles_destroy(p->tiles);
     lb_free(p->backend->ctx, p->weights);
     lb_free(p->backend->ctx, p->weights_backward);
     lb_free(p->backend->ctx, p->diff);
@@ -156,27 +173,40 @@ lb_status lb_conv_set_weights(lb_conv_prims *p, const float *weights, float reac
         if (p->winograd_forward)
             return LB_OK;
     }
-    LB_TRY(lb_prim_run(p->backend, &p->to_forward, (void *[]){(void *)weights, p->weights}));
-    if (p->winograd || !p->dims.backward_data)
+    if (p->tiles)
+        lb_tiles_set_weights(p->tiles, weights);
+    else
+        LB_TRY(lb_prim_run(p->backend, &p->to_forward, (void *[]){(void *)weights, p->weights}));
+    if (!p->backward_data.handle)
         return LB_OK;
     return lb_prim_run(p->backend, &p->to_backward, (void *[]){(void *)weights, p->weights_backward});
 }
 
 lb_status lb_conv_forward(lb_conv_prims *p, const void *src, void *dst) {
-    if (!p->winograd_forward)
+    if (p->tiles)
+        lb_tiles_forward(p->tiles, src, dst, p->backend->scratch);
+    else if (p->winograd_forward)
+        lb_winograd_forward(p->winograd, src, dst, p->backend->scratch);
+    else
         return lb_prim_run(p->backend, &p->forward, (void *[]){(void *)src, p->weights, dst});
-    lb_winograd_forward(p->winograd, src, dst, p->backend->scratch);
     return LB_OK;
 }
 
 lb_status lb_conv_backward_data(lb_conv_prims *p, const void *diff_dst, void *diff_src) {
-    if (!p->winograd)
+    if (lb_tiles_does(p->tiles, LB_PASS_BACKWARD_DATA))
+        lb_tiles_backward_data(p->tiles, diff_dst, diff_src, p->backend->scratch);
+    else if (p->winograd)
+        lb_winograd_backward_data(p->winograd, diff_dst, diff_src, p->backend->scratch);
+    else
         return lb_prim_run(p->backend, &p->backward_data, (void *[]){(void *)diff_dst, p->weights_backward, diff_src});
-    lb_winograd_backward_data(p->winograd, diff_dst, diff_src, p->backend->scratch);
     return LB_OK;
 }
 
 lb_status lb_conv_backward_weights(lb_conv_prims *p, const void *src, const void *diff_dst, float *diff_weights) {
+    if (lb_tiles_does(p->tiles, LB_PASS_BACKWARD_WEIGHTS)) {
+        lb_tiles_backward_weights(p->tiles, src, diff_dst, diff_weights, p->backend->scratch);
+        return LB_OK;
+    }
     if (p->winograd) {
         lb_winograd_backward_weights(p->winograd, src, diff_dst, diff_weights, p->backend->scratch);
         return LB_OK;

@@ -1,0 +1,25 @@
+/* Convolutions by matrix registers (train/simd/tiles.h) on all threads: what conv.c uses instead of oneDNN where there is AMX. */
+#ifndef LB_TILES_BACKEND_H
+#define LB_TILES_BACKEND_H
+
+#include "train/backend/backend.h"
+
+typedef struct lb_tiles lb_tiles;
+
+/* *tiles is NULL where no pass can be done so: other types than bf16, groups, dilation, channels that are no multiples of 16,
+ * processors without AMX. */
+lb_status lb_tiles_create(lb_ctx *ctx, const lb_conv_dims *dims, lb_tiles **tiles);
+void lb_tiles_destroy(lb_tiles *tiles);
+/* Which passes it does; the others are left to oneDNN. */
+bool lb_tiles_does(const lb_tiles *tiles, lb_pass pass);
+size_t lb_tiles_scratch(const lb_tiles *tiles); /* bytes that each call of the passes below needs, aligned to LB_ALIGN */
+
+/* weights: (oc, kh, kw, ic) f32. */
+void lb_tiles_set_weights(lb_tiles *tiles, const float *weights);
+
+/* As the passes of backend.h; the same bits on any number of threads. */
+void lb_tiles_forward(lb_tiles *tiles, const void *src, void *dst, void *scratch);
+void lb_tiles_backward_data(lb_tiles *tiles, const void *diff_dst, void *diff_src, void *scratch);
+void lb_tiles_backward_weights(lb_tiles *tiles, const void *src, const void *diff_dst, float *diff_weights, void *scratch);
+
+#endif
