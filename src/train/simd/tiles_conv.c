@@ -1,69 +1,92 @@
 #include "train/simd/tiles.h"
 #include "train/simd/tile.h"
 
-/* The input rows of a band of results are copied to a strip with padding; in it a row of the kernel is one run of kw * ic numbers
- * for every result, so that 32 of them for 16 results are one register: rows `sw * ic` numbers apart. Runs are filled up by
- * weights of zero. Where that takes fewer registers, results count on linearly over the padding at the rows' ends. */
-enum { RESULTS = 16, STEP = 32, BLOCK = RESULTS * STEP /* weights of a register */, TILES = 4, MAX_TILES = 64, STRIP = 24 << 10, SUMS = TILES * RESULTS * RESULTS };
+/* Source rows are copied to a strip with padding whose pixels have a multiple of 32 numbers, so that registers are loaded from whole
+ * cache lines (one across two costs as much as three): rows of a register are results, each with 32 numbers of a pixel.
+ *
+ *     plain     the pixel's channels, a multiple of 32
+ *     pairs     those of the pixel and of the one below, 16 or 48 .. each; kernel rows go by two
+ *     runs      all that a kernel row of the result at that place needs, at most 32 numbers: first layers
+ *
+ * Where it takes fewer registers, results count on over the padding at the ends of rows. */
+enum { RESULTS = 16, STEP = 32, BLOCK = RESULTS * STEP /* weights of a register */, TILES = 4, SUMS = TILES * RESULTS * RESULTS };
+enum { MAX_TILES = 64 /* of a band */, STRIP = 24 << 10 /* bytes that leave the first-level cache room for the rest */ };
+
+typedef enum pixels { PLAIN, PAIRS, RUNS } pixels;
 
 typedef struct plan {
-    size_t pitch;              /* pixels of a strip row */
-    size_t left;               /* of them, zeros before the source's first */
-    size_t gap_y, gap_x;       /* source rows, pixels from one strip row, pixel to the next */
-    size_t sh, sw;             /* in the strip */
-    size_t wide;               /* pixels copied per row */
-    size_t rows, images;       /* result rows of a band; whole images of a band, if all of their rows fit */
+    pixels pixels;
+    size_t c;                  /* numbers of a strip's pixel */
+    size_t kh, kw, sh, sw;     /* the kernel and its strides in the strip */
+    size_t down;               /* strip rows from one of its rows to the next */
+    size_t gap_y, gap_x;       /* source rows, pixels from one of the strip to the next */
+    size_t pitch, left, wide;  /* pixels of a strip row; zeros on the left, then source pixels */
+    size_t rows, images;       /* result rows of a band; or whole images of a band, if all of their rows fit */
     size_t strip_rows;         /* of an image's part of the band */
     size_t line;               /* results from one result row to the next */
-    size_t across;             /* registers per result row; 0: results count on from row to row */
     size_t tiles;              /* registers of results of an image's part of the band */
-    size_t steps;              /* registers of a run */
 } plan;
 
 static size_t divide_up(size_t a, size_t b) { return (a + b - 1) / b; }
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
-static size_t strip_bytes(const lb_tiles_dims *d, const plan *p) {
-    /* behind it, what the last results' runs and the registers' unused rows read */
-    const size_t behind = (RESULTS * p->sw + (size_t)d->kw + p->left + p->pitch) * (size_t)d->ic + STEP;
-    return ((p->images * p->strip_rows * p->pitch * (size_t)d->ic + behind) * 2 + LB_ALIGN - 1) / LB_ALIGN * LB_ALIGN;
+static size_t strip_bytes(const plan *p) {
+    /* behind it, what the last results' kernels and the registers' unused rows reach */
+    const size_t behind = RESULTS * p->sw + p->kw + p->left + 2 * p->pitch;
+    return (p->images * p->strip_rows * p->pitch + behind) * p->c * 2;
 }
 
 /* For a band of `rows` result rows of an image. */
 static void plan_rows(const lb_tiles_dims *d, plan *p, size_t rows) {
-    const size_t ow = (size_t)d->ow;
+    const size_t ow = (size_t)d->ow, by_rows = rows * divide_up(ow, RESULTS), on = divide_up((rows - 1) * p->pitch + ow, RESULTS);
+    const bool count_on = p->sh == p->sw && on < by_rows;
     p->rows = rows;
-    p->strip_rows = (rows - 1) * p->sh + (size_t)d->kh;
-    const size_t by_rows = rows * divide_up(ow, RESULTS), on = divide_up((rows - 1) * p->pitch + ow, RESULTS);
-    p->across = p->sh == p->sw && on < by_rows ? 0 : divide_up(ow, RESULTS);
-    p->tiles = p->across ? by_rows : on;
-    p->line = p->across ? p->across * RESULTS : p->pitch;
+    p->strip_rows = (rows - 1) * p->sh + (p->kh - 1) * p->down + 1;
+    p->tiles = count_on ? on : by_rows;
+    p->line = count_on ? p->pitch : divide_up(ow, RESULTS) * RESULTS;
 }
 
 static plan make_plan(const lb_tiles_dims *d) {
-    const bool point = d->kh == 1 && d->kw == 1; /* only the pixels that matter are copied */
-    plan p = {.sh = point ? 1 : (size_t)d->sh, .sw = point ? 1 : (size_t)d->sw, .images = 1};
-    p.gap_y = point ? (size_t)d->sh : 1;
-    p.gap_x = point ? (size_t)d->sw : 1;
-    p.left = (size_t)d->pl;
-    const size_t reach = ((size_t)d->ow - 1) * p.sw + (size_t)d->kw; /* the zeros on the left of the next row are on the right too */
-    p.wide = smaller(divide_up((size_t)d->iw, p.gap_x), reach - smaller(reach, p.left));
-    p.pitch = larger(p.left + p.wide, reach - smaller(reach, p.left));
-    p.steps = divide_up((size_t)d->kw * (size_t)d->ic, STEP);
-    const size_t row = p.pitch * (size_t)d->ic * 2, oh = (size_t)d->oh, fit = STRIP / row;
-    size_t rows = fit > (size_t)d->kh ? (fit - (size_t)d->kh) / p.sh + 1 : 1;
-    const size_t weights = (size_t)d->kh * p.steps * BLOCK * 2 * 2; /* of 32 output channels: read again for each band */
-    if (weights > STRIP)
-        rows = larger(rows, divide_up(16 * RESULTS, (size_t)d->ow));
+    const size_t ic = (size_t)d->ic, kh = (size_t)d->kh, kw = (size_t)d->kw, oh = (size_t)d->oh, ow = (size_t)d->ow;
+    const bool point = kh == 1 && kw == 1; /* only the pixels that matter are copied */
+    plan p = {.pixels = ic % STEP == 0 ? PLAIN : ic % RESULTS == 0 ? PAIRS : RUNS, .down = 1, .gap_y = 1, .gap_x = 1, .images = 1,
+              .c = ic, .kh = kh, .kw = kw, .sh = (size_t)d->sh, .sw = (size_t)d->sw, .left = (size_t)d->pl};
+    if (p.pixels == PAIRS) {
+        p.c = 2 * ic;
+        p.kh = divide_up(kh, 2);
+        p.down = 2;
+    }
+    if (p.pixels == RUNS || point) {
+        p.gap_x = p.sw;
+        p.sw = 1;
+    }
+    if (point) {
+        p.gap_y = p.sh;
+        p.sh = 1;
+    }
+    if (p.pixels == RUNS) {
+        p.c = STEP;
+        p.kw = 1;
+        p.pitch = ow;
+        p.left = 0;
+    } else { /* the zeros on the left of the next row are on the right too */
+        const size_t reach = (ow - 1) * p.sw + kw, right = reach - smaller(reach, p.left);
+        p.wide = smaller(divide_up((size_t)d->iw, p.gap_x), right);
+        p.pitch = larger(p.left + p.wide, right);
+    }
+    const size_t row = p.pitch * p.c * 2, weights = p.kh * p.kw * p.c * 2 * RESULTS * 2; /* bytes; of 32 output channels */
+    const size_t fit = STRIP / row, beside = (p.kh - 1) * p.down + 1;
+    size_t rows = fit > beside ? (fit - beside) / p.sh + 1 : 1;
+    if (weights > STRIP) /* they are read again for each band */
+        rows = larger(rows, divide_up(16 * RESULTS, ow));
     rows = larger(1, smaller(oh, rows));
     plan_rows(d, &p, divide_up(oh, divide_up(oh, rows)));
     while (p.rows > 1 && p.tiles > MAX_TILES)
         plan_rows(d, &p, p.rows - 1);
-    if (p.rows == oh)
-        while (p.images < (size_t)d->mb && (p.images + 1) * p.tiles <= MAX_TILES / 2 &&
-               ((p.images + 1) * p.strip_rows * row <= STRIP || (weights > STRIP && p.images * p.tiles < 16)))
-            p.images++;
+    while (p.rows == oh && p.images < (size_t)d->mb && (p.images + 1) * p.tiles <= MAX_TILES / 2 &&
+           ((p.images + 1) * p.strip_rows * row <= STRIP || (weights > STRIP && p.images * p.tiles < 16)))
+        p.images++;
     return p;
 }
 
@@ -74,57 +97,110 @@ static size_t LB_NAME(bands)(const lb_tiles_dims *d) {
     return bands_down(d, &p) * divide_up((size_t)d->mb, p.images);
 }
 
-/* ---- Weights: (oc / 16, kh, steps) registers, each (16, 16 output channels, 2) --------------------------------------------- */
+/* ---- Weights: (oc / 16) times the strip's (kh, kw, c / 32) registers, each (16, 16 output channels, 2) --------------------- */
+
+static size_t filter_size(const plan *p) { return p->kh * p->kw * p->c; }
 
 static size_t LB_NAME(weights_size)(const lb_tiles_dims *d) {
-    return (size_t)d->oc * (size_t)d->kh * divide_up((size_t)d->kw * (size_t)d->ic, STEP) * STEP * 2;
+    const plan p = make_plan(d);
+    return (size_t)d->oc * filter_size(&p) * 2;
+}
+
+/* Where number i of a filter in the strip's order is in a filter (kh, kw, ic); larger than that: nowhere, it is zero. */
+static size_t find_weight(const lb_tiles_dims *d, const plan *p, size_t i) {
+    const size_t ic = (size_t)d->ic, kh = (size_t)d->kh, kw = (size_t)d->kw, none = kh * kw * ic;
+    size_t c = i % p->c, x = i / p->c % p->kw, y = i / p->c / p->kw * p->down;
+    if (p->pixels == PAIRS) {
+        y += c / ic;
+        c %= ic;
+    } else if (p->pixels == RUNS) {
+        x = c / ic;
+        c %= ic;
+    }
+    return y < kh && x < kw ? (y * kw + x) * ic + c : none;
 }
 
 static void LB_NAME(weights)(const lb_tiles_dims *d, const float *w, int first, void *to) {
-    const size_t run = (size_t)d->kw * (size_t)d->ic, kh = (size_t)d->kh, steps = divide_up(run, STEP);
-    uint16_t *out = (uint16_t *)to + (size_t)first * kh * steps * STEP;
-    for (size_t y = 0; y < kh; y++)
-        for (size_t k = 0; k < steps; k++, out += BLOCK)
-            for (size_t o = 0; o < RESULTS; o++) {
-                const float *from = w + (((size_t)first + o) * kh + y) * run + k * STEP;
-                const size_t n = smaller(STEP, run - k * STEP);
-                for (size_t i = 0; i < STEP; i++)
-                    out[i / 2 * RESULTS * 2 + o * 2 + i % 2] = i < n ? lb_bf16_put(from[i]) : 0;
-            }
+    const plan p = make_plan(d);
+    const size_t filter = (size_t)d->kh * (size_t)d->kw * (size_t)d->ic, size = filter_size(&p);
+    uint16_t *out = (uint16_t *)to + (size_t)first * size;
+    for (size_t i = 0; i < size; i++) {
+        const size_t from = find_weight(d, &p, i);
+        uint16_t *column = out + i / 2 * RESULTS * 2 + i % 2;
+        for (size_t o = 0; o < RESULTS; o++)
+            column[2 * o] = from < filter ? lb_bf16_put(w[((size_t)first + o) * filter + from]) : 0;
+    }
 }
 
 /* The kernel turned by half a circle, its input and output channels exchanged. */
 static void LB_NAME(turned)(const lb_tiles_dims *d, const float *w, int first, void *to) {
-    const size_t ic = (size_t)d->ic, kh = (size_t)d->kh, kw = (size_t)d->kw, run = kw * ic, steps = divide_up(run, STEP);
-    uint16_t *out = (uint16_t *)to + (size_t)first * kh * steps * STEP;
-    for (size_t y = 0; y < kh; y++, out += steps * STEP * RESULTS)
-        for (size_t i = 0; i < steps * STEP; i++) {
-            uint16_t *row = out + i / 2 * RESULTS * 2 + i % 2;
-            const size_t x = i / ic, c = i % ic;
-            const float *from = w + ((c * kh + kh - 1 - y) * kw + kw - 1 - smaller(x, kw - 1)) * (size_t)d->oc + (size_t)first;
-            for (size_t o = 0; o < RESULTS; o++)
-                row[2 * o] = x < kw ? lb_bf16_put(from[o]) : 0;
-        }
+    const plan p = make_plan(d);
+    const size_t ic = (size_t)d->ic, taps = (size_t)d->kh * (size_t)d->kw, oc = (size_t)d->oc, size = filter_size(&p);
+    uint16_t *out = (uint16_t *)to + (size_t)first * size;
+    for (size_t i = 0; i < size; i++) {
+        const size_t from = find_weight(d, &p, i), c = from % ic, tap = taps - 1 - smaller(from / ic, taps - 1);
+        uint16_t *column = out + i / 2 * RESULTS * 2 + i % 2;
+        const float *numbers = w + (c * taps + tap) * oc + (size_t)first;
+        for (size_t o = 0; o < RESULTS; o++)
+            column[2 * o] = from < taps * ic ? lb_bf16_put(numbers[o]) : 0;
+    }
 }
 
 /* ---- The strip -------------------------------------------------------------------------------------------------------- */
 
-/* The source rows of result rows y .. of image n; zeros are there already. */
+/* `count` numbers each, a multiple of 16, `step` apart. */
+LB_INLINE void copy_pixels(uint16_t *to, size_t to_step, const uint16_t *from, size_t step, size_t wide, size_t count) {
+    for (size_t x = 0; x < wide; x++, to += to_step, from += step)
+        for (size_t i = 0; i < count; i += RESULTS)
+            memcpy(to + i, from + i, RESULTS * 2);
+}
+
+/* At most 32 numbers. */
+LB_INLINE void copy_run(uint16_t *to, const uint16_t *from, ptrdiff_t count) {
+#if defined(LB_ISA_amx)
+    const __mmask32 mask = 0xffffffffu >> (STEP - count);
+    _mm512_mask_storeu_epi16(to, mask, _mm512_maskz_loadu_epi16(mask, from));
+#else
+    memcpy(to, from, (size_t)count * 2);
+#endif
+}
+
+/* A source row, or NULL: zeros, to a row of the strip; half: the pixels' second half. */
+static void fill_row(const lb_tiles_dims *d, const plan *p, const uint16_t *src, bool half, uint16_t *row) {
+    const size_t ic = (size_t)d->ic;
+    uint16_t *to = row + p->left * p->c + (half ? ic : 0);
+    if (p->pixels == RUNS) {
+        const ptrdiff_t run = (ptrdiff_t)d->kw * d->ic, end = (ptrdiff_t)d->iw * d->ic, step = (ptrdiff_t)(p->gap_x * ic);
+        ptrdiff_t from = -(ptrdiff_t)d->pl * d->ic;
+        for (size_t x = 0; x < p->pitch; x++, from += step, to += p->c)
+            if (src && from >= 0 && from + run <= end)
+                copy_run(to, src + from, run);
+            else
+                for (ptrdiff_t i = 0; i < run; i++)
+                    to[i] = src && from + i >= 0 && from + i < end ? src[from + i] : 0;
+    } else if (!src) {
+        for (size_t x = 0; x < p->wide; x++)
+            memset(to + x * p->c, 0, ic * 2);
+    } else if (p->pixels == PLAIN && p->gap_x == 1) {
+        memcpy(to, src, p->wide * ic * 2);
+    } else if (ic == RESULTS) {
+        copy_pixels(to, p->c, src, p->gap_x * ic, p->wide, RESULTS);
+    } else {
+        copy_pixels(to, p->c, src, p->gap_x * ic, p->wide, ic);
+    }
+}
+
+/* The source rows of result rows y .. of image n. */
 static void fill_strip(const lb_tiles_dims *d, const plan *p, const uint16_t *src, size_t n, size_t y, uint16_t *strip) {
-    const size_t ic = (size_t)d->ic, ih = (size_t)d->ih, row = p->pitch * ic;
-    strip += p->left * ic;
-    for (size_t r = 0; r < p->strip_rows; r++, strip += row) {
-        const size_t from = (y * p->sh + r) * p->gap_y; /* pt too large */
-        if (from < (size_t)d->pt || from - (size_t)d->pt >= ih || n >= (size_t)d->mb) {
-            memset(strip, 0, p->wide * ic * 2);
-            continue;
-        }
-        const uint16_t *pixels = src + (n * ih + from - (size_t)d->pt) * (size_t)d->iw * ic;
-        if (p->gap_x == 1)
-            memcpy(strip, pixels, p->wide * ic * 2);
-        else
-            for (size_t x = 0; x < p->wide; x++)
-                memcpy(strip + x * ic, pixels + x * p->gap_x * ic, ic * 2);
+    const size_t row = p->pitch * p->c, source = (size_t)d->iw * (size_t)d->ic, ih = (size_t)d->ih, pt = (size_t)d->pt;
+    const bool pairs = p->pixels == PAIRS && d->kh > 1;
+    for (size_t r = 0; r < p->strip_rows + pairs; r++) {
+        const size_t at = (y * p->sh + r) * p->gap_y;
+        const uint16_t *from = at >= pt && at - pt < ih ? src + (n * ih + at - pt) * source : NULL;
+        if (r < p->strip_rows)
+            fill_row(d, p, from, false, strip + r * row);
+        if (pairs && r > 0)
+            fill_row(d, p, from, true, strip + (r - 1) * row);
     }
 }
 
@@ -134,7 +210,7 @@ typedef struct product {
     const uint16_t *a[TILES];  /* sources of the first kernel row of 16 results each */
     size_t result, row;        /* bytes from one result's to the next; numbers from one kernel row to the next */
     const uint16_t *b, *b2;    /* weights of 16 output channels each */
-    size_t kh, steps;
+    size_t kh, steps;          /* steps: registers of a kernel row */
     float *sums;               /* (4, 16, 16) */
 } product;
 
@@ -260,19 +336,43 @@ static workspace divide(const plan *p, void *scratch) {
 
 static size_t LB_NAME(scratch)(const lb_tiles_dims *d) {
     const plan p = make_plan(d);
-    return spot_bytes() + SUMS * sizeof(float) + strip_bytes(d, &p);
+    return spot_bytes() + SUMS * sizeof(float) + strip_bytes(&p);
+}
+
+/* Memory that will be needed soon: `step` bytes of it are asked for at a time. */
+typedef struct ahead {
+    const unsigned char *at, *end;
+    size_t step;
+} ahead;
+
+static ahead look_ahead(const void *from, size_t numbers, size_t times) {
+    const unsigned char *at = from;
+    return (ahead){at, at + numbers * 2, divide_up(divide_up(numbers * 2, LB_ALIGN), times) * LB_ALIGN};
+}
+
+LB_INLINE void ask(ahead *a) {
+    const unsigned char *end = a->at + smaller(a->step, (size_t)(a->end - a->at));
+    for (; a->at < end; a->at += LB_ALIGN)
+        __builtin_prefetch(a->at, 0, 2);
+    a->at = end;
 }
 
 /* Images first .., result rows y .. */
 static void band(const lb_tiles_dims *d, const plan *p, size_t first, size_t y, const uint16_t *src, const uint16_t *weights,
                  uint16_t *dst, const workspace *w) {
-    const size_t ic = (size_t)d->ic, oc = (size_t)d->oc, oh = (size_t)d->oh, image = oh * (size_t)d->ow * oc;
+    const size_t oc = (size_t)d->oc, oh = (size_t)d->oh, image = oh * (size_t)d->ow * oc;
     const size_t images = smaller(p->images, (size_t)d->mb - first), rows = smaller(p->rows, oh - y), all = images * p->tiles;
-    const size_t strip = p->strip_rows * p->pitch * ic, block = (size_t)d->kh * p->steps * BLOCK;
+    const size_t strip = p->strip_rows * p->pitch * p->c, block = filter_size(p) * RESULTS;
     for (size_t i = 0; i < images; i++)
         fill_strip(d, p, src, first + i, y, w->strip + i * strip);
     dst += first * image + y * (size_t)d->ow * oc;
-    product job = {.result = p->sw * ic * 2, .row = p->pitch * ic, .kh = (size_t)d->kh, .steps = p->steps, .sums = w->sums};
+    product job = {.result = p->sw * p->c * 2, .row = p->down * p->pitch * p->c, .kh = p->kh, .steps = p->kw * p->c / STEP, .sums = w->sums};
+    const size_t groups = divide_up(all, oc > RESULTS ? TILES / 2 : TILES) * divide_up(oc, 2 * RESULTS);
+    const size_t row = (size_t)d->iw * (size_t)d->ic, next = ((first * (size_t)d->ih) + (y + rows) * p->sh * p->gap_y + images / 2 * 0) * row;
+    const size_t from = images > 1 || rows == oh ? (first + images) * (size_t)d->ih * row : next;
+    const size_t source = (size_t)d->mb * (size_t)d->ih * row;
+    ahead sources = look_ahead(src + smaller(from, source), smaller(images * rows * p->sh * p->gap_y * row, source - smaller(from, source)), groups);
+    ahead results = look_ahead(dst + images * rows * (size_t)d->ow * oc, first + images < (size_t)d->mb ? images * rows * (size_t)d->ow * oc : 0, groups);
     for (size_t o = 0; o < oc; o += 2 * RESULTS) {
         const bool two = o + RESULTS < oc;
         const size_t group = two ? TILES / 2 : TILES;
@@ -284,7 +384,7 @@ static void band(const lb_tiles_dims *d, const plan *p, size_t first, size_t y, 
             for (size_t i = 0; i < group; i++) {
                 spots[i] = &w->spots[tile];
                 image_of[i] = n;
-                job.a[i] = w->strip + n * strip + spots[i]->pixel * ic;
+                job.a[i] = w->strip + n * strip + spots[i]->pixel * p->c;
                 if (t + i + 1 == all) /* beyond the last: that one again */
                     continue;
                 if (++tile == p->tiles) {
@@ -292,6 +392,8 @@ static void band(const lb_tiles_dims *d, const plan *p, size_t first, size_t y, 
                     n++;
                 }
             }
+            ask(&sources);
+            ask(&results);
             if (two)
                 square(&job);
             else
@@ -309,7 +411,7 @@ static void LB_NAME(conv)(const lb_tiles_dims *d, size_t first, size_t last, con
     const plan p = make_plan(d);
     const size_t down = bands_down(d, &p);
     const workspace w = divide(&p, scratch);
-    memset(w.strip, 0, strip_bytes(d, &p));
+    memset(w.strip, 0, strip_bytes(&p));
     tiles_begin();
     for (size_t i = first; i < last; i++)
         band(d, &p, i / down * p.images, i % down * p.rows, src, weights, dst, &w);
