@@ -1,23 +1,25 @@
 /* Which variants of simd/ this processor can run, and the best of them. */
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#include "model.h"
 #include "train/simd/eval_kernels.h"
 #include "train/simd/kernels.h"
 #include "train/simd/tiles.h"
 #include "train/simd/winograd.h"
 
-#include "model.h"
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
-
 extern const lb_kernels lb_kernels_scalar;
 extern const lb_eval_kernels lb_eval_kernels_scalar;
 extern const lb_winograd_kernels lb_winograd_scalar;
 extern const lb_tiles_conv lb_tiles_conv_scalar;
+extern const lb_tiles_diff lb_tiles_diff_scalar;
 #if defined(__x86_64__)
 extern const lb_kernels lb_kernels_avx2, lb_kernels_avx512, lb_kernels_avx512bf16;
 extern const lb_eval_kernels lb_eval_kernels_avx2, lb_eval_kernels_avx512;
 extern const lb_winograd_kernels lb_winograd_avx512, lb_winograd_avx512bf16;
 extern const lb_tiles_conv lb_tiles_conv_amx;
+extern const lb_tiles_diff lb_tiles_diff_amx;
 
 static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 static bool has_avx512(void) {
@@ -71,6 +73,14 @@ const lb_winograd_kernels *lb_winograd_find(const char *name) {
     return strcmp(name, "scalar") ? NULL : &lb_winograd_scalar;
 }
 
+const lb_tiles_diff *lb_tiles_diff_find(const char *name) {
+#if defined(__x86_64__)
+    if (!strcmp(name, "amx") && has_amx_bf16())
+        return &lb_tiles_diff_amx;
+#endif
+    return strcmp(name, "scalar") ? NULL : &lb_tiles_diff_scalar;
+}
+
 const lb_winograd_kernels *lb_winograd_select(lb_dtype type) { return lb_winograd_find(type == LB_F32 ? "avx512" : "avx512bf16"); }
 
 const lb_eval_kernels *lb_eval_kernels_variant(int i) {
@@ -99,4 +109,3 @@ const lb_tiles_conv *lb_tiles_conv_find(const char *name) {
 #endif
     return strcmp(name, "scalar") ? NULL : &lb_tiles_conv_scalar;
 }
-const lb_tiles_diff *lb_tiles_diff_find(const char *name) { return (void)name, NULL; }
