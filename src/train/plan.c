@@ -365,7 +365,7 @@ static lb_status place_buffers(builder *b) {
             moved = false;
             for (int k = 0; k < i; k++) {
                 const lb_buffer *other = &plan->buffers[order[k]];
-                bool together = other->first <= buf->last && buf->first <= other->last;
+                bool together = other->first <= buf->last + LB_TASK_SPAN && buf->first <= other->last + LB_TASK_SPAN;
                 if (together && buf->offset < other->offset + other->size && other->offset < buf->offset + buf->size) {
                     buf->offset = other->offset + other->size;
                     moved = true;
@@ -436,7 +436,7 @@ static lb_status make_norm(lb_plan *plan, lb_step *step) {
     const int channels = plan->net->nodes[step->node].dst.c;
     const size_t c = (size_t)channels;
     float *block = lb_pool_alloc(&plan->pool, 7 * c, sizeof *block);
-    step->sums = lb_pool_alloc(&plan->pool, (size_t)plan->threads * lb_sums_stride(channels), sizeof *step->sums);
+    step->sums = lb_pool_alloc(&plan->pool, LB_PARTS * lb_sums_stride(channels), sizeof *step->sums);
     if (!block || !step->sums)
         return LB_ERR_MEMORY;
     float **arrays[] = {&step->a, &step->b, &step->mean, &step->inv, &step->p, &step->q, &step->s};

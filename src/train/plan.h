@@ -14,6 +14,8 @@
 #include "train/laps.h"
 #include "train/simd/kernels.h"
 
+typedef struct lb_plan lb_plan;
+
 typedef enum lb_step_kind {
     LB_STEP_INPUT, LB_STEP_CONV, LB_STEP_NORM, LB_STEP_POOL, LB_STEP_DROPOUT, LB_STEP_PAD, LB_STEP_CONCAT,
     LB_STEP_REAL /* func, mul */
@@ -54,13 +56,24 @@ typedef struct lb_step {
     lb_pool_prims *pool;
     float *scale;          /* conv: (oc) step of each filter times the source's; its norm step borrows it */
     float *a, *b, *mean, *inv, *p, *q, *s; /* norm: (c) */
-    double *sums;          /* norm: (threads, lb_sums_stride(c)): of dz (c), of dz x (c), and two of what is learned */
+    double *sums;          /* norm: (LB_PARTS, lb_sums_stride(c)): of dz (c), of dz x (c), and two of what is learned */
+    lb_norm_args args;     /* norm: of the pass that is being done */
     uint8_t *mask;         /* norm: (h, w, c) of 0 and 1 for a mixer that has one, else NULL; the backward pass reads forward's */
     bool masked;           /* it holds at this step */
 } lb_step;
 
-/* Room for those sums of one thread: a whole cache line behind the channels, so that threads do not write into the same one. */
+/* Room for those sums of one part: a whole cache line behind the channels, so that threads do not write into the same one. */
 static inline size_t lb_sums_stride(int c) { return 2 * (size_t)c + 8; }
+
+/* One pass of a step on some images. The passes of a queue are done one after the other on a few images, then on the next ones,
+ * so that what one leaves is in the cache for the next. */
+typedef struct lb_task {
+    void (*run)(lb_plan *plan, lb_step *step, const lb_image_range *images);
+    lb_step *step;
+    lb_pass pass;          /* for the stopwatch */
+} lb_task;
+#define LB_MAX_TASKS 4
+#define LB_TASK_SPAN 2 /* steps from a queue's first to its last: so much longer do buffers live */
 
 typedef struct lb_buffer {
     size_t size, offset;
@@ -92,7 +105,7 @@ typedef enum lb_plan_stats {
     LB_STATS_RUNNING       /* the running ones, unchanged */
 } lb_plan_stats;
 
-typedef struct lb_plan {
+struct lb_plan {
     lb_ctx *ctx;
     lb_pool pool;
     lb_net *net;               /* borrowed */
@@ -123,7 +136,9 @@ typedef struct lb_plan {
     float *logits, *diff_logits; /* (mb, classes) */
     lb_laps *laps;             /* borrowed; NULL unless somebody measures */
     float *calibration;        /* f32 copy of the tensor that an activation quantizer starts from */
-} lb_plan;
+    int ntasks;
+    lb_task tasks[LB_MAX_TASKS]; /* what has been queued */
+};
 
 lb_status lb_plan_create(lb_ctx *ctx, lb_net *net, const lb_plan_options *options, lb_plan **plan);
 void lb_plan_destroy(lb_plan *plan);

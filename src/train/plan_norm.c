@@ -2,7 +2,6 @@
 #include "train/plan_run.h"
 
 #include <math.h>
-#include <omp.h>
 
 static const void *norm_x(const lb_plan *plan, const lb_step *step) {
     return step->acc >= 0 ? lb_plan_buffer(plan, step->acc) : lb_plan_data(plan, step->src);
@@ -13,9 +12,9 @@ static float scale_of(const lb_plan *plan, const lb_step *step, int c) {
     return step->scale ? step->scale[c] : lb_plan_value(plan, step->src)->step;
 }
 
-static void add_sums(const lb_step *step, int c, int threads) {
+static void add_sums(const lb_step *step, int c, int parts) {
     const size_t stride = lb_sums_stride(c);
-    for (int t = 1; t < threads; t++)
+    for (int t = 1; t < parts; t++)
         for (size_t i = 0; i < stride; i++)
             step->sums[i] += step->sums[(size_t)t * stride + i];
 }
@@ -38,23 +37,32 @@ static void running_stats(lb_plan *plan, lb_step *step, int c) {
     }
 }
 
-/* Sums of x and its squares over a batch into step->sums. */
-static void sum_batch(lb_plan *plan, lb_step *step, size_t rows, int c, lb_dtype type) {
-    const size_t stride = lb_sums_stride(c);
-    const void *x = norm_x(plan, step);
-    int threads = 1;
-    memset(step->sums, 0, (size_t)plan->threads * stride * sizeof *step->sums);
-#pragma omp parallel num_threads(plan->threads)
-    {
-        size_t first, last;
-        int t = omp_get_thread_num();
-        lb_plan_share(rows, t, omp_get_num_threads(), &first, &last);
-        double *sums = step->sums + (size_t)t * stride;
-        plan->kernels[type]->stats(type, x, c, first, last, sums, sums + c);
-#pragma omp single nowait
-        threads = omp_get_num_threads();
-    }
-    add_sums(step, c, threads);
+/* Rows of a norm step's tensors. */
+static void rows_of(const lb_plan *plan, const lb_step *step, const lb_image_range *images, size_t *first, size_t *last) {
+    const size_t rows = plan->values[step->node].rows / (size_t)plan->options.mb;
+    *first = rows * (size_t)images->first;
+    *last = rows * (size_t)images->last;
+}
+
+static double *sums_of(const lb_plan *plan, const lb_step *step, const lb_image_range *images) {
+    return step->sums + (size_t)images->part * lb_sums_stride(plan->values[step->node].c);
+}
+
+static void stats_images(lb_plan *plan, lb_step *step, const lb_image_range *images) {
+    const lb_value *v = &plan->values[step->node];
+    double *sums = sums_of(plan, step, images);
+    size_t first, last;
+    rows_of(plan, step, images, &first, &last);
+    plan->kernels[v->type]->stats(v->type, norm_x(plan, step), v->c, first, last, sums, sums + v->c);
+}
+
+/* Of a pass that adds to step->sums. */
+static void sum_images(lb_plan *plan, lb_step *step, void (*run)(lb_plan *plan, lb_step *step, const lb_image_range *images), lb_pass pass) {
+    const int c = plan->values[step->node].c;
+    memset(step->sums, 0, LB_PARTS * lb_sums_stride(c) * sizeof *step->sums);
+    lb_plan_queue(plan, run, step, pass);
+    lb_plan_flush(plan);
+    add_sums(step, c, lb_plan_parts(plan));
 }
 
 /* A running statistic towards a batch's. With momentum 1, as an estimate begins, nothing is left of what it was, rounding included: a
@@ -65,9 +73,9 @@ static void move(float *running, float momentum, float batch) {
 
 /* Batch statistics into step->mean and inv = 1 / sqrt(var), of real values; running statistics follow. A batch norm that import has
  * added is set by the first training batch so that it changes nothing. */
-static void batch_stats(lb_plan *plan, lb_step *step, size_t rows, int c, lb_dtype type) {
+static void batch_stats(lb_plan *plan, lb_step *step, size_t rows, int c) {
     const lb_node *bn = &plan->net->nodes[step->bn];
-    sum_batch(plan, step, rows, c, type);
+    sum_images(plan, step, stats_images, LB_PASS_FORWARD);
     float *running_mean = lb_plan_param(plan, bn->param[2]), *running_var = lb_plan_param(plan, bn->param[3]);
     const float *bias = step->conv >= 0 ? lb_plan_param(plan, plan->net->nodes[step->conv].param[1]) : NULL;
     float *gamma = lb_plan_param(plan, bn->param[0]), *beta = lb_plan_param(plan, bn->param[1]);
@@ -136,13 +144,24 @@ static void norm_args(const lb_plan *plan, const lb_step *step, lb_norm_args *ar
     }
 }
 
-static void run_norm_forward(const lb_plan *plan, const lb_norm_args *args, size_t rows) {
-#pragma omp parallel num_threads(plan->threads)
-    {
-        size_t first, last;
-        lb_plan_share(rows, omp_get_thread_num(), omp_get_num_threads(), &first, &last);
-        plan->kernels[args->type]->norm_forward(args, first, last);
-    }
+static void forward_images(lb_plan *plan, lb_step *step, const lb_image_range *images) {
+    size_t first, last;
+    rows_of(plan, step, images, &first, &last);
+    plan->kernels[step->args.type]->norm_forward(&step->args, first, last);
+}
+
+static void backward_images(lb_plan *plan, lb_step *step, const lb_image_range *images) {
+    const int c = step->args.c;
+    double *sums = sums_of(plan, step, images);
+    size_t first, last;
+    rows_of(plan, step, images, &first, &last);
+    plan->kernels[step->args.type]->norm_backward(&step->args, first, last, sums, sums + c, sums + 2 * c);
+}
+
+static void backward_x_images(lb_plan *plan, lb_step *step, const lb_image_range *images) {
+    size_t first, last;
+    rows_of(plan, step, images, &first, &last);
+    plan->kernels[step->args.type]->norm_backward_x(&step->args, first, last);
 }
 
 static void make_mask(const lb_plan *plan, lb_step *step) {
@@ -156,25 +175,27 @@ lb_status lb_step_norm_forward(lb_plan *plan, lb_step *step) {
     if (step->bn >= 0 && plan->stats == LB_STATS_RUNNING)
         running_stats(plan, step, v->c);
     else if (step->bn >= 0)
-        batch_stats(plan, step, v->rows, v->c, v->type);
+        batch_stats(plan, step, v->rows, v->c);
     norm_affine(plan, step, v->c);
-    lb_norm_args args;
+    lb_norm_args *args = &step->args;
     if (lb_plan_must_start(plan, step->act)) {
-        lb_step bare = *step;
-        bare.act = -1;
-        norm_args(plan, &bare, &args);
-        run_norm_forward(plan, &args, v->rows);
-        plan->kernels[v->type]->to_f32(v->type, args.dst, plan->calibration, v->rows * (size_t)v->c);
+        const int act = step->act;
+        step->act = -1;
+        norm_args(plan, step, args);
+        step->act = act;
+        lb_plan_queue(plan, forward_images, step, LB_PASS_FORWARD);
+        lb_plan_flush(plan);
+        plan->kernels[v->type]->to_f32(v->type, args->dst, plan->calibration, v->rows * (size_t)v->c);
         lb_plan_start_act(plan, plan->net->nodes[step->act].quant, plan->calibration, v->rows * (size_t)v->c);
     }
     if (step->mask)
         make_mask(plan, step);
-    norm_args(plan, step, &args);
-    run_norm_forward(plan, &args, v->rows);
-    v->step = args.act == LB_NORM_QUANT ? args.form.step : 1;
+    norm_args(plan, step, args);
+    lb_plan_queue(plan, forward_images, step, LB_PASS_FORWARD);
+    v->step = args->act == LB_NORM_QUANT ? args->form.step : 1;
     /* Bytes would hide that a network has diverged. */
     const bool finite = lb_all_finite(step->a, v->c) && lb_all_finite(step->b, v->c);
-    v->reach = args.act == LB_NORM_QUANT && !step->masked && finite ? lb_plan_reach(&args.form) : 0;
+    v->reach = args->act == LB_NORM_QUANT && !step->masked && finite ? lb_plan_reach(&args->form) : 0;
     return LB_OK;
 }
 
@@ -207,33 +228,15 @@ static void norm_params_backward(lb_plan *plan, lb_step *step, size_t rows, int 
 
 void lb_step_norm_backward(lb_plan *plan, lb_step *step, float *diff) {
     lb_value *v = &plan->values[step->node];
-    const size_t stride = lb_sums_stride(v->c);
-    lb_norm_args args;
-    norm_args(plan, step, &args);
-    args.ngrads = v->ngrads;
-    lb_plan_grads(plan, v, 1, 1 / v->step, args.grad, args.factor);
-    args.dz = lb_plan_buffer(plan, step->dz);
-    int threads = 1;
-    memset(step->sums, 0, (size_t)plan->threads * stride * sizeof *step->sums);
-#pragma omp parallel num_threads(plan->threads)
-    {
-        size_t first, last;
-        int t = omp_get_thread_num();
-        lb_plan_share(v->rows, t, omp_get_num_threads(), &first, &last);
-        double *sums = step->sums + (size_t)t * stride;
-        plan->kernels[args.type]->norm_backward(&args, first, last, sums, sums + v->c, sums + 2 * v->c);
-#pragma omp single nowait
-        threads = omp_get_num_threads();
-    }
-    add_sums(step, v->c, threads);
-    norm_params_backward(plan, step, v->rows, v->c, &args.form, diff);
+    lb_norm_args *args = &step->args;
+    norm_args(plan, step, args);
+    args->ngrads = v->ngrads;
+    lb_plan_grads(plan, v, 1, 1 / v->step, args->grad, args->factor);
+    args->dz = lb_plan_buffer(plan, step->dz);
+    sum_images(plan, step, backward_images, LB_PASS_BACKWARD_DATA);
+    norm_params_backward(plan, step, v->rows, v->c, &args->form, diff);
     if (step->acc < 0 && step->dx < 0)
         return;
-    args.dx = lb_plan_buffer(plan, step->acc >= 0 ? step->acc : step->dx);
-#pragma omp parallel num_threads(plan->threads)
-    {
-        size_t first, last;
-        lb_plan_share(v->rows, omp_get_thread_num(), omp_get_num_threads(), &first, &last);
-        plan->kernels[args.type]->norm_backward_x(&args, first, last);
-    }
+    args->dx = lb_plan_buffer(plan, step->acc >= 0 ? step->acc : step->dx);
+    lb_plan_queue(plan, backward_x_images, step, LB_PASS_BACKWARD_DATA);
 }

@@ -45,6 +45,10 @@ static void quantize_weights(lb_plan *plan) {
     }
 }
 
+static void conv_forward_images(lb_plan *plan, lb_step *step, const lb_image_range *images) {
+    lb_conv_forward_images(step->prims, images, lb_plan_data(plan, step->src), lb_plan_buffer(plan, step->acc));
+}
+
 static lb_status conv_forward(lb_plan *plan, lb_step *step) {
     const lb_net *net = plan->net;
     const lb_node *node = &net->nodes[step->node];
@@ -53,25 +57,51 @@ static lb_status conv_forward(lb_plan *plan, lb_step *step) {
     lb_value *src = lb_plan_value(plan, step->src);
     LB_TRY(lb_conv_set_weights(step->prims, weights + w->offset, src->reach));
     lb_lap(plan->laps, LB_LAP_WEIGHTS, LB_PASS_FORWARD);
-    LB_TRY(lb_conv_forward(step->prims, lb_plan_buffer(plan, src->buffer), lb_plan_buffer(plan, step->acc)));
+    if (lb_conv_by_images(step->prims, LB_PASS_FORWARD)) {
+        lb_plan_queue(plan, conv_forward_images, step, LB_PASS_FORWARD);
+    } else {
+        lb_plan_flush(plan);
+        LB_TRY(lb_conv_forward(step->prims, lb_plan_buffer(plan, src->buffer), lb_plan_buffer(plan, step->acc)));
+    }
     for (int k = 0; k < node->dst.c; k++)
         step->scale[k] = src->step * plan->filter_steps[w->offset + (size_t)k];
     return LB_OK;
+}
+
+static void conv_weights_images(lb_plan *plan, lb_step *step, const lb_image_range *images) {
+    lb_conv_backward_weights_images(step->prims, images, lb_plan_data(plan, step->src), lb_plan_buffer(plan, step->acc));
+}
+
+static void conv_data_images(lb_plan *plan, lb_step *step, const lb_image_range *images) {
+    lb_conv_backward_data_images(step->prims, images, lb_plan_buffer(plan, step->acc), lb_plan_buffer(plan, step->dx));
 }
 
 static lb_status conv_backward(lb_plan *plan, lb_step *step) {
     const lb_param *w = &plan->net->params[plan->net->nodes[step->node].param[0]];
     const lb_value *src = lb_plan_value(plan, step->src);
     const void *diff = lb_plan_buffer(plan, step->acc);
+    if (lb_conv_by_images(step->prims, LB_PASS_BACKWARD_WEIGHTS))
+        lb_plan_queue(plan, conv_weights_images, step, LB_PASS_BACKWARD_WEIGHTS);
+    else
+        lb_plan_flush(plan);
     if (step->workspace >= 0) { /* f32 accumulator, bf16 source */
         size_t count = (size_t)plan->options.mb * lb_shape_count(&plan->net->nodes[step->node].dst);
         void *narrow = lb_plan_buffer(plan, step->workspace);
         plan->kernels[src->type]->from_f32(src->type, diff, narrow, count);
         diff = narrow;
     }
-    LB_TRY(lb_conv_backward_weights(step->prims, lb_plan_buffer(plan, src->buffer), diff, plan->diff_weights + w->offset));
-    lb_lap(plan->laps, LB_LAP_STEPS + (int)(step - plan->steps), LB_PASS_BACKWARD_WEIGHTS);
-    return step->dx >= 0 ? lb_conv_backward_data(step->prims, diff, lb_plan_buffer(plan, step->dx)) : LB_OK;
+    if (!lb_conv_by_images(step->prims, LB_PASS_BACKWARD_WEIGHTS)) {
+        LB_TRY(lb_conv_backward_weights(step->prims, lb_plan_buffer(plan, src->buffer), diff, plan->diff_weights + w->offset));
+        lb_lap(plan->laps, LB_LAP_STEPS + (int)(step - plan->steps), LB_PASS_BACKWARD_WEIGHTS);
+    }
+    if (step->dx < 0)
+        return LB_OK;
+    if (lb_conv_by_images(step->prims, LB_PASS_BACKWARD_DATA)) {
+        lb_plan_queue(plan, conv_data_images, step, LB_PASS_BACKWARD_DATA);
+        return LB_OK;
+    }
+    lb_plan_flush(plan);
+    return lb_conv_backward_data(step->prims, diff, lb_plan_buffer(plan, step->dx));
 }
 
 /* dL/du^ of every layer to dL/du of its master weights and learned parameters. */
@@ -113,6 +143,8 @@ static lb_status forward(lb_plan *plan, const uint8_t *pixels, const lb_quant_wh
     lb_lap(plan->laps, LB_LAP_WEIGHTS, LB_PASS_FORWARD);
     for (int i = 0; i < plan->nsteps; i++) {
         lb_step *step = &plan->steps[i];
+        if (step->kind != LB_STEP_CONV && step->kind != LB_STEP_NORM)
+            lb_plan_flush(plan);
         if (step->kind == LB_STEP_INPUT)
             lb_step_input_forward(plan, step, pixels);
         else if (step->kind == LB_STEP_CONV)
@@ -123,6 +155,7 @@ static lb_status forward(lb_plan *plan, const uint8_t *pixels, const lb_quant_wh
             LB_TRY(lb_step_plain_forward(plan, step));
         lb_lap(plan->laps, LB_LAP_STEPS + i, LB_PASS_FORWARD);
     }
+    lb_plan_flush(plan);
     const lb_value *output = lb_plan_value(plan, plan->net->nnodes - 1);
     size_t count = output->rows * (size_t)output->c;
     plan->kernels[output->type]->to_f32(output->type, lb_plan_buffer(plan, output->buffer), plan->logits, count);
@@ -172,6 +205,8 @@ lb_status lb_plan_backward(lb_plan *plan, float *diff) {
                             output->rows * (size_t)output->c);
     for (int i = plan->nsteps - 1; i >= 0; i--) {
         lb_step *step = &plan->steps[i];
+        if (step->kind != LB_STEP_CONV && step->kind != LB_STEP_NORM)
+            lb_plan_flush(plan);
         if (step->kind == LB_STEP_CONV)
             LB_TRY(conv_backward(plan, step));
         else if (step->kind == LB_STEP_NORM && step->dz >= 0)
@@ -180,6 +215,7 @@ lb_status lb_plan_backward(lb_plan *plan, float *diff) {
             LB_TRY(lb_step_plain_backward(plan, step, diff));
         lb_lap(plan->laps, LB_LAP_STEPS + i, LB_PASS_BACKWARD_DATA);
     }
+    lb_plan_flush(plan);
     weights_backward(plan, diff);
     lb_lap(plan->laps, LB_LAP_WEIGHTS, LB_PASS_BACKWARD_WEIGHTS);
     return LB_OK;

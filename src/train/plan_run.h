@@ -28,6 +28,14 @@ static inline float *lb_plan_param(const lb_plan *plan, int param) {
     return param < 0 ? NULL : lb_param_values(plan->net, param);
 }
 
+/* ---- Queues (plan_queue.c) -------------------------------------------------------------------------------------------------- */
+
+/* Adds a pass; it is done when something needs all images of its result: lb_plan_flush. */
+void lb_plan_queue(lb_plan *plan, void (*run)(lb_plan *plan, lb_step *step, const lb_image_range *images), lb_step *step, lb_pass pass);
+void lb_plan_flush(lb_plan *plan);
+
+static inline int lb_plan_parts(const lb_plan *plan) { return LB_MIN(LB_PARTS, plan->options.mb); }
+
 /* Rows [*first, *last) of thread `t` of `n`. */
 static inline void lb_plan_share(size_t rows, int t, int n, size_t *first, size_t *last) {
     *first = rows * (size_t)t / (size_t)n;

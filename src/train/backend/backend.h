@@ -39,11 +39,30 @@ void lb_conv_prims_destroy(lb_conv_prims *prims);
 
 /* weights: (oc, kh, kw, ic / groups) f32. `reach`: the largest magnitude in src if that will hold whole numbers, else 0. */
 lb_status lb_conv_set_weights(lb_conv_prims *prims, const float *weights, float reach);
-/* src (mb, ih, iw, ic), dst (mb, oh, ow, oc). */
+/* src (mb, ih, iw, ic), dst (mb, oh, ow, oc). For passes that are not done by images. */
 lb_status lb_conv_forward(lb_conv_prims *prims, const void *src, void *dst);
 lb_status lb_conv_backward_data(lb_conv_prims *prims, const void *diff_dst, void *diff_src);
 /* diff_weights: (oc, kh, kw, ic / groups) f32, overwritten. */
 lb_status lb_conv_backward_weights(lb_conv_prims *prims, const void *src, const void *diff_dst, float *diff_weights);
+
+/* Passes by images: what one thread does of a pass, so that others can follow on the same images while these are in its cache.
+ * A batch is cut into LB_PARTS parts, or as many as it has images, parts into ranges that are taken in order. Sums over images are
+ * added up by part: they are the same bits on any number of threads. */
+#define LB_PARTS 8
+typedef struct lb_image_range {
+    int first, last;   /* of the batch */
+    int part;
+    bool begins;       /* the first of its part */
+    int thread;
+} lb_image_range;
+
+bool lb_conv_by_images(const lb_conv_prims *prims, lb_pass pass);
+/* Images [first, last) of whole tensors. Weights' gradients stay with the backend until lb_conv_add_parts: of one convolution at a
+ * time, and no whole pass may come between. */
+void lb_conv_forward_images(lb_conv_prims *prims, const lb_image_range *images, const void *src, void *dst);
+void lb_conv_backward_data_images(lb_conv_prims *prims, const lb_image_range *images, const void *diff_dst, void *diff_src);
+void lb_conv_backward_weights_images(lb_conv_prims *prims, const lb_image_range *images, const void *src, const void *diff_dst);
+void lb_conv_add_parts(lb_conv_prims *prims, float *diff_weights);
 
 typedef struct lb_pool_dims {
     int mb, ih, iw, c, oh, ow;

@@ -183,9 +183,7 @@ lb_status lb_conv_set_weights(lb_conv_prims *p, const float *weights, float reac
 }
 
 lb_status lb_conv_forward(lb_conv_prims *p, const void *src, void *dst) {
-    if (p->tiles)
-        lb_tiles_forward(p->tiles, src, dst, p->backend->scratch);
-    else if (p->winograd_forward)
+    if (p->winograd_forward)
         lb_winograd_forward(p->winograd, src, dst, p->backend->scratch);
     else
         return lb_prim_run(p->backend, &p->forward, (void *[]){(void *)src, p->weights, dst});
@@ -193,9 +191,7 @@ lb_status lb_conv_forward(lb_conv_prims *p, const void *src, void *dst) {
 }
 
 lb_status lb_conv_backward_data(lb_conv_prims *p, const void *diff_dst, void *diff_src) {
-    if (lb_tiles_does(p->tiles, LB_PASS_BACKWARD_DATA))
-        lb_tiles_backward_data(p->tiles, diff_dst, diff_src, p->backend->scratch);
-    else if (p->winograd)
+    if (p->winograd)
         lb_winograd_backward_data(p->winograd, diff_dst, diff_src, p->backend->scratch);
     else
         return lb_prim_run(p->backend, &p->backward_data, (void *[]){(void *)diff_dst, p->weights_backward, diff_src});
@@ -203,10 +199,6 @@ lb_status lb_conv_backward_data(lb_conv_prims *p, const void *diff_dst, void *di
 }
 
 lb_status lb_conv_backward_weights(lb_conv_prims *p, const void *src, const void *diff_dst, float *diff_weights) {
-    if (lb_tiles_does(p->tiles, LB_PASS_BACKWARD_WEIGHTS)) {
-        lb_tiles_backward_weights(p->tiles, src, diff_dst, diff_weights, p->backend->scratch);
-        return LB_OK;
-    }
     if (p->winograd) {
         lb_winograd_backward_weights(p->winograd, src, diff_dst, diff_weights, p->backend->scratch);
         return LB_OK;
@@ -215,3 +207,21 @@ lb_status lb_conv_backward_weights(lb_conv_prims *p, const void *src, const void
     LB_TRY(lb_prim_run(p->backend, &p->backward_weights, (void *[]){(void *)src, (void *)diff_dst, diff}));
     return p->plain_diff ? LB_OK : lb_prim_run(p->backend, &p->from_diff, (void *[]){diff, diff_weights});
 }
+
+/* ---- By images -------------------------------------------------------------------------------------------------------- */
+
+bool lb_conv_by_images(const lb_conv_prims *p, lb_pass pass) { return lb_tiles_does(p->tiles, pass); }
+
+void lb_conv_forward_images(lb_conv_prims *p, const lb_image_range *images, const void *src, void *dst) {
+    lb_tiles_forward(p->tiles, images, src, dst, p->backend->scratch);
+}
+
+void lb_conv_backward_data_images(lb_conv_prims *p, const lb_image_range *images, const void *diff_dst, void *diff_src) {
+    lb_tiles_backward_data(p->tiles, images, diff_dst, diff_src, p->backend->scratch);
+}
+
+void lb_conv_backward_weights_images(lb_conv_prims *p, const lb_image_range *images, const void *src, const void *diff_dst) {
+    lb_tiles_backward_weights(p->tiles, images, src, diff_dst, p->backend->scratch);
+}
+
+void lb_conv_add_parts(lb_conv_prims *p, float *diff_weights) { lb_tiles_add_parts(p->tiles, diff_weights, p->backend->scratch); }

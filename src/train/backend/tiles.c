@@ -1,12 +1,9 @@
 #include "train/backend/tiles.h"
 
-#include <omp.h>
-
 #include "train/backend/internal.h"
 #include "train/simd/tiles.h"
 
-/* Images are cut into as many parts for their sums of the weights' gradient, and output channels into slices. */
-enum { PARTS = 8, SLICE = 128 };
+enum { SLICE = 128 }; /* output channels whose weights' gradient is computed at a time */
 
 struct lb_tiles {
     lb_ctx *ctx;
@@ -14,7 +11,7 @@ struct lb_tiles {
     const lb_tiles_diff *diff;     /* or NULL */
     lb_tiles_dims forward, backward; /* backward: src is diff_dst, dst is diff_src */
     bool backward_data;
-    int threads, parts;
+    int threads;
     size_t scratch;                /* bytes of one thread */
     void *weights, *turned;
 };
@@ -28,12 +25,6 @@ static bool fits(const lb_conv_dims *d) {
 
 static size_t weight_count(const lb_tiles *t) {
     return (size_t)t->forward.oc * (size_t)t->forward.kh * (size_t)t->forward.kw * (size_t)t->forward.ic;
-}
-
-/* Their sums together in a second-level cache. */
-static int parts_of(const lb_tiles *t) {
-    const size_t fit = ((size_t)1 << 18) / weight_count(t);
-    return (int)LB_MIN(LB_MAX(fit, (size_t)1), (size_t)LB_MIN(PARTS, t->forward.mb));
 }
 
 static lb_status fill(lb_tiles *t) {
@@ -52,14 +43,13 @@ lb_status lb_tiles_create(lb_ctx *ctx, const lb_conv_dims *d, lb_tiles **out) {
         return LB_ERR_MEMORY;
     t->ctx = ctx;
     t->conv = conv;
-    t->diff = d->ic % LB_TILES_CHANNELS == 0 ? lb_tiles_diff_find("amx") : NULL;
+    t->diff = lb_tiles_diff_find("amx");
     t->forward = (lb_tiles_dims){.mb = d->mb, .ih = d->ih, .iw = d->iw, .ic = d->ic, .oh = d->oh, .ow = d->ow, .oc = d->oc,
                                  .kh = d->kh, .kw = d->kw, .sh = d->sh, .sw = d->sw, .pt = d->pt, .pl = d->pl};
     t->backward = (lb_tiles_dims){.mb = d->mb, .ih = d->oh, .iw = d->ow, .ic = d->oc, .oh = d->ih, .ow = d->iw, .oc = d->ic,
                                   .kh = d->kh, .kw = d->kw, .sh = 1, .sw = 1, .pt = d->kh - 1 - d->pt, .pl = d->kw - 1 - d->pl};
     t->backward_data = d->backward_data && d->sh == 1 && d->ic % LB_TILES_CHANNELS == 0 && t->backward.pt >= 0 && t->backward.pl >= 0;
     t->threads = lb_threads(ctx);
-    t->parts = parts_of(t);
     t->scratch = conv->scratch(&t->forward);
     if (t->backward_data)
         t->scratch = LB_MAX(t->scratch, conv->scratch(&t->backward));
@@ -87,10 +77,9 @@ bool lb_tiles_does(const lb_tiles *t, lb_pass pass) {
     return t && (pass == LB_PASS_FORWARD || (pass == LB_PASS_BACKWARD_DATA ? t->backward_data : t->diff != NULL));
 }
 
-/* One for each thread, then the gradients of the weights of each part, if there are several. */
+/* One for each thread, then the gradients of the weights of each part. */
 size_t lb_tiles_scratch(const lb_tiles *t) {
-    const size_t parts = t->diff && t->parts > 1 ? (size_t)t->parts : 0;
-    return (size_t)t->threads * t->scratch + parts * weight_count(t) * sizeof(float);
+    return (size_t)t->threads * t->scratch + (t->diff ? LB_PARTS * weight_count(t) * sizeof(float) : 0);
 }
 
 static void *scratch_of(const lb_tiles *t, void *scratch, int thread) { return (unsigned char *)scratch + (size_t)thread * t->scratch; }
@@ -106,42 +95,29 @@ void lb_tiles_set_weights(lb_tiles *t, const float *weights) {
         t->conv->turned(&t->backward, weights, o, t->turned);
 }
 
-static void convolve(lb_tiles *t, const lb_tiles_dims *d, const void *src, const void *weights, void *dst, void *scratch) {
-    const size_t bands = t->conv->bands(d);
-#pragma omp parallel num_threads(t->threads)
-    {
-        const size_t thread = (size_t)omp_get_thread_num(), threads = (size_t)omp_get_num_threads();
-        const size_t first = bands * thread / threads, last = bands * (thread + 1) / threads;
-        t->conv->conv(d, first, last, src, weights, dst, scratch_of(t, scratch, (int)thread));
-    }
+void lb_tiles_forward(const lb_tiles *t, const lb_image_range *images, const void *src, void *dst, void *scratch) {
+    t->conv->conv(&t->forward, images->first, images->last, src, t->weights, dst, scratch_of(t, scratch, images->thread));
 }
 
-void lb_tiles_forward(lb_tiles *t, const void *src, void *dst, void *scratch) {
-    convolve(t, &t->forward, src, t->weights, dst, scratch);
+void lb_tiles_backward_data(const lb_tiles *t, const lb_image_range *images, const void *diff_dst, void *diff_src, void *scratch) {
+    t->conv->conv(&t->backward, images->first, images->last, diff_dst, t->turned, diff_src, scratch_of(t, scratch, images->thread));
 }
 
-void lb_tiles_backward_data(lb_tiles *t, const void *diff_dst, void *diff_src, void *scratch) {
-    convolve(t, &t->backward, diff_dst, t->turned, diff_src, scratch);
+void lb_tiles_backward_weights(const lb_tiles *t, const lb_image_range *images, const void *src, const void *diff_dst, void *scratch) {
+    float *diffs = scratch_of(t, scratch, t->threads);
+    for (int o = 0; o < t->forward.oc; o += SLICE)
+        t->diff->diff(&t->forward, images->first, images->last, o, LB_MIN(o + SLICE, t->forward.oc), src, diff_dst, !images->begins,
+                      diffs + (size_t)images->part * weight_count(t), scratch_of(t, scratch, images->thread));
 }
 
-void lb_tiles_backward_weights(lb_tiles *t, const void *src, const void *diff_dst, float *diff_weights, void *scratch) {
-    const size_t count = weight_count(t), filter = count / (size_t)t->forward.oc;
-    const int mb = t->forward.mb, oc = t->forward.oc, slices = (oc + SLICE - 1) / SLICE;
-    float *diffs = t->parts > 1 ? scratch_of(t, scratch, t->threads) : diff_weights;
-#pragma omp parallel for num_threads(t->threads) schedule(dynamic)
-    for (int unit = 0; unit < t->parts * slices; unit++) {
-        const int part = unit / slices, slice = unit % slices * SLICE;
-        t->diff->diff(&t->forward, (int)((int64_t)mb * part / t->parts), (int)((int64_t)mb * (part + 1) / t->parts), slice,
-                      LB_MIN(slice + SLICE, oc), src, diff_dst, diffs + (size_t)part * count,
-                      scratch_of(t, scratch, omp_get_thread_num()));
-    }
-    if (t->parts == 1)
-        return;
+void lb_tiles_add_parts(const lb_tiles *t, float *diff_weights, void *scratch) {
+    const float *diffs = scratch_of(t, scratch, t->threads);
+    const size_t count = weight_count(t), filter = count / (size_t)t->forward.oc, parts = (size_t)LB_MIN(LB_PARTS, t->forward.mb);
 #pragma omp parallel for num_threads(t->threads)
-    for (int o = 0; o < oc; o++) {
+    for (int o = 0; o < t->forward.oc; o++) {
         float *sum = diff_weights + (size_t)o * filter;
         memcpy(sum, diffs + (size_t)o * filter, filter * sizeof *sum);
-        for (size_t part = 1; part < (size_t)t->parts; part++)
+        for (size_t part = 1; part < parts; part++)
             for (size_t k = 0; k < filter; k++)
                 sum[k] += diffs[part * count + (size_t)o * filter + k];
     }

@@ -21,9 +21,8 @@ typedef struct lb_tiles_conv {
     size_t (*weights_size)(const lb_tiles_dims *d);
     void (*weights)(const lb_tiles_dims *d, const float *w, int first, void *to);
     void (*turned)(const lb_tiles_dims *d, const float *w, int first, void *to);
-    /* dst of bands [first, last) of bands(d). `scratch`: as many bytes as conv_scratch says, aligned to LB_ALIGN. */
-    size_t (*bands)(const lb_tiles_dims *d);
-    void (*conv)(const lb_tiles_dims *d, size_t first, size_t last, const void *src, const void *weights, void *dst, void *scratch);
+    /* dst of images [first, last). `scratch`: as many bytes as scratch() says, aligned to LB_ALIGN. */
+    void (*conv)(const lb_tiles_dims *d, int first, int last, const void *src, const void *weights, void *dst, void *scratch);
     size_t (*scratch)(const lb_tiles_dims *d);
 } lb_tiles_conv;
 
@@ -32,9 +31,9 @@ typedef struct lb_tiles_diff {
     /* Images that are taken together: ranges are best multiples of it. */
     int (*images)(const lb_tiles_dims *d);
     /* Gradient of the weights of output channels [oc_first, oc_last) (multiples of 16) from images [first, last), not none, to
-     * diff (oc, kh, kw, ic) f32, overwritten. ic may be any. `scratch`: aligned to LB_ALIGN. */
+     * diff (oc, kh, kw, ic) f32; add: to what is there, else that is overwritten. ic may be any. `scratch`: aligned to LB_ALIGN. */
     void (*diff)(const lb_tiles_dims *d, int first, int last, int oc_first, int oc_last, const void *src, const void *diff_dst,
-                 float *diff, void *scratch);
+                 bool add, float *diff, void *scratch);
     size_t (*scratch)(const lb_tiles_dims *d, int oc); /* bytes of a call for as many output channels */
 } lb_tiles_diff;
 

@@ -90,13 +90,6 @@ static plan make_plan(const lb_tiles_dims *d) {
     return p;
 }
 
-static size_t bands_down(const lb_tiles_dims *d, const plan *p) { return divide_up((size_t)d->oh, p->rows); }
-
-static size_t LB_NAME(bands)(const lb_tiles_dims *d) {
-    const plan p = make_plan(d);
-    return bands_down(d, &p) * divide_up((size_t)d->mb, p.images);
-}
-
 /* ---- Weights: (oc / 16) times the strip's (kh, kw, c / 32) registers, each (16, 16 output channels, 2) --------------------- */
 
 static size_t filter_size(const plan *p) { return p->kh * p->kw * p->c; }
@@ -357,22 +350,30 @@ LB_INLINE void ask(ahead *a) {
     a->at = end;
 }
 
-/* Images first .., result rows y .. */
-static void band(const lb_tiles_dims *d, const plan *p, size_t first, size_t y, const uint16_t *src, const uint16_t *weights,
+/* What the band behind this one reads and writes. */
+static void look_behind(const lb_tiles_dims *d, const plan *p, size_t first, size_t y, const uint16_t *src, const uint16_t *dst,
+                        size_t times, ahead *sources, ahead *results) {
+    const size_t row = (size_t)d->iw * (size_t)d->ic, to_row = (size_t)d->ow * (size_t)d->oc, down = p->sh * p->gap_y;
+    const size_t ih = (size_t)d->ih, oh = (size_t)d->oh, mb = (size_t)d->mb;
+    const bool whole = p->rows == oh;
+    const size_t from = whole ? (first + p->images) * ih : first * ih + (y + p->rows) * down, rows = whole ? p->images * ih : p->rows * down;
+    const size_t to = first * oh + (whole ? p->images * oh : y + p->rows), results_rows = p->images * p->rows;
+    *sources = look_ahead(src + smaller(from, mb * ih) * row, smaller(rows, mb * ih - smaller(from, mb * ih)) * row, times);
+    *results = look_ahead(dst + smaller(to, mb * oh) * to_row, smaller(results_rows, mb * oh - smaller(to, mb * oh)) * to_row, times);
+}
+
+/* `images` from the first on, result rows y .. */
+static void band(const lb_tiles_dims *d, const plan *p, size_t first, size_t images, size_t y, const uint16_t *src, const uint16_t *weights,
                  uint16_t *dst, const workspace *w) {
     const size_t oc = (size_t)d->oc, oh = (size_t)d->oh, image = oh * (size_t)d->ow * oc;
-    const size_t images = smaller(p->images, (size_t)d->mb - first), rows = smaller(p->rows, oh - y), all = images * p->tiles;
+    const size_t rows = smaller(p->rows, oh - y), all = images * p->tiles;
     const size_t strip = p->strip_rows * p->pitch * p->c, block = filter_size(p) * RESULTS;
+    ahead sources, results;
+    look_behind(d, p, first, y, src, dst, divide_up(all, oc > RESULTS ? TILES / 2 : TILES) * divide_up(oc, 2 * RESULTS), &sources, &results);
     for (size_t i = 0; i < images; i++)
         fill_strip(d, p, src, first + i, y, w->strip + i * strip);
     dst += first * image + y * (size_t)d->ow * oc;
     product job = {.result = p->sw * p->c * 2, .row = p->down * p->pitch * p->c, .kh = p->kh, .steps = p->kw * p->c / STEP, .sums = w->sums};
-    const size_t groups = divide_up(all, oc > RESULTS ? TILES / 2 : TILES) * divide_up(oc, 2 * RESULTS);
-    const size_t row = (size_t)d->iw * (size_t)d->ic, next = ((first * (size_t)d->ih) + (y + rows) * p->sh * p->gap_y + images / 2 * 0) * row;
-    const size_t from = images > 1 || rows == oh ? (first + images) * (size_t)d->ih * row : next;
-    const size_t source = (size_t)d->mb * (size_t)d->ih * row;
-    ahead sources = look_ahead(src + smaller(from, source), smaller(images * rows * p->sh * p->gap_y * row, source - smaller(from, source)), groups);
-    ahead results = look_ahead(dst + images * rows * (size_t)d->ow * oc, first + images < (size_t)d->mb ? images * rows * (size_t)d->ow * oc : 0, groups);
     for (size_t o = 0; o < oc; o += 2 * RESULTS) {
         const bool two = o + RESULTS < oc;
         const size_t group = two ? TILES / 2 : TILES;
@@ -385,7 +386,7 @@ static void band(const lb_tiles_dims *d, const plan *p, size_t first, size_t y, 
                 spots[i] = &w->spots[tile];
                 image_of[i] = n;
                 job.a[i] = w->strip + n * strip + spots[i]->pixel * p->c;
-                if (t + i + 1 == all) /* beyond the last: that one again */
+                if (t + i + 1 >= all) /* beyond the last: that one again */
                     continue;
                 if (++tile == p->tiles) {
                     tile = 0;
@@ -406,15 +407,14 @@ static void band(const lb_tiles_dims *d, const plan *p, size_t first, size_t y, 
     }
 }
 
-static void LB_NAME(conv)(const lb_tiles_dims *d, size_t first, size_t last, const void *src, const void *weights, void *dst,
-                          void *scratch) {
+static void LB_NAME(conv)(const lb_tiles_dims *d, int first, int last, const void *src, const void *weights, void *dst, void *scratch) {
     const plan p = make_plan(d);
-    const size_t down = bands_down(d, &p);
     const workspace w = divide(&p, scratch);
     memset(w.strip, 0, strip_bytes(&p));
     tiles_begin();
-    for (size_t i = first; i < last; i++)
-        band(d, &p, i / down * p.images, i % down * p.rows, src, weights, dst, &w);
+    for (size_t n = (size_t)first; n < (size_t)last; n += p.images)
+        for (size_t y = 0; y < (size_t)d->oh; y += p.rows)
+            band(d, &p, n, smaller(p.images, (size_t)last - n), y, src, weights, dst, &w);
     tiles_end();
 }
 
@@ -423,7 +423,6 @@ const lb_tiles_conv LB_NAME(lb_tiles_conv) = {
     .weights_size = LB_NAME(weights_size),
     .weights = LB_NAME(weights),
     .turned = LB_NAME(turned),
-    .bands = LB_NAME(bands),
     .conv = LB_NAME(conv),
     .scratch = LB_NAME(scratch),
 };

@@ -314,17 +314,18 @@ LB_INLINE void multiply_band(const job *j, const band *b, bool add) {
 }
 
 /* Windows: rows of the kernel, of kw * ic numbers, from their tiles. */
-LB_INLINE void store_windows(const job *j) {
+LB_INLINE void store_windows(const job *j, bool add) {
     const size_t window = (size_t)j->d->kw * (size_t)j->d->ic, taps = j->l.taps;
     for (size_t o = 0; o < j->l.oc_tiles * SIDE; o++)
         for (size_t tap = 0; tap < taps; tap++)
-            for (size_t k = 0; k < window; k += SIDE)
-                memcpy(j->diff + ((j->oc_first + o) * taps + tap) * window + k,
-                       sums_of(j, o / SIDE, k / SIDE, tap) + o % SIDE * SIDE, LB_MIN(SIDE, window - k) * sizeof(float));
+            for (size_t k = 0; k < window; k++) {
+                float *to = j->diff + ((j->oc_first + o) * taps + tap) * window + k;
+                *to = (add ? *to : 0) + sums_of(j, o / SIDE, k / SIDE, tap)[o % SIDE * SIDE + k % SIDE];
+            }
 }
 
 static void LB_NAME(diff)(const lb_tiles_dims *d, int first, int last, int oc_first, int oc_last, const void *src,
-                          const void *diff_dst, float *diff, void *scratch) {
+                          const void *diff_dst, bool add, float *diff, void *scratch) {
     job j = {.d = d, .l = place(d, (size_t)(oc_last - oc_first)), .last = (size_t)last, .oc_first = (size_t)oc_first,
              .src = src, .diff_dst = diff_dst, .diff = diff, .diffs = scratch};
     const layout *l = &j.l;
@@ -341,11 +342,11 @@ static void LB_NAME(diff)(const lb_tiles_dims *d, int first, int last, int oc_fi
             const band b = {(size_t)first + g * together, y, LB_MIN(l->groups, groups - g), LB_MIN(l->rows, oh - y)};
             pack_diffs(&j, &b);
             pack_sources(&j, &b);
-            multiply_band(&j, &b, g > 0 || y > 0);
+            multiply_band(&j, &b, g > 0 || y > 0 || (add && !l->windows));
         }
     tiles_end();
     if (l->windows)
-        store_windows(&j);
+        store_windows(&j, add);
 }
 
 const lb_tiles_diff LB_NAME(lb_tiles_diff) = {
