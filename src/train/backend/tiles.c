@@ -5,15 +5,24 @@
 
 enum { SLICE = 128 }; /* output channels whose weights' gradient is computed at a time */
 
+/* The part of diff_src whose pixels are the stride apart: a convolution of diff_dst with some of the weights, or none. */
+typedef struct phase {
+    lb_tiles_dims dims;
+    lb_tiles_taps taps;
+    void *weights;
+} phase;
+
 struct lb_tiles {
     lb_ctx *ctx;
     const lb_tiles_conv *conv;
     const lb_tiles_diff *diff;     /* or NULL */
-    lb_tiles_dims forward, backward; /* backward: src is diff_dst, dst is diff_src */
-    bool backward_data;
+    lb_tiles_dims forward;
+    int nphases;                   /* of the gradient of the source; 0: oneDNN computes it */
+    phase *phases;
+    bool gaps;                     /* some pixels of it have no phase: zeros */
     int threads;
     size_t scratch;                /* bytes of one thread */
-    void *weights, *turned;
+    void *weights;
 };
 
 static bool fits(const lb_conv_dims *d) {
@@ -27,10 +36,64 @@ static size_t weight_count(const lb_tiles *t) {
     return (size_t)t->forward.oc * (size_t)t->forward.kh * (size_t)t->forward.kw * (size_t)t->forward.ic;
 }
 
-static lb_status fill(lb_tiles *t) {
+/* One dimension of a phase: pixel p + stride j of diff_src is the sum over k of diff_dst[base + j - k] times tap first + stride k.
+ * False if there are none such taps or the convolution would leave out pixels of diff_dst. */
+static bool phase_of(int p, int stride, int pad, int k, int size, int *first, int *taps, int *results, int *padding) {
+    *first = (p + pad) % stride;
+    *taps = (k - *first + stride - 1) / stride;
+    *results = (size - p + stride - 1) / stride;
+    *padding = *taps - 1 - (p + pad - *first) / stride;
+    return *taps > 0 && *results > 0;
+}
+
+/* Phases of strides; their number, or -1 if one cannot be done. */
+static int find_phases(const lb_conv_dims *d, phase *phases) {
+    int n = 0;
+    for (int y = 0; y < d->sh; y++)
+        for (int x = 0; x < d->sw; x++) {
+            lb_tiles_dims dims = {.mb = d->mb, .ih = d->oh, .iw = d->ow, .ic = d->oc, .oc = d->ic, .sh = 1, .sw = 1,
+                                  .dst_h = d->ih, .dst_w = d->iw, .from_h = y, .from_w = x, .step_h = d->sh, .step_w = d->sw};
+            lb_tiles_taps taps = {.kh = d->kh, .kw = d->kw, .sh = d->sh, .sw = d->sw};
+            const bool down = phase_of(y, d->sh, d->pt, d->kh, d->ih, &taps.first_h, &dims.kh, &dims.oh, &dims.pt);
+            const bool across = phase_of(x, d->sw, d->pl, d->kw, d->iw, &taps.first_w, &dims.kw, &dims.ow, &dims.pl);
+            if (!down || !across)
+                continue;
+            if (dims.pt < 0 || dims.pl < 0 || (dims.kh == 1 && dims.kw == 1 && (dims.pt || dims.pl)))
+                return -1;
+            phases[n++] = (phase){.dims = dims, .taps = taps};
+        }
+    return n;
+}
+
+static lb_status make_backward(lb_tiles *t, const lb_conv_dims *d) {
+    if (!d->backward_data || d->ic % LB_TILES_CHANNELS)
+        return LB_OK;
+    t->phases = lb_alloc(t->ctx, (size_t)d->sh * (size_t)d->sw, sizeof *t->phases);
+    if (!t->phases)
+        return LB_ERR_MEMORY;
+    t->nphases = LB_MAX(find_phases(d, t->phases), 0);
+    t->gaps = t->nphases < d->sh * d->sw;
+    for (int i = 0; i < t->nphases; i++) {
+        phase *p = &t->phases[i];
+        t->scratch = LB_MAX(t->scratch, t->conv->scratch(&p->dims));
+        p->weights = lb_alloc(t->ctx, t->conv->weights_size(&p->dims), 1);
+        if (!p->weights)
+            return LB_ERR_MEMORY;
+    }
+    return LB_OK;
+}
+
+static lb_status make(lb_tiles *t, const lb_conv_dims *d) {
+    t->forward = (lb_tiles_dims){.mb = d->mb, .ih = d->ih, .iw = d->iw, .ic = d->ic, .oh = d->oh, .ow = d->ow, .oc = d->oc,
+                                 .kh = d->kh, .kw = d->kw, .sh = d->sh, .sw = d->sw, .pt = d->pt, .pl = d->pl,
+                                 .dst_h = d->oh, .dst_w = d->ow, .step_h = 1, .step_w = 1};
     t->weights = lb_alloc(t->ctx, t->conv->weights_size(&t->forward), 1);
-    t->turned = t->backward_data ? lb_alloc(t->ctx, t->conv->weights_size(&t->backward), 1) : NULL;
-    return t->weights && (t->turned || !t->backward_data) ? LB_OK : LB_ERR_MEMORY;
+    t->scratch = t->conv->scratch(&t->forward);
+    if (t->diff)
+        t->scratch = LB_MAX(t->scratch, t->diff->scratch(&t->forward, LB_MIN(SLICE, d->oc)));
+    const lb_status status = t->weights ? make_backward(t, d) : LB_ERR_MEMORY;
+    t->scratch = (t->scratch + LB_ALIGN - 1) / LB_ALIGN * LB_ALIGN;
+    return status;
 }
 
 lb_status lb_tiles_create(lb_ctx *ctx, const lb_conv_dims *d, lb_tiles **out) {
@@ -44,19 +107,8 @@ lb_status lb_tiles_create(lb_ctx *ctx, const lb_conv_dims *d, lb_tiles **out) {
     t->ctx = ctx;
     t->conv = conv;
     t->diff = lb_tiles_diff_find("amx");
-    t->forward = (lb_tiles_dims){.mb = d->mb, .ih = d->ih, .iw = d->iw, .ic = d->ic, .oh = d->oh, .ow = d->ow, .oc = d->oc,
-                                 .kh = d->kh, .kw = d->kw, .sh = d->sh, .sw = d->sw, .pt = d->pt, .pl = d->pl};
-    t->backward = (lb_tiles_dims){.mb = d->mb, .ih = d->oh, .iw = d->ow, .ic = d->oc, .oh = d->ih, .ow = d->iw, .oc = d->ic,
-                                  .kh = d->kh, .kw = d->kw, .sh = 1, .sw = 1, .pt = d->kh - 1 - d->pt, .pl = d->kw - 1 - d->pl};
-    t->backward_data = d->backward_data && d->sh == 1 && d->ic % LB_TILES_CHANNELS == 0 && t->backward.pt >= 0 && t->backward.pl >= 0;
     t->threads = lb_threads(ctx);
-    t->scratch = conv->scratch(&t->forward);
-    if (t->backward_data)
-        t->scratch = LB_MAX(t->scratch, conv->scratch(&t->backward));
-    if (t->diff)
-        t->scratch = LB_MAX(t->scratch, t->diff->scratch(&t->forward, LB_MIN(SLICE, d->oc)));
-    t->scratch = (t->scratch + LB_ALIGN - 1) / LB_ALIGN * LB_ALIGN;
-    const lb_status status = fill(t);
+    const lb_status status = make(t, d);
     if (status) {
         lb_tiles_destroy(t);
         return status;
@@ -69,12 +121,14 @@ void lb_tiles_destroy(lb_tiles *t) {
     if (!t)
         return;
     lb_free(t->ctx, t->weights);
-    lb_free(t->ctx, t->turned);
+    for (int i = 0; i < t->nphases; i++)
+        lb_free(t->ctx, t->phases[i].weights);
+    lb_free(t->ctx, t->phases);
     lb_free(t->ctx, t);
 }
 
 bool lb_tiles_does(const lb_tiles *t, lb_pass pass) {
-    return t && (pass == LB_PASS_FORWARD || (pass == LB_PASS_BACKWARD_DATA ? t->backward_data : t->diff != NULL));
+    return t && (pass == LB_PASS_FORWARD || (pass == LB_PASS_BACKWARD_DATA ? t->nphases > 0 : t->diff != NULL));
 }
 
 /* One for each thread, then the gradients of the weights of each part. */
@@ -88,11 +142,12 @@ void lb_tiles_set_weights(lb_tiles *t, const float *weights) {
 #pragma omp parallel for num_threads(t->threads)
     for (int o = 0; o < t->forward.oc; o += LB_TILES_CHANNELS)
         t->conv->weights(&t->forward, weights, o, t->weights);
-    if (!t->backward_data)
-        return;
+    const int slices = t->forward.ic / LB_TILES_CHANNELS;
 #pragma omp parallel for num_threads(t->threads)
-    for (int o = 0; o < t->backward.oc; o += LB_TILES_CHANNELS)
-        t->conv->turned(&t->backward, weights, o, t->turned);
+    for (int i = 0; i < t->nphases * slices; i++) {
+        const phase *p = &t->phases[i / slices];
+        t->conv->turned(&p->dims, &p->taps, weights, i % slices * LB_TILES_CHANNELS, p->weights);
+    }
 }
 
 void lb_tiles_forward(const lb_tiles *t, const lb_image_range *images, const void *src, void *dst, void *scratch) {
@@ -100,7 +155,12 @@ void lb_tiles_forward(const lb_tiles *t, const lb_image_range *images, const voi
 }
 
 void lb_tiles_backward_data(const lb_tiles *t, const lb_image_range *images, const void *diff_dst, void *diff_src, void *scratch) {
-    t->conv->conv(&t->backward, images->first, images->last, diff_dst, t->turned, diff_src, scratch_of(t, scratch, images->thread));
+    const size_t image = (size_t)t->forward.ih * (size_t)t->forward.iw * (size_t)t->forward.ic * 2;
+    if (t->gaps)
+        memset((unsigned char *)diff_src + (size_t)images->first * image, 0, (size_t)(images->last - images->first) * image);
+    for (int i = 0; i < t->nphases; i++)
+        t->conv->conv(&t->phases[i].dims, images->first, images->last, diff_dst, t->phases[i].weights, diff_src,
+                      scratch_of(t, scratch, images->thread));
 }
 
 void lb_tiles_backward_weights(const lb_tiles *t, const lb_image_range *images, const void *src, const void *diff_dst, void *scratch) {

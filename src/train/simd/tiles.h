@@ -9,18 +9,25 @@
 
 #define LB_TILES_CHANNELS 16 /* channels are multiples of it */
 
-/* src (mb, ih, iw, ic), dst (mb, oh, ow, oc); pixels beyond src are zeros, as many on each side as the sizes need. */
+/* src (mb, ih, iw, ic), results (mb, oh, ow, oc); pixels beyond src are zeros, as many on each side as the sizes need. Result
+ * (y, x) is pixel (from_h + y step_h, from_w + x step_w) of dst (mb, dst_h, dst_w, oc). */
 typedef struct lb_tiles_dims {
     int mb, ih, iw, ic, oh, ow, oc, kh, kw, sh, sw, pt, pl;
+    int dst_h, dst_w, from_h, from_w, step_h, step_w;
 } lb_tiles_dims;
+
+/* Which of another kernel's weights a convolution has, turned by half a circle: of rows, the first and every `sh`th from it on. */
+typedef struct lb_tiles_taps {
+    int kh, kw, first_h, first_w, sh, sw;
+} lb_tiles_taps;
 
 typedef struct lb_tiles_conv {
     const char *isa;
     /* Weights as `conv` reads them, of w (oc, kh, kw, ic) f32, 16 output channels from `first` on; to: weights_size(d) bytes,
-     * aligned to LB_ALIGN. turned: d is that of the backward pass, whose src is diff_dst (stride 1); w is the forward pass's. */
+     * aligned to LB_ALIGN. turned: d is a convolution of diff_dst with some of the forward pass's weights, which w is. */
     size_t (*weights_size)(const lb_tiles_dims *d);
     void (*weights)(const lb_tiles_dims *d, const float *w, int first, void *to);
-    void (*turned)(const lb_tiles_dims *d, const float *w, int first, void *to);
+    void (*turned)(const lb_tiles_dims *d, const lb_tiles_taps *taps, const float *w, int first, void *to);
     /* dst of images [first, last). `scratch`: as many bytes as scratch() says, aligned to LB_ALIGN. */
     void (*conv)(const lb_tiles_dims *d, int first, int last, const void *src, const void *weights, void *dst, void *scratch);
     size_t (*scratch)(const lb_tiles_dims *d);

@@ -113,29 +113,52 @@ static size_t find_weight(const lb_tiles_dims *d, const plan *p, size_t i) {
     return y < kh && x < kw ? (y * kw + x) * ic + c : none;
 }
 
+/* A row of a register: 16 numbers of each, alternating. */
+LB_INLINE void put_pair(uint16_t *row, const float *even, const float *odd) {
+#if defined(LB_ISA_amx)
+    const __m512i index = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i turn = _mm512_or_si512(index, _mm512_slli_epi32(_mm512_add_epi32(index, _mm512_set1_epi32(RESULTS)), 16));
+    const __m512bh both = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(odd), _mm512_loadu_ps(even));
+    _mm512_storeu_si512(row, _mm512_permutexvar_epi16(turn, (__m512i)both));
+#else
+    for (int o = 0; o < RESULTS; o++) {
+        row[2 * o] = lb_bf16_put(even[o]);
+        row[2 * o + 1] = lb_bf16_put(odd[o]);
+    }
+#endif
+}
+
 static void LB_NAME(weights)(const lb_tiles_dims *d, const float *w, int first, void *to) {
     const plan p = make_plan(d);
     const size_t filter = (size_t)d->kh * (size_t)d->kw * (size_t)d->ic, size = filter_size(&p);
     uint16_t *out = (uint16_t *)to + (size_t)first * size;
-    for (size_t i = 0; i < size; i++) {
-        const size_t from = find_weight(d, &p, i);
-        uint16_t *column = out + i / 2 * RESULTS * 2 + i % 2;
-        for (size_t o = 0; o < RESULTS; o++)
-            column[2 * o] = from < filter ? lb_bf16_put(w[((size_t)first + o) * filter + from]) : 0;
+    for (size_t i = 0; i < size; i += 2, out += 2 * RESULTS) {
+        float pair[2][RESULTS] = {{0}};
+        for (size_t k = 0; k < 2; k++) {
+            const size_t from = find_weight(d, &p, i + k);
+            for (size_t o = 0; from < filter && o < RESULTS; o++)
+                pair[k][o] = w[((size_t)first + o) * filter + from];
+        }
+        put_pair(out, pair[0], pair[1]);
     }
 }
 
-/* The kernel turned by half a circle, its input and output channels exchanged. */
-static void LB_NAME(turned)(const lb_tiles_dims *d, const float *w, int first, void *to) {
+static void LB_NAME(turned)(const lb_tiles_dims *d, const lb_tiles_taps *taps, const float *w, int first, void *to) {
+    static const float zeros[RESULTS];
     const plan p = make_plan(d);
-    const size_t ic = (size_t)d->ic, taps = (size_t)d->kh * (size_t)d->kw, oc = (size_t)d->oc, size = filter_size(&p);
+    const size_t ic = (size_t)d->ic, kh = (size_t)d->kh, kw = (size_t)d->kw, oc = (size_t)d->oc, size = filter_size(&p);
     uint16_t *out = (uint16_t *)to + (size_t)first * size;
-    for (size_t i = 0; i < size; i++) {
-        const size_t from = find_weight(d, &p, i), c = from % ic, tap = taps - 1 - smaller(from / ic, taps - 1);
-        uint16_t *column = out + i / 2 * RESULTS * 2 + i % 2;
-        const float *numbers = w + (c * taps + tap) * oc + (size_t)first;
-        for (size_t o = 0; o < RESULTS; o++)
-            column[2 * o] = from < taps * ic ? lb_bf16_put(numbers[o]) : 0;
+    for (size_t i = 0; i < size; i += 2, out += 2 * RESULTS) {
+        const float *pair[2] = {zeros, zeros};
+        for (size_t k = 0; k < 2; k++) {
+            const size_t at = find_weight(d, &p, i + k), c = at % ic, x = at / ic % kw, y = at / ic / kw;
+            if (y >= kh)
+                continue;
+            const size_t from_y = (size_t)taps->first_h + (kh - 1 - y) * (size_t)taps->sh;
+            const size_t from_x = (size_t)taps->first_w + (kw - 1 - x) * (size_t)taps->sw;
+            pair[k] = w + ((c * (size_t)taps->kh + from_y) * (size_t)taps->kw + from_x) * oc + (size_t)first;
+        }
+        put_pair(out, pair[0], pair[1]);
     }
 }
 
@@ -148,52 +171,44 @@ LB_INLINE void copy_pixels(uint16_t *to, size_t to_step, const uint16_t *from, s
             memcpy(to + i, from + i, RESULTS * 2);
 }
 
-/* At most 32 numbers. */
-LB_INLINE void copy_run(uint16_t *to, const uint16_t *from, ptrdiff_t count) {
-#if defined(LB_ISA_amx)
-    const __mmask32 mask = 0xffffffffu >> (STEP - count);
-    _mm512_mask_storeu_epi16(to, mask, _mm512_maskz_loadu_epi16(mask, from));
-#else
-    memcpy(to, from, (size_t)count * 2);
-#endif
+/* The runs of a source row. line: zeros where the padding is. */
+static void fill_runs(const lb_tiles_dims *d, const plan *p, const uint16_t *src, uint16_t *line, uint16_t *row) {
+    const size_t ic = (size_t)d->ic, step = p->gap_x * ic;
+    memcpy(line + (size_t)d->pl * ic, src, (size_t)d->iw * ic * 2);
+    for (size_t x = 0; x < p->pitch; x++, line += step, row += STEP) /* what is behind a run is multiplied by zeros */
+        memcpy(row, line, STEP * 2);
 }
 
 /* A source row, or NULL: zeros, to a row of the strip; half: the pixels' second half. */
-static void fill_row(const lb_tiles_dims *d, const plan *p, const uint16_t *src, bool half, uint16_t *row) {
+static void fill_row(const lb_tiles_dims *d, const plan *p, const uint16_t *src, bool half, uint16_t *line, uint16_t *row) {
     const size_t ic = (size_t)d->ic;
     uint16_t *to = row + p->left * p->c + (half ? ic : 0);
-    if (p->pixels == RUNS) {
-        const ptrdiff_t run = (ptrdiff_t)d->kw * d->ic, end = (ptrdiff_t)d->iw * d->ic, step = (ptrdiff_t)(p->gap_x * ic);
-        ptrdiff_t from = -(ptrdiff_t)d->pl * d->ic;
-        for (size_t x = 0; x < p->pitch; x++, from += step, to += p->c)
-            if (src && from >= 0 && from + run <= end)
-                copy_run(to, src + from, run);
-            else
-                for (ptrdiff_t i = 0; i < run; i++)
-                    to[i] = src && from + i >= 0 && from + i < end ? src[from + i] : 0;
-    } else if (!src) {
+    if (p->pixels == RUNS && src)
+        fill_runs(d, p, src, line, row);
+    else if (p->pixels == RUNS)
+        memset(row, 0, p->pitch * STEP * 2);
+    else if (!src)
         for (size_t x = 0; x < p->wide; x++)
             memset(to + x * p->c, 0, ic * 2);
-    } else if (p->pixels == PLAIN && p->gap_x == 1) {
+    else if (p->pixels == PLAIN && p->gap_x == 1)
         memcpy(to, src, p->wide * ic * 2);
-    } else if (ic == RESULTS) {
+    else if (ic == RESULTS)
         copy_pixels(to, p->c, src, p->gap_x * ic, p->wide, RESULTS);
-    } else {
+    else
         copy_pixels(to, p->c, src, p->gap_x * ic, p->wide, ic);
-    }
 }
 
 /* The source rows of result rows y .. of image n. */
-static void fill_strip(const lb_tiles_dims *d, const plan *p, const uint16_t *src, size_t n, size_t y, uint16_t *strip) {
+static void fill_strip(const lb_tiles_dims *d, const plan *p, const uint16_t *src, size_t n, size_t y, uint16_t *line, uint16_t *strip) {
     const size_t row = p->pitch * p->c, source = (size_t)d->iw * (size_t)d->ic, ih = (size_t)d->ih, pt = (size_t)d->pt;
     const bool pairs = p->pixels == PAIRS && d->kh > 1;
     for (size_t r = 0; r < p->strip_rows + pairs; r++) {
         const size_t at = (y * p->sh + r) * p->gap_y;
         const uint16_t *from = at >= pt && at - pt < ih ? src + (n * ih + at - pt) * source : NULL;
         if (r < p->strip_rows)
-            fill_row(d, p, from, false, strip + r * row);
+            fill_row(d, p, from, false, line, strip + r * row);
         if (pairs && r > 0)
-            fill_row(d, p, from, true, strip + (r - 1) * row);
+            fill_row(d, p, from, true, line, strip + (r - 1) * row);
     }
 }
 
@@ -294,17 +309,17 @@ static void find_spots(const plan *p, spot *spots) {
 /* The results of a band of `rows` rows; dst: its first. second: sums of 16 more channels, or NULL. */
 static void store_results(const lb_tiles_dims *d, const plan *p, const spot *at, size_t rows, const float *sums, const float *second,
                           uint16_t *dst) {
-    const size_t ow = (size_t)d->ow, oc = (size_t)d->oc;
+    const size_t ow = (size_t)d->ow, oc = (size_t)d->oc, step = (size_t)d->step_w * oc;
     for (size_t i = 0, row = at->row, x = at->x; i < RESULTS && row < rows; row++, x = 0) {
         const size_t count = smaller(RESULTS - i, p->line - x), end = i + (x < ow ? smaller(count, ow - x) : 0), next = i + count;
-        uint16_t *to = dst + (row * ow + x) * oc;
+        uint16_t *to = dst + row * (size_t)d->step_h * (size_t)d->dst_w * oc + x * step;
         if (second)
-            for (; i < end; i++, to += oc)
+            for (; i < end; i++, to += step)
                 round_two(to, sums + i * RESULTS, second + i * RESULTS);
-        else if (oc == RESULTS)
-            for (; i + 1 < end; i += 2, to += 2 * oc)
+        else if (step == RESULTS)
+            for (; i + 1 < end; i += 2, to += 2 * step)
                 round_two(to, sums + i * RESULTS, sums + (i + 1) * RESULTS);
-        for (; i < end; i++, to += oc)
+        for (; i < end; i++, to += step)
             round_one(to, sums + i * RESULTS);
         i = next;
     }
@@ -315,21 +330,30 @@ static void store_results(const lb_tiles_dims *d, const plan *p, const spot *at,
 typedef struct workspace {
     spot *spots;
     float *sums;               /* of one step of products */
+    uint16_t *line;            /* a source row with padding, of runs */
     uint16_t *strip;           /* zeros in all the padding */
 } workspace;
 
+static size_t line_bytes(const lb_tiles_dims *d) {
+    return ((((size_t)d->ow - 1) * (size_t)d->sw + (size_t)d->kw + (size_t)d->pl + (size_t)d->iw) * (size_t)d->ic + STEP) * 2;
+}
+
 static size_t spot_bytes(void) { return (MAX_TILES * sizeof(spot) + LB_ALIGN - 1) / LB_ALIGN * LB_ALIGN; }
 
-static workspace divide(const plan *p, void *scratch) {
-    unsigned char *at = scratch;
-    const workspace w = {(void *)at, (void *)(at + spot_bytes()), (void *)(at + spot_bytes() + SUMS * sizeof(float))};
+/* Clears what must be zeros. */
+static workspace divide(const lb_tiles_dims *d, const plan *p, void *scratch) {
+    unsigned char *at = scratch, *sums = at + spot_bytes(), *strip = sums + SUMS * sizeof(float), *line = strip + strip_bytes(p);
+    const workspace w = {(void *)at, (void *)sums, (void *)line, (void *)strip};
     find_spots(p, w.spots);
+    memset(strip, 0, strip_bytes(p));
+    if (p->pixels == RUNS)
+        memset(line, 0, line_bytes(d));
     return w;
 }
 
 static size_t LB_NAME(scratch)(const lb_tiles_dims *d) {
     const plan p = make_plan(d);
-    return spot_bytes() + SUMS * sizeof(float) + strip_bytes(&p);
+    return spot_bytes() + SUMS * sizeof(float) + strip_bytes(&p) + (p.pixels == RUNS ? line_bytes(d) : 0);
 }
 
 /* Memory that will be needed soon: `step` bytes of it are asked for at a time. */
@@ -350,29 +374,34 @@ LB_INLINE void ask(ahead *a) {
     a->at = end;
 }
 
+/* `count` rows from row `from` on, of a tensor that has `rows`. */
+static ahead look_at_rows(const uint16_t *data, size_t row, size_t rows, size_t from, size_t count, size_t times) {
+    from = smaller(from, rows);
+    return look_ahead(data + from * row, smaller(count, rows - from) * row, times);
+}
+
 /* What the band behind this one reads and writes. */
 static void look_behind(const lb_tiles_dims *d, const plan *p, size_t first, size_t y, const uint16_t *src, const uint16_t *dst,
                         size_t times, ahead *sources, ahead *results) {
-    const size_t row = (size_t)d->iw * (size_t)d->ic, to_row = (size_t)d->ow * (size_t)d->oc, down = p->sh * p->gap_y;
-    const size_t ih = (size_t)d->ih, oh = (size_t)d->oh, mb = (size_t)d->mb;
-    const bool whole = p->rows == oh;
-    const size_t from = whole ? (first + p->images) * ih : first * ih + (y + p->rows) * down, rows = whole ? p->images * ih : p->rows * down;
-    const size_t to = first * oh + (whole ? p->images * oh : y + p->rows), results_rows = p->images * p->rows;
-    *sources = look_ahead(src + smaller(from, mb * ih) * row, smaller(rows, mb * ih - smaller(from, mb * ih)) * row, times);
-    *results = look_ahead(dst + smaller(to, mb * oh) * to_row, smaller(results_rows, mb * oh - smaller(to, mb * oh)) * to_row, times);
+    const bool whole = p->rows == (size_t)d->oh;
+    const size_t mb = (size_t)d->mb, ih = (size_t)d->ih, h = (size_t)d->dst_h, down = p->sh * p->gap_y, step = (size_t)d->step_h;
+    *sources = look_at_rows(src, (size_t)d->iw * (size_t)d->ic, mb * ih, whole ? (first + p->images) * ih : first * ih + (y + p->rows) * down,
+                            whole ? p->images * ih : p->rows * down, times);
+    *results = look_at_rows(dst, (size_t)d->dst_w * (size_t)d->oc, mb * h, whole ? (first + p->images) * h : first * h + (y + p->rows) * step,
+                            whole ? p->images * h : p->rows * step, times);
 }
 
 /* `images` from the first on, result rows y .. */
 static void band(const lb_tiles_dims *d, const plan *p, size_t first, size_t images, size_t y, const uint16_t *src, const uint16_t *weights,
                  uint16_t *dst, const workspace *w) {
-    const size_t oc = (size_t)d->oc, oh = (size_t)d->oh, image = oh * (size_t)d->ow * oc;
+    const size_t oc = (size_t)d->oc, oh = (size_t)d->oh, to_row = (size_t)d->dst_w * oc, image = (size_t)d->dst_h * to_row;
     const size_t rows = smaller(p->rows, oh - y), all = images * p->tiles;
     const size_t strip = p->strip_rows * p->pitch * p->c, block = filter_size(p) * RESULTS;
     ahead sources, results;
     look_behind(d, p, first, y, src, dst, divide_up(all, oc > RESULTS ? TILES / 2 : TILES) * divide_up(oc, 2 * RESULTS), &sources, &results);
     for (size_t i = 0; i < images; i++)
-        fill_strip(d, p, src, first + i, y, w->strip + i * strip);
-    dst += first * image + y * (size_t)d->ow * oc;
+        fill_strip(d, p, src, first + i, y, w->line, w->strip + i * strip);
+    dst += first * image + ((size_t)d->from_h + y * (size_t)d->step_h) * to_row + (size_t)d->from_w * oc;
     product job = {.result = p->sw * p->c * 2, .row = p->down * p->pitch * p->c, .kh = p->kh, .steps = p->kw * p->c / STEP, .sums = w->sums};
     for (size_t o = 0; o < oc; o += 2 * RESULTS) {
         const bool two = o + RESULTS < oc;
@@ -409,8 +438,7 @@ static void band(const lb_tiles_dims *d, const plan *p, size_t first, size_t ima
 
 static void LB_NAME(conv)(const lb_tiles_dims *d, int first, int last, const void *src, const void *weights, void *dst, void *scratch) {
     const plan p = make_plan(d);
-    const workspace w = divide(&p, scratch);
-    memset(w.strip, 0, strip_bytes(&p));
+    const workspace w = divide(d, &p, scratch);
     tiles_begin();
     for (size_t n = (size_t)first; n < (size_t)last; n += p.images)
         for (size_t y = 0; y < (size_t)d->oh; y += p.rows)
