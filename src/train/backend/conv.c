@@ -199,6 +199,10 @@ lb_status lb_conv_backward_data(lb_conv_prims *p, const void *diff_dst, void *di
 }
 
 lb_status lb_conv_backward_weights(lb_conv_prims *p, const void *src, const void *diff_dst, float *diff_weights) {
+    if (lb_tiles_does(p->tiles, LB_PASS_BACKWARD_WEIGHTS)) {
+        lb_tiles_backward_all_weights(p->tiles, src, diff_dst, diff_weights, p->backend->scratch);
+        return LB_OK;
+    }
     if (p->winograd) {
         lb_winograd_backward_weights(p->winograd, src, diff_dst, diff_weights, p->backend->scratch);
         return LB_OK;
@@ -210,7 +214,7 @@ lb_status lb_conv_backward_weights(lb_conv_prims *p, const void *src, const void
 
 /* ---- By images -------------------------------------------------------------------------------------------------------- */
 
-bool lb_conv_by_images(const lb_conv_prims *p, lb_pass pass) { return lb_tiles_does(p->tiles, pass); }
+bool lb_conv_by_images(const lb_conv_prims *p, lb_pass pass) { return lb_tiles_by_images(p->tiles, pass); }
 
 void lb_conv_forward_images(lb_conv_prims *p, const lb_image_range *images, const void *src, void *dst) {
     lb_tiles_forward(p->tiles, images, src, dst, p->backend->scratch);

@@ -1,9 +1,12 @@
 #include "train/backend/tiles.h"
 
+#include <omp.h>
+
 #include "train/backend/internal.h"
 #include "train/simd/tiles.h"
 
-enum { SLICE = 128 }; /* output channels whose weights' gradient is computed at a time */
+enum { SLICE = 128 };           /* output channels whose weights' gradient is computed at a time */
+enum { MANY_WEIGHTS = 1 << 17 };
 
 /* The part of diff_src whose pixels are the stride apart: a convolution of diff_dst with some of the weights, or none. */
 typedef struct phase {
@@ -131,9 +134,13 @@ bool lb_tiles_does(const lb_tiles *t, lb_pass pass) {
     return t && (pass == LB_PASS_FORWARD || (pass == LB_PASS_BACKWARD_DATA ? t->nphases > 0 : t->diff != NULL));
 }
 
+bool lb_tiles_by_images(const lb_tiles *t, lb_pass pass) {
+    return lb_tiles_does(t, pass) && (pass != LB_PASS_BACKWARD_WEIGHTS || weight_count(t) < MANY_WEIGHTS);
+}
+
 /* One for each thread, then the gradients of the weights of each part. */
 size_t lb_tiles_scratch(const lb_tiles *t) {
-    return (size_t)t->threads * t->scratch + (t->diff ? LB_PARTS * weight_count(t) * sizeof(float) : 0);
+    return (size_t)t->threads * t->scratch + (lb_tiles_by_images(t, LB_PASS_BACKWARD_WEIGHTS) ? LB_PARTS * weight_count(t) * sizeof(float) : 0);
 }
 
 static void *scratch_of(const lb_tiles *t, void *scratch, int thread) { return (unsigned char *)scratch + (size_t)thread * t->scratch; }
@@ -168,6 +175,15 @@ void lb_tiles_backward_weights(const lb_tiles *t, const lb_image_range *images, 
     for (int o = 0; o < t->forward.oc; o += SLICE)
         t->diff->diff(&t->forward, images->first, images->last, o, LB_MIN(o + SLICE, t->forward.oc), src, diff_dst, !images->begins,
                       diffs + (size_t)images->part * weight_count(t), scratch_of(t, scratch, images->thread));
+}
+
+void lb_tiles_backward_all_weights(const lb_tiles *t, const void *src, const void *diff_dst, float *diff_weights, void *scratch) {
+    const int oc = t->forward.oc, fair = (oc / LB_TILES_CHANNELS + t->threads - 1) / t->threads * LB_TILES_CHANNELS;
+    const int slice = LB_MIN(fair, SLICE);
+#pragma omp parallel for num_threads(t->threads) schedule(dynamic)
+    for (int o = 0; o < oc; o += slice)
+        t->diff->diff(&t->forward, 0, t->forward.mb, o, LB_MIN(o + slice, oc), src, diff_dst, false, diff_weights,
+                      scratch_of(t, scratch, omp_get_thread_num()));
 }
 
 void lb_tiles_add_parts(const lb_tiles *t, float *diff_weights, void *scratch) {

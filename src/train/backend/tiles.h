@@ -10,8 +10,10 @@ typedef struct lb_tiles lb_tiles;
  * processors without AMX. */
 lb_status lb_tiles_create(lb_ctx *ctx, const lb_conv_dims *dims, lb_tiles **tiles);
 void lb_tiles_destroy(lb_tiles *tiles);
-/* Which passes it does; the others are left to oneDNN. */
+/* Which passes it does, the others are left to oneDNN; and which of them by images: the gradient of many weights is not, whose sums
+ * by part would take longer than they save. */
 bool lb_tiles_does(const lb_tiles *tiles, lb_pass pass);
+bool lb_tiles_by_images(const lb_tiles *tiles, lb_pass pass);
 size_t lb_tiles_scratch(const lb_tiles *tiles); /* bytes that the passes below need together, aligned to LB_ALIGN */
 
 /* weights: (oc, kh, kw, ic) f32. */
@@ -21,6 +23,8 @@ void lb_tiles_set_weights(lb_tiles *tiles, const float *weights);
 void lb_tiles_forward(const lb_tiles *tiles, const lb_image_range *images, const void *src, void *dst, void *scratch);
 void lb_tiles_backward_data(const lb_tiles *tiles, const lb_image_range *images, const void *diff_dst, void *diff_src, void *scratch);
 void lb_tiles_backward_weights(const lb_tiles *tiles, const lb_image_range *images, const void *src, const void *diff_dst, void *scratch);
+/* The whole pass, the same bits on any number of threads. */
+void lb_tiles_backward_all_weights(const lb_tiles *tiles, const void *src, const void *diff_dst, float *diff_weights, void *scratch);
 void lb_tiles_add_parts(const lb_tiles *tiles, float *diff_weights, void *scratch);
 
 #endif

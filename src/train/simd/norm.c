@@ -76,7 +76,7 @@ LB_INLINE void stats(lb_dtype type, const void *x, int c, size_t first, size_t l
             int n = LB_MIN(LANES, c - c0);
             vec s = v_set(0), q = v_set(0);
             for (size_t row = t0; row < t1; row++) {
-                v_ahead(type, x, row * (size_t)c + (size_t)c0);
+                v_ahead(type, x, row * (size_t)c + (size_t)c0, c);
                 vec v = v_load(type, x, row * (size_t)c + (size_t)c0, n);
                 s = v_add(s, v);
                 q = v_add(q, v_mul(v, v));
@@ -150,10 +150,10 @@ LB_INLINE void forward(const lb_norm_args *args, lb_dtype type, lb_mode mode, bo
             size_t mask_row = mode == MODE_MASK ? t0 % args->mask_rows : 0;
             for (size_t row = t0; row < t1; row++) {
                 size_t at = row * (size_t)c + (size_t)c0;
-                v_ahead(type, args->x, at);
-                v_ahead(type, args->dst, at);
+                v_ahead(type, args->x, at, c);
+                v_ahead(type, args->dst, at, c);
                 if (residual)
-                    v_ahead(type, args->residual, at);
+                    v_ahead(type, args->residual, at, c);
                 vec z = z_of(args, type, residual, at, n, v_load(type, args->x, at, n), a, b);
                 vec d = z;
                 if (mode == MODE_CLIP)
@@ -201,12 +201,12 @@ LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, b
             size_t mask_row = mode == MODE_MASK ? t0 % args->mask_rows : 0;
             for (size_t row = t0; row < t1; row++) {
                 size_t at = row * (size_t)c + (size_t)c0;
-                v_ahead(type, args->x, at);
-                v_ahead(type, args->dz, at);
+                v_ahead(type, args->x, at, c);
+                v_ahead(type, args->dz, at, c);
                 if (residual)
-                    v_ahead(type, args->residual, at);
+                    v_ahead(type, args->residual, at, c);
                 for (int i = 0; i < args->ngrads; i++)
-                    v_ahead(type, args->grad[i], at);
+                    v_ahead(type, args->grad[i], at, c);
                 vec g = v_mul(v_load(type, args->grad[0], at, n), v_set(args->factor[0]));
                 for (int i = 1; i < args->ngrads; i++)
                     g = v_add(g, v_mul(v_load(type, args->grad[i], at, n), v_set(args->factor[i])));
@@ -365,8 +365,8 @@ LB_INLINE void backward_x(const lb_norm_args *args, lb_dtype type, size_t first,
             vec center = v_load_f32(args->center + c0, n);
             for (size_t row = t0; row < t1; row++) {
                 size_t at = row * (size_t)c + (size_t)c0;
-                v_ahead(type, args->dz, at);
-                v_ahead(type, args->x, at);
+                v_ahead(type, args->dz, at, c);
+                v_ahead(type, args->x, at, c);
                 vec dz = v_load(type, args->dz, at, n), x = v_sub(v_load(type, args->x, at, n), center);
                 v_store(type, args->dx, at, n, v_add(v_add(v_mul(p, dz), v_mul(q, x)), s));
             }

@@ -237,12 +237,12 @@ LB_INLINE void v_store(lb_dtype type, void *base, size_t index, int n, vec a) {
     else
         v_store_bf16((uint16_t *)base + index, n, a);
 }
-/* Asks for what will be loaded or stored a little later: several streams from beyond the second-level cache are more than
- * processors fetch ahead by themselves. The address may be beyond the tensor's end. */
-LB_INLINE void v_ahead(lb_dtype type, const void *base, size_t index) {
-    enum { BYTES = 2048 };
+/* Asks for what a loop over rows of c elements will load or store a little later: several streams from beyond the second-level
+ * cache are more than processors fetch ahead by themselves. The address may be beyond the tensor's end. */
+LB_INLINE void v_ahead(lb_dtype type, const void *base, size_t index, int c) {
+    enum { ROWS = 32 };
     if (LANES > 1)
-        __builtin_prefetch((const void *)((uintptr_t)base + index * (type == LB_F32 ? 4 : 2) + BYTES));
+        __builtin_prefetch((const void *)((uintptr_t)base + (index + ROWS * (size_t)c) * (type == LB_F32 ? 4 : 2)));
 }
 /* NaN stays NaN (min and max give their second operand then), so that a diverged network shows in the loss. */
 LB_INLINE vec v_clip(vec a, vec lo, vec hi) { return v_min(hi, v_max(lo, a)); }
