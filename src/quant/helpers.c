@@ -23,19 +23,19 @@ LB_CLONES double lb_mean_abs(const float *u, int64_t count) {
     return count > 0 ? lb_fold(lane) / (double)count : 0.0;
 }
 
+/* The bits of positive floats order as they do, and compilers vectorise a maximum of integers. */
 LB_CLONES float lb_max_abs(const float *u, int64_t count) {
-    float lane[LB_LANES] = {0}, max = 0.f;
-    int64_t i = 0;
-    for (; i + LB_LANES <= count; i += LB_LANES)
-        for (int j = 0; j < LB_LANES; j++) {
-            float a = fabsf(lb_finite(u[i + j]));
-            lane[j] = a > lane[j] ? a : lane[j];
-        }
-    for (int j = 0; i < count; i++, j++)
-        lane[j] = LB_MAX(lane[j], fabsf(lb_finite(u[i])));
-    for (int j = 0; j < LB_LANES; j++)
-        max = LB_MAX(max, lane[j]);
-    return max;
+    uint32_t max = 0;
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &u[i], sizeof bits);
+        bits &= 0x7fffffffu;
+        bits &= -(uint32_t)(bits < 0x7f800000u); /* neither infinity nor NaN */
+        max = LB_MAX(max, bits);
+    }
+    float largest;
+    memcpy(&largest, &max, sizeof largest);
+    return largest;
 }
 
 LB_CLONES void lb_sign_codes(const float *u, int64_t count, float *code) {
