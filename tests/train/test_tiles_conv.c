@@ -20,6 +20,7 @@ static const lb_tiles_dims shapes[] = {
     {.mb = 6, .ih = 8, .iw = 9, .ic = 16, .oh = 4, .ow = 5, .oc = 48, .kh = 1, .kw = 1, .sh = 2, .sw = 2, .pt = 0, .pl = 0},
     {.mb = 9, .ih = 5, .iw = 6, .ic = 160, .oh = 5, .ow = 6, .oc = 32, .kh = 1, .kw = 1, .sh = 1, .sw = 1, .pt = 0, .pl = 0},
     {.mb = 9, .ih = 3, .iw = 3, .ic = 192, .oh = 3, .ow = 3, .oc = 32, .kh = 3, .kw = 3, .sh = 1, .sw = 1, .pt = 1, .pl = 1},
+    {.mb = 2, .ih = 6, .iw = 5, .ic = 32, .oh = 6, .ow = 5, .oc = 144, .kh = 1, .kw = 1, .sh = 1, .sw = 1, .pt = 0, .pl = 0},
     {.mb = 1, .ih = 6, .iw = 40, .ic = 32, .oh = 4, .ow = 19, .oc = 16, .kh = 3, .kw = 4, .sh = 1, .sw = 2, .pt = 0, .pl = 0},
     {.mb = 2, .ih = 5, .iw = 6, .ic = 32, .oh = 5, .ow = 6, .oc = 16, .kh = 2, .kw = 1, .sh = 1, .sw = 1, .pt = 0, .pl = 0,
      .dst_h = 11, .dst_w = 13, .from_h = 1, .from_w = 0, .step_h = 2, .step_w = 2},
@@ -160,6 +161,22 @@ static void check_data(const lb_tiles_dims *d, const uint16_t *diff_src) {
                 }
 }
 
+/* That of the weights, the same way. */
+static void check_weights(const lb_tiles_dims *d, const float *diff_weights) {
+    for (int o = 0; o < d->oc; o += 3)
+        for (int k = 0; k < d->kh * d->kw; k++)
+            for (int c = 0; c < d->ic; c += d->ic < 16 ? 1 : 5) {
+                double sum = 0;
+                for (int i = 0; i < d->mb * d->oh * d->ow; i++) {
+                    const int iy = i / d->ow % d->oh * d->sh - d->pt + k / d->kw, ix = i % d->ow * d->sw - d->pl + k % d->kw;
+                    if (iy >= 0 && ix >= 0 && iy < d->ih && ix < d->iw)
+                        sum += (double)diff[i * d->oc + o] * (double)src_f[((i / d->ow / d->oh * d->ih + iy) * d->iw + ix) * d->ic + c];
+                }
+                if ((double)diff_weights[(o * d->kh * d->kw + k) * d->ic + c] != sum)
+                    fail_msg("weight %d of channels %d, %d: not %g", k, o, c, sum);
+            }
+}
+
 static lb_conv_dims conv_dims(const lb_tiles_dims *d) {
     return (lb_conv_dims){.mb = d->mb, .ih = d->ih, .iw = d->iw, .ic = d->ic, .oh = d->oh, .ow = d->ow, .oc = d->oc, .kh = d->kh, .kw = d->kw,
                           .sh = d->sh, .sw = d->sw, .pt = d->pt, .pl = d->pl, .pb = (d->oh - 1) * d->sh + d->kh - d->pt - d->ih,
@@ -167,10 +184,12 @@ static lb_conv_dims conv_dims(const lb_tiles_dims *d) {
                           .backward_data = true};
 }
 
-/* The forward pass and the gradient of the source, in two ranges of images. */
+/* All passes in two ranges of images, those of two threads. */
 static void test_by_images(void **state) {
     (void)state;
-    lb_ctx *ctx = test_ctx();
+    const lb_ctx_options options = {.threads = 2};
+    lb_ctx *ctx;
+    assert_int_equal(lb_ctx_create(&options, &ctx), LB_OK);
     for (size_t i = 0; i < LB_COUNT(shapes); i++) {
         const lb_tiles_dims d = shape(i);
         const lb_conv_dims dims = conv_dims(&d);
@@ -189,7 +208,7 @@ static void test_by_images(void **state) {
         if (!here && i == 0)
             printf("SKIPPED: this processor has no matrix registers (AMX) for bf16\n");
         if (here) {
-            const lb_image_range ranges[] = {{.last = d.mb / 2, .begins = true}, {.first = d.mb / 2, .last = d.mb}};
+            const lb_image_range ranges[] = {{.last = d.mb / 2, .begins = true}, {.first = d.mb / 2, .last = d.mb, .thread = 1}};
             assert_ok(ctx, lb_conv_set_weights(prims, weights, 0));
             for (int k = 0; k < 2; k++)
                 lb_conv_forward_images(prims, &ranges[k], src, got);
@@ -199,6 +218,8 @@ static void test_by_images(void **state) {
                 lb_conv_backward_data_images(prims, &ranges[k], dy, got);
             if (d.ic % 16 == 0)
                 check_data(&d, got);
+            assert_ok(ctx, lb_conv_backward_weights(prims, src, dy, weights)); /* all at once */
+            check_weights(&d, weights);
         }
         lb_conv_prims_destroy(prims);
         lb_backend_destroy(backend);

@@ -92,8 +92,8 @@ static lb_status make(lb_tiles *t, const lb_conv_dims *d) {
                                  .dst_h = d->oh, .dst_w = d->ow, .step_h = 1, .step_w = 1};
     t->weights = lb_alloc(t->ctx, t->conv->weights_size(&t->forward), 1);
     t->scratch = t->conv->scratch(&t->forward);
-    if (t->diff)
-        t->scratch = LB_MAX(t->scratch, t->diff->scratch(&t->forward, LB_MIN(SLICE, d->oc)));
+    for (int o = LB_TILES_CHANNELS; t->diff && o <= LB_MIN(SLICE, d->oc); o += LB_TILES_CHANNELS) /* fewer may need more */
+        t->scratch = LB_MAX(t->scratch, t->diff->scratch(&t->forward, o));
     const lb_status status = t->weights ? make_backward(t, d) : LB_ERR_MEMORY;
     t->scratch = (t->scratch + LB_ALIGN - 1) / LB_ALIGN * LB_ALIGN;
     return status;
