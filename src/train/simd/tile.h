@@ -46,6 +46,10 @@ LB_INLINE void tile_store(int t, void *to, ptrdiff_t stride) {
 /* Numbers too small to be normal are zeros, going in and coming out. */
 LB_INLINE float tile_flush(float f) { return fabsf(f) < 0x1p-126f ? copysignf(0, f) : f; }
 LB_INLINE float tile_bf16(const uint16_t *from) { return tile_flush(lb_bf16_get(*from)); }
+/* sum + a * b, rounded once: the product is exact, and a double has room for both unless one of them does not matter. */
+LB_INLINE float tile_fma(const uint16_t *a, const uint16_t *b, float sum) {
+    return tile_flush((float)((double)tile_bf16(a) * (double)tile_bf16(b) + (double)sum));
+}
 static inline void tile_dot_bf16(int c, int a, int b) {
     for (int m = 0; m < 16; m++) {
         float sums[16], even[16] = {0}, odd[16] = {0};
@@ -55,8 +59,8 @@ static inline void tile_dot_bf16(int c, int a, int b) {
         for (int k = 0; k < 16; k++) {
             memcpy(right, tile_registers[b][k], sizeof right);
             for (int n = 0; n < 16; n++) {
-                even[n] = tile_flush(fmaf(tile_bf16(&left[2 * k]), tile_bf16(&right[2 * n]), even[n]));
-                odd[n] = tile_flush(fmaf(tile_bf16(&left[2 * k + 1]), tile_bf16(&right[2 * n + 1]), odd[n]));
+                even[n] = tile_fma(&left[2 * k], &right[2 * n], even[n]);
+                odd[n] = tile_fma(&left[2 * k + 1], &right[2 * n + 1], odd[n]);
             }
         }
         for (int n = 0; n < 16; n++)
