@@ -20,6 +20,7 @@ struct lb_tiles {
     const lb_tiles_conv *conv;
     const lb_tiles_diff *diff;     /* or NULL */
     lb_tiles_dims forward;
+    lb_tiles_dims part;            /* the same with as few images as a part has: diff packs several together */
     int nphases;                   /* of the gradient of the source; 0: oneDNN computes it */
     phase *phases;
     bool gaps;                     /* some pixels of it have no phase: zeros */
@@ -92,8 +93,12 @@ static lb_status make(lb_tiles *t, const lb_conv_dims *d) {
                                  .dst_h = d->oh, .dst_w = d->ow, .step_h = 1, .step_w = 1};
     t->weights = lb_alloc(t->ctx, t->conv->weights_size(&t->forward), 1);
     t->scratch = t->conv->scratch(&t->forward);
-    for (int o = LB_TILES_CHANNELS; t->diff && o <= LB_MIN(SLICE, d->oc); o += LB_TILES_CHANNELS) /* fewer may need more */
+    t->part = t->forward;
+    t->part.mb = LB_MAX(d->mb / LB_PARTS, 1);
+    for (int o = LB_TILES_CHANNELS; t->diff && o <= LB_MIN(SLICE, d->oc); o += LB_TILES_CHANNELS) { /* fewer may need more */
         t->scratch = LB_MAX(t->scratch, t->diff->scratch(&t->forward, o));
+        t->scratch = LB_MAX(t->scratch, t->diff->scratch(&t->part, o));
+    }
     const lb_status status = t->weights ? make_backward(t, d) : LB_ERR_MEMORY;
     t->scratch = (t->scratch + LB_ALIGN - 1) / LB_ALIGN * LB_ALIGN;
     return status;
@@ -173,7 +178,7 @@ void lb_tiles_backward_data(const lb_tiles *t, const lb_image_range *images, con
 void lb_tiles_backward_weights(const lb_tiles *t, const lb_image_range *images, const void *src, const void *diff_dst, void *scratch) {
     float *diffs = scratch_of(t, scratch, t->threads);
     for (int o = 0; o < t->forward.oc; o += SLICE)
-        t->diff->diff(&t->forward, images->first, images->last, o, LB_MIN(o + SLICE, t->forward.oc), src, diff_dst, !images->begins,
+        t->diff->diff(&t->part, images->first, images->last, o, LB_MIN(o + SLICE, t->forward.oc), src, diff_dst, !images->begins,
                       diffs + (size_t)images->part * weight_count(t), scratch_of(t, scratch, images->thread));
 }
 
