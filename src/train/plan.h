@@ -9,6 +9,8 @@
 #ifndef LB_PLAN_H
 #define LB_PLAN_H
 
+#include <assert.h>
+
 #include "data/data.h"
 #include "net/net.h"
 #include "train/laps.h"
@@ -174,6 +176,9 @@ void lb_plan_init_weights(lb_net *net);
 void *lb_plan_buffer(const lb_plan *plan, int buffer);
 
 /* The value that holds node's output. */
-static inline lb_value *lb_plan_value(const lb_plan *plan, int node) { return &plan->values[plan->root[node]]; }
+static inline lb_value *lb_plan_value(const lb_plan *plan, int node) {
+    assert(node >= 0);
+    return &plan->values[plan->root[node]];
+}
 
 #endif

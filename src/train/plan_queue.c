@@ -8,9 +8,11 @@
 enum { CACHED_BYTES = 256 << 10 };
 
 static size_t image_bytes(const lb_plan *plan, const lb_step *step) {
+    const size_t dst = lb_shape_count(&plan->net->nodes[step->node].dst);
+    if (step->src < 0) /* behind a convolution, whose accumulator has the same shape */
+        return dst * lb_dtype_size(step->acc_type);
     const lb_value *src = lb_plan_value(plan, step->src);
-    const size_t dst = lb_shape_count(&plan->net->nodes[step->node].dst), size = lb_dtype_size(src->type);
-    return size * LB_MAX(dst, src->rows / (size_t)plan->options.mb * (size_t)src->c);
+    return LB_MAX(dst, src->rows / (size_t)plan->options.mb * (size_t)src->c) * lb_dtype_size(src->type);
 }
 
 /* Images that are done together. */
