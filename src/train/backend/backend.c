@@ -68,8 +68,9 @@ void lb_backend_destroy(lb_backend *backend) {
 }
 
 lb_status lb_backend_reserve(lb_backend *backend) {
+    const size_t by_images = (size_t)lb_threads(backend->ctx) * backend->thread_scratch + backend->parts_size;
     lb_free(backend->ctx, backend->scratch);
-    backend->scratch = lb_alloc(backend->ctx, LB_MAX(backend->scratch_size, (size_t)1), 1);
+    backend->scratch = lb_alloc(backend->ctx, LB_MAX(LB_MAX(backend->scratch_size, by_images), (size_t)1), 1);
     return backend->scratch ? LB_OK : LB_ERR_MEMORY;
 }
 

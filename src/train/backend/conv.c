@@ -100,15 +100,16 @@ static lb_status reordered(lb_conv_prims *p, const dnnl_memory_desc_t *plain, co
 
 /* Our own kernels, where there are some. */
 static lb_status create_own(lb_conv_prims *p) {
-    size_t *scratch = &p->backend->scratch_size;
-    LB_TRY(lb_tiles_create(p->backend->ctx, &p->dims, &p->tiles));
+    lb_backend *b = p->backend;
+    LB_TRY(lb_tiles_create(b->ctx, &p->dims, &p->tiles));
     if (p->tiles) {
-        *scratch = LB_MAX(*scratch, lb_tiles_scratch(p->tiles));
+        b->thread_scratch = LB_MAX(b->thread_scratch, lb_tiles_scratch(p->tiles));
+        b->parts_size = LB_MAX(b->parts_size, lb_tiles_parts_size(p->tiles));
         return LB_OK;
     }
-    LB_TRY(lb_winograd_create(p->backend->ctx, &p->dims, &p->winograd));
+    LB_TRY(lb_winograd_create(b->ctx, &p->dims, &p->winograd));
     if (p->winograd)
-        *scratch = LB_MAX(*scratch, lb_winograd_scratch(p->winograd));
+        b->scratch_size = LB_MAX(b->scratch_size, lb_winograd_scratch(p->winograd));
     return LB_OK;
 }
 
@@ -214,18 +215,22 @@ lb_status lb_conv_backward_weights(lb_conv_prims *p, const void *src, const void
 
 /* ---- By images -------------------------------------------------------------------------------------------------------- */
 
+/* Of whichever convolution: threads may be at different ones. */
+static void *scratch_of(const lb_backend *b, int thread) { return (unsigned char *)b->scratch + (size_t)thread * b->thread_scratch; }
+static float *parts_of(const lb_backend *b) { return scratch_of(b, lb_threads(b->ctx)); }
+
 bool lb_conv_by_images(const lb_conv_prims *p, lb_pass pass) { return lb_tiles_by_images(p->tiles, pass); }
 
 void lb_conv_forward_images(lb_conv_prims *p, const lb_image_range *images, const void *src, void *dst) {
-    lb_tiles_forward(p->tiles, images, src, dst, p->backend->scratch);
+    lb_tiles_forward(p->tiles, images, src, dst, scratch_of(p->backend, images->thread));
 }
 
 void lb_conv_backward_data_images(lb_conv_prims *p, const lb_image_range *images, const void *diff_dst, void *diff_src) {
-    lb_tiles_backward_data(p->tiles, images, diff_dst, diff_src, p->backend->scratch);
+    lb_tiles_backward_data(p->tiles, images, diff_dst, diff_src, scratch_of(p->backend, images->thread));
 }
 
 void lb_conv_backward_weights_images(lb_conv_prims *p, const lb_image_range *images, const void *src, const void *diff_dst) {
-    lb_tiles_backward_weights(p->tiles, images, src, diff_dst, p->backend->scratch);
+    lb_tiles_backward_weights(p->tiles, images, src, diff_dst, parts_of(p->backend), scratch_of(p->backend, images->thread));
 }
 
-void lb_conv_add_parts(lb_conv_prims *p, float *diff_weights) { lb_tiles_add_parts(p->tiles, diff_weights, p->backend->scratch); }
+void lb_conv_add_parts(lb_conv_prims *p, float *diff_weights) { lb_tiles_add_parts(p->tiles, parts_of(p->backend), diff_weights); }

@@ -12,6 +12,7 @@ struct lb_backend {
     dnnl_stream_t stream;
     dnnl_primitive_attr_t attr; /* scratchpad by the user: ours */
     size_t scratch_size;
+    size_t thread_scratch, parts_size; /* passes by images: of one thread, of whichever convolution; then sums of parts */
     void *scratch;
 };
 

@@ -143,12 +143,11 @@ bool lb_tiles_by_images(const lb_tiles *t, lb_pass pass) {
     return lb_tiles_does(t, pass) && (pass != LB_PASS_BACKWARD_WEIGHTS || weight_count(t) < MANY_WEIGHTS);
 }
 
-/* One for each thread, then the gradients of the weights of each part. */
-size_t lb_tiles_scratch(const lb_tiles *t) {
-    return (size_t)t->threads * t->scratch + (lb_tiles_by_images(t, LB_PASS_BACKWARD_WEIGHTS) ? LB_PARTS * weight_count(t) * sizeof(float) : 0);
-}
+size_t lb_tiles_scratch(const lb_tiles *t) { return t->scratch; }
 
-static void *scratch_of(const lb_tiles *t, void *scratch, int thread) { return (unsigned char *)scratch + (size_t)thread * t->scratch; }
+size_t lb_tiles_parts_size(const lb_tiles *t) {
+    return lb_tiles_by_images(t, LB_PASS_BACKWARD_WEIGHTS) ? LB_PARTS * weight_count(t) * sizeof(float) : 0;
+}
 
 void lb_tiles_set_weights(lb_tiles *t, const float *weights) {
 #pragma omp parallel for num_threads(t->threads)
@@ -163,7 +162,7 @@ void lb_tiles_set_weights(lb_tiles *t, const float *weights) {
 }
 
 void lb_tiles_forward(const lb_tiles *t, const lb_image_range *images, const void *src, void *dst, void *scratch) {
-    t->conv->conv(&t->forward, images->first, images->last, src, t->weights, dst, scratch_of(t, scratch, images->thread));
+    t->conv->conv(&t->forward, images->first, images->last, src, t->weights, dst, scratch);
 }
 
 void lb_tiles_backward_data(const lb_tiles *t, const lb_image_range *images, const void *diff_dst, void *diff_src, void *scratch) {
@@ -171,15 +170,14 @@ void lb_tiles_backward_data(const lb_tiles *t, const lb_image_range *images, con
     if (t->gaps)
         memset((unsigned char *)diff_src + (size_t)images->first * image, 0, (size_t)(images->last - images->first) * image);
     for (int i = 0; i < t->nphases; i++)
-        t->conv->conv(&t->phases[i].dims, images->first, images->last, diff_dst, t->phases[i].weights, diff_src,
-                      scratch_of(t, scratch, images->thread));
+        t->conv->conv(&t->phases[i].dims, images->first, images->last, diff_dst, t->phases[i].weights, diff_src, scratch);
 }
 
-void lb_tiles_backward_weights(const lb_tiles *t, const lb_image_range *images, const void *src, const void *diff_dst, void *scratch) {
-    float *diffs = scratch_of(t, scratch, t->threads);
+void lb_tiles_backward_weights(const lb_tiles *t, const lb_image_range *images, const void *src, const void *diff_dst, float *parts,
+                               void *scratch) {
     for (int o = 0; o < t->forward.oc; o += SLICE)
         t->diff->diff(&t->part, images->first, images->last, o, LB_MIN(o + SLICE, t->forward.oc), src, diff_dst, !images->begins,
-                      diffs + (size_t)images->part * weight_count(t), scratch_of(t, scratch, images->thread));
+                      parts + (size_t)images->part * weight_count(t), scratch);
 }
 
 void lb_tiles_backward_all_weights(const lb_tiles *t, const void *src, const void *diff_dst, float *diff_weights, void *scratch) {
@@ -188,18 +186,17 @@ void lb_tiles_backward_all_weights(const lb_tiles *t, const void *src, const voi
 #pragma omp parallel for num_threads(t->threads) schedule(dynamic)
     for (int o = 0; o < oc; o += slice)
         t->diff->diff(&t->forward, 0, t->forward.mb, o, LB_MIN(o + slice, oc), src, diff_dst, false, diff_weights,
-                      scratch_of(t, scratch, omp_get_thread_num()));
+                      (unsigned char *)scratch + (size_t)omp_get_thread_num() * t->scratch);
 }
 
-void lb_tiles_add_parts(const lb_tiles *t, float *diff_weights, void *scratch) {
-    const float *diffs = scratch_of(t, scratch, t->threads);
-    const size_t count = weight_count(t), filter = count / (size_t)t->forward.oc, parts = (size_t)LB_MIN(LB_PARTS, t->forward.mb);
+void lb_tiles_add_parts(const lb_tiles *t, const float *parts, float *diff_weights) {
+    const size_t count = weight_count(t), filter = count / (size_t)t->forward.oc, nparts = (size_t)LB_MIN(LB_PARTS, t->forward.mb);
 #pragma omp parallel for num_threads(t->threads)
     for (int o = 0; o < t->forward.oc; o++) {
         float *sum = diff_weights + (size_t)o * filter;
-        memcpy(sum, diffs + (size_t)o * filter, filter * sizeof *sum);
-        for (size_t part = 1; part < parts; part++)
+        memcpy(sum, parts + (size_t)o * filter, filter * sizeof *sum);
+        for (size_t part = 1; part < nparts; part++)
             for (size_t k = 0; k < filter; k++)
-                sum[k] += diffs[part * count + (size_t)o * filter + k];
+                sum[k] += parts[part * count + (size_t)o * filter + k];
     }
 }
