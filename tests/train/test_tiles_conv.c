@@ -22,6 +22,12 @@ static const lb_tiles_dims shapes[] = {
     {.mb = 9, .ih = 3, .iw = 3, .ic = 192, .oh = 3, .ow = 3, .oc = 32, .kh = 3, .kw = 3, .sh = 1, .sw = 1, .pt = 1, .pl = 1},
     {.mb = 2, .ih = 6, .iw = 5, .ic = 32, .oh = 6, .ow = 5, .oc = 144, .kh = 1, .kw = 1, .sh = 1, .sw = 1, .pt = 0, .pl = 0},
     {.mb = 1, .ih = 6, .iw = 40, .ic = 32, .oh = 4, .ow = 19, .oc = 16, .kh = 3, .kw = 4, .sh = 1, .sw = 2, .pt = 0, .pl = 0},
+    {.mb = 2, .ih = 5, .iw = 4, .ic = 24, .oh = 5, .ow = 4, .oc = 32, .kh = 1, .kw = 1, .sh = 1, .sw = 1, .pt = 0, .pl = 0},
+    {.mb = 2, .ih = 3, .iw = 7, .ic = 8, .oh = 1, .ow = 3, .oc = 16, .kh = 5, .kw = 4, .sh = 3, .sw = 3, .pt = 1, .pl = 2},
+    {.mb = 3, .ih = 2, .iw = 3, .ic = 16, .oh = 2, .ow = 4, .oc = 32, .kh = 5, .kw = 5, .sh = 1, .sw = 1, .pt = 2, .pl = 4},
+    {.mb = 3, .ih = 7, .iw = 6, .ic = 32, .oh = 2, .ow = 2, .oc = 16, .kh = 2, .kw = 2, .sh = 4, .sw = 4, .pt = 0, .pl = 0},
+    {.mb = 2, .ih = 9, .iw = 1, .ic = 16, .oh = 9, .ow = 1, .oc = 16, .kh = 4, .kw = 1, .sh = 1, .sw = 1, .pt = 3, .pl = 0},
+    {.mb = 1, .ih = 2, .iw = 1100, .ic = 3, .oh = 1, .ow = 1100, .oc = 16, .kh = 2, .kw = 3, .sh = 1, .sw = 1, .pt = 0, .pl = 1},
     {.mb = 2, .ih = 5, .iw = 6, .ic = 32, .oh = 5, .ow = 6, .oc = 16, .kh = 2, .kw = 1, .sh = 1, .sw = 1, .pt = 0, .pl = 0,
      .dst_h = 11, .dst_w = 13, .from_h = 1, .from_w = 0, .step_h = 2, .step_w = 2},
 };

@@ -10,7 +10,7 @@
  *
  * Where it takes fewer registers, results count on over the padding at the ends of rows. */
 enum { RESULTS = 16, STEP = 32, BLOCK = RESULTS * STEP /* weights of a register */, TILES = 4, SUMS = TILES * RESULTS * RESULTS };
-enum { MAX_TILES = 64 /* of a band */, STRIP = 24 << 10 /* bytes that leave the first-level cache room for the rest */ };
+enum { MAX_TILES = 64 /* of a band, unless one row has more */, STRIP = 24 << 10 /* bytes that leave the first-level cache room for the rest */ };
 
 typedef enum pixels { PLAIN, PAIRS, RUNS } pixels;
 
@@ -338,11 +338,11 @@ static size_t line_bytes(const lb_tiles_dims *d) {
     return ((((size_t)d->ow - 1) * (size_t)d->sw + (size_t)d->kw + (size_t)d->pl + (size_t)d->iw) * (size_t)d->ic + STEP) * 2;
 }
 
-static size_t spot_bytes(void) { return (MAX_TILES * sizeof(spot) + LB_ALIGN - 1) / LB_ALIGN * LB_ALIGN; }
+static size_t spot_bytes(const plan *p) { return divide_up(p->tiles * sizeof(spot), LB_ALIGN) * LB_ALIGN; }
 
 /* Clears what must be zeros. */
 static workspace divide(const lb_tiles_dims *d, const plan *p, void *scratch) {
-    unsigned char *at = scratch, *sums = at + spot_bytes(), *strip = sums + SUMS * sizeof(float), *line = strip + strip_bytes(p);
+    unsigned char *at = scratch, *sums = at + spot_bytes(p), *strip = sums + SUMS * sizeof(float), *line = strip + strip_bytes(p);
     const workspace w = {(void *)at, (void *)sums, (void *)line, (void *)strip};
     find_spots(p, w.spots);
     memset(strip, 0, strip_bytes(p));
@@ -353,7 +353,7 @@ static workspace divide(const lb_tiles_dims *d, const plan *p, void *scratch) {
 
 static size_t LB_NAME(scratch)(const lb_tiles_dims *d) {
     const plan p = make_plan(d);
-    return spot_bytes() + SUMS * sizeof(float) + strip_bytes(&p) + (p.pixels == RUNS ? line_bytes(d) : 0);
+    return spot_bytes(&p) + SUMS * sizeof(float) + strip_bytes(&p) + (p.pixels == RUNS ? line_bytes(d) : 0);
 }
 
 /* Memory that will be needed soon: `step` bytes of it are asked for at a time. */
