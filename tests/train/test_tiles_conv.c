@@ -233,7 +233,31 @@ static void test_by_images(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* Sources that the kernels cannot take are left to oneDNN. */
+static void test_refused(void **state) {
+    (void)state;
+    static const lb_conv_dims all[] = {
+        {.mb = 2, .ih = 6, .iw = 6, .ic = 20, .oh = 6, .ow = 6, .oc = 32, .kh = 3, .kw = 3, .sh = 1, .sw = 1, .pt = 1, .pl = 1, .pb = 1, .pr = 1},
+        {.mb = 2, .ih = 6, .iw = 6, .ic = 40, .oh = 6, .ow = 6, .oc = 16, .kh = 1, .kw = 1, .sh = 1, .sw = 1},
+    };
+    lb_ctx *ctx = test_ctx();
+    for (size_t i = 0; i < LB_COUNT(all) && lb_backend_has_bf16(); i++) {
+        lb_conv_dims dims = all[i];
+        dims.groups = 1;
+        dims.src_type = dims.dst_type = LB_BF16;
+        lb_backend *backend;
+        lb_conv_prims *prims;
+        assert_ok(ctx, lb_backend_create(ctx, &backend));
+        assert_ok(ctx, lb_conv_prims_create(backend, &dims, &prims));
+        assert_false(lb_conv_by_images(prims, LB_PASS_FORWARD));
+        lb_conv_prims_destroy(prims);
+        lb_backend_destroy(backend);
+    }
+    lb_ctx_destroy(ctx);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_amx), cmocka_unit_test(test_scalar), cmocka_unit_test(test_by_images)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_amx), cmocka_unit_test(test_scalar), cmocka_unit_test(test_by_images),
+                                       cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

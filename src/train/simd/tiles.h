@@ -1,5 +1,5 @@
-/* Convolutions of bf16 by matrix registers (AMX: tdpbf16ps), directly, in all three passes. Tensors are NHWC, channels multiples
- * of 16. Sums are f32.
+/* Convolutions of bf16 by matrix registers (AMX: tdpbf16ps), directly, in all three passes. Tensors are NHWC. Output
+ * channels are multiples of 16; so are those of sources, or LB_TILES_RUN holds (first layers). Sums are f32.
  *
  * Variant "amx" is what runs; "scalar" does the same operations on the same registers in plain C (tile.h), for the tests. */
 #ifndef LB_TILES_H
@@ -8,6 +8,7 @@
 #include "train/backend/backend.h"
 
 #define LB_TILES_CHANNELS 16 /* channels are multiples of it */
+#define LB_TILES_RUN 32      /* where ic is no such multiple, kw * ic is at most this */
 
 /* src (mb, ih, iw, ic), results (mb, oh, ow, oc); pixels beyond src are zeros, as many on each side as the sizes need. Result
  * (y, x) is pixel (from_h + y step_h, from_w + x step_w) of dst (mb, dst_h, dst_w, oc). */
