@@ -69,8 +69,9 @@ static inline size_t lb_sums_stride(int c) { return 2 * (size_t)c + 8; }
 
 /* One pass of a step on some images. The passes of a queue are done one after the other on a few images, then on the next ones,
  * so that what one leaves is in the cache for the next. */
+typedef void lb_task_run(lb_plan *plan, lb_step *step, const lb_image_range *images);
 typedef struct lb_task {
-    void (*run)(lb_plan *plan, lb_step *step, const lb_image_range *images);
+    lb_task_run *run;
     lb_step *step;
     lb_pass pass;          /* for the stopwatch */
 } lb_task;

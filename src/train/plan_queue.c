@@ -49,13 +49,14 @@ void lb_plan_flush(lb_plan *plan) {
         const lb_task *task = &plan->tasks[i];
         if (task->pass != LB_PASS_BACKWARD_WEIGHTS)
             continue;
-        lb_conv_add_parts(task->step->prims, plan->diff_weights + plan->net->params[plan->net->nodes[task->step->node].param[0]].offset);
+        const int weights = plan->net->nodes[task->step->node].param[0];
+        lb_conv_add_parts(task->step->prims, plan->diff_weights + plan->net->params[weights].offset);
         lb_lap(plan->laps, LB_LAP_STEPS + (int)(task->step - plan->steps), task->pass);
     }
     plan->ntasks = 0;
 }
 
-void lb_plan_queue(lb_plan *plan, void (*run)(lb_plan *plan, lb_step *step, const lb_image_range *images), lb_step *step, lb_pass pass) {
+void lb_plan_queue(lb_plan *plan, lb_task_run *run, lb_step *step, lb_pass pass) {
     bool fits = plan->ntasks < LB_MAX_TASKS && (plan->ntasks == 0 || labs((long)(step - plan->tasks[0].step)) <= LB_TASK_SPAN);
     for (int i = 0; i < plan->ntasks; i++) /* the backend keeps the parts of one */
         fits = fits && !(pass == LB_PASS_BACKWARD_WEIGHTS && plan->tasks[i].pass == pass);

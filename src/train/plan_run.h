@@ -31,7 +31,7 @@ static inline float *lb_plan_param(const lb_plan *plan, int param) {
 /* ---- Queues (plan_queue.c) -------------------------------------------------------------------------------------------------- */
 
 /* Adds a pass; it is done when something needs all images of its result: lb_plan_flush. */
-void lb_plan_queue(lb_plan *plan, void (*run)(lb_plan *plan, lb_step *step, const lb_image_range *images), lb_step *step, lb_pass pass);
+void lb_plan_queue(lb_plan *plan, lb_task_run *run, lb_step *step, lb_pass pass);
 void lb_plan_flush(lb_plan *plan);
 
 static inline int lb_plan_parts(const lb_plan *plan) { return LB_MIN(LB_PARTS, plan->options.mb); }

@@ -1,5 +1,5 @@
-/* Convolutions by matrix registers: those of AMX against plain C, bit for bit; that against plain loops; all three passes by images,
- * strides included, against their definition. */
+/* Convolutions by matrix registers: those of AMX against plain C, bit for bit; that against plain loops; all three passes by
+ * images, strides included, against their definition. */
 #include "support.h"
 
 #include <math.h>
@@ -100,7 +100,8 @@ static double product(const lb_tiles_dims *d, int n, int y, int x, int o, int kh
     const int iy = y * d->sh - d->pt + kh, ix = x * d->sw - d->pl + kw;
     if (iy < 0 || ix < 0 || iy >= d->ih || ix >= d->iw)
         return 0;
-    return (double)src_f[((n * d->ih + iy) * d->iw + ix) * d->ic + c] * (double)weights[((o * d->kh + kh) * d->kw + kw) * d->ic + c];
+    const float w = weights[((o * d->kh + kh) * d->kw + kw) * d->ic + c];
+    return (double)src_f[((n * d->ih + iy) * d->iw + ix) * d->ic + c] * (double)w;
 }
 
 /* dst against the definition; what is no result must be 0. */
@@ -127,7 +128,8 @@ static void check(const lb_tiles_dims *d, const uint16_t *dst, bool whole) {
         fail_msg("%dx%d, %d channels: error %g", d->ih, d->iw, d->ic, sqrt(error / size));
     for (int i = 0; i < d->mb * d->dst_h * d->dst_w; i++) {
         const int y = i / d->dst_w % d->dst_h - d->from_h, x = i % d->dst_w - d->from_w;
-        const bool result = y >= 0 && y % d->step_h == 0 && y / d->step_h < d->oh && x >= 0 && x % d->step_w == 0 && x / d->step_w < d->ow;
+        const bool row = y >= 0 && y % d->step_h == 0 && y / d->step_h < d->oh;
+        const bool result = row && x >= 0 && x % d->step_w == 0 && x / d->step_w < d->ow;
         for (int o = 0; !result && o < d->oc; o++, others++)
             zeros += dst[i * d->oc + o] == 0;
     }
@@ -175,8 +177,9 @@ static void check_weights(const lb_tiles_dims *d, const float *diff_weights) {
                 double sum = 0;
                 for (int i = 0; i < d->mb * d->oh * d->ow; i++) {
                     const int iy = i / d->ow % d->oh * d->sh - d->pt + k / d->kw, ix = i % d->ow * d->sw - d->pl + k % d->kw;
+                    const int row = i / d->ow / d->oh * d->ih + iy;
                     if (iy >= 0 && ix >= 0 && iy < d->ih && ix < d->iw)
-                        sum += (double)diff[i * d->oc + o] * (double)src_f[((i / d->ow / d->oh * d->ih + iy) * d->iw + ix) * d->ic + c];
+                        sum += (double)diff[i * d->oc + o] * (double)src_f[(row * d->iw + ix) * d->ic + c];
                 }
                 if ((double)diff_weights[(o * d->kh * d->kw + k) * d->ic + c] != sum)
                     fail_msg("weight %d of channels %d, %d: not %g", k, o, c, sum);
@@ -184,8 +187,9 @@ static void check_weights(const lb_tiles_dims *d, const float *diff_weights) {
 }
 
 static lb_conv_dims conv_dims(const lb_tiles_dims *d) {
-    return (lb_conv_dims){.mb = d->mb, .ih = d->ih, .iw = d->iw, .ic = d->ic, .oh = d->oh, .ow = d->ow, .oc = d->oc, .kh = d->kh, .kw = d->kw,
-                          .sh = d->sh, .sw = d->sw, .pt = d->pt, .pl = d->pl, .pb = (d->oh - 1) * d->sh + d->kh - d->pt - d->ih,
+    return (lb_conv_dims){.mb = d->mb, .ih = d->ih, .iw = d->iw, .ic = d->ic, .oh = d->oh, .ow = d->ow, .oc = d->oc,
+                          .kh = d->kh, .kw = d->kw, .sh = d->sh, .sw = d->sw, .pt = d->pt, .pl = d->pl,
+                          .pb = (d->oh - 1) * d->sh + d->kh - d->pt - d->ih,
                           .pr = (d->ow - 1) * d->sw + d->kw - d->pl - d->iw, .groups = 1, .src_type = LB_BF16, .dst_type = LB_BF16,
                           .backward_data = true};
 }
@@ -237,7 +241,7 @@ static void test_by_images(void **state) {
 static void test_refused(void **state) {
     (void)state;
     static const lb_conv_dims all[] = {
-        {.mb = 2, .ih = 6, .iw = 6, .ic = 20, .oh = 6, .ow = 6, .oc = 32, .kh = 3, .kw = 3, .sh = 1, .sw = 1, .pt = 1, .pl = 1, .pb = 1, .pr = 1},
+        {.mb = 2, .ih = 6, .iw = 6, .ic = 20, .oh = 4, .ow = 4, .oc = 32, .kh = 3, .kw = 3, .sh = 1, .sw = 1},
         {.mb = 2, .ih = 6, .iw = 6, .ic = 40, .oh = 6, .ow = 6, .oc = 16, .kh = 1, .kw = 1, .sh = 1, .sw = 1},
     };
     lb_ctx *ctx = test_ctx();

@@ -216,7 +216,9 @@ lb_status lb_conv_backward_weights(lb_conv_prims *p, const void *src, const void
 /* ---- By images -------------------------------------------------------------------------------------------------------- */
 
 /* Of whichever convolution: threads may be at different ones. */
-static void *scratch_of(const lb_backend *b, int thread) { return (unsigned char *)b->scratch + (size_t)thread * b->thread_scratch; }
+static void *scratch_of(const lb_backend *b, int thread) {
+    return (unsigned char *)b->scratch + (size_t)thread * b->thread_scratch;
+}
 static float *parts_of(const lb_backend *b) { return scratch_of(b, lb_threads(b->ctx)); }
 
 bool lb_conv_by_images(const lb_conv_prims *p, lb_pass pass) { return lb_tiles_by_images(p->tiles, pass); }

@@ -6,7 +6,7 @@
 #include "train/simd/tiles.h"
 
 enum { SLICE = 128 };           /* output channels whose weights' gradient is computed at a time */
-enum { MANY_WEIGHTS = 1 << 17 };
+enum { MANY_WEIGHTS = 1 << 17 }; /* from here on, sums by part take longer than they save */
 
 /* The part of diff_src whose pixels are the stride apart: a convolution of diff_dst with some of the weights, or none. */
 typedef struct phase {
@@ -20,7 +20,7 @@ struct lb_tiles {
     const lb_tiles_conv *conv;
     const lb_tiles_diff *diff;     /* or NULL */
     lb_tiles_dims forward;
-    lb_tiles_dims part;            /* the same with as few images as a part has: diff packs several together */
+    lb_tiles_dims part;            /* the same with as few images as a part has: diff packs as many together as there are */
     int nphases;                   /* of the gradient of the source; 0: oneDNN computes it */
     phase *phases;
     bool gaps;                     /* some pixels of it have no phase: zeros */
@@ -42,7 +42,7 @@ static size_t weight_count(const lb_tiles *t) {
 }
 
 /* One dimension of a phase: pixel p + stride j of diff_src is the sum over k of diff_dst[base + j - k] times tap first + stride k.
- * False if there are none such taps or the convolution would leave out pixels of diff_dst. */
+ * False if there are no such taps or pixels. *padding is negative if the first pixels of diff_dst would be left out. */
 static bool phase_of(int p, int stride, int pad, int k, int size, int *first, int *taps, int *results, int *padding) {
     *first = (p + pad) % stride;
     *taps = (k - *first + stride - 1) / stride;

@@ -9,7 +9,11 @@
 #ifndef LB_TILE_H
 #define LB_TILE_H
 
+#include <stddef.h>
+
 #include "train/simd/vec.h"
+
+LB_INLINE size_t tiles_ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 
 #if defined(LB_ISA_amx)
 
@@ -22,13 +26,18 @@ LB_INLINE void tiles_begin(void) {
     tile_begin(&shapes);
 }
 LB_INLINE void tiles_end(void) { tile_end(); }
+/* 16 numbers and 16 more as a row of a register has them: alternating. */
+LB_INLINE __m512i tiles_alternate(__m512i two) {
+    const __m512i index = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i order = _mm512_or_si512(index, _mm512_slli_epi32(_mm512_add_epi32(index, _mm512_set1_epi32(16)), 16));
+    return _mm512_permutexvar_epi16(order, two);
+}
 #define tile_zero(t) _tile_zero(t)
 #define tile_dot_bf16(c, a, b) _tile_dpbf16ps(c, a, b)
 
 #else
 
 #include <math.h>
-#include <stddef.h>
 
 static _Thread_local unsigned char tile_registers[8][16][64];
 

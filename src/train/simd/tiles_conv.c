@@ -1,16 +1,18 @@
 #include "train/simd/tiles.h"
 #include "train/simd/tile.h"
 
-/* Source rows are copied to a strip with padding whose pixels have a multiple of 32 numbers, so that registers are loaded from whole
- * cache lines (one across two costs as much as three): rows of a register are results, each with 32 numbers of a pixel.
+/* Source rows are copied to a strip with padding whose pixels have a multiple of 32 numbers, so that registers are loaded from
+ * whole cache lines (one across two costs as much as three): rows of a register are results, each with 32 numbers of a pixel.
  *
  *     plain     the pixel's channels, a multiple of 32
  *     pairs     those of the pixel and of the one below, 16 or 48 .. each; kernel rows go by two
  *     runs      all that a kernel row of the result at that place needs, at most 32 numbers: first layers
  *
  * Where it takes fewer registers, results count on over the padding at the ends of rows. */
-enum { RESULTS = 16, STEP = 32, BLOCK = RESULTS * STEP /* weights of a register */, TILES = 4, SUMS = TILES * RESULTS * RESULTS };
-enum { MAX_TILES = 64 /* of a band, unless one row has more */, STRIP = 24 << 10 /* bytes that leave the first-level cache room for the rest */ };
+enum { RESULTS = 16, STEP = LB_TILES_RUN, BLOCK = RESULTS * STEP /* weights of a register */ };
+enum { TILES = 4, SUMS = TILES * RESULTS * RESULTS }; /* of results at a time */
+enum { MAX_TILES = 64 };   /* of a band, unless one row has more */
+enum { STRIP = 24 << 10 }; /* bytes that leave the first-level cache room for the rest */
 
 typedef enum pixels { PLAIN, PAIRS, RUNS } pixels;
 
@@ -27,10 +29,6 @@ typedef struct plan {
     size_t tiles;              /* registers of results of an image's part of the band */
 } plan;
 
-static size_t divide_up(size_t a, size_t b) { return (a + b - 1) / b; }
-static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
-static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
-
 static size_t strip_bytes(const plan *p) {
     /* behind it, what the last results' kernels and the registers' unused rows reach */
     const size_t behind = RESULTS * p->sw + p->kw + p->left + 2 * p->pitch;
@@ -39,12 +37,13 @@ static size_t strip_bytes(const plan *p) {
 
 /* For a band of `rows` result rows of an image. */
 static void plan_rows(const lb_tiles_dims *d, plan *p, size_t rows) {
-    const size_t ow = (size_t)d->ow, by_rows = rows * divide_up(ow, RESULTS), on = divide_up((rows - 1) * p->pitch + ow, RESULTS);
+    const size_t ow = (size_t)d->ow, by_rows = rows * tiles_ceil_div(ow, RESULTS);
+    const size_t on = tiles_ceil_div((rows - 1) * p->pitch + ow, RESULTS);
     const bool count_on = p->sh == p->sw && on < by_rows;
     p->rows = rows;
     p->strip_rows = (rows - 1) * p->sh + (p->kh - 1) * p->down + 1;
     p->tiles = count_on ? on : by_rows;
-    p->line = count_on ? p->pitch : divide_up(ow, RESULTS) * RESULTS;
+    p->line = count_on ? p->pitch : tiles_ceil_div(ow, RESULTS) * RESULTS;
 }
 
 static plan make_plan(const lb_tiles_dims *d) {
@@ -54,7 +53,7 @@ static plan make_plan(const lb_tiles_dims *d) {
               .c = ic, .kh = kh, .kw = kw, .sh = (size_t)d->sh, .sw = (size_t)d->sw, .left = (size_t)d->pl};
     if (p.pixels == PAIRS) {
         p.c = 2 * ic;
-        p.kh = divide_up(kh, 2);
+        p.kh = tiles_ceil_div(kh, 2);
         p.down = 2;
     }
     if (p.pixels == RUNS || point) {
@@ -71,17 +70,17 @@ static plan make_plan(const lb_tiles_dims *d) {
         p.pitch = ow;
         p.left = 0;
     } else { /* the zeros on the left of the next row are on the right too */
-        const size_t reach = (ow - 1) * p.sw + kw, right = reach - smaller(reach, p.left);
-        p.wide = smaller(divide_up((size_t)d->iw, p.gap_x), right);
-        p.pitch = larger(p.left + p.wide, right);
+        const size_t reach = (ow - 1) * p.sw + kw, right = reach - LB_MIN(reach, p.left);
+        p.wide = LB_MIN(tiles_ceil_div((size_t)d->iw, p.gap_x), right);
+        p.pitch = LB_MAX(p.left + p.wide, right);
     }
     const size_t row = p.pitch * p.c * 2, weights = p.kh * p.kw * p.c * 2 * RESULTS * 2; /* bytes; of 32 output channels */
     const size_t fit = STRIP / row, beside = (p.kh - 1) * p.down + 1;
     size_t rows = fit > beside ? (fit - beside) / p.sh + 1 : 1;
     if (weights > STRIP) /* they are read again for each band */
-        rows = larger(rows, divide_up(16 * RESULTS, ow));
-    rows = larger(1, smaller(oh, rows));
-    plan_rows(d, &p, divide_up(oh, divide_up(oh, rows)));
+        rows = LB_MAX(rows, tiles_ceil_div(16 * RESULTS, ow));
+    rows = LB_MAX(1, LB_MIN(oh, rows));
+    plan_rows(d, &p, tiles_ceil_div(oh, tiles_ceil_div(oh, rows)));
     while (p.rows > 1 && p.tiles > MAX_TILES)
         plan_rows(d, &p, p.rows - 1);
     while (p.rows == oh && p.images < (size_t)d->mb && (p.images + 1) * p.tiles <= MAX_TILES / 2 &&
@@ -116,10 +115,7 @@ static size_t find_weight(const lb_tiles_dims *d, const plan *p, size_t i) {
 /* A row of a register: 16 numbers of each, alternating. */
 LB_INLINE void put_pair(uint16_t *row, const float *even, const float *odd) {
 #if defined(LB_ISA_amx)
-    const __m512i index = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i turn = _mm512_or_si512(index, _mm512_slli_epi32(_mm512_add_epi32(index, _mm512_set1_epi32(RESULTS)), 16));
-    const __m512bh both = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(odd), _mm512_loadu_ps(even));
-    _mm512_storeu_si512(row, _mm512_permutexvar_epi16(turn, (__m512i)both));
+    _mm512_storeu_si512(row, tiles_alternate((__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(odd), _mm512_loadu_ps(even))));
 #else
     for (int o = 0; o < RESULTS; o++) {
         row[2 * o] = lb_bf16_put(even[o]);
@@ -199,7 +195,8 @@ static void fill_row(const lb_tiles_dims *d, const plan *p, const uint16_t *src,
 }
 
 /* The source rows of result rows y .. of image n. */
-static void fill_strip(const lb_tiles_dims *d, const plan *p, const uint16_t *src, size_t n, size_t y, uint16_t *line, uint16_t *strip) {
+static void fill_strip(const lb_tiles_dims *d, const plan *p, const uint16_t *src, size_t n, size_t y, uint16_t *line,
+                       uint16_t *strip) {
     const size_t row = p->pitch * p->c, source = (size_t)d->iw * (size_t)d->ic, ih = (size_t)d->ih, pt = (size_t)d->pt;
     const bool pairs = p->pixels == PAIRS && d->kh > 1;
     for (size_t r = 0; r < p->strip_rows + pairs; r++) {
@@ -307,11 +304,11 @@ static void find_spots(const plan *p, spot *spots) {
 }
 
 /* The results of a band of `rows` rows; dst: its first. second: sums of 16 more channels, or NULL. */
-static void store_results(const lb_tiles_dims *d, const plan *p, const spot *at, size_t rows, const float *sums, const float *second,
-                          uint16_t *dst) {
+static void store_results(const lb_tiles_dims *d, const plan *p, const spot *at, size_t rows, const float *sums,
+                          const float *second, uint16_t *dst) {
     const size_t ow = (size_t)d->ow, oc = (size_t)d->oc, step = (size_t)d->step_w * oc;
     for (size_t i = 0, row = at->row, x = at->x; i < RESULTS && row < rows; row++, x = 0) {
-        const size_t count = smaller(RESULTS - i, p->line - x), end = i + (x < ow ? smaller(count, ow - x) : 0), next = i + count;
+        const size_t count = LB_MIN(RESULTS - i, p->line - x), end = i + (x < ow ? LB_MIN(count, ow - x) : 0), next = i + count;
         uint16_t *to = dst + row * (size_t)d->step_h * (size_t)d->dst_w * oc + x * step;
         if (second)
             for (; i < end; i++, to += step)
@@ -338,7 +335,7 @@ static size_t line_bytes(const lb_tiles_dims *d) {
     return ((((size_t)d->ow - 1) * (size_t)d->sw + (size_t)d->kw + (size_t)d->pl + (size_t)d->iw) * (size_t)d->ic + STEP) * 2;
 }
 
-static size_t spot_bytes(const plan *p) { return divide_up(p->tiles * sizeof(spot), LB_ALIGN) * LB_ALIGN; }
+static size_t spot_bytes(const plan *p) { return tiles_ceil_div(p->tiles * sizeof(spot), LB_ALIGN) * LB_ALIGN; }
 
 /* Clears what must be zeros. */
 static workspace divide(const lb_tiles_dims *d, const plan *p, void *scratch) {
@@ -364,11 +361,11 @@ typedef struct ahead {
 
 static ahead look_ahead(const void *from, size_t numbers, size_t times) {
     const unsigned char *at = from;
-    return (ahead){at, at + numbers * 2, divide_up(divide_up(numbers * 2, LB_ALIGN), times) * LB_ALIGN};
+    return (ahead){at, at + numbers * 2, tiles_ceil_div(tiles_ceil_div(numbers * 2, LB_ALIGN), times) * LB_ALIGN};
 }
 
 LB_INLINE void ask(ahead *a) {
-    const unsigned char *end = a->at + smaller(a->step, (size_t)(a->end - a->at));
+    const unsigned char *end = a->at + LB_MIN(a->step, (size_t)(a->end - a->at));
     for (; a->at < end; a->at += LB_ALIGN)
         __builtin_prefetch(a->at, 0, 2);
     a->at = end;
@@ -376,8 +373,8 @@ LB_INLINE void ask(ahead *a) {
 
 /* `count` rows from row `from` on, of a tensor that has `rows`. */
 static ahead look_at_rows(const uint16_t *data, size_t row, size_t rows, size_t from, size_t count, size_t times) {
-    from = smaller(from, rows);
-    return look_ahead(data + from * row, smaller(count, rows - from) * row, times);
+    from = LB_MIN(from, rows);
+    return look_ahead(data + from * row, LB_MIN(count, rows - from) * row, times);
 }
 
 /* What the band behind this one reads and writes. */
@@ -385,24 +382,27 @@ static void look_behind(const lb_tiles_dims *d, const plan *p, size_t first, siz
                         size_t times, ahead *sources, ahead *results) {
     const bool whole = p->rows == (size_t)d->oh;
     const size_t mb = (size_t)d->mb, ih = (size_t)d->ih, h = (size_t)d->dst_h, down = p->sh * p->gap_y, step = (size_t)d->step_h;
-    *sources = look_at_rows(src, (size_t)d->iw * (size_t)d->ic, mb * ih, whole ? (first + p->images) * ih : first * ih + (y + p->rows) * down,
-                            whole ? p->images * ih : p->rows * down, times);
-    *results = look_at_rows(dst, (size_t)d->dst_w * (size_t)d->oc, mb * h, whole ? (first + p->images) * h : first * h + (y + p->rows) * step,
-                            whole ? p->images * h : p->rows * step, times);
+    const size_t from = whole ? first + p->images : first, count = whole ? p->images : 0; /* whole images */
+    const size_t from_y = whole ? 0 : y + p->rows, rows = whole ? 0 : p->rows;            /* or rows of this one */
+    const size_t src_row = (size_t)d->iw * (size_t)d->ic, dst_row = (size_t)d->dst_w * (size_t)d->oc;
+    *sources = look_at_rows(src, src_row, mb * ih, from * ih + from_y * down, count * ih + rows * down, times);
+    *results = look_at_rows(dst, dst_row, mb * h, from * h + from_y * step, count * h + rows * step, times);
 }
 
 /* `images` from the first on, result rows y .. */
-static void band(const lb_tiles_dims *d, const plan *p, size_t first, size_t images, size_t y, const uint16_t *src, const uint16_t *weights,
-                 uint16_t *dst, const workspace *w) {
+static void band(const lb_tiles_dims *d, const plan *p, size_t first, size_t images, size_t y, const uint16_t *src,
+                 const uint16_t *weights, uint16_t *dst, const workspace *w) {
     const size_t oc = (size_t)d->oc, oh = (size_t)d->oh, to_row = (size_t)d->dst_w * oc, image = (size_t)d->dst_h * to_row;
-    const size_t rows = smaller(p->rows, oh - y), all = images * p->tiles;
+    const size_t rows = LB_MIN(p->rows, oh - y), all = images * p->tiles;
     const size_t strip = p->strip_rows * p->pitch * p->c, block = filter_size(p) * RESULTS;
+    const size_t times = tiles_ceil_div(all, oc > RESULTS ? TILES / 2 : TILES) * tiles_ceil_div(oc, 2 * RESULTS);
     ahead sources, results;
-    look_behind(d, p, first, y, src, dst, divide_up(all, oc > RESULTS ? TILES / 2 : TILES) * divide_up(oc, 2 * RESULTS), &sources, &results);
+    look_behind(d, p, first, y, src, dst, times, &sources, &results);
     for (size_t i = 0; i < images; i++)
         fill_strip(d, p, src, first + i, y, w->line, w->strip + i * strip);
     dst += first * image + ((size_t)d->from_h + y * (size_t)d->step_h) * to_row + (size_t)d->from_w * oc;
-    product job = {.result = p->sw * p->c * 2, .row = p->down * p->pitch * p->c, .kh = p->kh, .steps = p->kw * p->c / STEP, .sums = w->sums};
+    product job = {.result = p->sw * p->c * 2, .row = p->down * p->pitch * p->c, .kh = p->kh, .steps = p->kw * p->c / STEP,
+                   .sums = w->sums};
     for (size_t o = 0; o < oc; o += 2 * RESULTS) {
         const bool two = o + RESULTS < oc;
         const size_t group = two ? TILES / 2 : TILES;
@@ -436,13 +436,14 @@ static void band(const lb_tiles_dims *d, const plan *p, size_t first, size_t ima
     }
 }
 
-static void LB_NAME(conv)(const lb_tiles_dims *d, int first, int last, const void *src, const void *weights, void *dst, void *scratch) {
+static void LB_NAME(conv)(const lb_tiles_dims *d, int first, int last, const void *src, const void *weights, void *dst,
+                          void *scratch) {
     const plan p = make_plan(d);
     const workspace w = divide(d, &p, scratch);
     tiles_begin();
     for (size_t n = (size_t)first; n < (size_t)last; n += p.images)
         for (size_t y = 0; y < (size_t)d->oh; y += p.rows)
-            band(d, &p, n, smaller(p.images, (size_t)last - n), y, src, weights, dst, &w);
+            band(d, &p, n, LB_MIN(p.images, (size_t)last - n), y, src, weights, dst, &w);
     tiles_end();
 }
 

@@ -16,8 +16,7 @@ enum { SIDE = LB_TILES_CHANNELS, ROW = 4 * SIDE, TILE = SIDE * ROW, SUMS = 6, MA
  * at least, that it stays in the second-level cache. */
 enum { BAND_BYTES = 1 << 20, SLICE_BYTES = 1 << 19, MIN_STEPS = 96, MAX_STEPS = 128 };
 
-LB_INLINE size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
-LB_INLINE size_t align(size_t size) { return ceil_div(size, LB_ALIGN) * LB_ALIGN; }
+LB_INLINE size_t align(size_t size) { return tiles_ceil_div(size, LB_ALIGN) * LB_ALIGN; }
 
 /* ---- Layout ------------------------------------------------------------------------------------------------------------ */
 
@@ -37,7 +36,7 @@ typedef struct layout {
 LB_INLINE size_t pairs_of(const lb_tiles_dims *d) {
     size_t best = 1, least = SIZE_MAX;
     for (size_t pairs = 1; pairs <= MAX_PAIRS && (pairs == 1 || 2 * pairs <= (size_t)d->mb); pairs *= 2) {
-        const size_t steps = ceil_div((size_t)d->ow * pairs, SIDE) * ceil_div((size_t)d->mb, 2 * pairs);
+        const size_t steps = tiles_ceil_div((size_t)d->ow * pairs, SIDE) * tiles_ceil_div((size_t)d->mb, 2 * pairs);
         if (steps < least) {
             least = steps;
             best = pairs;
@@ -50,20 +49,20 @@ LB_INLINE layout place(const lb_tiles_dims *d, size_t oc) {
     const size_t ic = (size_t)d->ic, oh = (size_t)d->oh, ow = (size_t)d->ow, sh = (size_t)d->sh;
     layout l = {.pairs = pairs_of(d), .windows = ic % SIDE != 0};
     l.kw = l.windows ? 1 : (size_t)d->kw;
-    l.ic_tiles = ceil_div(l.windows ? (size_t)d->kw * ic : ic, SIDE);
+    l.ic_tiles = tiles_ceil_div(l.windows ? (size_t)d->kw * ic : ic, SIDE);
     l.oc_tiles = oc / SIDE;
     l.taps = (size_t)d->kh * l.kw;
     l.phases_h = LB_MIN(sh, (size_t)d->kh);
     l.phases_w = LB_MIN((size_t)d->sw, l.kw);
-    l.steps = ceil_div(ow * l.pairs, SIDE);
+    l.steps = tiles_ceil_div(ow * l.pairs, SIDE);
     l.pitch = (ow + (l.kw - 1) / (size_t)d->sw) * l.pairs;
     l.halo = ((size_t)d->kh - 1) / sh;
 
     const size_t row = l.oc_tiles * l.steps * TILE + l.ic_tiles * l.phases_h * l.phases_w * l.pitch * ROW;
     const size_t steps = LB_MIN(LB_MAX(BAND_BYTES / row * l.steps, MIN_STEPS), MAX_STEPS);
-    const size_t groups = ceil_div((size_t)d->mb, 2 * l.pairs);
+    const size_t groups = tiles_ceil_div((size_t)d->mb, 2 * l.pairs);
     l.rows = LB_MIN(oh, LB_MAX(steps / l.steps, 1));
-    l.rows = ceil_div(oh, ceil_div(oh, l.rows));
+    l.rows = tiles_ceil_div(oh, tiles_ceil_div(oh, l.rows));
     l.groups = l.rows == oh ? LB_MIN(LB_MAX(steps / (oh * l.steps), 1), groups) : 1;
 
     l.phase = (l.groups * (l.rows + l.halo) * l.pitch + SIDE) * ROW; /* behind the last row, as registers are loaded whole */
@@ -104,9 +103,7 @@ LB_INLINE __m512i load_two(const uint16_t *a, const uint16_t *b) {
     return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
 LB_INLINE void store_row(uint16_t *to, __m512i two) {
-    const __m512i index = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i order = _mm512_or_si512(index, _mm512_slli_epi32(_mm512_add_epi32(index, _mm512_set1_epi32(16)), 16));
-    _mm512_store_si512(to, _mm512_permutexvar_epi16(order, two));
+    _mm512_store_si512(to, tiles_alternate(two));
 }
 #endif
 
@@ -393,7 +390,7 @@ LB_INLINE void ask(wanted *w, pass *p, size_t passes_left) {
         return;
     const size_t piece = w->done / part, at = w->done % part, k = at < w->size[0] ? 0 : 1, from = k ? at - w->size[0] : at;
     p->ahead = w->at[k] + piece * w->image[k] + from;
-    p->lines = ceil_div(ceil_div(all - w->done, passes_left), steps * LINE);
+    p->lines = tiles_ceil_div(tiles_ceil_div(all - w->done, passes_left), steps * LINE);
     w->done += LB_MIN(p->lines * steps * LINE, w->size[k] - from);
 }
 
@@ -401,12 +398,12 @@ LB_INLINE void multiply_band(const job *j, const band *b, const band *next, bool
     const layout *l = &j->l;
     const size_t slice = LB_MAX(SLICE_BYTES / l->tile, 1);
     wanted w = want(j, next);
-    size_t left = ceil_div(LB_MIN(slice, l->ic_tiles) * l->taps, SUMS) * l->oc_tiles * ceil_div(l->ic_tiles, slice);
+    size_t left = tiles_ceil_div(LB_MIN(slice, l->ic_tiles) * l->taps, SUMS) * l->oc_tiles * tiles_ceil_div(l->ic_tiles, slice);
     pass p = {.add = add, .groups = b->groups, .rows = b->rows, .steps = l->steps, .b_row = l->pitch * ROW,
               .b_group = (b->rows + l->halo) * l->pitch * ROW,
               .c_row = l->windows ? ROW : l->taps * (size_t)j->d->ic * sizeof(float)};
     for (size_t first = 0; first < l->ic_tiles; first += slice) {
-        const size_t all = LB_MIN(slice, l->ic_tiles - first) * l->taps, passes = ceil_div(all, SUMS);
+        const size_t all = LB_MIN(slice, l->ic_tiles - first) * l->taps, passes = tiles_ceil_div(all, SUMS);
         for (size_t o = 0; o < l->oc_tiles; o++) {
             p.a = j->diffs + o * b->groups * b->rows * l->steps * TILE;
             for (size_t k = 0; k < passes; k++) {
@@ -448,7 +445,7 @@ static void LB_NAME(diff)(const lb_tiles_dims *d, int first, int last, int oc_fi
     for (size_t k = 0; k < SIDE; k++)
         j.at[k] = k % l->pairs * 2 * j.image + k / l->pairs * (size_t)d->oc;
     tiles_begin();
-    const size_t together = 2 * l->pairs, groups = ceil_div((size_t)(last - first), together), oh = (size_t)d->oh;
+    const size_t together = 2 * l->pairs, groups = tiles_ceil_div((size_t)(last - first), together), oh = (size_t)d->oh;
     for (size_t g = 0; g < groups; g += l->groups)
         for (size_t y = 0; y < oh; y += l->rows) {
             const band b = {(size_t)first + g * together, y, LB_MIN(l->groups, groups - g), LB_MIN(l->rows, oh - y)};
