@@ -26,6 +26,7 @@ typedef struct tile_shapes {
 
 /* Rows, `stride` bytes apart; 0: the same one for all. */
 #define tile_load(t, from, stride) do { TILE_READS(from); _tile_loadd(t, from, stride); } while (0)
+#define tile_zero(t) _tile_zero(t)
 #define tile_store(t, to, stride) _tile_stored(t, to, stride)
 
 /* 32-bit c[m][n] += the products of 4 unsigned bytes a[m][k] and 4 signed bytes b[k][n], for all k; wraps. */

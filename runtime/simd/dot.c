@@ -25,6 +25,7 @@ static geometry geometry_of(const lbrt_site *site) {
     g.rows = rows_within_budget(site, g.stride);
     g.phases = 1;
     g.phase = 0;
+    g.part = 0;
     return g;
 }
 

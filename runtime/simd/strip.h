@@ -25,7 +25,16 @@ typedef struct geometry {
     size_t stride; /* bytes of a strip's row */
     size_t rows; /* result rows per strip */
     size_t phases, phase; /* row i of the source stands in phase i % phases, `phase` bytes from one to the next */
+    size_t part; /* steps of a pixel that are taken in all kernel positions before the next ones are; 0: row by row */
 } geometry;
+
+/* Where the weights of step k of kernel row y stand. */
+static inline size_t step_place(const lbrt_layer *l, const geometry *g, size_t y, size_t k) {
+    if (g->part == 0)
+        return y * g->steps + k;
+    const size_t x = k / (g->c / STEP), in = k % (g->c / STEP);
+    return ((in / g->part * (size_t)l->kh + y) * (size_t)l->kw + x) * g->part + in % g->part;
+}
 
 /* Result rows whose source rows fit the budget. */
 static inline size_t rows_within_budget(const lbrt_site *site, size_t stride) {
@@ -87,7 +96,7 @@ static inline void parameters_prepare(const lbrt_site *site, const geometry *g, 
                 const uint8_t *packed = l->weights.packed + o * row;
                 const int32_t v =
                     whole ? p->unpacked[y * segment + i] : lbrt_stored_weight(packed, y * segment + i, l->weights.bits) - s.zero;
-                store_weight(w + (y * g->steps + i / each) * LANES * STEP + i % each * g->size, g->size, v);
+                store_weight(w + step_place(l, g, y, i / each) * LANES * STEP + i % each * g->size, g->size, v);
                 sum += (uint32_t)v;
             }
         /* Modulo 2^32, like the sums that start from it. */

@@ -8,16 +8,21 @@
  *
  * Sums of a window's values, where weights do not fit a byte (strip.h), are those of one more block of weights that are all 1. */
 #include "amx.h"
+#include "quads.h"
 #include "strip.h"
 
-#define SUMS 4 /* accumulators: registers 0..3; sources: 4, 5; weights: 6, 7 */
-#define BLOCKS 2
+#define SUMS 5 /* accumulators: registers 0..4; sources: 5, 6; weights: 7 */
+#define PACKED_FROM ((size_t)128 << 10) /* bytes of weights: fewer stay near enough as they are */
+#define AHEAD 2 /* products between unpacking weights and using them */
+#define RING 4 /* registers of unpacked weights, where each is needed only once */
 
 /* Registers that a strip takes. */
 typedef struct shape {
     size_t width; /* positions of a row */
     size_t rows; /* positions of a register */
     size_t bytes; /* inputs of a register, a multiple of STEP */
+    size_t products; /* of registers, for a sum */
+    size_t packed; /* weights in a byte of memory, 1: not packed */
 } shape;
 
 static size_t positions_of(const lbrt_site *site, const shape *s, size_t rows) {
@@ -40,6 +45,11 @@ static geometry geometry_of(const lbrt_site *site, shape *s) {
     g.size = 1;
     s->bytes = (share(kw * g.c, TILE_BYTES) + STEP - 1) / STEP * STEP;
     g.steps = (kw * g.c + s->bytes - 1) / s->bytes * (s->bytes / STEP);
+    g.part = g.c % TILE_BYTES == 0 ? TILE_BYTES / STEP : 0;
+    s->products = lbrt_size_mul(kh, g.steps * STEP / s->bytes);
+    const size_t all = lbrt_size_mul(g.groups * g.blocks * s->products, TILE_ROWS * TILE_BYTES);
+    const int packs = all >= PACKED_FROM && g.part > 0 && l->weights.bits <= 4 && weights_fit_byte(&l->weights);
+    s->packed = !packs ? 1 : l->weights.bits > 2 ? 2 : 4;
     s->width = (size_t)site->dst->w - 1 + (kw + sw - 1) / sw;
     g.columns = s->width * sw;
     g.stride = lbrt_size_mul(g.columns, g.c);
@@ -53,6 +63,8 @@ static geometry geometry_of(const lbrt_site *site, shape *s) {
 typedef struct buffers {
     uint8_t *strip;
     int32_t *sums; /* (positions) what windows add to accumulators */
+    size_t *pixel; /* (positions) their results' places, from the strip's first one on */
+    int8_t *unpacked; /* weights of a block */
 } buffers;
 
 static buffers buffers_carve(const lbrt_site *site, const geometry *g, const shape *s, lbrt_carve *at) {
@@ -63,6 +75,8 @@ static buffers buffers_carve(const lbrt_site *site, const geometry *g, const sha
     buffers b;
     b.strip = lbrt_take(at, lbrt_size_add(lbrt_size_mul(phases, g->phase), beyond), 1);
     b.sums = lbrt_take(at, weights_fit_byte(&site->layer->weights) ? 0 : positions, sizeof *b.sums);
+    b.pixel = lbrt_take(at, lbrt_size_add(positions, 2 * SUMS), sizeof *b.pixel); /* quads look ahead */
+    b.unpacked = lbrt_take(at, s->packed > 1 ? s->products : 0, TILE_ROWS * TILE_BYTES);
     return b;
 }
 
@@ -100,15 +114,21 @@ static size_t cost(const lbrt_site *site) {
 
 typedef struct weights {
     parameters p;
-    int8_t *ones; /* (kh, steps, LANES, STEP) */
+    quads q;
+    size_t *at; /* (products) where the sources of each are, from those of the first on */
+    vec *values; /* (3) of packed weights, by their codes */
+    int8_t *ones; /* (products, bytes / STEP, LANES, STEP) */
     vec *start; /* of their sums */
 } weights;
 
-static weights weights_carve(const lbrt_site *site, const geometry *g, lbrt_carve *at) {
+static weights weights_carve(const lbrt_site *site, const geometry *g, const shape *s, lbrt_carve *at) {
     const size_t extra = weights_fit_byte(&site->layer->weights) ? 0 : 1;
     weights w;
-    w.ones = lbrt_take(at, lbrt_size_mul((size_t)site->layer->kh * g->steps, LANES * STEP), extra);
+    w.ones = lbrt_take(at, lbrt_size_mul(s->products, s->bytes * LANES), extra);
     w.start = lbrt_take(at, extra, sizeof *w.start);
+    w.at = lbrt_take(at, lbrt_size_add(s->products, 2), sizeof *w.at);
+    w.values = lbrt_take(at, 3, sizeof *w.values);
+    w.q = quads_carve(site, g->groups, at);
     w.p = parameters_carve(site, g, at);
     return w;
 }
@@ -117,25 +137,51 @@ static size_t prepared_size(const lbrt_site *site) {
     shape s;
     const geometry g = geometry_of(site, &s);
     lbrt_carve at = {NULL, 0};
-    weights_carve(site, &g, &at);
+    weights_carve(site, &g, &s, &at);
     return at.used;
 }
 
+/* The weights of a register, in place: those of `packed` rows in the bytes of one. */
+static void pack(const lbrt_weights *w, size_t packed, const int8_t *from, uint8_t *to) {
+    const size_t rows = TILE_ROWS / packed, bits = 8 / packed;
+    uint8_t all[TILE_ROWS * TILE_BYTES] = {0};
+    for (size_t i = 0; i < sizeof all; i++)
+        for (size_t code = 0; code < (size_t)1 << w->bits; code++)
+            if (from[i] == w->mul * (int32_t)code + w->add) {
+                all[i / (packed * TILE_BYTES) * TILE_BYTES + i % TILE_BYTES] |= (uint8_t)(code << i / TILE_BYTES % packed * bits);
+                break;
+            }
+    memcpy(to, all, rows * TILE_BYTES);
+}
+
 static void prepare(const lbrt_site *site, void *prepared) {
-    const size_t kh = (size_t)site->layer->kh;
+    const lbrt_weights *stored = &site->layer->weights;
+    const size_t kh = (size_t)site->layer->kh, kw = (size_t)site->layer->kw;
     shape s;
     const geometry g = geometry_of(site, &s);
-    const size_t segment = (size_t)site->layer->kw * g.c;
+    const size_t segment = kw * g.c, each = s.bytes / STEP;
     lbrt_carve at = {prepared, 0};
-    const weights w = weights_carve(site, &g, &at);
+    const weights w = weights_carve(site, &g, &s, &at);
     memset(prepared, 0, at.used);
     parameters_prepare(site, &g, &w.p);
-    if (weights_fit_byte(&site->layer->weights))
+    quads_prepare(site, g.groups, &w.q);
+    for (size_t y = 0; y < kh; y++)
+        for (size_t k = 0; k < g.steps; k += each)
+            w.at[step_place(site->layer, &g, y, k) / each] = strip_row(&g, y) + k * STEP;
+    if (s.packed > 1) {
+        const size_t bits = 8 / s.packed;
+        for (size_t i = 0; i < 3; i++)
+            for (size_t k = 0; k < TILE_BYTES; k++)
+                ((int8_t *)&w.values[i])[k] = (int8_t)(stored->mul * (int32_t)((k >> i * bits) & ((1u << stored->bits) - 1)) + stored->add);
+        for (size_t i = 0; i < g.groups * g.blocks * s.products; i++)
+            pack(stored, s.packed, w.p.weights + i * TILE_ROWS * TILE_BYTES, (uint8_t *)w.p.weights + i * TILE_ROWS / s.packed * TILE_BYTES);
+    }
+    if (weights_fit_byte(stored))
         return;
     for (size_t y = 0; y < kh; y++)
         for (size_t i = 0; i < segment; i++)
             for (size_t lane = 0; lane < LANES; lane++)
-                w.ones[((y * g.steps + i / STEP) * LANES + lane) * STEP + i % STEP] = 1;
+                w.ones[(step_place(site->layer, &g, y, i / STEP) * LANES + lane) * STEP + i % STEP] = 1;
     *w.start = vec_set((int32_t)(0u - (uint32_t)stored_offset(site->src) * (uint32_t)(kh * segment)));
 }
 
@@ -147,152 +193,286 @@ typedef struct job {
     buffers b;
 } job;
 
+/* Accumulators that are yet to be finished: of the strip's positions from `first` on. */
+typedef struct pending {
+    vec acc[SUMS * TILE_ROWS];
+    const vec *v; /* of the next position */
+    size_t group, block, next, left;
+    size_t each; /* at a time */
+} pending;
+
 typedef struct operands {
+    const lbrt_call *call; /* its results start with the strip's */
     const geometry *g;
-    const shape *s;
-    size_t kh, pixel; /* kernel rows; bytes from one position to the next */
+    const job *j;
+    size_t pixel; /* bytes from one position to the next */
     const uint8_t *src; /* the first position's first input */
-    const int8_t *weights; /* of the first block */
+    const int8_t *weights; /* of the block */
+    const uint8_t *packed; /* the same ones, to be unpacked there; NULL: they are */
+    size_t ring; /* mask of a product's place in weights */
     const vec *start;
+    int zero; /* starts are zeros */
+    size_t registers; /* of positions that lie in accumulators */
+    pending p;
 } operands;
 
-/* Accumulators (m * rows positions, n blocks). Inlined with constants: accumulator i * n + b is of positions i and block b. */
-INLINE void multiply(const operands *o, const size_t m, const size_t n, vec *out) {
-    const size_t bytes = o->s->bytes, steps = o->g->steps, pixel = o->pixel, all = m * n;
-    const size_t next = o->s->rows * pixel, block = o->kh * steps * LANES * STEP;
-    const int8_t *w = o->weights;
-    tile_load(0, o->start, 0);
-    if (all > 1)
-        tile_load(1, o->start + 1 % n, 0);
-    if (all > 2)
-        tile_load(2, o->start, 0);
-    if (all > 3)
-        tile_load(3, o->start + 1 % n, 0);
-    for (size_t y = 0; y < o->kh; y++) {
-        const uint8_t *src = o->src + strip_row(o->g, y), *const end = src + steps * STEP;
-        for (; src < end; src += bytes, w += bytes * LANES) {
-            tile_load(6, w, LANES * STEP);
-            if (n > 1)
-                tile_load(7, w + block, LANES * STEP);
-            tile_load(4, src, pixel);
-            tile_dot(0, 4, 6);
-            if (n > 1)
-                tile_dot(1, 4, 7);
-            if (m > 1)
-                tile_load(5, src + next, pixel);
-            if (m > 1 && n > 1) {
-                tile_dot(2, 5, 6);
-                tile_dot(3, 5, 7);
-            } else if (m > 1) {
-                tile_dot(1, 5, 6);
-            }
-            if (m > 2) {
-                tile_load(4, src + 2 * next, pixel);
-                tile_dot(2, 4, 6);
-            }
-            if (m > 3) {
-                tile_load(5, src + 3 * next, pixel);
-                tile_dot(3, 5, 6);
-            }
+/* Weights of a register. */
+INLINE void unpack(const vec *values, size_t packed, const uint8_t *from, int8_t *to) {
+    if (packed == 4)
+#pragma GCC unroll 4
+        for (size_t i = 0; i < 4; i++, to += 4 * TILE_BYTES) {
+            const vec v = vec_load(from + i * TILE_BYTES);
+            vec_store(to, bytes_look_up(values[0], v));
+            vec_store(to + TILE_BYTES, bytes_look_up(values[1], v));
+            vec_store(to + 2 * TILE_BYTES, bytes_look_up(values[2], v));
+            vec_store(to + 3 * TILE_BYTES, bytes_look_up(values[0], _mm512_srli_epi16(v, 6)));
         }
-    }
-    const size_t row = n * sizeof(vec), part = o->s->rows * n;
-    tile_store(0, out, row);
-    if (all > 1)
-        tile_store(1, out + 1 / n * part + 1 % n, row);
-    if (all > 2)
-        tile_store(2, out + 2 / n * part, row);
-    if (all > 3)
-        tile_store(3, out + 3 / n * part + 1 % n, row);
+    else
+#pragma GCC unroll 8
+        for (size_t i = 0; i < 8; i++, to += 2 * TILE_BYTES) {
+            const vec v = vec_load(from + i * TILE_BYTES);
+            vec_store(to, bytes_look_up(values[0], v));
+            vec_store(to + TILE_BYTES, bytes_look_up(values[0], _mm512_srli_epi16(v, 4)));
+        }
 }
 
-APART void multiply_registers(const operands *o, size_t m, size_t n, vec *out) {
-    switch (n * SUMS + m) {
-    case SUMS + 1: multiply(o, 1, 1, out); break;
-    case SUMS + 2: multiply(o, 2, 1, out); break;
-    case SUMS + 3: multiply(o, 3, 1, out); break;
-    case SUMS + 4: multiply(o, 4, 1, out); break;
-    case 2 * SUMS + 1: multiply(o, 1, 2, out); break;
-    case 2 * SUMS + 2: multiply(o, 2, 2, out); break;
+/* Finishes the next accumulators. Positions that are no results are written, too, where later ones belong. */
+APART void finish_some(operands *o, size_t most) {
+    const lbrt_call *call = o->call;
+    const lbrt_weights *stored = &call->site.layer->weights;
+    pending *p = &o->p;
+    const size_t count = most < p->left ? most : p->left;
+    const patch at = patch_of(&call->site, o->g->groups, p->group, p->block, o->j->b.pixel + p->next, count);
+    const vec *v = p->v;
+    p->v += count;
+    p->next += count;
+    p->left -= count;
+    if (!weights_fit_byte(stored)) {
+        const vec mul = vec_set(split_of(stored).mul);
+        for (size_t k = 0; k < count; k++)
+            ((vec *)v)[k] = vec_add(vec_mul(v[k], mul), vec_set(o->j->b.sums[p->next - count + k]));
     }
+    finish_block(call, &o->j->w.p.finish, &at, v, 1);
+}
+
+/* Accumulator i: what is in it is stored; and it starts anew. */
+#define STORE(i)                                                              \
+    do {                                                                      \
+        if (o->registers > (i))                                               \
+            tile_store(i, o->p.acc + (i) * o->j->s.rows, sizeof(vec));        \
+    } while (0)
+#define START(i)                                                              \
+    do {                                                                      \
+        STORE(i);                                                             \
+        if (o->zero)                                                          \
+            tile_zero(i);                                                     \
+        else                                                                  \
+            tile_load(i, o->start, 0);                                        \
+    } while (0)
+
+/* A product of m registers of positions, `next` bytes from one to the next; the first one of a sum takes what the accumulators
+ * hold away. Inlined with constants. */
+INLINE void multiply_once(operands *o, const uint8_t *src, size_t pixel, size_t next, const int8_t *w, const size_t m, const int first) {
+    tile_load(7, w, LANES * STEP);
+    tile_load(5, src, pixel);
+    if (first)
+        START(0);
+    tile_dot(0, 5, 7);
+    if (m > 1) {
+        tile_load(6, src + next, pixel);
+        if (first)
+            START(1);
+        tile_dot(1, 6, 7);
+    }
+    if (m > 2) {
+        tile_load(5, src + 2 * next, pixel);
+        if (first)
+            START(2);
+        tile_dot(2, 5, 7);
+    }
+    if (m > 3) {
+        tile_load(6, src + 3 * next, pixel);
+        if (first)
+            START(3);
+        tile_dot(3, 6, 7);
+    }
+    if (m > 4) {
+        tile_load(5, src + 4 * next, pixel);
+        if (first)
+            START(4);
+        tile_dot(4, 5, 7);
+    }
+}
+
+/* In quads (quads.h) or by finish_some(). What the loop needs is copied: the matrix unit waits for addresses. */
+INLINE void multiply(operands *o, const size_t m, const int in_quads) {
+    const job *j = o->j;
+    const size_t products = j->s.products, *const at = j->w.at, ring = o->ring, bytes = j->s.bytes * LANES, packed = j->s.packed;
+    const size_t pixel = o->pixel, next = j->s.rows * pixel, each = o->p.each, part = TILE_ROWS * TILE_BYTES / packed;
+    const uint8_t *const src = o->src, *const from = o->packed;
+    int8_t *const w = (int8_t *)o->weights;
+    const vec *const values = j->w.values;
+    quad_rule rule;
+    quad q = {o->p.acc, j->b.pixel + o->p.next, o->p.left, NULL, {NULL}};
+    if (in_quads) {
+        rule = quads_rule(&j->w.q, o->call, o->p.group * o->g->blocks + o->p.block);
+        q.dst = (uint8_t *)o->call->dst + (o->p.group * o->g->blocks + o->p.block) * LANES;
+        quad_aim(&q, rule.oc);
+    }
+    if (m < 2)
+        STORE(1);
+    if (m < 3)
+        STORE(2);
+    if (m < 4)
+        STORE(3);
+    if (m < 5)
+        STORE(4);
+    multiply_once(o, src + at[0], pixel, next, w, m, 1);
+    if (from != NULL && AHEAD < products)
+        unpack(values, packed, from + AHEAD * part, w + (AHEAD & ring) * bytes);
+    size_t place = at[1];
+    for (size_t i = 1; i < products; i++) {
+        const uint8_t *here = src + place;
+        place = at[i + 1];
+        multiply_once(o, here, pixel, next, w + (i & ring) * bytes, m, 0);
+        if (from != NULL && i + AHEAD < products)
+            unpack(values, packed, from + (i + AHEAD) * part, w + ((i + AHEAD) & ring) * bytes);
+        if (in_quads)
+            for (size_t k = 0; k < each && q.left > 0; k += 4)
+                quad_finish(&q, &rule, in_quads > 1);
+        else if (o->p.left > 0)
+            finish_some(o, each);
+    }
+    while (in_quads && q.left > 0)
+        quad_finish(&q, &rule, in_quads > 1);
+    if (!in_quads && o->p.left > 0)
+        finish_some(o, SIZE_MAX);
+    o->registers = m;
+}
+
+#define CASES(in_quads)                                          \
+    case SUMS * (in_quads) + 1: multiply(o, 1, in_quads); break; \
+    case SUMS * (in_quads) + 2: multiply(o, 2, in_quads); break; \
+    case SUMS * (in_quads) + 3: multiply(o, 3, in_quads); break; \
+    case SUMS * (in_quads) + 4: multiply(o, 4, in_quads); break; \
+    case SUMS * (in_quads) + 5: multiply(o, 5, in_quads); break;
+
+APART void multiply_registers(operands *o, size_t m, int in_quads) {
+    switch ((size_t)in_quads * SUMS + m) { CASES(0) CASES(1) CASES(2) }
+}
+
+static void store_all(operands *o) {
+    STORE(0);
+    STORE(1);
+    STORE(2);
+    STORE(3);
+    STORE(4);
+    o->registers = 0;
 }
 
 /* Into sums: what is added to the products of positions 0..count-1. */
-static void sum_windows(operands *o, const job *j, int32_t rest, size_t count) {
-    const size_t rows = j->s.rows, registers = (count + rows - 1) / rows;
-    o->weights = j->w.ones;
-    o->start = j->w.start;
+static void sum_windows(operands *o, int32_t rest, size_t count) {
+    const size_t rows = o->j->s.rows, registers = (count + rows - 1) / rows;
+    o->weights = o->j->w.ones;
+    o->packed = NULL;
+    o->ring = SIZE_MAX;
+    o->start = o->j->w.start;
+    o->p.group = o->p.block = o->p.next = o->p.left = 0;
     for (size_t i = 0, m; i < registers; i += m) {
-        vec acc[SUMS * TILE_ROWS];
         m = registers - i < SUMS ? registers - i : SUMS;
-        o->src = j->b.strip + i * rows * o->pixel;
-        multiply_registers(o, m, 1, acc);
+        o->src = o->j->b.strip + i * rows * o->pixel;
+        multiply_registers(o, m, 0);
+        store_all(o);
         for (size_t k = i * rows; k < (i + m) * rows && k < count; k++)
-            j->b.sums[k] = (int32_t)((uint32_t)_mm512_cvtsi512_si32(acc[k - i * rows]) * (uint32_t)rest);
+            o->j->b.sums[k] = (int32_t)((uint32_t)_mm512_cvtsi512_si32(o->p.acc[k - i * rows]) * (uint32_t)rest);
     }
 }
 
-/* Results of positions first..first+count-1 of the strip, which starts at row `row`: those of each row, for each block. */
-static void finish_positions(const lbrt_call *call, const geometry *g, const job *j, size_t group, size_t block, size_t blocks,
-                             size_t row, size_t first, size_t count, const vec *acc) {
-    const size_t width = j->s.width, ow = (size_t)call->site.dst->w;
-    size_t x = first % width;
-    row += first / width;
-    for (size_t i = 0; i < count; i += width - x, x = 0, row++) {
-        size_t pixel[SUMS * TILE_ROWS], pixels = 0;
-        for (; x + pixels < ow && i + pixels < count; pixels++)
-            pixel[pixels] = row * ow + x + pixels;
-        for (size_t b = 0; b < blocks && pixels > 0; b++) {
-            const patch at = patch_of(&call->site, g->groups, group, block + b, pixel, pixels);
-            finish_block(call, &j->w.p.finish, &at, acc + i * blocks + b, blocks);
-        }
-    }
-}
-
-static void run_group(const lbrt_call *call, const geometry *g, const void *job_of_call, size_t group, size_t row, size_t rows) {
-    const job *j = job_of_call;
+/* The call with row `row` of the results as the first one. */
+static lbrt_call from_row(const lbrt_call *call, size_t row) {
     const lbrt_site *site = &call->site;
-    const int byte = weights_fit_byte(&site->layer->weights);
-    const split s = split_of(&site->layer->weights);
+    const size_t at = row * (size_t)site->dst->w * (size_t)site->dst->c;
+    lbrt_call c = *call;
+    c.dst = (uint8_t *)call->dst + at * lbrt_type_size(site->dst->type);
+    if (site->res != NULL)
+        c.res = (const uint8_t *)call->res + at * lbrt_type_size(site->res->type);
+    return c;
+}
+
+static void finish_all(operands *o) {
+    const size_t block = o->p.group * o->g->blocks + o->p.block;
+    if (!*o->j->w.q.usable) {
+        finish_some(o, SIZE_MAX);
+        return;
+    }
+    const quad_rule rule = quads_rule(&o->j->w.q, o->call, block);
+    quad q = {o->p.acc, o->j->b.pixel + o->p.next, o->p.left, (uint8_t *)o->call->dst + block * LANES, {NULL}};
+    for (quad_aim(&q, rule.oc); q.left > 0;)
+        rule.res != NULL ? quad_finish(&q, &rule, 1) : quad_finish(&q, &rule, 0);
+}
+
+/* Accumulators are stored and finished while the matrix unit works on the next ones, a few after each product of registers: it
+ * waits if it is given nothing for longer than that. */
+static void run_group(const lbrt_call *whole, const geometry *g, const void *job_of_call, size_t group, size_t row, size_t rows) {
+    const job *j = job_of_call;
+    const lbrt_call call = from_row(whole, row);
+    const lbrt_site *site = &call.site;
     const size_t each = j->s.rows, count = positions_of(site, &j->s, rows), registers = (count + each - 1) / each;
+    const size_t most = share(registers, SUMS), block_bytes = j->s.products * (j->s.bytes * LANES);
     operands o;
+    o.call = &call;
     o.g = g;
-    o.s = &j->s;
-    o.kh = (size_t)site->layer->kh;
+    o.j = j;
     o.pixel = (size_t)site->layer->sw * g->c;
-    if (!byte)
-        sum_windows(&o, j, s.rest, count);
-    for (size_t block = 0, blocks; block < g->blocks; block += blocks) {
-        const size_t first = group * g->blocks + block;
-        blocks = g->blocks - block < BLOCKS ? 1 : BLOCKS;
-        o.weights = j->w.p.weights + first * o.kh * g->steps * LANES * STEP;
-        o.start = j->w.p.start + first;
-        for (size_t i = 0, m; i < registers; i += m) {
-            vec acc[SUMS * TILE_ROWS];
-            m = registers - i < SUMS / blocks ? registers - i : SUMS / blocks;
-            const size_t at = i * each, most = m * each, here = count - at < most ? count - at : most;
-            o.src = j->b.strip + at * o.pixel;
-            multiply_registers(&o, m, blocks, acc);
-            for (size_t k = 0; k < here && !byte; k++)
-                for (size_t b = 0; b < blocks; b++) {
-                    vec *v = &acc[k * blocks + b];
-                    *v = vec_add(vec_mul(*v, vec_set(s.mul)), vec_set(j->b.sums[at + k]));
-                }
-            finish_positions(call, g, j, group, block, blocks, row, at, here, acc);
+    o.zero = stored_offset(site->src) == 0;
+    o.registers = 0;
+    if (!weights_fit_byte(&site->layer->weights))
+        sum_windows(&o, split_of(&site->layer->weights).rest, count);
+    o.p.group = o.p.block = o.p.next = o.p.left = 0;
+    o.p.each = *j->w.q.usable ? (most * each / 4 + j->s.products - 1) / (j->s.products > 1 ? j->s.products - 1 : 1) * 4 : SIZE_MAX;
+    o.ring = j->s.packed > 1 ? RING - 1 : SIZE_MAX;
+    const int in_quads = !*j->w.q.usable ? 0 : site->res != NULL ? 2 : 1;
+    size_t before = 0; /* positions of the accumulators that are not yet stored */
+    for (size_t i = 0, m; i < registers; i += m) {
+        m = registers - i < most ? registers - i : most;
+        o.src = j->b.strip + i * each * o.pixel;
+        for (size_t block = 0; block < g->blocks; block++) {
+            const size_t all = group * g->blocks + block;
+            const int8_t *stored = j->w.p.weights + all * block_bytes / j->s.packed;
+            o.weights = j->s.packed > 1 ? j->b.unpacked : stored;
+            o.packed = j->s.packed > 1 ? (const uint8_t *)stored : NULL;
+            o.start = j->w.p.start + all;
+            for (size_t k = 0; k < AHEAD && k < j->s.products && o.packed != NULL; k++)
+                unpack(j->w.values, j->s.packed, o.packed + k * TILE_ROWS * TILE_BYTES / j->s.packed, j->b.unpacked + k * TILE_ROWS * TILE_BYTES);
+            o.p.left = before;
+            o.p.v = o.p.acc;
+            multiply_registers(&o, m, in_quads);
+            o.p.group = group;
+            o.p.block = block;
+            o.p.next = i * each;
+            before = count - i * each < m * each ? count - i * each : m * each;
         }
     }
+    store_all(&o);
+    o.p.left = before;
+    o.p.v = o.p.acc;
+    finish_all(&o);
 }
 
 static void run(const lbrt_call *call) {
     job j;
     const geometry g = geometry_of(&call->site, &j.s);
     lbrt_carve prepared = {(uint8_t *)call->prepared, 0}, scratch = {call->scratch, 0};
-    j.w = weights_carve(&call->site, &g, &prepared);
+    j.w = weights_carve(&call->site, &g, &j.s, &prepared);
     j.b = buffers_carve(&call->site, &g, &j.s, &scratch);
+    const size_t ow = (size_t)call->site.dst->w;
+    for (size_t y = 0, i = 0, all = positions_of(&call->site, &j.s, g.rows); i < all; y++)
+        for (size_t x = 0; x < j.s.width && i < all; x++, i++)
+            j.b.pixel[i] = y * ow + (x < ow ? x : ow);
     tile_shapes shapes = {1, 0, {0}, {0}, {0}};
     for (size_t t = 0; t < 8; t++) {
-        shapes.rows[t] = (uint8_t)(t < 6 ? j.s.rows : j.s.bytes / STEP);
-        shapes.bytes[t] = (uint16_t)(t == 4 || t == 5 ? j.s.bytes : TILE_BYTES);
+        shapes.rows[t] = (uint8_t)(t < 7 ? j.s.rows : j.s.bytes / STEP);
+        shapes.bytes[t] = (uint16_t)(t == 5 || t == 6 ? j.s.bytes : TILE_BYTES);
     }
     tile_begin(&shapes);
     strip_run(call, &g, run_group, &j);
