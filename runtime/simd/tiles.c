@@ -63,7 +63,6 @@ static geometry geometry_of(const lbrt_site *site, shape *s) {
 typedef struct buffers {
     uint8_t *strip;
     int32_t *sums; /* (positions) what windows add to accumulators */
-    size_t *pixel; /* (positions) their results' places, from the strip's first one on */
     int8_t *unpacked; /* weights of a block */
 } buffers;
 
@@ -75,7 +74,6 @@ static buffers buffers_carve(const lbrt_site *site, const geometry *g, const sha
     buffers b;
     b.strip = lbrt_take(at, lbrt_size_add(lbrt_size_mul(phases, g->phase), beyond), 1);
     b.sums = lbrt_take(at, weights_fit_byte(&site->layer->weights) ? 0 : positions, sizeof *b.sums);
-    b.pixel = lbrt_take(at, lbrt_size_add(positions, 2 * SUMS), sizeof *b.pixel); /* quads look ahead */
     b.unpacked = lbrt_take(at, s->packed > 1 ? s->products : 0, TILE_ROWS * TILE_BYTES);
     return b;
 }
@@ -116,6 +114,7 @@ typedef struct weights {
     parameters p;
     quads q;
     size_t *at; /* (products) where the sources of each are, from those of the first on */
+    size_t *pixel; /* (positions) the places of their results, from a strip's first one on */
     vec *values; /* (3) of packed weights, by their codes */
     int8_t *ones; /* (products, bytes / STEP, LANES, STEP) */
     vec *start; /* of their sums */
@@ -127,6 +126,7 @@ static weights weights_carve(const lbrt_site *site, const geometry *g, const sha
     w.ones = lbrt_take(at, lbrt_size_mul(s->products, s->bytes * LANES), extra);
     w.start = lbrt_take(at, extra, sizeof *w.start);
     w.at = lbrt_take(at, lbrt_size_add(s->products, 2), sizeof *w.at);
+    w.pixel = lbrt_take(at, lbrt_size_add(positions_of(site, s, g->rows), 4), sizeof *w.pixel); /* quads look ahead */
     w.values = lbrt_take(at, 3, sizeof *w.values);
     w.q = quads_carve(site, g->groups, at);
     w.p = parameters_carve(site, g, at);
@@ -156,7 +156,7 @@ static void pack(const lbrt_weights *w, size_t packed, const int8_t *from, uint8
 
 static void prepare(const lbrt_site *site, void *prepared) {
     const lbrt_weights *stored = &site->layer->weights;
-    const size_t kh = (size_t)site->layer->kh, kw = (size_t)site->layer->kw;
+    const size_t kh = (size_t)site->layer->kh, kw = (size_t)site->layer->kw, ow = (size_t)site->dst->w;
     shape s;
     const geometry g = geometry_of(site, &s);
     const size_t segment = kw * g.c, each = s.bytes / STEP;
@@ -168,6 +168,9 @@ static void prepare(const lbrt_site *site, void *prepared) {
     for (size_t y = 0; y < kh; y++)
         for (size_t k = 0; k < g.steps; k += each)
             w.at[step_place(site->layer, &g, y, k) / each] = strip_row(&g, y) + k * STEP;
+    for (size_t y = 0, i = 0, all = positions_of(site, &s, g.rows); i < all; y++)
+        for (size_t x = 0; x < s.width && i < all; x++, i++)
+            w.pixel[i] = y * ow + (x < ow ? x : ow);
     if (s.packed > 1) {
         const size_t bits = 8 / s.packed;
         for (size_t i = 0; i < 3; i++)
@@ -242,7 +245,7 @@ APART void finish_some(operands *o, size_t most) {
     const lbrt_weights *stored = &call->site.layer->weights;
     pending *p = &o->p;
     const size_t count = most < p->left ? most : p->left;
-    const patch at = patch_of(&call->site, o->g->groups, p->group, p->block, o->j->b.pixel + p->next, count);
+    const patch at = patch_of(&call->site, o->g->groups, p->group, p->block, o->j->w.pixel + p->next, count);
     const vec *v = p->v;
     p->v += count;
     p->next += count;
@@ -313,7 +316,7 @@ INLINE void multiply(operands *o, const size_t m, const int in_quads) {
     int8_t *const w = (int8_t *)o->weights;
     const vec *const values = j->w.values;
     quad_rule rule;
-    quad q = {o->p.acc, j->b.pixel + o->p.next, o->p.left, NULL, {NULL}};
+    quad q = {o->p.acc, j->w.pixel + o->p.next, o->p.left, NULL, {NULL}};
     if (in_quads) {
         rule = quads_rule(&j->w.q, o->call, o->p.group * o->g->blocks + o->p.block);
         q.dst = (uint8_t *)o->call->dst + (o->p.group * o->g->blocks + o->p.block) * LANES;
@@ -406,7 +409,7 @@ static void finish_all(operands *o) {
         return;
     }
     const quad_rule rule = quads_rule(&o->j->w.q, o->call, block);
-    quad q = {o->p.acc, o->j->b.pixel + o->p.next, o->p.left, (uint8_t *)o->call->dst + block * LANES, {NULL}};
+    quad q = {o->p.acc, o->j->w.pixel + o->p.next, o->p.left, (uint8_t *)o->call->dst + block * LANES, {NULL}};
     for (quad_aim(&q, rule.oc); q.left > 0;)
         rule.res != NULL ? quad_finish(&q, &rule, 1) : quad_finish(&q, &rule, 0);
 }
@@ -465,10 +468,6 @@ static void run(const lbrt_call *call) {
     lbrt_carve prepared = {(uint8_t *)call->prepared, 0}, scratch = {call->scratch, 0};
     j.w = weights_carve(&call->site, &g, &j.s, &prepared);
     j.b = buffers_carve(&call->site, &g, &j.s, &scratch);
-    const size_t ow = (size_t)call->site.dst->w;
-    for (size_t y = 0, i = 0, all = positions_of(&call->site, &j.s, g.rows); i < all; y++)
-        for (size_t x = 0; x < j.s.width && i < all; x++, i++)
-            j.b.pixel[i] = y * ow + (x < ow ? x : ow);
     tile_shapes shapes = {1, 0, {0}, {0}, {0}};
     for (size_t t = 0; t < 8; t++) {
         shapes.rows[t] = (uint8_t)(t < 7 ? j.s.rows : j.s.bytes / STEP);
