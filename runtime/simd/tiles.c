@@ -92,25 +92,33 @@ static int accepts(const lbrt_site *site) {
            strides_are_small(site) && scratch_size(site) <= STRIP_LIMIT;
 }
 
-/* A product of registers takes 16 cycles, a load 8, a store 16, and the first result 52 (Intel 64 and IA-32 Architectures
- * Optimization Reference Manual); the epilogue is that of `dot`, the strip is copied at 16 bytes per cycle. */
+/* Measured on a Xeon of 2023: a product of registers takes 20 cycles with its loads, 30 where their rows cross lines of
+ * the cache, the results of a position and block 5 by quads.h, else as in `dot`; the strip is copied at 16 bytes per cycle. */
 static size_t cost(const lbrt_site *site) {
     const lbrt_layer *l = site->layer;
     shape s;
     const geometry g = geometry_of(site, &s);
     const size_t oh = (size_t)site->dst->h, pixels = oh * (size_t)site->dst->w, strips = (oh + g.rows - 1) / g.rows;
     const size_t registers = strips * ((positions_of(site, &s, g.rows) + s.rows - 1) / s.rows);
-    const size_t products = lbrt_size_mul((size_t)l->kh, g.steps * STEP / s.bytes), all = g.groups * g.blocks;
-    const size_t each = lbrt_size_add(lbrt_size_mul(products, 16), 50);
+    const size_t products = s.products, all = g.groups * g.blocks;
+    const int crossing = l->kw > 1 && g.c % TILE_BYTES != 0;
+    const size_t each = lbrt_size_add(lbrt_size_mul(products, crossing ? 30 : 20), 10);
     const size_t fill = lbrt_size_mul(lbrt_size_mul(g.groups, g.stride), oh * (size_t)l->sh) / 16;
     const size_t extra = weights_fit_byte(&l->weights) ? 0 : g.groups;
     const size_t total = lbrt_size_add(lbrt_size_mul(lbrt_size_mul(registers, all + extra), each), fill);
-    return lbrt_size_add(total / pixels, all * 11 + 300 / pixels);
+    return lbrt_size_add(total / pixels, all * (quad_levels(site) > 0 ? 5 : 10) + 1000 / pixels);
 }
 
 /* ---- What is prepared ------------------------------------------------------------------------------------------------- */
 
+/* What would take some time to find for each call. */
+typedef struct layout {
+    geometry g;
+    shape s;
+} layout;
+
 typedef struct weights {
+    layout *layout;
     parameters p;
     quads q;
     size_t *at; /* (products) where the sources of each are, from those of the first on */
@@ -123,6 +131,7 @@ typedef struct weights {
 static weights weights_carve(const lbrt_site *site, const geometry *g, const shape *s, lbrt_carve *at) {
     const size_t extra = weights_fit_byte(&site->layer->weights) ? 0 : 1;
     weights w;
+    w.layout = lbrt_take(at, 1, sizeof *w.layout);
     w.ones = lbrt_take(at, lbrt_size_mul(s->products, s->bytes * LANES), extra);
     w.start = lbrt_take(at, extra, sizeof *w.start);
     w.at = lbrt_take(at, lbrt_size_add(s->products, 2), sizeof *w.at);
@@ -163,6 +172,8 @@ static void prepare(const lbrt_site *site, void *prepared) {
     lbrt_carve at = {prepared, 0};
     const weights w = weights_carve(site, &g, &s, &at);
     memset(prepared, 0, at.used);
+    w.layout->g = g;
+    w.layout->s = s;
     parameters_prepare(site, &g, &w.p);
     quads_prepare(site, g.groups, &w.q);
     for (size_t y = 0; y < kh; y++)
@@ -464,8 +475,10 @@ static void run_group(const lbrt_call *whole, const geometry *g, const void *job
 
 static void run(const lbrt_call *call) {
     job j;
-    const geometry g = geometry_of(&call->site, &j.s);
+    const layout *found = call->prepared; /* its first part */
+    const geometry g = found->g;
     lbrt_carve prepared = {(uint8_t *)call->prepared, 0}, scratch = {call->scratch, 0};
+    j.s = found->s;
     j.w = weights_carve(&call->site, &g, &j.s, &prepared);
     j.b = buffers_carve(&call->site, &g, &j.s, &scratch);
     tile_shapes shapes = {1, 0, {0}, {0}, {0}};
