@@ -106,9 +106,10 @@ typedef struct quad_rule {
     size_t n, oc; /* levels, bytes of a pixel */
     const uint8_t *res; /* NULL: none */
     vec flip, each, least, least_residual;
+    vec three[3 * RESIDUALS]; /* thresholds, where there are three levels: in registers, as there is room */
 } quad_rule;
 
-static inline quad_rule quads_rule(const quads *q, const lbrt_call *call, size_t block) {
+INLINE quad_rule quads_rule(const quads *q, const lbrt_call *call, size_t block, const int residual, const int three) {
     const lbrt_site *site = &call->site;
     const lbrt_epilogue *e = &site->layer->epilogue;
     const int sign = (e->flags & LBRT_SIGN) != 0;
@@ -122,6 +123,8 @@ static inline quad_rule quads_rule(const quads *q, const lbrt_call *call, size_t
     r.each = _mm512_set1_epi16((int16_t)(1 << sign));
     r.least = _mm512_set1_epi8((char)(sign ? -1 : e->qlo));
     r.least_residual = _mm512_set1_epi8((char)(site->res != NULL ? site->res->lo : 0));
+    for (size_t i = 0; three && i < (residual ? 3 * RESIDUALS : 3); i++)
+        r.three[i] = r.t[i];
     return r;
 }
 
@@ -144,7 +147,9 @@ INLINE vec quad_choose(const vec *t, size_t n, __mmask32 low, __mmask32 high) {
     return _mm512_mask_blend_epi16(high, even, odd);
 }
 
-INLINE void quad_finish(quad *q, const quad_rule *r, const int residual) {
+INLINE void quad_finish(quad *q, const quad_rule *r, const int residual, const int three) {
+    const size_t n = three ? 3 : r->n;
+    const vec *t = three ? r->three : r->t;
     const vec a = vec_xor(_mm512_packs_epi32(q->v[0], q->v[1]), r->flip), b = vec_xor(_mm512_packs_epi32(q->v[2], q->v[3]), r->flip);
     vec x = vec_set(0), y = x;
     if (residual) {
@@ -162,14 +167,16 @@ INLINE void quad_finish(quad *q, const quad_rule *r, const int residual) {
         const vec c = _mm512_unpacklo_epi8(u, x), d = _mm512_unpackhi_epi8(u, x);
         const __mmask32 c0 = _mm512_test_epi16_mask(c, one), c1 = _mm512_test_epi16_mask(c, two);
         const __mmask32 d0 = _mm512_test_epi16_mask(d, one), d1 = _mm512_test_epi16_mask(d, two);
-        for (size_t k = 0; k < r->n; k++) {
-            x = quad_count(x, a, quad_choose(r->t + k, r->n, c0, c1), r->each);
-            y = quad_count(y, b, quad_choose(r->t + k, r->n, d0, d1), r->each);
+#pragma GCC unroll 3
+        for (size_t k = 0; k < n; k++) {
+            x = quad_count(x, a, quad_choose(t + k, n, c0, c1), r->each);
+            y = quad_count(y, b, quad_choose(t + k, n, d0, d1), r->each);
         }
     } else {
-        for (size_t k = 0; k < r->n; k++) {
-            x = quad_count(x, a, r->t[k], r->each);
-            y = quad_count(y, b, r->t[k], r->each);
+#pragma GCC unroll 3
+        for (size_t k = 0; k < n; k++) {
+            x = quad_count(x, a, t[k], r->each);
+            y = quad_count(y, b, t[k], r->each);
         }
     }
     const vec all = _mm512_add_epi8(quad_turn(_mm512_packs_epi16(x, y)), r->least);

@@ -318,7 +318,7 @@ INLINE void multiply_once(operands *o, const uint8_t *src, size_t pixel, size_t 
     }
 }
 
-/* In quads (quads.h) or by finish_some(). What the loop needs is copied: the matrix unit waits for addresses. */
+/* In quads (quads.h): 1, with residuals 2, of three levels 2 more; or by finish_some(): 0. What the loop needs is copied: the matrix unit waits for addresses. */
 INLINE void multiply(operands *o, const size_t m, const int in_quads) {
     const job *j = o->j;
     const size_t products = j->s.products, *const at = j->w.at, ring = o->ring, bytes = j->s.bytes * LANES, packed = j->s.packed;
@@ -329,7 +329,7 @@ INLINE void multiply(operands *o, const size_t m, const int in_quads) {
     quad_rule rule;
     quad q = {o->p.acc, j->w.pixel + o->p.next, o->p.left, NULL, {NULL}};
     if (in_quads) {
-        rule = quads_rule(&j->w.q, o->call, o->p.group * o->g->blocks + o->p.block);
+        rule = quads_rule(&j->w.q, o->call, o->p.group * o->g->blocks + o->p.block, in_quads % 2 == 0, in_quads > 2);
         q.dst = (uint8_t *)o->call->dst + (o->p.group * o->g->blocks + o->p.block) * LANES;
         quad_aim(&q, rule.oc);
     }
@@ -353,12 +353,12 @@ INLINE void multiply(operands *o, const size_t m, const int in_quads) {
             unpack(values, packed, from + (i + AHEAD) * part, w + ((i + AHEAD) & ring) * bytes);
         if (in_quads)
             for (size_t k = 0; k < each && q.left > 0; k += 4)
-                quad_finish(&q, &rule, in_quads > 1);
+                quad_finish(&q, &rule, in_quads % 2 == 0, in_quads > 2);
         else if (o->p.left > 0)
             finish_some(o, each);
     }
     while (in_quads && q.left > 0)
-        quad_finish(&q, &rule, in_quads > 1);
+        quad_finish(&q, &rule, in_quads % 2 == 0, in_quads > 2);
     if (!in_quads && o->p.left > 0)
         finish_some(o, SIZE_MAX);
     o->registers = m;
@@ -372,7 +372,7 @@ INLINE void multiply(operands *o, const size_t m, const int in_quads) {
     case SUMS * (in_quads) + 5: multiply(o, 5, in_quads); break;
 
 APART void multiply_registers(operands *o, size_t m, int in_quads) {
-    switch ((size_t)in_quads * SUMS + m) { CASES(0) CASES(1) CASES(2) }
+    switch ((size_t)in_quads * SUMS + m) { CASES(0) CASES(1) CASES(2) CASES(3) CASES(4) }
 }
 
 static void store_all(operands *o) {
@@ -419,10 +419,10 @@ static void finish_all(operands *o) {
         finish_some(o, SIZE_MAX);
         return;
     }
-    const quad_rule rule = quads_rule(&o->j->w.q, o->call, block);
+    const quad_rule rule = quads_rule(&o->j->w.q, o->call, block, 1, 0);
     quad q = {o->p.acc, o->j->w.pixel + o->p.next, o->p.left, (uint8_t *)o->call->dst + block * LANES, {NULL}};
     for (quad_aim(&q, rule.oc); q.left > 0;)
-        rule.res != NULL ? quad_finish(&q, &rule, 1) : quad_finish(&q, &rule, 0);
+        rule.res != NULL ? quad_finish(&q, &rule, 1, 0) : quad_finish(&q, &rule, 0, 0);
 }
 
 /* Accumulators are stored and finished while the matrix unit works on the next ones, a few after each product of registers: it
@@ -445,7 +445,7 @@ static void run_group(const lbrt_call *whole, const geometry *g, const void *job
     o.p.group = o.p.block = o.p.next = o.p.left = 0;
     o.p.each = *j->w.q.usable ? (most * each / 4 + j->s.products - 1) / (j->s.products > 1 ? j->s.products - 1 : 1) * 4 : SIZE_MAX;
     o.ring = j->s.packed > 1 ? RING - 1 : SIZE_MAX;
-    const int in_quads = !*j->w.q.usable ? 0 : site->res != NULL ? 2 : 1;
+    const int in_quads = !*j->w.q.usable ? 0 : (site->res != NULL ? 2 : 1) + (quad_levels(site) == 3 ? 2 : 0);
     size_t before = 0; /* positions of the accumulators that are not yet stored */
     for (size_t i = 0, m; i < registers; i += m) {
         m = registers - i < most ? registers - i : most;
