@@ -22,7 +22,7 @@ static inline size_t quad_levels(const lbrt_site *site) {
     if (site->dst->type == LBRT_I32 || site->dst->c / site->layer->groups % LANES != 0)
         return 0;
     if (e->flags & LBRT_THRESHOLDS)
-        return e->nthresholds < FEW ? (size_t)e->nthresholds : 0;
+        return e->nthresholds < FEW && site->res == NULL ? (size_t)e->nthresholds : 0;
     if (!few_residuals(site) || site->res->hi - site->res->lo >= RESIDUALS || !(e->flags & LBRT_AFFINE))
         return 0;
     if (e->flags & LBRT_SIGN)
@@ -91,8 +91,7 @@ static inline void quads_prepare(const lbrt_site *site, size_t groups, const qua
     }
 }
 
-/* What is to be done with accumulators of a block whose channels are all there. Addresses of results are computed one quad ahead:
- * registers of AMX are not loaded before the addresses of all earlier stores are known. */
+/* What is to be done with accumulators of a block. Addresses of results are computed one quad ahead. */
 typedef struct quad {
     const vec *v;
     const size_t *at; /* their pixels */
@@ -139,7 +138,9 @@ INLINE vec quad_turn(vec v) {
     return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), v);
 }
 
-INLINE vec quad_count(vec count, vec v, vec t, vec each) { return _mm512_mask_add_epi16(count, _mm512_cmpge_epi16_mask(v, t), count, each); }
+INLINE vec quad_count(vec count, vec v, vec t, vec each) {
+    return _mm512_mask_add_epi16(count, _mm512_cmpge_epi16_mask(v, t), count, each);
+}
 
 /* The thresholds of words whose residuals have these bits. */
 INLINE vec quad_choose(const vec *t, size_t n, __mmask32 low, __mmask32 high) {
@@ -150,7 +151,8 @@ INLINE vec quad_choose(const vec *t, size_t n, __mmask32 low, __mmask32 high) {
 INLINE void quad_finish(quad *q, const quad_rule *r, const int residual, const int three) {
     const size_t n = three ? 3 : r->n;
     const vec *t = three ? r->three : r->t;
-    const vec a = vec_xor(_mm512_packs_epi32(q->v[0], q->v[1]), r->flip), b = vec_xor(_mm512_packs_epi32(q->v[2], q->v[3]), r->flip);
+    const vec a = vec_xor(_mm512_packs_epi32(q->v[0], q->v[1]), r->flip);
+    const vec b = vec_xor(_mm512_packs_epi32(q->v[2], q->v[3]), r->flip);
     vec x = vec_set(0), y = x;
     if (residual) {
         const vec one = _mm512_set1_epi16(1), two = _mm512_set1_epi16(2);

@@ -4,7 +4,11 @@
  * the vertical one, those that a kernel row reads behind each other. So the sources of all result pixels of a strip, row after row,
  * are equally far apart, which is how a register of sources is loaded: no columns of an image are made. At the end of each row
  * there are some positions that are no results. The weights of a block and 64 inputs, in steps of 4 inputs, are a register as they
- * are. At most four accumulators are computed at a time: two of positions by two of channels, or four by one.
+ * are; large weights of few bits are packed, because they come from beyond the first caches, and unpacked a little before their
+ * use. At most five accumulators, of the same block, are computed at a time.
+ *
+ * The matrix unit waits if it is given nothing for longer than some products take. So sums are stored while the first products
+ * of the next ones are computed, and finished between the products that follow.
  *
  * Sums of a window's values, where weights do not fit a byte (strip.h), are those of one more block of weights that are all 1. */
 #include "amx.h"
@@ -13,8 +17,9 @@
 
 #define SUMS 5 /* accumulators: registers 0..4; sources: 5, 6; weights: 7 */
 #define PACKED_FROM ((size_t)128 << 10) /* bytes of weights: fewer stay near enough as they are */
-#define AHEAD 2 /* products between unpacking weights and using them */
-#define RING 4 /* registers of unpacked weights, where each is needed only once */
+#define AHEAD 2 /* products between unpacking weights and using them: stores have to be through by then */
+#define RING 4 /* registers of unpacked weights */
+#define TILE_SIZE (TILE_ROWS * TILE_BYTES)
 
 /* Registers that a strip takes. */
 typedef struct shape {
@@ -47,7 +52,7 @@ static geometry geometry_of(const lbrt_site *site, shape *s) {
     g.steps = (kw * g.c + s->bytes - 1) / s->bytes * (s->bytes / STEP);
     g.part = g.c % TILE_BYTES == 0 ? TILE_BYTES / STEP : 0;
     s->products = lbrt_size_mul(kh, g.steps * STEP / s->bytes);
-    const size_t all = lbrt_size_mul(g.groups * g.blocks * s->products, TILE_ROWS * TILE_BYTES);
+    const size_t all = lbrt_size_mul(lbrt_size_mul(g.groups * g.blocks, s->products), TILE_SIZE);
     const int packs = all >= PACKED_FROM && g.part > 0 && l->weights.bits <= 4 && weights_fit_byte(&l->weights);
     s->packed = !packs ? 1 : l->weights.bits > 2 ? 2 : 4;
     s->width = (size_t)site->dst->w - 1 + (kw + sw - 1) / sw;
@@ -63,7 +68,7 @@ static geometry geometry_of(const lbrt_site *site, shape *s) {
 typedef struct buffers {
     uint8_t *strip;
     int32_t *sums; /* (positions) what windows add to accumulators */
-    int8_t *unpacked; /* weights of a block */
+    int8_t *unpacked; /* (RING) registers of weights */
 } buffers;
 
 static buffers buffers_carve(const lbrt_site *site, const geometry *g, const shape *s, lbrt_carve *at) {
@@ -74,7 +79,7 @@ static buffers buffers_carve(const lbrt_site *site, const geometry *g, const sha
     buffers b;
     b.strip = lbrt_take(at, lbrt_size_add(lbrt_size_mul(phases, g->phase), beyond), 1);
     b.sums = lbrt_take(at, weights_fit_byte(&site->layer->weights) ? 0 : positions, sizeof *b.sums);
-    b.unpacked = lbrt_take(at, s->packed > 1 ? s->products : 0, TILE_ROWS * TILE_BYTES);
+    b.unpacked = lbrt_take(at, s->packed > 1 ? RING : 0, TILE_SIZE);
     return b;
 }
 
@@ -92,17 +97,17 @@ static int accepts(const lbrt_site *site) {
            strides_are_small(site) && scratch_size(site) <= STRIP_LIMIT;
 }
 
-/* Measured on a Xeon of 2023: a product of registers takes 20 cycles with its loads, 30 where their rows cross lines of
- * the cache, the results of a position and block 5 by quads.h, else as in `dot`; the strip is copied at 16 bytes per cycle. */
+/* Measured: a product of registers takes 20 cycles with its loads, 30 where their rows cross lines of the cache, the results of a
+ * position and block 5 by quads.h, else about as in `dot`; the strip is copied at 16 bytes per cycle. */
 static size_t cost(const lbrt_site *site) {
     const lbrt_layer *l = site->layer;
     shape s;
     const geometry g = geometry_of(site, &s);
     const size_t oh = (size_t)site->dst->h, pixels = oh * (size_t)site->dst->w, strips = (oh + g.rows - 1) / g.rows;
     const size_t registers = strips * ((positions_of(site, &s, g.rows) + s.rows - 1) / s.rows);
-    const size_t products = s.products, all = g.groups * g.blocks;
+    const size_t all = g.groups * g.blocks;
     const int crossing = l->kw > 1 && g.c % TILE_BYTES != 0;
-    const size_t each = lbrt_size_add(lbrt_size_mul(products, crossing ? 30 : 20), 10);
+    const size_t each = lbrt_size_add(lbrt_size_mul(s.products, crossing ? 30 : 20), 10);
     const size_t fill = lbrt_size_mul(lbrt_size_mul(g.groups, g.stride), oh * (size_t)l->sh) / 16;
     const size_t extra = weights_fit_byte(&l->weights) ? 0 : g.groups;
     const size_t total = lbrt_size_add(lbrt_size_mul(lbrt_size_mul(registers, all + extra), each), fill);
@@ -150,10 +155,10 @@ static size_t prepared_size(const lbrt_site *site) {
     return at.used;
 }
 
-/* The weights of a register, in place: those of `packed` rows in the bytes of one. */
+/* The weights of a register: those of `packed` rows in the bytes of one. `to` may be where they are, or before. */
 static void pack(const lbrt_weights *w, size_t packed, const int8_t *from, uint8_t *to) {
     const size_t rows = TILE_ROWS / packed, bits = 8 / packed;
-    uint8_t all[TILE_ROWS * TILE_BYTES] = {0};
+    uint8_t all[TILE_SIZE] = {0};
     for (size_t i = 0; i < sizeof all; i++)
         for (size_t code = 0; code < (size_t)1 << w->bits; code++)
             if (from[i] == w->mul * (int32_t)code + w->add) {
@@ -185,10 +190,13 @@ static void prepare(const lbrt_site *site, void *prepared) {
     if (s.packed > 1) {
         const size_t bits = 8 / s.packed;
         for (size_t i = 0; i < 3; i++)
-            for (size_t k = 0; k < TILE_BYTES; k++)
-                ((int8_t *)&w.values[i])[k] = (int8_t)(stored->mul * (int32_t)((k >> i * bits) & ((1u << stored->bits) - 1)) + stored->add);
+            for (size_t k = 0; k < TILE_BYTES; k++) {
+                const int32_t code = (int32_t)(k >> i * bits & ((1u << stored->bits) - 1));
+                ((int8_t *)&w.values[i])[k] = (int8_t)(stored->mul * code + stored->add);
+            }
+        uint8_t *packed = (uint8_t *)w.p.weights;
         for (size_t i = 0; i < g.groups * g.blocks * s.products; i++)
-            pack(stored, s.packed, w.p.weights + i * TILE_ROWS * TILE_BYTES, (uint8_t *)w.p.weights + i * TILE_ROWS / s.packed * TILE_BYTES);
+            pack(stored, s.packed, w.p.weights + i * TILE_SIZE, packed + i * TILE_SIZE / s.packed);
     }
     if (weights_fit_byte(stored))
         return;
@@ -207,12 +215,13 @@ typedef struct job {
     buffers b;
 } job;
 
-/* Accumulators that are yet to be finished: of the strip's positions from `first` on. */
+/* How sums are finished: by finish_sums() or in quads (quads.h), then with residuals or not, of three levels or any number. */
+enum { IN_QUADS = 1, WITH_RESIDUAL = 2, OF_THREE = 4 };
+
+/* Sums that are to be finished: `count` positions of the strip from `first` on. */
 typedef struct pending {
     vec acc[SUMS * TILE_ROWS];
-    const vec *v; /* of the next position */
-    size_t group, block, next, left;
-    size_t each; /* at a time */
+    size_t group, block, first, count;
 } pending;
 
 typedef struct operands {
@@ -226,8 +235,9 @@ typedef struct operands {
     size_t ring; /* mask of a product's place in weights */
     const vec *start;
     int zero; /* starts are zeros */
-    size_t registers; /* of positions that lie in accumulators */
-    pending p;
+    size_t each; /* quads that are finished after a product */
+    size_t registers; /* of positions whose sums the accumulators hold */
+    pending p; /* these, from when they are stored */
 } operands;
 
 /* Weights of a register. */
@@ -250,26 +260,34 @@ INLINE void unpack(const vec *values, size_t packed, const uint8_t *from, int8_t
         }
 }
 
-/* Finishes the next accumulators. Positions that are no results are written, too, where later ones belong. */
-APART void finish_some(operands *o, size_t most) {
+/* Positions that are no results are written, too, where later ones belong. */
+APART void finish_sums(operands *o) {
     const lbrt_call *call = o->call;
     const lbrt_weights *stored = &call->site.layer->weights;
     pending *p = &o->p;
-    const size_t count = most < p->left ? most : p->left;
-    const patch at = patch_of(&call->site, o->g->groups, p->group, p->block, o->j->w.pixel + p->next, count);
-    const vec *v = p->v;
-    p->v += count;
-    p->next += count;
-    p->left -= count;
+    const patch at = patch_of(&call->site, o->g->groups, p->group, p->block, o->j->w.pixel + p->first, p->count);
     if (!weights_fit_byte(stored)) {
         const vec mul = vec_set(split_of(stored).mul);
-        for (size_t k = 0; k < count; k++)
-            ((vec *)v)[k] = vec_add(vec_mul(v[k], mul), vec_set(o->j->b.sums[p->next - count + k]));
+        for (size_t k = 0; k < p->count; k++)
+            p->acc[k] = vec_add(vec_mul(p->acc[k], mul), vec_set(o->j->b.sums[p->first + k]));
     }
-    finish_block(call, &o->j->w.p.finish, &at, v, 1);
+    finish_block(call, &o->j->w.p.finish, &at, p->acc, 1);
 }
 
-/* Accumulator i: what is in it is stored; and it starts anew. */
+INLINE quad quads_of(const operands *o) {
+    const pending *p = &o->p;
+    const size_t channel = (p->group * o->g->blocks + p->block) * LANES;
+    quad q = {p->acc, o->j->w.pixel + p->first, p->count, (uint8_t *)o->call->dst + channel, {NULL}};
+    quad_aim(&q, (size_t)o->call->site.dst->c);
+    return q;
+}
+
+INLINE quad_rule rule_of(const operands *o, const int how) {
+    const size_t block = o->p.group * o->g->blocks + o->p.block;
+    return quads_rule(&o->j->w.q, o->call, block, how & WITH_RESIDUAL, how & OF_THREE);
+}
+
+/* Accumulator i: what it holds is stored; and it starts anew. */
 #define STORE(i)                                                              \
     do {                                                                      \
         if (o->registers > (i))                                               \
@@ -284,9 +302,10 @@ APART void finish_some(operands *o, size_t most) {
             tile_load(i, o->start, 0);                                        \
     } while (0)
 
-/* A product of m registers of positions, `next` bytes from one to the next; the first one of a sum takes what the accumulators
- * hold away. Inlined with constants. */
-INLINE void multiply_once(operands *o, const uint8_t *src, size_t pixel, size_t next, const int8_t *w, const size_t m, const int first) {
+/* A product of m registers of positions, `next` bytes from one to the next; before the first one of its sum an accumulator is
+ * stored. Inlined with constants. */
+INLINE void multiply_once(operands *o, const uint8_t *src, size_t pixel, size_t next, const int8_t *w, const size_t m,
+                          const int first) {
     tile_load(7, w, LANES * STEP);
     tile_load(5, src, pixel);
     if (first)
@@ -318,20 +337,20 @@ INLINE void multiply_once(operands *o, const uint8_t *src, size_t pixel, size_t 
     }
 }
 
-/* In quads (quads.h): 1, with residuals 2, of three levels 2 more; or by finish_some(): 0. What the loop needs is copied: the matrix unit waits for addresses. */
-INLINE void multiply(operands *o, const size_t m, const int in_quads) {
+/* Sums of m registers of positions, while those before are finished. What the loop needs is copied, because what is stored could
+ * be anything's. */
+INLINE void multiply(operands *o, const size_t m, const int how) {
     const job *j = o->j;
     const size_t products = j->s.products, *const at = j->w.at, ring = o->ring, bytes = j->s.bytes * LANES, packed = j->s.packed;
-    const size_t pixel = o->pixel, next = j->s.rows * pixel, each = o->p.each, part = TILE_ROWS * TILE_BYTES / packed;
+    const size_t pixel = o->pixel, next = j->s.rows * pixel, each = o->each, part = TILE_SIZE / packed;
     const uint8_t *const src = o->src, *const from = o->packed;
     int8_t *const w = (int8_t *)o->weights;
     const vec *const values = j->w.values;
+    quad q = {NULL, NULL, 0, NULL, {NULL}};
     quad_rule rule;
-    quad q = {o->p.acc, j->w.pixel + o->p.next, o->p.left, NULL, {NULL}};
-    if (in_quads) {
-        rule = quads_rule(&j->w.q, o->call, o->p.group * o->g->blocks + o->p.block, in_quads % 2 == 0, in_quads > 2);
-        q.dst = (uint8_t *)o->call->dst + (o->p.group * o->g->blocks + o->p.block) * LANES;
-        quad_aim(&q, rule.oc);
+    if (how & IN_QUADS) {
+        q = quads_of(o);
+        rule = rule_of(o, how);
     }
     if (m < 2)
         STORE(1);
@@ -351,28 +370,34 @@ INLINE void multiply(operands *o, const size_t m, const int in_quads) {
         multiply_once(o, here, pixel, next, w + (i & ring) * bytes, m, 0);
         if (from != NULL && i + AHEAD < products)
             unpack(values, packed, from + (i + AHEAD) * part, w + ((i + AHEAD) & ring) * bytes);
-        if (in_quads)
-            for (size_t k = 0; k < each && q.left > 0; k += 4)
-                quad_finish(&q, &rule, in_quads % 2 == 0, in_quads > 2);
-        else if (o->p.left > 0)
-            finish_some(o, each);
+        if (how & IN_QUADS)
+            for (size_t k = 0; k < each && q.left > 0; k++)
+                quad_finish(&q, &rule, how & WITH_RESIDUAL, how & OF_THREE);
+        else if (i == 1 && o->p.count > 0)
+            finish_sums(o);
     }
-    while (in_quads && q.left > 0)
-        quad_finish(&q, &rule, in_quads % 2 == 0, in_quads > 2);
-    if (!in_quads && o->p.left > 0)
-        finish_some(o, SIZE_MAX);
+    while (how & IN_QUADS && q.left > 0)
+        quad_finish(&q, &rule, how & WITH_RESIDUAL, how & OF_THREE);
+    if (!(how & IN_QUADS) && products == 1 && o->p.count > 0)
+        finish_sums(o);
     o->registers = m;
 }
 
-#define CASES(in_quads)                                          \
-    case SUMS * (in_quads) + 1: multiply(o, 1, in_quads); break; \
-    case SUMS * (in_quads) + 2: multiply(o, 2, in_quads); break; \
-    case SUMS * (in_quads) + 3: multiply(o, 3, in_quads); break; \
-    case SUMS * (in_quads) + 4: multiply(o, 4, in_quads); break; \
-    case SUMS * (in_quads) + 5: multiply(o, 5, in_quads); break;
+#define CASES(how)                                     \
+    case SUMS * (how) + 1: multiply(o, 1, how); break; \
+    case SUMS * (how) + 2: multiply(o, 2, how); break; \
+    case SUMS * (how) + 3: multiply(o, 3, how); break; \
+    case SUMS * (how) + 4: multiply(o, 4, how); break; \
+    case SUMS * (how) + 5: multiply(o, 5, how); break;
 
-APART void multiply_registers(operands *o, size_t m, int in_quads) {
-    switch ((size_t)in_quads * SUMS + m) { CASES(0) CASES(1) CASES(2) CASES(3) CASES(4) }
+APART void multiply_registers(operands *o, size_t m, int how) {
+    switch ((size_t)how * SUMS + m) {
+        CASES(0)
+        CASES(IN_QUADS)
+        CASES(IN_QUADS + WITH_RESIDUAL)
+        CASES(IN_QUADS + OF_THREE)
+        CASES(IN_QUADS + WITH_RESIDUAL + OF_THREE)
+    }
 }
 
 static void store_all(operands *o) {
@@ -391,7 +416,7 @@ static void sum_windows(operands *o, int32_t rest, size_t count) {
     o->packed = NULL;
     o->ring = SIZE_MAX;
     o->start = o->j->w.start;
-    o->p.group = o->p.block = o->p.next = o->p.left = 0;
+    o->p.count = 0;
     for (size_t i = 0, m; i < registers; i += m) {
         m = registers - i < SUMS ? registers - i : SUMS;
         o->src = o->j->b.strip + i * rows * o->pixel;
@@ -413,26 +438,34 @@ static lbrt_call from_row(const lbrt_call *call, size_t row) {
     return c;
 }
 
-static void finish_all(operands *o) {
-    const size_t block = o->p.group * o->g->blocks + o->p.block;
-    if (!*o->j->w.q.usable) {
-        finish_some(o, SIZE_MAX);
-        return;
-    }
-    const quad_rule rule = quads_rule(&o->j->w.q, o->call, block, 1, 0);
-    quad q = {o->p.acc, o->j->w.pixel + o->p.next, o->p.left, (uint8_t *)o->call->dst + block * LANES, {NULL}};
-    for (quad_aim(&q, rule.oc); q.left > 0;)
-        rule.res != NULL ? quad_finish(&q, &rule, 1, 0) : quad_finish(&q, &rule, 0, 0);
+static int how_to_finish(const lbrt_site *site, const job *j) {
+    if (!*j->w.q.usable)
+        return 0;
+    return IN_QUADS | (site->res != NULL ? WITH_RESIDUAL : 0) | (quad_levels(site) == 3 ? OF_THREE : 0);
 }
 
-/* Accumulators are stored and finished while the matrix unit works on the next ones, a few after each product of registers: it
- * waits if it is given nothing for longer than that. */
+/* The last ones. */
+static void finish_now(operands *o, int how) {
+    store_all(o);
+    if (!(how & IN_QUADS)) {
+        finish_sums(o);
+        return;
+    }
+    quad q = quads_of(o);
+    const quad_rule rule = rule_of(o, 0);
+    while (q.left > 0)
+        how & WITH_RESIDUAL ? quad_finish(&q, &rule, 1, 0) : quad_finish(&q, &rule, 0, 0);
+}
+
+/* All blocks of some positions after each other, so that their results fill lines of the cache. */
 static void run_group(const lbrt_call *whole, const geometry *g, const void *job_of_call, size_t group, size_t row, size_t rows) {
     const job *j = job_of_call;
     const lbrt_call call = from_row(whole, row);
     const lbrt_site *site = &call.site;
     const size_t each = j->s.rows, count = positions_of(site, &j->s, rows), registers = (count + each - 1) / each;
-    const size_t most = share(registers, SUMS), block_bytes = j->s.products * (j->s.bytes * LANES);
+    const size_t most = share(registers, SUMS), block_bytes = j->s.products * (j->s.bytes * LANES), part = TILE_SIZE / j->s.packed;
+    const int packed = j->s.packed > 1, how = how_to_finish(site, j);
+    const size_t steps = j->s.products > 1 ? j->s.products - 1 : 1, quads_at_once = most * each / 4;
     operands o;
     o.call = &call;
     o.g = g;
@@ -440,37 +473,33 @@ static void run_group(const lbrt_call *whole, const geometry *g, const void *job
     o.pixel = (size_t)site->layer->sw * g->c;
     o.zero = stored_offset(site->src) == 0;
     o.registers = 0;
+    o.p.group = o.p.block = o.p.first = o.p.count = 0;
     if (!weights_fit_byte(&site->layer->weights))
         sum_windows(&o, split_of(&site->layer->weights).rest, count);
-    o.p.group = o.p.block = o.p.next = o.p.left = 0;
-    o.p.each = *j->w.q.usable ? (most * each / 4 + j->s.products - 1) / (j->s.products > 1 ? j->s.products - 1 : 1) * 4 : SIZE_MAX;
-    o.ring = j->s.packed > 1 ? RING - 1 : SIZE_MAX;
-    const int in_quads = !*j->w.q.usable ? 0 : (site->res != NULL ? 2 : 1) + (quad_levels(site) == 3 ? 2 : 0);
-    size_t before = 0; /* positions of the accumulators that are not yet stored */
+    o.each = (quads_at_once + steps - 1) / steps;
+    o.ring = packed ? RING - 1 : SIZE_MAX;
+    size_t held = 0; /* positions whose sums the accumulators hold */
     for (size_t i = 0, m; i < registers; i += m) {
         m = registers - i < most ? registers - i : most;
         o.src = j->b.strip + i * each * o.pixel;
         for (size_t block = 0; block < g->blocks; block++) {
             const size_t all = group * g->blocks + block;
             const int8_t *stored = j->w.p.weights + all * block_bytes / j->s.packed;
-            o.weights = j->s.packed > 1 ? j->b.unpacked : stored;
-            o.packed = j->s.packed > 1 ? (const uint8_t *)stored : NULL;
+            o.weights = packed ? j->b.unpacked : stored;
+            o.packed = packed ? (const uint8_t *)stored : NULL;
             o.start = j->w.p.start + all;
-            for (size_t k = 0; k < AHEAD && k < j->s.products && o.packed != NULL; k++)
-                unpack(j->w.values, j->s.packed, o.packed + k * TILE_ROWS * TILE_BYTES / j->s.packed, j->b.unpacked + k * TILE_ROWS * TILE_BYTES);
-            o.p.left = before;
-            o.p.v = o.p.acc;
-            multiply_registers(&o, m, in_quads);
+            for (size_t k = 0; k < AHEAD && k < j->s.products && packed; k++)
+                unpack(j->w.values, j->s.packed, o.packed + k * part, j->b.unpacked + k * TILE_SIZE);
+            o.p.count = held;
+            multiply_registers(&o, m, how);
             o.p.group = group;
             o.p.block = block;
-            o.p.next = i * each;
-            before = count - i * each < m * each ? count - i * each : m * each;
+            o.p.first = i * each;
+            held = count - i * each < m * each ? count - i * each : m * each;
         }
     }
-    store_all(&o);
-    o.p.left = before;
-    o.p.v = o.p.acc;
-    finish_all(&o);
+    o.p.count = held;
+    finish_now(&o, how);
 }
 
 static void run(const lbrt_call *call) {
