@@ -31,5 +31,6 @@ typedef struct tile_shapes {
 
 /* 32-bit c[m][n] += the products of 4 unsigned bytes a[m][k] and 4 signed bytes b[k][n], for all k; wraps. */
 #define tile_dot(c, a, b) _tile_dpbusd(c, a, b)
+#define tile_dot_signed(c, a, b) _tile_dpbssd(c, a, b) /* of signed bytes a */
 
 #endif

@@ -18,6 +18,7 @@ static geometry geometry_of(const lbrt_site *site) {
     g.blocks = blocks_of(site, g.groups);
     g.c = (size_t)lbrt_view(site).c / g.groups;
     g.size = run_of(site) > 0 ? 1 : 2;
+    g.offset = g.size == 1 ? stored_offset(site->src) : 0;
     g.steps = ((size_t)l->kw * g.c * g.size + STEP - 1) / STEP;
     g.columns = (size_t)(site->dst->w - 1) * (size_t)l->sw + (size_t)l->kw;
     /* The last step may read too much, and so may sum_windows(). */

@@ -20,6 +20,7 @@ typedef struct geometry {
     size_t groups, blocks; /* blocks of LANES output channels of each group */
     size_t c; /* inputs of a group */
     size_t size; /* bytes of a stored value */
+    int32_t offset; /* of bytes: what is added to a source's values */
     size_t steps; /* per kernel row */
     size_t columns; /* padded source pixels of a strip's row */
     size_t stride; /* bytes of a strip's row */
@@ -85,7 +86,7 @@ static inline void parameters_prepare(const lbrt_site *site, const geometry *g, 
     const size_t row = lbrt_packed_bytes((int32_t)(kh * segment), l->weights.bits);
     const int whole = g->size > 1 || weights_fit_byte(&l->weights);
     const split s = split_of(&l->weights);
-    const uint32_t offset = g->size == 1 ? (uint32_t)stored_offset(site->src) : 0;
+    const uint32_t offset = (uint32_t)g->offset;
     for (size_t o = 0; o < (size_t)site->dst->c; o++) {
         const size_t block = o / oc * g->blocks + o % oc / LANES, lane = o % oc % LANES;
         int8_t *w = p->weights + block * kh * g->steps * LANES * STEP + lane * STEP;
@@ -133,7 +134,7 @@ static inline void strip_fill(const lbrt_call *call, const geometry *g, size_t g
                               uint8_t *restrict strip) {
     const lbrt_layer *l = call->site.layer;
     const lbrt_tensor view = lbrt_view(&call->site);
-    const int32_t offset = g->size == 1 ? stored_offset(&view) : 0;
+    const int32_t offset = g->offset;
     const size_t columns = g->columns, w = (size_t)view.w, c = (size_t)view.c, pixel = g->c * g->size;
     const size_t left = (size_t)l->pl < columns ? (size_t)l->pl : columns, inside = columns - left < w ? columns - left : w;
     const size_t count = (rows - 1) * (size_t)l->sh + (size_t)l->kh;

@@ -40,6 +40,9 @@ static size_t share(size_t count, size_t most) {
     return (count + parts - 1) / parts;
 }
 
+/* Sources that are multiplied as signed bytes. */
+static int is_signed(const lbrt_tensor *src) { return src->lo < 0 && src->lo >= INT8_MIN && src->hi <= INT8_MAX; }
+
 static geometry geometry_of(const lbrt_site *site, shape *s) {
     const lbrt_layer *l = site->layer;
     const size_t sh = (size_t)l->sh, sw = (size_t)l->sw, kh = (size_t)l->kh, kw = (size_t)l->kw;
@@ -48,6 +51,7 @@ static geometry geometry_of(const lbrt_site *site, shape *s) {
     g.blocks = blocks_of(site, g.groups);
     g.c = (size_t)lbrt_view(site).c / g.groups;
     g.size = 1;
+    g.offset = is_signed(site->src) ? 0 : stored_offset(site->src);
     s->bytes = (share(kw * g.c, TILE_BYTES) + STEP - 1) / STEP * STEP;
     g.steps = (kw * g.c + s->bytes - 1) / s->bytes * (s->bytes / STEP);
     g.part = g.c % TILE_BYTES == 0 ? TILE_BYTES / STEP : 0;
@@ -204,7 +208,7 @@ static void prepare(const lbrt_site *site, void *prepared) {
         for (size_t i = 0; i < segment; i++)
             for (size_t lane = 0; lane < LANES; lane++)
                 w.ones[(step_place(site->layer, &g, y, i / STEP) * LANES + lane) * STEP + i % STEP] = 1;
-    *w.start = vec_set((int32_t)(0u - (uint32_t)stored_offset(site->src) * (uint32_t)(kh * segment)));
+    *w.start = vec_set((int32_t)(0u - (uint32_t)g.offset * (uint32_t)(kh * segment)));
 }
 
 /* ---- Running ----------------------------------------------------------------------------------------------------------- */
@@ -235,6 +239,7 @@ typedef struct operands {
     size_t ring; /* mask of a product's place in weights */
     const vec *start;
     int zero; /* starts are zeros */
+    int is_signed; /* sources */
     size_t each; /* quads that are finished after a product */
     size_t registers; /* of positions whose sums the accumulators hold */
     pending p; /* these, from when they are stored */
@@ -302,6 +307,14 @@ INLINE quad_rule rule_of(const operands *o, const int how) {
             tile_load(i, o->start, 0);                                        \
     } while (0)
 
+#define DOT(sum, src)                                                         \
+    do {                                                                      \
+        if (o->is_signed)                                                     \
+            tile_dot_signed(sum, src, 7);                                     \
+        else                                                                  \
+            tile_dot(sum, src, 7);                                            \
+    } while (0)
+
 /* A product of m registers of positions, `next` bytes from one to the next; before the first one of its sum an accumulator is
  * stored. Inlined with constants. */
 INLINE void multiply_once(operands *o, const uint8_t *src, size_t pixel, size_t next, const int8_t *w, const size_t m,
@@ -310,30 +323,30 @@ INLINE void multiply_once(operands *o, const uint8_t *src, size_t pixel, size_t 
     tile_load(5, src, pixel);
     if (first)
         START(0);
-    tile_dot(0, 5, 7);
+    DOT(0, 5);
     if (m > 1) {
         tile_load(6, src + next, pixel);
         if (first)
             START(1);
-        tile_dot(1, 6, 7);
+        DOT(1, 6);
     }
     if (m > 2) {
         tile_load(5, src + 2 * next, pixel);
         if (first)
             START(2);
-        tile_dot(2, 5, 7);
+        DOT(2, 5);
     }
     if (m > 3) {
         tile_load(6, src + 3 * next, pixel);
         if (first)
             START(3);
-        tile_dot(3, 6, 7);
+        DOT(3, 6);
     }
     if (m > 4) {
         tile_load(5, src + 4 * next, pixel);
         if (first)
             START(4);
-        tile_dot(4, 5, 7);
+        DOT(4, 5);
     }
 }
 
@@ -471,7 +484,8 @@ static void run_group(const lbrt_call *whole, const geometry *g, const void *job
     o.g = g;
     o.j = j;
     o.pixel = (size_t)site->layer->sw * g->c;
-    o.zero = stored_offset(site->src) == 0;
+    o.zero = g->offset == 0;
+    o.is_signed = is_signed(site->src);
     o.registers = 0;
     o.p.group = o.p.block = o.p.first = o.p.count = 0;
     if (!weights_fit_byte(&site->layer->weights))
