@@ -16,10 +16,10 @@ typedef struct quads {
     vec *thresholds; /* (blocks, RESIDUALS or 1, levels) words; 4 channels of a pixel and of the next one in each quarter */
 } quads;
 
-/* Thresholds per channel and value of a residual; 0: this is not for quads. */
+/* Thresholds per channel and value of a residual; 0: this is not for quads, which take products as they are. */
 static inline size_t quad_levels(const lbrt_site *site) {
     const lbrt_epilogue *e = &site->layer->epilogue;
-    if (site->dst->type == LBRT_I32 || site->dst->c / site->layer->groups % LANES != 0)
+    if (site->dst->type == LBRT_I32 || site->dst->c / site->layer->groups % LANES != 0 || !weights_fit_byte(&site->layer->weights))
         return 0;
     if (e->flags & LBRT_THRESHOLDS)
         return e->nthresholds < FEW && site->res == NULL ? (size_t)e->nthresholds : 0;

@@ -225,6 +225,43 @@ static void residual_networks(void **state) {
     }
 }
 
+/* Whole blocks of channels, and weights that are many: the same epilogues, and thresholds. */
+static void whole_blocks(void **state) {
+    (void)state;
+    best_isa = amx_machine();
+    for (int round = 0; round < 240; round++) {
+        test_graph t = {.state = 99991 + (uint64_t)round * 525253};
+        const int many = round % 8 == 0, sign = test_in(&t, 0, 2) == 0, k = test_in(&t, 0, 3) == 0 ? 1 : 3;
+        lbrt_layer l = {.op = LBRT_OP_CONV, .groups = 1, .kh = k, .kw = k, .sw = 1, .pt = k / 2, .pl = k / 2, .pb = k / 2, .pr = k / 2};
+        lbrt_tensor src = sources[test_in(&t, 0, 8)], dst, res;
+        lbrt_site site = {&l, &src, &dst, NULL};
+        l.sh = l.sw = test_in(&t, 1, 2);
+        src.h = test_in(&t, 1, many ? 8 : 17), src.w = test_in(&t, 1, many ? 8 : 40);
+        src.c = many ? 64 * test_in(&t, 1, 2) : 16 << test_in(&t, 0, 2);
+        dst = (lbrt_tensor){test_out(src.h, l.pt, l.pb, k, l.sh), test_out(src.w, l.pl, l.pr, k, l.sw),
+                            many ? 256 : 16 * test_in(&t, 1, 3), sign ? LBRT_I8 : LBRT_U8, 0, 0};
+        l.src_signs = src.lo == -1 && src.hi == 1;
+        test_random_weights(&t, &l, &src, dst.c, &weight_formats[test_in(&t, 0, (int)LB_COUNT(weight_formats) - 2)]);
+        lbrt_epilogue *e = &l.epilogue;
+        if (test_in(&t, 0, 2) == 0) {
+            test_random_epilogue(&t, &l, &dst, false);
+            add_residual(&t, &l, &dst, &res, &site);
+        } else {
+            e->flags = LBRT_AFFINE | LBRT_RESIDUAL | (sign ? LBRT_SIGN : LBRT_CODE);
+            e->requant = test_requants(&t, dst.c, ldexp(1.0, test_in(&t, 5, 14)), 60000.0);
+            e->q = test_requant(&t, ldexp(1.0, -16), 0.5);
+            e->qlo = sign ? -1 : 0;
+            e->qhi = sign ? 1 : test_in(&t, 1, 4);
+            res = residuals[0];
+            res.h = dst.h, res.w = dst.w, res.c = dst.c;
+            site.res = &res;
+            e->res = test_requant(&t, 40000.0, 0.0);
+        }
+        check(&t, &site, round);
+        test_graph_free(&t);
+    }
+}
+
 static void other_layers(void **state) {
     (void)state;
     best_isa = amx_machine();
@@ -288,6 +325,6 @@ static void all_ran(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(convolutions), cmocka_unit_test(residual_networks),
-                                       cmocka_unit_test(other_layers), cmocka_unit_test(all_ran)};
+                                       cmocka_unit_test(whole_blocks), cmocka_unit_test(other_layers), cmocka_unit_test(all_ran)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
