@@ -232,7 +232,7 @@ static void whole_blocks(void **state) {
     for (int round = 0; round < 240; round++) {
         test_graph t = {.state = 99991 + (uint64_t)round * 525253};
         const int many = round % 8 == 0, sign = test_in(&t, 0, 2) == 0, k = test_in(&t, 0, 3) == 0 ? 1 : 3;
-        lbrt_layer l = {.op = LBRT_OP_CONV, .groups = 1, .kh = k, .kw = k, .sw = 1, .pt = k / 2, .pl = k / 2, .pb = k / 2, .pr = k / 2};
+        lbrt_layer l = {.op = LBRT_OP_CONV, .groups = 1, .kh = k, .kw = k, .pt = k / 2, .pl = k / 2, .pb = k / 2, .pr = k / 2};
         lbrt_tensor src = sources[test_in(&t, 0, 8)], dst, res;
         lbrt_site site = {&l, &src, &dst, NULL};
         l.sh = l.sw = test_in(&t, 1, 2);
