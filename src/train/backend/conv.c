@@ -215,7 +215,7 @@ lb_status lb_conv_backward_weights(lb_conv_prims *p, const void *src, const void
 
 /* ---- By images -------------------------------------------------------------------------------------------------------- */
 
-/* Of whichever convolution: threads may be at different ones. */
+/* As large for every convolution: threads may be at different ones of a queue. */
 static void *scratch_of(const lb_backend *b, int thread) {
     return (unsigned char *)b->scratch + (size_t)thread * b->thread_scratch;
 }
