@@ -117,11 +117,14 @@ static lb_status create(lb_conv_prims *p) {
     dnnl_memory_desc_t plain;
     LB_TRY(plain_weights(p->backend, &p->dims, &plain));
     LB_TRY(create_own(p));
+    const bool data = p->dims.backward_data && !lb_tiles_does(p->tiles, LB_PASS_BACKWARD_DATA);
+    if (lb_tiles_does(p->tiles, LB_PASS_BACKWARD_WEIGHTS) && !data) /* nothing is left to oneDNN */
+        return LB_OK;
     LB_TRY(create_pass(p, LB_PASS_FORWARD, &p->forward));
     LB_TRY(reordered(p, &plain, lb_prim_md(&p->forward, DNNL_ARG_WEIGHTS), &p->to_forward, &p->weights));
     if (p->winograd)
         return LB_OK;
-    if (p->dims.backward_data && !lb_tiles_does(p->tiles, LB_PASS_BACKWARD_DATA)) {
+    if (data) {
         LB_TRY(create_pass(p, LB_PASS_BACKWARD_DATA, &p->backward_data));
         LB_TRY(reordered(p, &plain, lb_prim_md(&p->backward_data, DNNL_ARG_WEIGHTS), &p->to_backward, &p->weights_backward));
     }
