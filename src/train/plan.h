@@ -58,7 +58,7 @@ typedef struct lb_step {
     lb_pool_prims *pool;
     float *scale;          /* conv: (oc) step of each filter times the source's; its norm step borrows it */
     float *a, *b, *mean, *inv, *p, *q, *s; /* norm: (c) */
-    double *sums;          /* norm: (LB_PARTS, lb_sums_stride(c)): of dz (c), of dz x (c), and two of what is learned */
+    double *sums;          /* norm: (lb_plan_parts, lb_sums_stride(c)): of dz (c), of dz x (c), and two of what is learned */
     lb_norm_args args;     /* norm: of the pass that is being done */
     uint8_t *mask;         /* norm: (h, w, c) of 0 and 1 for a mixer that has one, else NULL; the backward pass reads forward's */
     bool masked;           /* it holds at this step */

@@ -59,7 +59,7 @@ static void stats_images(lb_plan *plan, lb_step *step, const lb_image_range *ima
 /* Of a pass that adds to step->sums. */
 static void sum_images(lb_plan *plan, lb_step *step, lb_task_run *run, lb_pass pass) {
     const int c = plan->values[step->node].c;
-    memset(step->sums, 0, LB_PARTS * lb_sums_stride(c) * sizeof *step->sums);
+    memset(step->sums, 0, (size_t)lb_plan_parts(plan) * lb_sums_stride(c) * sizeof *step->sums);
     lb_plan_queue(plan, run, step, pass);
     lb_plan_flush(plan);
     add_sums(step, c, lb_plan_parts(plan));

@@ -139,6 +139,7 @@ static void weights_backward(lb_plan *plan, float *diff) {
 static lb_status forward(lb_plan *plan, const uint8_t *pixels, const lb_quant_when *when, lb_plan_stats stats) {
     plan->when = *when;
     plan->stats = stats;
+    plan->ntasks = 0; /* of a pass that failed */
     quantize_weights(plan);
     lb_lap(plan->laps, LB_LAP_WEIGHTS, LB_PASS_FORWARD);
     for (int i = 0; i < plan->nsteps; i++) {
@@ -201,6 +202,7 @@ void lb_plan_tap_write(const lb_plan *plan, int k, size_t first, size_t count, c
 lb_status lb_plan_backward(lb_plan *plan, float *diff) {
     const lb_value *output = lb_plan_value(plan, plan->net->nnodes - 1);
     memset(diff, 0, plan->net->nvalues * sizeof *diff);
+    plan->ntasks = 0;
     plan->kernels[output->type]->from_f32(output->type, plan->diff_logits, lb_plan_buffer(plan, plan->diff_output),
                             output->rows * (size_t)output->c);
     for (int i = plan->nsteps - 1; i >= 0; i--) {

@@ -34,7 +34,7 @@ static inline float *lb_plan_param(const lb_plan *plan, int param) {
 void lb_plan_queue(lb_plan *plan, lb_task_run *run, lb_step *step, lb_pass pass);
 void lb_plan_flush(lb_plan *plan);
 
-static inline int lb_plan_parts(const lb_plan *plan) { return LB_MIN(LB_PARTS, plan->options.mb); }
+static inline int lb_plan_parts(const lb_plan *plan) { return lb_parts(plan->threads, plan->options.mb); }
 
 /* Rows [*first, *last) of thread `t` of `n`. */
 static inline void lb_plan_share(size_t rows, int t, int n, size_t *first, size_t *last) {

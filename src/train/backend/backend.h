@@ -46,9 +46,11 @@ lb_status lb_conv_backward_data(lb_conv_prims *prims, const void *diff_dst, void
 lb_status lb_conv_backward_weights(lb_conv_prims *prims, const void *src, const void *diff_dst, float *diff_weights);
 
 /* Passes by images: what one thread does of a pass, so that others can follow on the same images while these are in its cache.
- * A batch is cut into LB_PARTS parts, or as many as it has images, parts into ranges that are taken in order. Sums over images are
- * added up by part: they are the same bits on any number of threads. */
-#define LB_PARTS 8
+ * A batch is cut into lb_parts() parts, parts into ranges that are taken in order. Sums over images are added up by part: they are
+ * the same bits on up to 8 threads, and on any number beyond. */
+#define LB_MAX_PARTS 64
+static inline int lb_parts(int threads, int mb) { return LB_MIN(threads <= 8 ? 8 : LB_MAX_PARTS, mb); }
+
 typedef struct lb_image_range {
     int first, last;   /* of the batch */
     int part;

@@ -70,6 +70,8 @@ static int find_phases(const lb_conv_dims *d, phase *phases) {
     return n;
 }
 
+static size_t parts_of(const lb_tiles *t) { return (size_t)lb_parts(t->threads, t->forward.mb); }
+
 static lb_status make_backward(lb_tiles *t, const lb_conv_dims *d) {
     if (!d->backward_data || d->ic % LB_TILES_CHANNELS)
         return LB_OK;
@@ -95,7 +97,7 @@ static lb_status make(lb_tiles *t, const lb_conv_dims *d) {
     t->weights = lb_alloc(t->ctx, t->conv->weights_size(&t->forward), 1);
     t->scratch = t->conv->scratch(&t->forward);
     t->part = t->forward;
-    t->part.mb = LB_MAX(d->mb / LB_PARTS, 1);
+    t->part.mb = d->mb / lb_parts(t->threads, d->mb);
     for (int o = LB_TILES_CHANNELS; t->diff && o <= LB_MIN(SLICE, d->oc); o += LB_TILES_CHANNELS) { /* fewer may need more */
         t->scratch = LB_MAX(t->scratch, t->diff->scratch(&t->forward, o));
         t->scratch = LB_MAX(t->scratch, t->diff->scratch(&t->part, o));
@@ -147,7 +149,7 @@ bool lb_tiles_by_images(const lb_tiles *t, lb_pass pass) {
 size_t lb_tiles_scratch(const lb_tiles *t) { return t->scratch; }
 
 size_t lb_tiles_parts_size(const lb_tiles *t) {
-    return lb_tiles_by_images(t, LB_PASS_BACKWARD_WEIGHTS) ? LB_PARTS * weight_count(t) * sizeof(float) : 0;
+    return lb_tiles_by_images(t, LB_PASS_BACKWARD_WEIGHTS) ? parts_of(t) * weight_count(t) * sizeof(float) : 0;
 }
 
 void lb_tiles_set_weights(lb_tiles *t, const float *weights) {
@@ -191,7 +193,7 @@ void lb_tiles_backward_all_weights(const lb_tiles *t, const void *src, const voi
 }
 
 void lb_tiles_add_parts(const lb_tiles *t, const float *parts, float *diff_weights) {
-    const size_t count = weight_count(t), filter = count / (size_t)t->forward.oc, nparts = (size_t)LB_MIN(LB_PARTS, t->forward.mb);
+    const size_t count = weight_count(t), filter = count / (size_t)t->forward.oc, nparts = parts_of(t);
 #pragma omp parallel for num_threads(t->threads)
     for (int o = 0; o < t->forward.oc; o++) {
         float *sum = diff_weights + (size_t)o * filter;
