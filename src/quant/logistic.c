@@ -111,36 +111,75 @@ INLINE void store_soft(lb_soft *soft, int i, float v, float value, float slope, 
     soft->by_sigma[i] = spread;
 }
 
-/* Sums over bins of differences become sums over edges 0 .. K, K = codes. With the code counted from the local grid's first,
- * S_j = S(y_j) and D = S' = S (1 - S):
- *     mean = ((K - 1) S_K - (S_1 + .. + S_K-1)) / (S_K - S_0)
- *     d mean = -(D_1 dy_1 + .. + D_K-1 dy_K-1 - mean D_0 dy_0 - (K - 1 - mean) D_K dy_K) / (S_K - S_0)
- * where ratio dy_j / dv = -1 and ratio dy_j / d ratio = -y_j. y_j = (j - K / 2 - w) / ratio: what is above the grid's centre, by w,
- * is looked at as it is and what is below in a mirror (side -1), so that S is small where differences of it would cancel. */
-LB_CLONES void lb_soft_mean(const lb_logistic *l, const float *u, int n, lb_soft *restrict soft) {
-    const float per = 1.f / l->ratio, decay = lb_exp(-per), codes = (float)l->codes, top = codes - 1.f;
-    float v[LB_SOFT_BLOCK], first[LB_SOFT_BLOCK], offset[LB_SOFT_BLOCK], p0[LB_SOFT_BLOCK];
-    place(l, u, n, v, first);
-    for (int i = 0; i < n; i++) {
-        offset[i] = v[i] - (first[i] + 0.5f * top);
-        p0[i] = lb_exp((0.5f * codes + fabsf(offset[i])) * per);
+/* The mean as a sum over pairs of edges. y = w / ratio with the local grid's centre as origin; edges at +-j, j = 0 .. K / 2 - 1 or
+ * 1/2 .., K = codes (at 0: half a pair); A_j = cosh(j / ratio), a = K / (2 ratio). By S(j - y) + S(-j - y) = 1 - sinh y / (cosh y +
+ * A_j) and S(a - y) - S(-a - y) = sinh a / (cosh y + cosh a)
+ *     mean = sinh y * sum of B_j / (cosh y + A_j),   B_j = (cosh a - A_j) / sinh a   (half of it for j = 0)
+ * where nothing cancels and the outermost edges are gone. By t = e^-y, y >= 0 (what is below the centre is looked at in a mirror),
+ * c = 1 + t^2, s = 1 - t^2, alpha = 2 A, q = c + alpha t:
+ *     mean = s sum of B / q,   d mean / dy = t sum of B (4 t + alpha c) / q^2,
+ *     d mean / d log ratio, y held = s sum of B' / q - t B alpha' / q^2,   ' = d / d log ratio */
+void lb_logistic_pairs(const lb_logistic *l, lb_pairs *pairs) {
+    const double per = 1.0 / (double)l->ratio, a = 0.5 * l->codes * per;
+    const int count = l->codes / 2;
+    pairs->count = (count + 1) / 2 * 2;
+    pairs->alpha[pairs->count - 1] = 2.f;
+    pairs->weight[pairs->count - 1] = pairs->weight_r[pairs->count - 1] = pairs->alpha_r[pairs->count - 1] = 0.f;
+    for (int i = 0; i < count; i++) {
+        const double j = l->codes % 2 ? i + 0.5 : i, b = j * per, sum = 0.5 * (a + b), gap = 0.5 * (a - b);
+        const double weight = (j > 0 ? 2.0 : 1.0) * sinh(sum) * sinh(gap) / sinh(a);
+        pairs->alpha[i] = (float)(2.0 * cosh(b));
+        pairs->weight[i] = (float)weight;
+        pairs->weight_r[i] = (float)(weight * (a / tanh(a) - sum / tanh(sum) - gap / tanh(gap)));
+        pairs->alpha_r[i] = (float)(weight * -2.0 * b * sinh(b));
     }
+}
+
+typedef struct pair_sums {
+    float mean[LB_SOFT_BLOCK], by_y[LB_SOFT_BLOCK], by_r[LB_SOFT_BLOCK];
+} pair_sums;
+
+/* What pairs k and k + 1 add to an element's sums (`first`: these become it); one division for both. */
+INLINE void add_pairs(const lb_pairs *p, int k, const float *restrict t, int n, bool first, pair_sums *restrict sums) {
+    const float a0 = p->alpha[k], w0 = p->weight[k], w_r0 = p->weight_r[k], a_r0 = p->alpha_r[k];
+    const float a1 = p->alpha[k + 1], w1 = p->weight[k + 1], w_r1 = p->weight_r[k + 1], a_r1 = p->alpha_r[k + 1];
     for (int i = 0; i < n; i++) {
-        float p = p0[i], s = 0.f, d = 0.f, by_rank = 0.f; /* sums of S_j, D_j and (K - j) D_j */
-        const float s0 = 1.f / (1.f + p);
-        int k = 1;
-        do {
-            p *= decay;
-            const float sk = 1.f / (1.f + p);
-            s += sk, d += sk * (1.f - sk), by_rank += d;
-        } while (++k < l->codes);
-        const float s1 = 1.f / (1.f + p * decay), inv = 1.f / (s1 - s0), mean = (top * s1 - s) * inv, scale = inv * per;
-        const float low = mean * (s0 * (1.f - s0)), rest = d - (top - mean) * (s1 * (1.f - s1));
-        const float slope = scale * (rest - low), turn = scale * (0.5f * codes * (rest + low) - by_rank);
-        const float side = copysignf(1.f, offset[i]);
+        const float ti = t[i], c = 1.f + ti * ti, q0 = c + a0 * ti, q1 = c + a1 * ti, inv = 1.f / (q0 * q1);
+        const float r0 = q1 * inv, r1 = q0 * inv, m0 = w0 * r0, m1 = w1 * r1, four = 4.f * ti;
+        const float by_y = (four + a0 * c) * (m0 * r0) + (four + a1 * c) * (m1 * r1);
+        const float by_r = (w_r0 * r0 + w_r1 * r1) - ti * (a_r0 * (r0 * r0) + a_r1 * (r1 * r1));
+        sums->mean[i] = first ? m0 + m1 : sums->mean[i] + (m0 + m1);
+        sums->by_y[i] = first ? by_y : sums->by_y[i] + by_y;
+        sums->by_r[i] = first ? by_r : sums->by_r[i] + by_r;
+    }
+}
+
+/* Short loops: an element's operations wait for each other, those of other elements fill the gaps. */
+LB_CLONES void lb_soft_mean(const lb_logistic *l, const float *u, int n, lb_soft *restrict soft) {
+    const float inv = 1.f / l->step, per = 1.f / l->ratio, half = 0.5f * ((float)l->codes - 1.f), to_log2 = -1.44269504f * per;
+    const float limit = LB_MIN(half + 0.5f + tail * l->ratio, 43.f * l->ratio); /* t^2 is a normal number */
+    const float lowest = l->lo + half, highest = l->hi - half, shift = half - (float)(l->codes / 2);
+    float centre[LB_SOFT_BLOCK], w[LB_SOFT_BLOCK], t[LB_SOFT_BLOCK];
+    pair_sums sums;
+    if (lowest == highest)
+        for (int i = 0; i < n; i++)
+            centre[i] = lowest;
+    else
+        for (int i = 0; i < n; i++)
+            centre[i] = clip(lb_round_clip(u[i] * inv, l->lo, l->hi) + shift, lowest, highest);
+    for (int i = 0; i < n; i++) {
+        const float off = u[i] * inv - centre[i], far = fabsf(off);
+        w[i] = copysignf(far < limit ? far : limit, off);
+        t[i] = lb_exp2(fabsf(w[i]) * to_log2);
+    }
+    add_pairs(l->pairs, 0, t, n, true, &sums);
+    for (int k = 2; k < l->pairs->count; k += 2)
+        add_pairs(l->pairs, k, t, n, false, &sums);
+    for (int i = 0; i < n; i++) {
+        const float s = 1.f - t[i] * t[i], slope = per * (t[i] * sums.by_y[i]), turn = copysignf(s, w[i]) * sums.by_r[i];
         soft->slope[i] = slope;
-        soft->by_step[i] = (first[i] + 0.5f * top) * (1.f - slope) + side * (mean - 0.5f * top - turn);
-        soft->by_sigma[i] = side * turn - offset[i] * slope;
+        soft->by_step[i] = centre[i] * (1.f - slope) + (copysignf(s, w[i]) * sums.mean[i] - turn);
+        soft->by_sigma[i] = turn - w[i] * slope;
     }
 }
 
@@ -321,7 +360,7 @@ void lb_logistic_form(const lb_quant_spec *spec, const lb_quant_when *when, cons
 }
 
 lb_logistic lb_logistic_of_form(const lb_act_form *form) {
-    return (lb_logistic){.step = form->step, .ratio = form->ratio, .lo = form->lo, .hi = form->hi, .codes = form->codes};
+    return (lb_logistic){form->step, form->ratio, form->lo, form->hi, form->codes, &form->pairs};
 }
 
 LB_CLONES void lb_logistic_slopes(const lb_act_form *form, const float *z, int64_t first, int n, lb_soft_fn fn, lb_soft *soft) {
@@ -343,7 +382,10 @@ void lb_logistic_backward(const lb_quant_spec *spec, const lb_quant_when *when, 
     const bool gated = lb_logistic_gates(spec, when, param, &gates);
     double by_zbar[LB_GATE_LEVELS] = {0};
     for (int g = 0; g < groups.count; g++) {
-        const lb_logistic l = lb_logistic_of(spec, when, param, groups.count, g, reach);
+        lb_logistic l = lb_logistic_of(spec, when, param, groups.count, g, reach);
+        lb_pairs pairs;
+        lb_logistic_pairs(&l, &pairs);
+        l.pairs = &pairs;
         double step_sum = 0.0, sigma_sum = 0.0;
         for (int64_t at = 0; at < groups.size; at += LB_SOFT_BLOCK) {
             const int n = (int)LB_MIN(LB_SOFT_BLOCK, groups.size - at);

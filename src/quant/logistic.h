@@ -19,6 +19,7 @@ typedef struct lb_logistic {
     float step, ratio;
     float lo, hi;   /* codes in play: DropBits takes the outer ones away */
     int codes;      /* of these the `codes` nearest are looked at, the local grid */
+    const lb_pairs *pairs; /* borrowed; lb_soft_mean only */
 } lb_logistic;
 
 /* Fills what quant.h says, of step * f with the soft code f(v, ratio): slope = df / dv, by_sigma = ratio df / d ratio, by_step =
@@ -35,7 +36,8 @@ int lb_dropbits(const lb_quant_spec *spec, const lb_quant_when *when, int bits);
 lb_logistic lb_logistic_of(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, int groups, int g,
                            float reach);
 
-/* f = sum of pi_k k. */
+/* f = sum of pi_k k, by the constants that the first function fills. */
+void lb_logistic_pairs(const lb_logistic *l, lb_pairs *pairs);
 void lb_soft_mean(const lb_logistic *l, const float *u, int n, lb_soft *soft);
 
 /* f = sum of z_k k, z = softmax((log pi + nu) / temperature), Gumbel noise nu = -log race, race[k * LB_SOFT_BLOCK + i]

@@ -114,6 +114,14 @@ typedef struct lb_soft {
     float slope[LB_ACT_BLOCK], by_step[LB_ACT_BLOCK], by_sigma[LB_ACT_BLOCK];
 } lb_soft;
 
+/* cpq: constants of the expected code for one grid and ratio (logistic.c). */
+enum { LB_MAX_PAIRS = 128 };
+typedef struct lb_pairs {
+    int count; /* even: a pair without weight makes it so */
+    float alpha[LB_MAX_PAIRS], weight[LB_MAX_PAIRS];      /* alpha, B */
+    float weight_r[LB_MAX_PAIRS], alpha_r[LB_MAX_PAIRS];  /* B', B alpha' */
+} lb_pairs;
+
 /* What of an activation quantizer is learned: d, a parameter's gradient in one step, learn_scale left aside. */
 typedef enum lb_act_learn {
     LB_LEARN_NOTHING,
@@ -146,6 +154,7 @@ typedef struct lb_act_form {
     void (*draw)(const struct lb_act_form *form, const float *z, int64_t first, int n, float *code);
     float ratio;           /* cpq, rq: sigma / step, and how many codes are looked at (logistic.h) */
     int codes;
+    lb_pairs pairs;        /* cpq */
     const lb_quant_spec *spec; /* borrowed */
     lb_quant_when when;
 } lb_act_form;

@@ -19,6 +19,9 @@ static void exponential(void **state) {
     for (float x = -87.f; x <= 87.f; x += 0.0137f)
         assert_true(fabs((double)lb_exp(x) / exp((double)x) - 1) < 2e-7);
     assert_true(lb_exp(0.f) == 1.f);
+    for (float x = -126.f; x <= 126.f; x += 0.0137f)
+        assert_true(fabs((double)lb_exp2(x) / exp2((double)x) - 1) < 3e-7);
+    assert_true(lb_exp2(0.f) == 1.f);
     for (float x = 0x1p-126f; x < 0x1p126f; x *= 1.0007f)
         assert_true(fabs((double)lb_log(x) - log((double)x)) < 2e-7 * fabs(log((double)x)));
     for (float x = 0.5f; x < 1.f; x += 0x1p-20f)

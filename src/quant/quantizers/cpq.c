@@ -62,6 +62,8 @@ static void act_soft(const lb_act_form *form, const float *z, int64_t first, int
 
 static void form(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, lb_act_form *f) {
     lb_logistic_form(spec, when, param, reach, f);
+    const lb_logistic l = lb_logistic_of_form(f);
+    lb_logistic_pairs(&l, &f->pairs);
     f->soft = act_soft;
 }
 
