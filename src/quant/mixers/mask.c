@@ -63,20 +63,22 @@ enum { MANY = 1024 }; /* entries drawn at once */
 
 /* Entries first .. first + MANY. One random word is one entry in one block: its low half the step of the block at which it is
  * refreshed, its high half the uniform number that is compared with p then. An entry whose step is still to come has its bit from
- * the block before. No branches: which block decides is random. */
+ * the block before. No branches: which block decides is random. Only the table is left to a loop that does not vectorise. */
 LB_CLONES static void draw(const layer_turn *turn, int64_t first, uint8_t bit[MANY]) {
     enum { N = MANY / 4 };
-    const uint32_t refresh = turn->refresh, now = turn->now, *earlier = turn->share, *share = turn->share + refresh;
-    uint32_t present[MANY], before[MANY] = {0};
-    lb_rng4_many(turn->seed, LB_RNG_MIXER, turn->stream, (uint64_t)first / 4, 1, N, present);
+    const uint32_t refresh = turn->refresh, now = turn->now;
+    uint32_t draws[MANY], before[MANY] = {0}, step[MANY];
+    lb_rng4_many(turn->seed, LB_RNG_MIXER, turn->stream, (uint64_t)first / 4, 1, N, draws);
     if (now + 1 < refresh)
         lb_rng4_many(turn->seed, LB_RNG_MIXER, turn->stream - 1, (uint64_t)first / 4, 1, N, before);
-    for (int word = 0; word < 4; word++)
-        for (int i = 0; i < N; i++) {
-            const uint32_t a = present[word * N + i], b = before[word * N + i], at = (a & 0xffff) * refresh >> 16;
-            const uint8_t here = a >> 16 < share[at], there = b >> 16 < earlier[(b & 0xffff) * refresh >> 16];
-            bit[4 * i + word] = at <= now ? here : there;
-        }
+    for (int i = 0; i < MANY; i++) {
+        const uint32_t a = draws[i], b = before[i], at = (a & 0xffff) * refresh >> 16, earlier = (b & 0xffff) * refresh >> 16;
+        step[i] = at <= now ? refresh + at : earlier;
+        draws[i] = (at <= now ? a : b) >> 16;
+    }
+    for (int i = 0; i < N; i++)
+        for (int word = 0; word < 4; word++)
+            bit[4 * i + word] = draws[word * N + i] < turn->share[step[word * N + i]];
 }
 
 static bool mask(const lb_quant_spec *spec, const lb_quant_when *when, int64_t count, uint8_t *mask) {
