@@ -436,7 +436,8 @@ static lb_status make_norm(lb_plan *plan, lb_step *step) {
     const int channels = plan->net->nodes[step->node].dst.c;
     const size_t c = (size_t)channels;
     float *block = lb_pool_alloc(&plan->pool, 7 * c, sizeof *block);
-    step->sums = lb_pool_alloc(&plan->pool, (size_t)lb_parts(plan->threads, plan->options.mb) * lb_sums_stride(channels), sizeof *step->sums);
+    const size_t parts = (size_t)lb_parts(plan->threads, plan->options.mb);
+    step->sums = lb_pool_alloc(&plan->pool, parts * lb_sums_stride(channels), sizeof *step->sums);
     if (!block || !step->sums)
         return LB_ERR_MEMORY;
     float **arrays[] = {&step->a, &step->b, &step->mean, &step->inv, &step->p, &step->q, &step->s};

@@ -20,7 +20,8 @@ size_t lb_tiles_parts_size(const lb_tiles *tiles); /* bytes of the gradients of 
 /* weights: (oc, kh, kw, ic) f32. */
 void lb_tiles_set_weights(lb_tiles *tiles, const float *weights);
 
-/* As the passes by images of backend.h. scratch: this thread's. parts: (lb_parts(), oc, kh, kw, ic), of one convolution at a time. */
+/* As the passes by images of backend.h. scratch: this thread's. parts: (lb_parts(), oc, kh, kw, ic), of one convolution
+ * at a time. */
 void lb_tiles_forward(const lb_tiles *tiles, const lb_image_range *images, const void *src, void *dst, void *scratch);
 void lb_tiles_backward_data(const lb_tiles *tiles, const lb_image_range *images, const void *diff_dst, void *diff_src,
                             void *scratch);
