@@ -179,10 +179,9 @@ lb_status lb_step_norm_forward(lb_plan *plan, lb_step *step) {
     norm_affine(plan, step, v->c);
     lb_norm_args *args = &step->args;
     if (lb_plan_must_start(plan, step->act)) {
-        const int act = step->act;
-        step->act = -1;
-        norm_args(plan, step, args);
-        step->act = act;
+        lb_step bare = *step;
+        bare.act = -1;
+        norm_args(plan, &bare, args);
         lb_plan_queue(plan, forward_images, step, LB_PASS_FORWARD);
         lb_plan_flush(plan);
         plan->kernels[v->type]->to_f32(v->type, args->dst, plan->calibration, v->rows * (size_t)v->c);

@@ -80,17 +80,17 @@ static lb_status conv_backward(lb_plan *plan, lb_step *step) {
     const lb_param *w = &plan->net->params[plan->net->nodes[step->node].param[0]];
     const lb_value *src = lb_plan_value(plan, step->src);
     const void *diff = lb_plan_buffer(plan, step->acc);
-    if (lb_conv_by_images(step->prims, LB_PASS_BACKWARD_WEIGHTS))
-        lb_plan_queue(plan, conv_weights_images, step, LB_PASS_BACKWARD_WEIGHTS);
-    else
+    if (step->workspace >= 0) { /* f32 accumulator, bf16 source: not by images */
         lb_plan_flush(plan);
-    if (step->workspace >= 0) { /* f32 accumulator, bf16 source */
         size_t count = (size_t)plan->options.mb * lb_shape_count(&plan->net->nodes[step->node].dst);
         void *narrow = lb_plan_buffer(plan, step->workspace);
         plan->kernels[src->type]->from_f32(src->type, diff, narrow, count);
         diff = narrow;
     }
-    if (!lb_conv_by_images(step->prims, LB_PASS_BACKWARD_WEIGHTS)) {
+    if (lb_conv_by_images(step->prims, LB_PASS_BACKWARD_WEIGHTS)) {
+        lb_plan_queue(plan, conv_weights_images, step, LB_PASS_BACKWARD_WEIGHTS);
+    } else {
+        lb_plan_flush(plan);
         LB_TRY(lb_conv_backward_weights(step->prims, lb_plan_buffer(plan, src->buffer), diff, plan->diff_weights + w->offset));
         lb_lap(plan->laps, LB_LAP_STEPS + (int)(step - plan->steps), LB_PASS_BACKWARD_WEIGHTS);
     }

@@ -18,7 +18,7 @@ typedef struct phase {
 struct lb_tiles {
     lb_ctx *ctx;
     const lb_tiles_conv *conv;
-    const lb_tiles_diff *diff;     /* or NULL */
+    const lb_tiles_diff *diff;
     lb_tiles_dims forward;
     lb_tiles_dims part;            /* the same with as few images as a part has: diff packs as many together as there are */
     int nphases;                   /* of the gradient of the source; 0: oneDNN computes it */
@@ -98,7 +98,7 @@ static lb_status make(lb_tiles *t, const lb_conv_dims *d) {
     t->scratch = t->conv->scratch(&t->forward);
     t->part = t->forward;
     t->part.mb = d->mb / lb_parts(t->threads, d->mb);
-    for (int o = LB_TILES_CHANNELS; t->diff && o <= LB_MIN(SLICE, d->oc); o += LB_TILES_CHANNELS) { /* fewer may need more */
+    for (int o = LB_TILES_CHANNELS; o <= LB_MIN(SLICE, d->oc); o += LB_TILES_CHANNELS) { /* fewer may need more */
         t->scratch = LB_MAX(t->scratch, t->diff->scratch(&t->forward, o));
         t->scratch = LB_MAX(t->scratch, t->diff->scratch(&t->part, o));
     }
@@ -109,15 +109,16 @@ static lb_status make(lb_tiles *t, const lb_conv_dims *d) {
 
 lb_status lb_tiles_create(lb_ctx *ctx, const lb_conv_dims *d, lb_tiles **out) {
     *out = NULL;
-    const lb_tiles_conv *conv = fits(d) ? lb_tiles_conv_find("amx") : NULL;
-    if (!conv)
+    const lb_tiles_conv *conv = lb_tiles_conv_find("amx");
+    const lb_tiles_diff *diff = lb_tiles_diff_find("amx");
+    if (!conv || !diff || !fits(d))
         return LB_OK;
     lb_tiles *t = lb_alloc(ctx, 1, sizeof *t);
     if (!t)
         return LB_ERR_MEMORY;
     t->ctx = ctx;
     t->conv = conv;
-    t->diff = lb_tiles_diff_find("amx");
+    t->diff = diff;
     t->threads = lb_threads(ctx);
     const lb_status status = make(t, d);
     if (status) {
@@ -139,7 +140,7 @@ void lb_tiles_destroy(lb_tiles *t) {
 }
 
 bool lb_tiles_does(const lb_tiles *t, lb_pass pass) {
-    return t && (pass == LB_PASS_FORWARD || (pass == LB_PASS_BACKWARD_DATA ? t->nphases > 0 : t->diff != NULL));
+    return t && (pass != LB_PASS_BACKWARD_DATA || t->nphases > 0);
 }
 
 bool lb_tiles_by_images(const lb_tiles *t, lb_pass pass) {

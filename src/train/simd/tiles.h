@@ -36,8 +36,6 @@ typedef struct lb_tiles_conv {
 
 typedef struct lb_tiles_diff {
     const char *isa;
-    /* Images that are taken together: ranges are best multiples of it. */
-    int (*images)(const lb_tiles_dims *d);
     /* Gradient of the weights of output channels [oc_first, oc_last) (multiples of 16) from images [first, last), not none, to
      * diff (oc, kh, kw, ic) f32; add: to what is there, else that is overwritten. ic may be any. `scratch`: aligned to LB_ALIGN. */
     void (*diff)(const lb_tiles_dims *d, int first, int last, int oc_first, int oc_last, const void *src, const void *diff_dst,

@@ -29,9 +29,6 @@ typedef struct plan {
     size_t tiles;              /* registers of results of an image's part of the band */
 } plan;
 
-static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
-static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
-
 static size_t strip_bytes(const plan *p) {
     /* behind it, what the last results' kernels and the registers' unused rows reach */
     const size_t behind = RESULTS * p->sw + p->kw + p->left + 2 * p->pitch;
@@ -73,16 +70,16 @@ static plan make_plan(const lb_tiles_dims *d) {
         p.pitch = ow;
         p.left = 0;
     } else { /* the zeros on the left of the next row are on the right too */
-        const size_t reach = (ow - 1) * p.sw + kw, right = reach - smaller(reach, p.left);
-        p.wide = smaller(tiles_ceil_div((size_t)d->iw, p.gap_x), right);
-        p.pitch = larger(p.left + p.wide, right);
+        const size_t reach = (ow - 1) * p.sw + kw, right = reach - LB_MIN(reach, p.left);
+        p.wide = LB_MIN(tiles_ceil_div((size_t)d->iw, p.gap_x), right);
+        p.pitch = LB_MAX(p.left + p.wide, right);
     }
     const size_t row = p.pitch * p.c * 2, weights = p.kh * p.kw * p.c * 2 * RESULTS * 2; /* bytes; of 32 output channels */
     const size_t fit = STRIP / row, beside = (p.kh - 1) * p.down + 1;
     size_t rows = fit > beside ? (fit - beside) / p.sh + 1 : 1;
     if (weights > STRIP) /* they are read again for each band */
-        rows = larger(rows, tiles_ceil_div(16 * RESULTS, ow));
-    rows = larger(1, smaller(oh, rows));
+        rows = LB_MAX(rows, tiles_ceil_div(16 * RESULTS, ow));
+    rows = LB_MAX((size_t)1, LB_MIN(oh, rows));
     plan_rows(d, &p, tiles_ceil_div(oh, tiles_ceil_div(oh, rows)));
     while (p.rows > 1 && p.tiles > MAX_TILES)
         plan_rows(d, &p, p.rows - 1);
@@ -311,7 +308,8 @@ static void store_results(const lb_tiles_dims *d, const plan *p, const spot *at,
                           const float *second, uint16_t *dst) {
     const size_t ow = (size_t)d->ow, oc = (size_t)d->oc, step = (size_t)d->step_w * oc;
     for (size_t i = 0, row = at->row, x = at->x; i < RESULTS && row < rows; row++, x = 0) {
-        const size_t count = smaller(RESULTS - i, p->line - x), end = i + (x < ow ? smaller(count, ow - x) : 0), next = i + count;
+        const size_t count = LB_MIN((size_t)RESULTS - i, p->line - x), next = i + count;
+        const size_t end = i + (x < ow ? LB_MIN(count, ow - x) : 0);
         uint16_t *to = dst + row * (size_t)d->step_h * (size_t)d->dst_w * oc + x * step;
         if (second)
             for (; i < end; i++, to += step)
@@ -368,7 +366,7 @@ static ahead look_ahead(const void *from, size_t numbers, size_t times) {
 }
 
 LB_INLINE void ask(ahead *a) {
-    const unsigned char *end = a->at + smaller(a->step, (size_t)(a->end - a->at));
+    const unsigned char *end = a->at + LB_MIN(a->step, (size_t)(a->end - a->at));
     for (; a->at < end; a->at += LB_ALIGN)
         __builtin_prefetch(a->at, 0, 2);
     a->at = end;
@@ -376,8 +374,8 @@ LB_INLINE void ask(ahead *a) {
 
 /* `count` rows from row `from` on, of a tensor that has `rows`. */
 static ahead look_at_rows(const uint16_t *data, size_t row, size_t rows, size_t from, size_t count, size_t times) {
-    from = smaller(from, rows);
-    return look_ahead(data + from * row, smaller(count, rows - from) * row, times);
+    from = LB_MIN(from, rows);
+    return look_ahead(data + from * row, LB_MIN(count, rows - from) * row, times);
 }
 
 /* What the band behind this one reads and writes. */
@@ -397,7 +395,7 @@ static void look_behind(const lb_tiles_dims *d, const plan *p, size_t first, siz
 static void band(const lb_tiles_dims *d, const plan *p, size_t first, size_t images, size_t y, const uint16_t *src,
                  const uint16_t *weights, uint16_t *dst, const workspace *w) {
     const size_t oc = (size_t)d->oc, oh = (size_t)d->oh, to_row = (size_t)d->dst_w * oc, image = (size_t)d->dst_h * to_row;
-    const size_t rows = smaller(p->rows, oh - y), all = images * p->tiles;
+    const size_t rows = LB_MIN(p->rows, oh - y), all = images * p->tiles;
     const size_t strip = p->strip_rows * p->pitch * p->c, block = filter_size(p) * RESULTS;
     ahead sources, results;
     look_behind(d, p, first, y, src, dst,
@@ -447,7 +445,7 @@ static void LB_NAME(conv)(const lb_tiles_dims *d, int first, int last, const voi
     tiles_begin();
     for (size_t n = (size_t)first; n < (size_t)last; n += p.images)
         for (size_t y = 0; y < (size_t)d->oh; y += p.rows)
-            band(d, &p, n, smaller(p.images, (size_t)last - n), y, src, weights, dst, &w);
+            band(d, &p, n, LB_MIN(p.images, (size_t)last - n), y, src, weights, dst, &w);
     tiles_end();
 }
 

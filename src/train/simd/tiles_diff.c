@@ -76,7 +76,6 @@ LB_INLINE layout place(const lb_tiles_dims *d, size_t oc) {
 }
 
 static size_t LB_NAME(scratch)(const lb_tiles_dims *d, int oc) { return place(d, (size_t)oc).size; }
-static int LB_NAME(images)(const lb_tiles_dims *d) { return (int)(2 * pairs_of(d)); }
 
 /* A call: the arguments, and where things are in `scratch`. */
 typedef struct job {
@@ -462,7 +461,6 @@ static void LB_NAME(diff)(const lb_tiles_dims *d, int first, int last, int oc_fi
 
 const lb_tiles_diff LB_NAME(lb_tiles_diff) = {
     .isa = LB_STRING(LB_ISA),
-    .images = LB_NAME(images),
     .diff = LB_NAME(diff),
     .scratch = LB_NAME(scratch),
 };
