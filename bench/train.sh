@@ -272,6 +272,8 @@ bwn_1,_roulette     1.06 weights.method=bwn weights.bits=1 weights.mixer=roulett
 sign_1/1,_mask,_all_layers_at_once 1.06 both.method=sign both.bits=1 both.mixer=mask both.mix_order=global
 sign_1/1,_mask      1.06 both.method=sign both.bits=1 both.mixer=mask
 dorefa_2/2,_stochastic 1.06 both.method=dorefa both.bits=2 both.mixer=stochastic
+cpq_2/2             1.25 both.method=cpq both.bits=2
+cpq_4/4             1.25 both.method=cpq both.bits=4
 cpq_2,_lsq_2        1.25 weights.method=cpq weights.bits=2 activations.method=lsq activations.bits=2
 rq_2,_lsq_2         -    weights.method=rq weights.bits=2 activations.method=lsq activations.bits=2
 END
