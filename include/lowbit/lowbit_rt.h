@@ -22,7 +22,8 @@
 extern "C" {
 #endif
 
-#define LBRT_SCORE_ONE 65536 /* a score of 1.0 */
+#define LBRT_SCORE_ONE 65536   /* a score of 1.0 */
+#define LBRT_SCORE_LIMIT 32768 /* beyond this, above and below 0, scores are cut off; `lowbit pack` says if they can be so large */
 
 typedef enum lbrt_status {
     LBRT_OK = 0,

@@ -17,4 +17,9 @@ lb_status lb_lower(lb_ctx *ctx, const lb_net *net, const float mean[4], const fl
                    lb_lowered **lowered);
 void lb_lowered_destroy(lb_lowered *lowered);
 
+/* No score, whatever the image, is larger than this in absolute value, from the last layer's weights and its source's range, as if
+ * 32 bits could hold it: a packed model's own scores end at LBRT_SCORE_LIMIT. NaN if nothing bounds them, e.g. behind a float
+ * layer. */
+double lb_score_bound(const lbrt_graph *graph);
+
 #endif

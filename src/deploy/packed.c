@@ -18,10 +18,19 @@
 
 /* ---- Packing --------------------------------------------------------------------------------------------------------- */
 
+static void warn_of_scores(lb_ctx *ctx, const lbrt_graph *graph) {
+    const double bound = lb_score_bound(graph);
+    if (bound > LBRT_SCORE_LIMIT)
+        lb_warn(ctx, "%s: its weights allow scores of up to %.3g, but a packed model's end at %d: larger ones are cut off there "
+                "(`lowbit eval` counts them); make its weights and bias smaller", graph->layers[graph->nlayers - 1].name, bound,
+                LBRT_SCORE_LIMIT);
+}
+
 lb_status lb_pack_net(lb_ctx *ctx, const lb_net *net, const float mean[4], const float std[4], const char *const *class_names,
                       const lb_pack_note *notes, int nnotes, unsigned char **bytes, size_t *size) {
     lb_lowered *lowered;
     LB_TRY(lb_lower(ctx, net, mean, std, class_names, &lowered));
+    warn_of_scores(ctx, &lowered->graph);
     const lb_status status = lb_pack_graph(ctx, &lowered->graph, notes, nnotes, bytes, size);
     lb_lowered_destroy(lowered);
     return status;
@@ -295,6 +304,7 @@ static lb_status eval_batches(lb_packed *m, uint8_t *pixels, int32_t *labels, in
         if (lb_interrupted(m->ctx))
             return lb_fail(m->ctx, LB_ERR_INTERRUPTED, "interrupted while testing");
     }
+    (void)lb_scores_warn(m->ctx, m->name, &sums);
     lb_scores_metrics(&sums, metrics);
     return LB_OK;
 }
@@ -331,8 +341,14 @@ static lb_status classify(lb_packed *m, const one_image *image, float *scores, u
         status = lb_test_batch(m->data, &m->config, LB_TEST, image->index, 1, m->info.ih, m->info.iw, read, image->label);
     if (status == LB_OK)
         status = lb_packed_scores(m, read, 1, fixed);
-    for (int c = 0; status == LB_OK && c < m->info.classes; c++)
+    int cut = 0;
+    for (int c = 0; status == LB_OK && c < m->info.classes; c++) {
         scores[c] = (float)fixed[c] / (float)LBRT_SCORE_ONE;
+        cut += fixed[c] == INT32_MAX || fixed[c] == INT32_MIN;
+    }
+    if (cut > 0)
+        lb_warn(m->ctx, "%s: %d of %d scores are cut off at +-%d, where their fixed point ends",
+                image->path ? image->path : m->name, cut, m->info.classes, LBRT_SCORE_LIMIT);
     lb_pool_free(&pool);
     return status;
 }

@@ -31,11 +31,15 @@ int lb_score_rank(const int32_t *scores, int classes, int label);
 /* Sums over a test set, from the runtime's scores (int32, 16 fractional bits). Start from zeros. */
 typedef struct lb_score_sums {
     int64_t images, top1, top5;
-    double loss; /* cross-entropy, whatever was trained with */
+    int64_t cut;    /* images with a score at the end of int32, where larger ones are cut off */
+    double loss;    /* cross-entropy, whatever was trained with */
 } lb_score_sums;
 
 /* scores: (mb, classes); labels: (mb). */
 void lb_scores_add(lb_score_sums *sums, const int32_t *scores, const int32_t *labels, int mb, int classes);
+
+/* Warns of images whose scores were cut off, if there are any. `name`: of the network or file. Returns whether there are. */
+bool lb_scores_warn(lb_ctx *ctx, const char *name, const lb_score_sums *sums);
 
 /* Percent and means; zeros if there were no images. */
 void lb_scores_metrics(const lb_score_sums *sums, lb_metrics *metrics);

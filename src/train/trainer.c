@@ -297,6 +297,8 @@ static lb_status evaluate_batches(lb_trainer *t, lb_learner *l, int64_t count, u
         if (lb_interrupted(t->ctx))
             return lb_fail(t->ctx, LB_ERR_INTERRUPTED, "interrupted while testing");
     }
+    if (!t->warned_of_scores) /* once, not after each epoch */
+        t->warned_of_scores = lb_scores_warn(t->ctx, t->net->name, &sums);
     lb_scores_metrics(&sums, metrics);
     return LB_OK;
 }

@@ -74,6 +74,7 @@ struct lb_trainer {
     lb_tensorboard *board;
     lb_progress_state at;
     bool bf16;
+    bool warned_of_scores;       /* that some are cut off */
     double created;              /* lb_now() when lb_trainer_create was called */
 };
 

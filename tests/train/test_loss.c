@@ -165,6 +165,7 @@ static void test_scores(void **state) {
     lb_scores_add(&sums, scores + 2 * CLASSES, labels + 2, MB - 2, CLASSES);
     lb_scores_metrics(&sums, &m);
     assert_int_equal(m.images, MB);
+    assert_int_equal(sums.cut, 0);
     assert_true(fabs(m.loss - loss) < 1e-4);
     assert_true(m.top1 == 100.0 * (double)correct / MB && m.top5 == 100.0 * (double)first5 / MB);
 
@@ -173,6 +174,7 @@ static void test_scores(void **state) {
     lb_scores_add(&sums, edge, &label, 1, 2);
     lb_scores_metrics(&sums, &m);
     assert_true(m.loss > 65535 && m.loss < 65537 && m.top1 == 0 && m.top5 == 100);
+    assert_true(sums.images == 1 && sums.cut == 1);
 }
 
 int main(void) {
