@@ -279,6 +279,7 @@ typedef struct lb_zoo_entry {
     bool residual;               /* has shortcuts: model.shortcut may be pad */
 } lb_zoo_entry;
 const lb_zoo_entry *lb_zoo_list(size_t *count);
+const lb_zoo_entry *lb_zoo_find(const char *name); /* NULL: there is none */
 /* Builds and finishes the net a recipe's model section names, for images of `input` and `classes`; weights are still zero. An onnx
  * network has its own classes, and its own images unless the file leaves their size open. Channel
  * counts are multiplied by model.width and rounded to the nearest whole number, at least 1. On failure *net is NULL. */

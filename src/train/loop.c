@@ -288,20 +288,57 @@ static lb_status compare_recipes(lb_ctx *ctx, const char *path, char *before, ch
     return LB_OK;
 }
 
+/* A network built by hand is none that model.name knows. */
+static void name_model(const lb_trainer *t, const lb_recipe *recipe) {
+    for (int i = 0; t->net_is_given && i < recipe->nstages; i++)
+        strcpy(recipe->stages[i].model.name, t->net->name);
+}
+_Static_assert(sizeof((lb_net *)0)->name <= sizeof((lb_model_config *)0)->name, "a network's name is a recipe's text");
+
+/* The recipe as the run's file says it, its stages in the pool. */
+static lb_status own_recipe(const lb_trainer *t, lb_pool *pool, lb_recipe *recipe) {
+    const size_t nstages = (size_t)t->recipe->nstages;
+    *recipe = *t->recipe;
+    recipe->stages = lb_pool_alloc(pool, nstages, sizeof *recipe->stages);
+    if (!recipe->stages)
+        return LB_ERR_MEMORY;
+    memcpy(recipe->stages, t->recipe->stages, nstages * sizeof *recipe->stages);
+    name_model(t, recipe);
+    return LB_OK;
+}
+
+static lb_status save_recipe(const lb_trainer *t) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/recipe.yaml", t->dir);
+    lb_recipe recipe;
+    lb_pool pool;
+    lb_pool_init(&pool, t->ctx);
+    lb_status status = own_recipe(t, &pool, &recipe);
+    status = status ? status : lb_recipe_save(&recipe, path);
+    lb_pool_free(&pool);
+    return status;
+}
+
 /* A resumed run must be the run that was started. */
 static lb_status check_same_recipe(lb_trainer *t) {
     char path[4096], *before = NULL, *after = NULL;
     snprintf(path, sizeof path, "%s/recipe.yaml", t->dir);
-    lb_recipe *recipe;
+    lb_recipe *recipe, own;
+    lb_pool pool;
     size_t size;
     LB_TRY(lb_recipe_load(t->ctx, path, NULL, 0, &recipe));
+    lb_pool_init(&pool, t->ctx);
+    name_model(t, recipe); /* older versions wrote the name that the recipe had; the checkpoint tells whether it is this network */
     lb_status status = lb_recipe_format(recipe, &before, &size);
     if (!status)
-        status = lb_recipe_format(t->recipe, &after, &size);
+        status = own_recipe(t, &pool, &own);
+    if (!status)
+        status = lb_recipe_format(&own, &after, &size);
     if (!status)
         status = compare_recipes(t->ctx, path, before, after);
     lb_free(t->ctx, before);
     lb_free(t->ctx, after);
+    lb_pool_free(&pool);
     lb_recipe_destroy(recipe);
     return status;
 }
@@ -360,7 +397,7 @@ static lb_status finish(lb_trainer *t) {
 
 /* A run of an imported network has its own copy of the graph, so that it can be opened wherever it is. */
 static lb_status keep_graph(const lb_trainer *t) {
-    if (strcmp(t->config->model.name, "onnx"))
+    if (t->net_is_given || strcmp(t->config->model.name, "onnx"))
         return LB_OK;
     char path[4096];
     unsigned char *data;
@@ -382,12 +419,10 @@ static lb_status prepare_run(lb_trainer *t, bool resume, int *lock) {
     lb_warn_unused(t->recipe, t->net);
     if (!t->dir)
         return LB_OK;
-    char path[4096];
     LB_TRY(lb_make_dirs(t->ctx, t->dir));
     if (*lock == LB_NO_LOCK)
         LB_TRY(lb_lock_dir(t->ctx, t->dir, lock));
-    snprintf(path, sizeof path, "%s/recipe.yaml", t->dir);
-    LB_TRY(lb_recipe_save(t->recipe, path));
+    LB_TRY(save_recipe(t));
     LB_TRY(keep_graph(t));
     return open_logs(t, resume);
 }

@@ -223,6 +223,14 @@ lb_status lb_recipe_load_run(lb_ctx *ctx, const char *dir, const char *const *ov
     return status;
 }
 
+static lb_status check_model(lb_ctx *ctx, const char *dir, const char *name) {
+    if (lb_zoo_find(name) || !strcmp(name, "onnx"))
+        return LB_OK;
+    return lb_fail(ctx, LB_ERR_UNSUPPORTED,
+                   "%s: its network, %s, is none of `lowbit list models`; one built by hand can only be opened by the program that "
+                   "builds it (its packed model runs anywhere)", dir, name);
+}
+
 static lb_status open_in(lb_ctx *ctx, lb_pool *pool, const char *dir, const char *data_spec, lb_trainer **out) {
     const char *recipe_path = lb_pool_printf(pool, "%s/recipe.yaml", dir);
     const char *file = lb_pool_printf(pool, "%s/best.safetensors", dir);
@@ -238,7 +246,8 @@ static lb_status open_in(lb_ctx *ctx, lb_pool *pool, const char *dir, const char
     lb_recipe *recipe;
     LB_TRY(lb_recipe_load_run(ctx, dir, NULL, 0, &recipe));
     lb_data *data = NULL; /* old checkpoints do not describe theirs */
-    lb_status status = lb_checkpoint_data(ctx, &recipe->stages[0].data, file, &data);
+    lb_status status = check_model(ctx, dir, recipe->stages[0].model.name);
+    status = status ? status : lb_checkpoint_data(ctx, &recipe->stages[0].data, file, &data);
     if (status) {
         lb_recipe_destroy(recipe);
         return status;

@@ -5,6 +5,8 @@ expect 0 "$BUILD/example_train" trained 60
 says 'of 10000 test images right; packed into trained/model\.lbm'
 check "packed" -s trained/model.lbm
 trained=$(sed 's/ %.*//' out)
+expect 0 grep -q '^  name: "\?two-convs"\?$' trained/recipe.yaml # its own name, not that of a recipe's default
+refuse 1 'two-convs.*built by hand' eval trained
 succeed eval trained/model.lbm
 says "^top-1 $trained %"
 expect 2 "$BUILD/example_train"

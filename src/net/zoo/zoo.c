@@ -144,23 +144,30 @@ static lb_status from_onnx(lb_ctx *ctx, const lb_config *config, lb_shape input,
     return LB_OK;
 }
 
+const lb_zoo_entry *lb_zoo_find(const char *name) {
+    for (size_t i = 0; i < LB_COUNT(table); i++)
+        if (!strcmp(table[i].name, name))
+            return &table[i];
+    return NULL;
+}
+
+static lb_status refuse_name(lb_ctx *ctx, const char *name) {
+    const char *names[LB_COUNT(table)];
+    for (size_t i = 0; i < LB_COUNT(table); i++)
+        names[i] = table[i].name;
+    const char *near = lb_nearest(name, names, LB_COUNT(names));
+    return lb_fail(ctx, LB_ERR_RECIPE, "model.name: there is no network '%s'; %s%s%s`lowbit list models` shows all", name,
+                   near ? "did you mean '" : "", near ? near : "", near ? "'? " : "");
+}
+
 lb_status lb_net_from_config(lb_ctx *ctx, const lb_config *config, lb_shape input, int classes, lb_net **out) {
     const lb_model_config *model = &config->model;
     *out = NULL;
     if (!strcmp(model->name, "onnx"))
         return from_onnx(ctx, config, input, out);
-    const lb_zoo_entry *entry = NULL;
-    const char *names[LB_COUNT(table)];
-    for (size_t i = 0; i < LB_COUNT(table); i++) {
-        names[i] = table[i].name;
-        if (!strcmp(table[i].name, model->name))
-            entry = &table[i];
-    }
-    if (!entry) {
-        const char *near = lb_nearest(model->name, names, LB_COUNT(names));
-        return lb_fail(ctx, LB_ERR_RECIPE, "model.name: there is no network '%s'; %s%s%s`lowbit list models` shows all",
-                       model->name, near ? "did you mean '" : "", near ? near : "", near ? "'? " : "");
-    }
+    const lb_zoo_entry *entry = lb_zoo_find(model->name);
+    if (!entry)
+        return refuse_name(ctx, model->name);
     LB_TRY(check_model(ctx, model, entry));
     if (classes < 1)
         return lb_fail(ctx, LB_ERR_ARGUMENT, "%s: %d classes; at least 1 is needed", entry->name, classes);
