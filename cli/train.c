@@ -16,6 +16,27 @@ static char *default_dir(const char *recipe) {
     return dir;
 }
 
+static bool has_file(const char *dir, const char *name) {
+    char *path = cli_join(dir, name);
+    const bool there = cli_exists(path);
+    free(path);
+    return there;
+}
+
+/* The directory of the run whose own recipe this is, NULL if it is no run's; free(). */
+static char *run_of(const char *recipe) {
+    const char *slash = strrchr(recipe, '/');
+    if (strcmp(slash ? slash + 1 : recipe, "recipe.yaml"))
+        return NULL;
+    char *dir = cli_strdup(slash ? recipe : ".");
+    if (slash)
+        dir[slash > recipe ? slash - recipe : 1] = 0;
+    if (has_file(dir, "last.safetensors") || has_file(dir, "best.safetensors"))
+        return dir;
+    free(dir);
+    return NULL;
+}
+
 /* Prints a word as the shell wants it. */
 static void print_word(FILE *line, const char *word) {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./=:,+-";
@@ -67,9 +88,7 @@ static int print_result(const cli_args *args, const char *dir) {
 }
 
 static int check_dir(const char *dir, bool resume) {
-    char *checkpoint = cli_join(dir, "last.safetensors");
-    bool there = cli_exists(checkpoint);
-    free(checkpoint);
+    const bool there = has_file(dir, "last.safetensors");
     if (there && !resume)
         return cli_fail("%s: a run is there already; continue it with --resume, or choose another directory with --out", dir);
     if (!there && resume)
@@ -78,15 +97,11 @@ static int check_dir(const char *dir, bool resume) {
 }
 
 /* A directory in the recipe's place is a run to resume. */
-static int check_run(const cli_args *args) {
-    const char *source = args->operands[0];
+static int check_run(const cli_args *args, const char *source) {
     if (!args->resume)
         return cli_fail("%s: a directory, not a recipe; --resume continues a run, and %s/recipe.yaml repeats it in another --out",
                         source, source);
-    char *log = cli_join(source, "metrics.jsonl");
-    const bool has_trained = cli_exists(log);
-    free(log);
-    if (!has_trained)
+    if (!has_file(source, "metrics.jsonl"))
         return cli_fail("%s: no training to resume, metrics.jsonl is missing; `lowbit train %s/recipe.yaml --out RUN` starts one",
                         source, source);
     if (args->out)
@@ -94,13 +109,22 @@ static int check_run(const cli_args *args) {
     return CLI_DONE;
 }
 
+/* A run's own recipe, without a place for the new run. */
+static int refuse_own(const char *recipe, const char *dir) {
+    if (has_file(dir, "metrics.jsonl"))
+        return cli_fail("%s: the recipe of a run; `lowbit train %s --resume` continues it, --out DIR repeats it elsewhere", recipe,
+                        dir);
+    return cli_fail("%s: the recipe of a run that is not trained yet; --out DIR says where the trained one is to be", recipe);
+}
+
 static int run(lb_ctx *ctx, const cli_args *args) {
     lb_recipe *recipe = NULL;
     lb_trainer *trainer = NULL;
-    const char *source = args->operands[0];
+    char *own = cli_is_dir(args->operands[0]) ? NULL : run_of(args->operands[0]);
+    const char *source = own && args->resume && !args->out ? own : args->operands[0];
     const bool is_run = cli_is_dir(source);
     char *dir = args->out ? cli_strdup(args->out) : is_run ? cli_strdup(source) : default_dir(source);
-    int result = is_run ? check_run(args) : CLI_DONE;
+    int result = is_run ? check_run(args, source) : own && !args->out ? refuse_own(source, own) : CLI_DONE;
     lb_status status = LB_OK;
     if (result == CLI_DONE)
         status = is_run ? lb_recipe_load_run(ctx, source, args->sets, args->nsets, &recipe)
@@ -120,6 +144,7 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     lb_trainer_destroy(trainer);
     lb_recipe_destroy(recipe);
     free(dir);
+    free(own);
     return result;
 }
 
@@ -139,7 +164,7 @@ const cli_verb cli_verb_train = {
                    "how to go on: 'lowbit train RUN --resume' continues to the same bits as a run that was never stopped. It may\n"
                    "change the budget, with --set train.epochs=N. A second Ctrl-C stops at once. A directory with a run in it is\n"
                    "never overwritten.",
-    .files = "RECIPE                 YAML; docs/recipes.md lists every key\n"
+    .files = "RECIPE                 YAML; docs/recipes.md lists every key. A run's own recipe.yaml repeats it, in another --out\n"
              "RUN                    a directory made by lowbit train, to resume\n"
              "DIR/recipe.yaml        the recipe with every key resolved: the run can be repeated from it\n"
              "DIR/last.safetensors   checkpoint of the last epoch, to resume\n"

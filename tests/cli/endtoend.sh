@@ -46,6 +46,16 @@ fi
 check "resumed to the same bits" "$(weights stopped/last.safetensors)" = "$(weights runs/small/last.safetensors)"
 succeed train runs/small/recipe.yaml --out again -q
 check "the resolved recipe repeats the run" "$(weights again/best.safetensors)" = "$(weights runs/small/best.safetensors)"
+# A run's own recipe never makes a run called "recipe".
+refuse 1 'runs/small/recipe.yaml: the recipe of a run; `lowbit train runs/small --resume` continues it, --out' train runs/small/recipe.yaml
+expect 1 bash -c 'cd runs/small && "$LOWBIT" train recipe.yaml'
+complains 'error: recipe.yaml: the recipe of a run; `lowbit train \. --resume`'
+check "nothing was made" ! -e runs/recipe -a ! -e runs/small/runs
+succeed train again/recipe.yaml --resume
+complains "again: trained to its end already"
+cp runs/small/recipe.yaml recipe.yaml # but one that lies in no run is a recipe like others
+succeed train recipe.yaml --set train.epochs=0.1 -q
+check "the run is called after the file" -s runs/recipe/last.safetensors
 succeed train small.yaml --out runs/small --resume # a finished run has nothing left to do
 complains "runs/small: trained to its end already"
 check "nothing was trained again" "$(grep -c '"event": *"epoch"' runs/small/metrics.jsonl)" -eq 3
