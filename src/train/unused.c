@@ -53,7 +53,7 @@ static bool has_learned_step(const view *v) { return any_tensor(&v->stage->quant
 static bool decays_learned_step(const view *v) { return decays(v) && has_learned_step(v); }
 static bool has_learned_bits(const view *v) { return any_tensor(&v->stage->quant, learns_bits); }
 static bool has_weights_before(const view *v) { return v->recipe->nstages > 1 || v->stage->train.init[0]; }
-static bool counts_epochs(const view *v) { return v->stage->train.steps == 0; }
+static bool counts_epochs(const view *v) { return v->stage->train.steps == 0 && v->stage->train.epochs > 0; }
 
 static bool mixes_weights(const view *v) { return any_tensor(&v->stage->quant, is_partly_float_weights); }
 static bool mixes_activations(const view *v) { return any_tensor(&v->stage->quant, is_partly_float_activation); }
@@ -65,7 +65,7 @@ static const struct {
     bool (*is_used)(const view *v);
     const char *why_not;
 } rows[] = {
-    {"train.total_epochs", counts_epochs, "the budget is train.steps"},
+    {"train.total_epochs", counts_epochs, "no stage's budget is in epochs, which it would scale (train.steps, or 0 epochs)"},
     {"train.optimizer.decay_bias", decays, "it is a factor on train.optimizer.weight_decay, which is 0"},
     {"train.optimizer.decay_bn", decays, "it is a factor on train.optimizer.weight_decay, which is 0"},
     {"train.optimizer.decay_quant", decays_learned_step, "no quantizer learns a step or clip, or weight_decay is 0"},

@@ -14,6 +14,9 @@ static void test_settings(void **state) {
         const char *setting, *key, *used, *unused; /* recipes in which the setting has an effect and has none */
     } rows[] = {
         {"train.total_epochs: 3\n", "train.total_epochs", RESNET, RESNET "train.steps: 5\n"},
+        {"train.total_epochs: 3\n", "train.total_epochs", RESNET, RESNET "train.epochs: 0\n"},
+        {"train.total_epochs: 3\n", "train.total_epochs", RESNET "stages: [{name: a, train: {steps: 5}}, {name: b}]\n",
+         RESNET "stages: [{name: a, train: {steps: 5}}, {name: b, train: {steps: 6}}]\n"},
         {"train.optimizer.decay_bias: 1\n", "train.optimizer.decay_bias", RESNET, RESNET "train.optimizer.weight_decay: 0\n"},
         {"train.optimizer.decay_bn: 1\n", "train.optimizer.decay_bn", RESNET, RESNET "train.optimizer.weight_decay: 0\n"},
         {"train.optimizer.decay_quant: 1\n", "train.optimizer.decay_quant", RESNET LSQ, RESNET DOREFA},
