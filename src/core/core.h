@@ -13,6 +13,10 @@
 #define LB_MIN(a, b) ((a) < (b) ? (a) : (b))
 #define LB_MAX(a, b) ((a) > (b) ? (a) : (b))
 
+/* A choice of the recipe is one list X(enumerator, word): LIST(LB_ENUMERATOR) are the enumerators, LIST(LB_WORD) the words. */
+#define LB_ENUMERATOR(id, word) id,
+#define LB_WORD(id, word) word,
+
 #if defined(__GNUC__)
 #define LB_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #else

@@ -14,35 +14,67 @@
 #include "core/core.h"
 
 typedef enum lb_target { LB_WEIGHTS, LB_ACTIVATIONS } lb_target;
-typedef enum lb_granularity { LB_PER_TENSOR, LB_PER_FILTER, LB_PER_DEFAULT } lb_granularity; /* default: the quantizer's own */
+/* Choices, enumerators with the words of the recipe's keys (core.h). */
+#define LB_GRANULARITIES(X) X(LB_PER_TENSOR, "tensor") X(LB_PER_FILTER, "filter") X(LB_PER_DEFAULT, "default")
+typedef enum lb_granularity { LB_GRANULARITIES(LB_ENUMERATOR) } lb_granularity; /* default: the quantizer's own */
 
-/* The gradient E(u) through the quantized part. Learned parameters follow the quantizer's own formula under every estimator. */
-typedef enum lb_estimator {
-    LB_EST_DEFAULT,    /* the quantizer's usual one */
-    LB_EST_STE,        /* identity (composed with the quantizer's own continuous transform, e.g. DoReFa's tanh) */
-    LB_EST_CLIPPED,    /* STE inside the quantizer's range, 0 outside: step * lo .. step * hi; weights of sign, bwn, xnor, twn and
-                        * every 1-bit one whose step is not learned: -1 .. 1 */
-    LB_EST_NONE,       /* 0: STE-free */
-    LB_EST_OWN         /* the quantizer's: LSQ, PACT, XNOR's; refused where it has none */
-} lb_estimator;
+/* The gradient E(u) through the quantized part. Learned parameters follow the quantizer's own formula under every estimator.
+ *
+ *   DEFAULT   the quantizer's usual one
+ *   STE       identity (composed with the quantizer's own continuous transform, e.g. DoReFa's tanh)
+ *   CLIPPED   STE inside the quantizer's range, 0 outside: step * lo .. step * hi; weights of sign, bwn, xnor, twn and every 1-bit
+ *             one whose step is not learned: -1 .. 1
+ *   NONE      0: STE-free
+ *   OWN       the quantizer's: LSQ, PACT, XNOR's; refused where it has none */
+#define LB_ESTIMATORS(X)                                                                                                           \
+    X(LB_EST_DEFAULT, "default") X(LB_EST_STE, "ste") X(LB_EST_CLIPPED, "clipped") X(LB_EST_NONE, "none") X(LB_EST_OWN, "own")
+typedef enum lb_estimator { LB_ESTIMATORS(LB_ENUMERATOR) } lb_estimator;
 
 /* What the unquantized part does. */
-typedef enum lb_surrogate { LB_SUR_DEFAULT, LB_SUR_IDENTITY, LB_SUR_HARDTANH, LB_SUR_CLIP01, LB_SUR_RELU } lb_surrogate;
+#define LB_SURROGATES(X)                                                                                                           \
+    X(LB_SUR_DEFAULT, "default") X(LB_SUR_IDENTITY, "identity") X(LB_SUR_HARDTANH, "hardtanh") X(LB_SUR_CLIP01, "clip01")          \
+    X(LB_SUR_RELU, "relu")
+typedef enum lb_surrogate { LB_SURROGATES(LB_ENUMERATOR) } lb_surrogate;
 
-typedef enum lb_scale_rule { LB_SCALE_MINMAX, LB_SCALE_L2 } lb_scale_rule; /* uniform: range or least squares */
+#define LB_SCALE_RULES(X) X(LB_SCALE_MINMAX, "minmax") X(LB_SCALE_L2, "l2")
+typedef enum lb_scale_rule { LB_SCALE_RULES(LB_ENUMERATOR) } lb_scale_rule; /* uniform: range or least squares */
 
-/* Options of mixers, in the order of the recipe's words; src/quant/mixers/ says what they do. */
-typedef enum lb_mix_scope { LB_SCOPE_DEFAULT, LB_SCOPE_FILTER, LB_SCOPE_ELEMENT, LB_SCOPE_LAYER, LB_SCOPE_BLOCK } lb_mix_scope;
-typedef enum lb_mix_schedule { LB_RATIO_CONSTANT, LB_RATIO_EXP, LB_RATIO_AVERAGE, LB_RATIO_TUNE } lb_mix_schedule;
-typedef enum lb_mix_partition { LB_PARTITION_STOCHASTIC, LB_PARTITION_DETERMINISTIC, LB_PARTITION_FIXED } lb_mix_partition;
-typedef enum lb_mix_probability { LB_PROB_CONSTANT, LB_PROB_LINEAR, LB_PROB_SOFTMAX, LB_PROB_SIGMOID } lb_mix_probability;
-typedef enum lb_mix_rule { LB_RULE_PAPER, LB_RULE_CODE } lb_mix_rule;
-typedef enum lb_cpq_backward { LB_CPQ_EXPECT, LB_CPQ_MODE } lb_cpq_backward; /* cpq: what the gradient is that of */
+/* Options of mixers; src/quant/mixers/ says what they do. */
+#define LB_MIX_SCOPES(X)                                                                                                           \
+    X(LB_SCOPE_DEFAULT, "default") X(LB_SCOPE_FILTER, "filter") X(LB_SCOPE_ELEMENT, "element") X(LB_SCOPE_LAYER, "layer")          \
+    X(LB_SCOPE_BLOCK, "block")
+typedef enum lb_mix_scope { LB_MIX_SCOPES(LB_ENUMERATOR) } lb_mix_scope;
+
+#define LB_MIX_SCHEDULES(X)                                                                                                        \
+    X(LB_RATIO_CONSTANT, "constant") X(LB_RATIO_EXP, "exp") X(LB_RATIO_AVERAGE, "average") X(LB_RATIO_TUNE, "tune")
+typedef enum lb_mix_schedule { LB_MIX_SCHEDULES(LB_ENUMERATOR) } lb_mix_schedule;
+
+#define LB_MIX_PARTITIONS(X)                                                                                                       \
+    X(LB_PARTITION_STOCHASTIC, "stochastic") X(LB_PARTITION_DETERMINISTIC, "deterministic") X(LB_PARTITION_FIXED, "fixed")
+typedef enum lb_mix_partition { LB_MIX_PARTITIONS(LB_ENUMERATOR) } lb_mix_partition;
+
+#define LB_MIX_PROBABILITIES(X)                                                                                                    \
+    X(LB_PROB_CONSTANT, "constant") X(LB_PROB_LINEAR, "linear") X(LB_PROB_SOFTMAX, "softmax") X(LB_PROB_SIGMOID, "sigmoid")
+typedef enum lb_mix_probability { LB_MIX_PROBABILITIES(LB_ENUMERATOR) } lb_mix_probability;
+
+#define LB_MIX_RULES(X) X(LB_RULE_PAPER, "paper") X(LB_RULE_CODE, "code")
+typedef enum lb_mix_rule { LB_MIX_RULES(LB_ENUMERATOR) } lb_mix_rule;
+
+#define LB_CPQ_BACKWARDS(X) X(LB_CPQ_EXPECT, "expect") X(LB_CPQ_MODE, "mode")
+typedef enum lb_cpq_backward { LB_CPQ_BACKWARDS(LB_ENUMERATOR) } lb_cpq_backward; /* cpq: what the gradient is that of */
+
 /* Bits of a tensor: as the recipe says; learned, at most as many as it says; as learned in a stage before (gates.h). */
-typedef enum lb_bit_lengths { LB_BITS_FIXED, LB_BITS_LEARNED, LB_BITS_KEPT } lb_bit_lengths;
+#define LB_BIT_LENGTHS(X) X(LB_BITS_FIXED, "fixed") X(LB_BITS_LEARNED, "learned") X(LB_BITS_KEPT, "kept")
+typedef enum lb_bit_lengths { LB_BIT_LENGTHS(LB_ENUMERATOR) } lb_bit_lengths;
+
 /* Mixer mask: whose turn it is to freeze, and how the share p grows over a turn, x = 0 .. 1. */
-typedef enum lb_mix_order { LB_MIX_FORWARD, LB_MIX_REVERSE, LB_MIX_GLOBAL } lb_mix_order; /* global: all layers in one turn */
-typedef enum lb_mix_ramp { LB_RAMP_CUBIC, LB_RAMP_LINEAR, LB_RAMP_QUADRATIC, LB_RAMP_COSINE, LB_RAMP_FLIPPED } lb_mix_ramp;
+#define LB_MIX_ORDERS(X) X(LB_MIX_FORWARD, "forward") X(LB_MIX_REVERSE, "reverse") X(LB_MIX_GLOBAL, "global")
+typedef enum lb_mix_order { LB_MIX_ORDERS(LB_ENUMERATOR) } lb_mix_order; /* global: all layers in one turn */
+
+#define LB_MIX_RAMPS(X)                                                                                                            \
+    X(LB_RAMP_CUBIC, "cubic") X(LB_RAMP_LINEAR, "linear") X(LB_RAMP_QUADRATIC, "quadratic") X(LB_RAMP_COSINE, "cosine")            \
+    X(LB_RAMP_FLIPPED, "flipped")
+typedef enum lb_mix_ramp { LB_MIX_RAMPS(LB_ENUMERATOR) } lb_mix_ramp;
 
 /* How code values are stored in `bits` bits: value = mul * stored + add, stored = 0 .. levels-1. */
 typedef struct lb_grid {

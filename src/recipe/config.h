@@ -12,18 +12,36 @@
 #define LB_MAX_MILESTONES 16
 #define LB_MAX_STUDENTS 6    /* besides the network itself */
 
-typedef enum lb_precision { LB_PRECISION_AUTO, LB_PRECISION_F32, LB_PRECISION_BF16 } lb_precision;
-typedef enum lb_fill { LB_FILL_BLACK, LB_FILL_MEAN } lb_fill; /* mean: what normalisation makes 0, as far as 8 bits can say it */
-typedef enum lb_loss_kind { LB_LOSS_CROSS_ENTROPY, LB_LOSS_SQUARED_HINGE } lb_loss_kind;
-typedef enum lb_optimizer_kind { LB_OPT_SGD, LB_OPT_ADAM, LB_OPT_ADAMW } lb_optimizer_kind;
-typedef enum lb_schedule_kind {
-    LB_SCHED_CONSTANT, LB_SCHED_STEP, LB_SCHED_MULTISTEP, LB_SCHED_COSINE, LB_SCHED_POLYNOMIAL, LB_SCHED_EXPONENTIAL
-} lb_schedule_kind;
-typedef enum lb_distill_from { LB_DISTILL_NONE, LB_DISTILL_TEACHER, LB_DISTILL_TWIN } lb_distill_from;
-typedef enum lb_distill_loss { LB_DISTILL_KL, LB_DISTILL_MSE } lb_distill_loss;
-typedef enum lb_rescale { LB_RESCALE_START, LB_RESCALE_RANGE, LB_RESCALE_STEP } lb_rescale;
+/* Choices, enumerators with the words of the keys (core.h). */
+#define LB_PRECISIONS(X) X(LB_PRECISION_AUTO, "auto") X(LB_PRECISION_F32, "f32") X(LB_PRECISION_BF16, "bf16")
+typedef enum lb_precision { LB_PRECISIONS(LB_ENUMERATOR) } lb_precision;
+
+#define LB_FILLS(X) X(LB_FILL_BLACK, "black") X(LB_FILL_MEAN, "mean")
+typedef enum lb_fill { LB_FILLS(LB_ENUMERATOR) } lb_fill; /* mean: what normalisation makes 0, as far as 8 bits can say it */
+
+#define LB_LOSSES(X) X(LB_LOSS_CROSS_ENTROPY, "cross-entropy") X(LB_LOSS_SQUARED_HINGE, "squared-hinge")
+typedef enum lb_loss_kind { LB_LOSSES(LB_ENUMERATOR) } lb_loss_kind;
+
+#define LB_OPTIMIZERS(X) X(LB_OPT_SGD, "sgd") X(LB_OPT_ADAM, "adam") X(LB_OPT_ADAMW, "adamw")
+typedef enum lb_optimizer_kind { LB_OPTIMIZERS(LB_ENUMERATOR) } lb_optimizer_kind;
+
+#define LB_SCHEDULES(X)                                                                                                            \
+    X(LB_SCHED_CONSTANT, "constant") X(LB_SCHED_STEP, "step") X(LB_SCHED_MULTISTEP, "multistep") X(LB_SCHED_COSINE, "cosine")      \
+    X(LB_SCHED_POLYNOMIAL, "polynomial") X(LB_SCHED_EXPONENTIAL, "exponential")
+typedef enum lb_schedule_kind { LB_SCHEDULES(LB_ENUMERATOR) } lb_schedule_kind;
+
+#define LB_DISTILL_FROMS(X) X(LB_DISTILL_NONE, "none") X(LB_DISTILL_TEACHER, "teacher") X(LB_DISTILL_TWIN, "twin")
+typedef enum lb_distill_from { LB_DISTILL_FROMS(LB_ENUMERATOR) } lb_distill_from;
+
+#define LB_DISTILL_LOSSES(X) X(LB_DISTILL_KL, "kl") X(LB_DISTILL_MSE, "mse")
+typedef enum lb_distill_loss { LB_DISTILL_LOSSES(LB_ENUMERATOR) } lb_distill_loss;
+
+#define LB_RESCALES(X) X(LB_RESCALE_START, "start") X(LB_RESCALE_RANGE, "range") X(LB_RESCALE_STEP, "step")
+typedef enum lb_rescale { LB_RESCALES(LB_ENUMERATOR) } lb_rescale;
+
 /* 1x1 conv + BN, or strided identity with zero channels */
-typedef enum lb_shortcut_kind { LB_SHORTCUT_CONV, LB_SHORTCUT_PAD } lb_shortcut_kind;
+#define LB_SHORTCUTS(X) X(LB_SHORTCUT_CONV, "conv") X(LB_SHORTCUT_PAD, "pad")
+typedef enum lb_shortcut_kind { LB_SHORTCUTS(LB_ENUMERATOR) } lb_shortcut_kind;
 
 /* quant.edges.*: 0 means float, LB_EDGE_SAME means like the other layers, else a bit-width (with the layer's own method if it can,
  * else `uniform`). */

@@ -2,30 +2,31 @@
 
 #include <stdio.h>
 
-/* Choices in the order of their enum. */
-static const char *const precisions[] = {"auto", "f32", "bf16", NULL};
-static const char *const losses[] = {"cross-entropy", "squared-hinge", NULL};
-static const char *const optimizers[] = {"sgd", "adam", "adamw", NULL};
-static const char *const schedules[] = {"constant", "step", "multistep", "cosine", "polynomial", "exponential", NULL};
-static const char *const fills[] = {"black", "mean", NULL};
-static const char *const shortcuts[] = {"conv", "pad", NULL};
-static const char *const acts[] = {"auto", "relu", "relu6", "hardtanh", NULL};
-static const char *const pers[] = {"tensor", "filter", "default", NULL};
-static const char *const estimators[] = {"default", "ste", "clipped", "none", "own", NULL};
-static const char *const surrogates[] = {"default", "identity", "hardtanh", "clip01", "relu", NULL};
-static const char *const scales[] = {"minmax", "l2", NULL};
-static const char *const mix_scopes[] = {"default", "filter", "element", "layer", "block", NULL};
-static const char *const mix_schedules[] = {"constant", "exp", "average", "tune", NULL};
-static const char *const mix_partitions[] = {"stochastic", "deterministic", "fixed", NULL};
-static const char *const mix_probabilities[] = {"constant", "linear", "softmax", "sigmoid", NULL};
-static const char *const mix_rules[] = {"paper", "code", NULL};
-static const char *const cpq_backwards[] = {"expect", "mode", NULL};
-static const char *const bit_lengths[] = {"fixed", "learned", "kept", NULL};
-static const char *const orders[] = {"forward", "reverse", "global", NULL};
-static const char *const ramps[] = {"cubic", "linear", "quadratic", "cosine", "flipped", NULL};
-static const char *const distill_froms[] = {"none", "teacher", "twin", NULL};
-static const char *const distill_losses[] = {"kl", "mse", NULL};
-static const char *const rescales[] = {"start", "range", "step", NULL};
+/* The words of a choice, NULL behind them. */
+#define WORDS(name, LIST) static const char *const name[] = {LIST(LB_WORD) NULL}
+WORDS(precisions, LB_PRECISIONS);
+WORDS(losses, LB_LOSSES);
+WORDS(optimizers, LB_OPTIMIZERS);
+WORDS(schedules, LB_SCHEDULES);
+WORDS(fills, LB_FILLS);
+WORDS(shortcuts, LB_SHORTCUTS);
+WORDS(pers, LB_GRANULARITIES);
+WORDS(estimators, LB_ESTIMATORS);
+WORDS(surrogates, LB_SURROGATES);
+WORDS(scales, LB_SCALE_RULES);
+WORDS(mix_scopes, LB_MIX_SCOPES);
+WORDS(mix_schedules, LB_MIX_SCHEDULES);
+WORDS(mix_partitions, LB_MIX_PARTITIONS);
+WORDS(mix_probabilities, LB_MIX_PROBABILITIES);
+WORDS(mix_rules, LB_MIX_RULES);
+WORDS(cpq_backwards, LB_CPQ_BACKWARDS);
+WORDS(bit_lengths, LB_BIT_LENGTHS);
+WORDS(orders, LB_MIX_ORDERS);
+WORDS(ramps, LB_MIX_RAMPS);
+WORDS(distill_froms, LB_DISTILL_FROMS);
+WORDS(distill_losses, LB_DISTILL_LOSSES);
+WORDS(rescales, LB_RESCALES);
+static const char *const acts[] = {"auto", "relu", "relu6", "hardtanh", NULL}; /* the zoo's table knows them by name */
 static const char *const edges[] = {"float", "same", NULL};
 static const char *const methods[] = {"none",
 #define LB_X(name) #name,
