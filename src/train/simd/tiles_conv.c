@@ -46,8 +46,9 @@ static void plan_rows(const lb_tiles_dims *d, plan *p, size_t rows) {
     p->line = count_on ? p->pitch : tiles_ceil_div(ow, RESULTS) * RESULTS;
 }
 
-static plan make_plan(const lb_tiles_dims *d) {
-    const size_t ic = (size_t)d->ic, kh = (size_t)d->kh, kw = (size_t)d->kw, oh = (size_t)d->oh, ow = (size_t)d->ow;
+/* What a strip's pixel holds, and kernel and strides over such pixels. */
+static plan plan_pixels(const lb_tiles_dims *d) {
+    const size_t ic = (size_t)d->ic, kh = (size_t)d->kh, kw = (size_t)d->kw;
     const bool point = kh == 1 && kw == 1; /* only the pixels that matter are copied */
     plan p = {.pixels = ic % STEP == 0 ? PLAIN : ic % RESULTS == 0 ? PAIRS : RUNS, .down = 1, .gap_y = 1, .gap_x = 1, .images = 1,
               .c = ic, .kh = kh, .kw = kw, .sh = (size_t)d->sh, .sw = (size_t)d->sw, .left = (size_t)d->pl};
@@ -67,25 +68,44 @@ static plan make_plan(const lb_tiles_dims *d) {
     if (p.pixels == RUNS) {
         p.c = STEP;
         p.kw = 1;
-        p.pitch = ow;
         p.left = 0;
-    } else { /* the zeros on the left of the next row are on the right too */
-        const size_t reach = (ow - 1) * p.sw + kw, right = reach - LB_MIN(reach, p.left);
-        p.wide = LB_MIN(tiles_ceil_div((size_t)d->iw, p.gap_x), right);
-        p.pitch = LB_MAX(p.left + p.wide, right);
     }
-    const size_t row = p.pitch * p.c * 2, weights = p.kh * p.kw * p.c * 2 * RESULTS * 2; /* bytes; of 32 output channels */
-    const size_t fit = STRIP / row, beside = (p.kh - 1) * p.down + 1;
-    size_t rows = fit > beside ? (fit - beside) / p.sh + 1 : 1;
-    if (weights > STRIP) /* they are read again for each band */
+    return p;
+}
+
+/* The pixels of a strip's row. The zeros on the left of the next row are on the right too. */
+static void plan_row(const lb_tiles_dims *d, plan *p) {
+    if (p->pixels == RUNS) {
+        p->pitch = (size_t)d->ow;
+        return;
+    }
+    const size_t reach = ((size_t)d->ow - 1) * p->sw + p->kw, right = reach - LB_MIN(reach, p->left);
+    p->wide = LB_MIN(tiles_ceil_div((size_t)d->iw, p->gap_x), right);
+    p->pitch = LB_MAX(p->left + p->wide, right);
+}
+
+/* How many rows or images make a band: as many as the strip's bytes allow, and more where the weights are large, since each band
+ * reads them again. Bands of an image are equally high, as far as that goes. */
+static void plan_band(const lb_tiles_dims *d, plan *p) {
+    const size_t oh = (size_t)d->oh, ow = (size_t)d->ow, row = p->pitch * p->c * 2;
+    const bool heavy = p->kh * p->kw * p->c * 2 * RESULTS * 2 > STRIP; /* the weights of 32 output channels */
+    const size_t fit = STRIP / row, beside = (p->kh - 1) * p->down + 1;
+    size_t rows = fit > beside ? (fit - beside) / p->sh + 1 : 1;
+    if (heavy)
         rows = LB_MAX(rows, tiles_ceil_div(16 * RESULTS, ow));
     rows = LB_MAX((size_t)1, LB_MIN(oh, rows));
-    plan_rows(d, &p, tiles_ceil_div(oh, tiles_ceil_div(oh, rows)));
-    while (p.rows > 1 && p.tiles > MAX_TILES)
-        plan_rows(d, &p, p.rows - 1);
-    while (p.rows == oh && p.images < (size_t)d->mb && (p.images + 1) * p.tiles <= MAX_TILES / 2 &&
-           ((p.images + 1) * p.strip_rows * row <= STRIP || (weights > STRIP && p.images * p.tiles < 16)))
-        p.images++;
+    plan_rows(d, p, tiles_ceil_div(oh, tiles_ceil_div(oh, rows)));
+    while (p->rows > 1 && p->tiles > MAX_TILES)
+        plan_rows(d, p, p->rows - 1);
+    while (p->rows == oh && p->images < (size_t)d->mb && (p->images + 1) * p->tiles <= MAX_TILES / 2 &&
+           ((p->images + 1) * p->strip_rows * row <= STRIP || (heavy && p->images * p->tiles < 16)))
+        p->images++;
+}
+
+static plan make_plan(const lb_tiles_dims *d) {
+    plan p = plan_pixels(d);
+    plan_row(d, &p);
+    plan_band(d, &p);
     return p;
 }
 
@@ -391,50 +411,75 @@ static void look_behind(const lb_tiles_dims *d, const plan *p, size_t first, siz
                             whole ? p->images * h : p->rows * step, times);
 }
 
+/* A band while it is computed. */
+typedef struct band {
+    const lb_tiles_dims *d;
+    const plan *p;
+    const workspace *w;
+    size_t rows, tiles;        /* result rows; registers of results, all images' */
+    size_t strip, image;       /* numbers from one image to the next in the strip, in dst */
+    uint16_t *dst;             /* the first result */
+    ahead sources, results;    /* of the next band */
+} band;
+
+/* The registers of results that one step of products makes. */
+typedef struct group {
+    size_t image[TILES];       /* each one's of the band */
+    const spot *spots[TILES];
+    size_t next_image, next;   /* the register behind */
+} group;
+
+/* The next `count` registers from number `first` on; behind the last one, that one again. */
+LB_INLINE void take_group(const band *b, size_t first, size_t count, group *g, product *job) {
+    for (size_t i = 0; i < count; i++) {
+        g->image[i] = g->next_image;
+        g->spots[i] = &b->w->spots[g->next];
+        job->a[i] = b->w->strip + g->next_image * b->strip + g->spots[i]->pixel * b->p->c;
+        if (first + i + 1 < b->tiles && ++g->next == b->p->tiles) {
+            g->next = 0;
+            g->next_image++;
+        }
+    }
+}
+
+/* All results of output channels o .. o + 31, or of the last 16. */
+static void compute_channels(band *b, size_t o, product *job) {
+    const bool two = o + RESULTS < (size_t)b->d->oc;
+    const size_t count = two ? TILES / 2 : TILES, each = (two ? 2 : 1) * RESULTS * RESULTS;
+    group g = {.next = 0};
+    for (size_t t = 0; t < b->tiles; t += count) {
+        take_group(b, t, count, &g, job);
+        ask(&b->sources);
+        ask(&b->results);
+        if (two)
+            square(job);
+        else
+            narrow(job);
+        for (size_t i = 0; i < count && t + i < b->tiles; i++) {
+            const float *sums = job->sums + i * each;
+            store_results(b->d, b->p, g.spots[i], b->rows, sums, two ? sums + RESULTS * RESULTS : NULL,
+                          b->dst + g.image[i] * b->image + o);
+        }
+    }
+}
+
 /* `images` from the first on, result rows y .. */
-static void band(const lb_tiles_dims *d, const plan *p, size_t first, size_t images, size_t y, const uint16_t *src,
-                 const uint16_t *weights, uint16_t *dst, const workspace *w) {
-    const size_t oc = (size_t)d->oc, oh = (size_t)d->oh, to_row = (size_t)d->dst_w * oc, image = (size_t)d->dst_h * to_row;
-    const size_t rows = LB_MIN(p->rows, oh - y), all = images * p->tiles;
-    const size_t strip = p->strip_rows * p->pitch * p->c, block = filter_size(p) * RESULTS;
-    ahead sources, results;
-    look_behind(d, p, first, y, src, dst,
-                tiles_ceil_div(all, oc > RESULTS ? TILES / 2 : TILES) * tiles_ceil_div(oc, 2 * RESULTS), &sources, &results);
+static void compute_band(const lb_tiles_dims *d, const plan *p, size_t first, size_t images, size_t y, const uint16_t *src,
+                         const uint16_t *weights, uint16_t *dst, const workspace *w) {
+    const size_t oc = (size_t)d->oc, to_row = (size_t)d->dst_w * oc, block = filter_size(p) * RESULTS;
+    band b = {.d = d, .p = p, .w = w, .rows = LB_MIN(p->rows, (size_t)d->oh - y), .tiles = images * p->tiles,
+              .strip = p->strip_rows * p->pitch * p->c, .image = (size_t)d->dst_h * to_row};
+    b.dst = dst + first * b.image + ((size_t)d->from_h + y * (size_t)d->step_h) * to_row + (size_t)d->from_w * oc;
+    const size_t steps = tiles_ceil_div(b.tiles, oc > RESULTS ? TILES / 2 : TILES) * tiles_ceil_div(oc, 2 * RESULTS);
+    look_behind(d, p, first, y, src, dst, steps, &b.sources, &b.results);
     for (size_t i = 0; i < images; i++)
-        fill_strip(d, p, src, first + i, y, w->line, w->strip + i * strip);
-    dst += first * image + ((size_t)d->from_h + y * (size_t)d->step_h) * to_row + (size_t)d->from_w * oc;
+        fill_strip(d, p, src, first + i, y, w->line, w->strip + i * b.strip);
     product job = {.result = p->sw * p->c * 2, .row = p->down * p->pitch * p->c, .kh = p->kh, .steps = p->kw * p->c / STEP,
                    .sums = w->sums};
     for (size_t o = 0; o < oc; o += 2 * RESULTS) {
-        const bool two = o + RESULTS < oc;
-        const size_t group = two ? TILES / 2 : TILES;
         job.b = weights + o / RESULTS * block;
         job.b2 = job.b + block;
-        for (size_t t = 0, n = 0, tile = 0; t < all; t += group) {
-            size_t image_of[TILES];
-            const spot *spots[TILES];
-            for (size_t i = 0; i < group; i++) {
-                spots[i] = &w->spots[tile];
-                image_of[i] = n;
-                job.a[i] = w->strip + n * strip + spots[i]->pixel * p->c;
-                if (t + i + 1 >= all) /* beyond the last: that one again */
-                    continue;
-                if (++tile == p->tiles) {
-                    tile = 0;
-                    n++;
-                }
-            }
-            ask(&sources);
-            ask(&results);
-            if (two)
-                square(&job);
-            else
-                narrow(&job);
-            for (size_t i = 0; i < group && t + i < all; i++) {
-                const float *sums = w->sums + i * (two ? 2 : 1) * RESULTS * RESULTS;
-                store_results(d, p, spots[i], rows, sums, two ? sums + RESULTS * RESULTS : NULL, dst + image_of[i] * image + o);
-            }
-        }
+        compute_channels(&b, o, &job);
     }
 }
 
@@ -445,7 +490,7 @@ static void LB_NAME(conv)(const lb_tiles_dims *d, int first, int last, const voi
     tiles_begin();
     for (size_t n = (size_t)first; n < (size_t)last; n += p.images)
         for (size_t y = 0; y < (size_t)d->oh; y += p.rows)
-            band(d, &p, n, LB_MIN(p.images, (size_t)last - n), y, src, weights, dst, &w);
+            compute_band(d, &p, n, LB_MIN(p.images, (size_t)last - n), y, src, weights, dst, &w);
     tiles_end();
 }
 
