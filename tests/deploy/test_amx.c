@@ -148,7 +148,8 @@ static void products(void **state) {
                  {false, false, 7 + 255 * 255 + 2 * 3}};
     const uint8_t a[4] = {255, 2, 0, 9}, b[4] = {255, 3, 100, 0};
     const int32_t c[2] = {7, INT32_MAX};
-    uint8_t config[64] = {[0] = 1, [16] = 8, [18] = 4, [20] = 8, [22] = 8, [24] = 8, [48] = 2, [49] = 2, [50] = 1, [51] = 2, [52] = 1};
+    const uint8_t config[64] = {[0] = 1,  [16] = 8, [18] = 4, [20] = 8, [22] = 8, [24] = 8,
+                                [48] = 2, [49] = 2, [50] = 1, [51] = 2, [52] = 1};
     amx_state s = {0};
     assert_non_null(amx_load(&s, 0, a, 0)); /* nothing configured */
     for (size_t i = 0; i < LB_COUNT(cases); i++) {
@@ -172,8 +173,122 @@ static void products(void **state) {
     assert_non_null(amx_dot(&s, 0, 1, 5, false, true)); /* none */
 }
 
+/* bf16 numbers as bits. */
+static uint16_t bf16(double v) {
+    const float f = (float)v;
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    assert_int_equal(bits & 0xffff, 0);
+    return (uint16_t)(bits >> 16);
+}
+
+/* Products of pairs of bf16 by hand: registers 0 (1 x 1 sums) += 1 (1 x PAIRS pairs) * 2. */
+static void pairs(void **state) {
+    (void)state;
+    enum { PAIRS = 3 };
+    static const double none = 0x1p-130; /* subnormal: zero */
+    static const struct {
+        double c, a[2 * PAIRS], b[2 * PAIRS], sum;
+    } cases[] = {
+        {.c = 0.5, .a = {1, 2, 3, 4, 5, 6}, .b = {1, 1, 1, 1, 2, -1}, .sum = 14.5},
+        /* firsts and seconds are summed apart: what the large ones leave */
+        {.c = 0, .a = {0x1p30, 1, -0x1p30, 1, 1, 1}, .b = {1, 1, 1, 1, 1, 1}, .sum = 4},
+        {.c = 0, .a = {0x1p30, 1, 1, 1, -0x1p30, 1}, .b = {1, 1, 1, 1, 1, 1}, .sum = 3},
+        {.c = 0x1p30, .a = {1, 1, -1, -1}, .b = {1, 1, 1, 1}, .sum = 0x1p30},
+        /* subnormal factors, products, sums */
+        {.c = 1, .a = {none, 1, 0x1p100}, .b = {0x1p100, none, none}, .sum = 1},
+        {.c = none, .a = {0}, .b = {0}, .sum = 0},
+        {.c = 0, .a = {0x1p-63, 0, -0x1p-63}, .b = {0x1p-63, 0, 0x1.8p-63}, .sum = 0},
+        /* 2^-126 (1 + 2^-23 - x 2^-23): the half of the way to the smallest normal number goes up, less does not */
+        {.c = 0, .a = {0x1p-63, 0, 0x1p-75, 0, -0x1p-75}, .b = {0x1p-63, 0, 0x1p-74, 0, 0x1.4p-74}, .sum = 0x1p-126},
+        {.c = 0, .a = {0x1p-63, 0, 0x1p-75, 0, -0x1p-75}, .b = {0x1p-63, 0, 0x1p-74, 0, 0x1.6p-74}, .sum = 0},
+        {.c = 1, .a = {0x1p127, 0x1p127}, .b = {2, -1}, .sum = INFINITY},
+    };
+    const uint8_t config[64] = {[0] = 1, [16] = 4, [18] = 4 * PAIRS, [20] = 4, [48] = 1, [49] = 1, [50] = PAIRS};
+    for (size_t i = 0; i < LB_COUNT(cases); i++) {
+        uint16_t a[2 * PAIRS], b[2 * PAIRS];
+        const float c = (float)cases[i].c;
+        float got;
+        for (int k = 0; k < 2 * PAIRS; k++) {
+            a[k] = bf16(cases[i].a[k]);
+            b[k] = bf16(cases[i].b[k]);
+        }
+        amx_state s = {0};
+        assert_null(amx_configure(&s, config));
+        assert_null(amx_load(&s, 0, (const uint8_t *)&c, 0));
+        assert_null(amx_load(&s, 1, (const uint8_t *)a, 0));
+        assert_null(amx_load(&s, 2, (const uint8_t *)b, 4));
+        assert_null(amx_dot_bf16(&s, 0, 1, 2));
+        assert_null(amx_store(&s, 0, (uint8_t *)&got, 0));
+        if ((double)got != cases[i].sum)
+            fail_msg("case %zu: %a, not %a", i, (double)got, cases[i].sum);
+    }
+}
+
+/* What the processor makes of the same registers, shaped as config says. */
+static void product_of_hardware(const uint8_t config[64], float *c, const uint16_t *a, const uint16_t *b) {
+    __asm__ volatile("ldtilecfg (%0)\n\t"
+                     "tileloadd (%1,%4,1), %%tmm0\n\t"
+                     "tileloadd (%2,%4,1), %%tmm1\n\t"
+                     "tileloadd (%3,%4,1), %%tmm2\n\t"
+                     "tdpbf16ps %%tmm2, %%tmm1, %%tmm0\n\t"
+                     "tilestored %%tmm0, (%1,%4,1)\n\t"
+                     "tilerelease"
+                     :
+                     : "r"(config), "r"(c), "r"(a), "r"(b), "r"((ptrdiff_t)AMX_BYTES)
+                     : "memory");
+}
+
+/* Random bits whose exponents, biased, are base .. base + count - 1. */
+static uint32_t random_number(test_graph *t, int base, int count) {
+    return (test_bits(t) & 0x807fffffu) | (uint32_t)(base + test_in(t, 0, count - 1)) << 23;
+}
+
+/* Registers of all shapes, numbers of all sizes: the emulation does what the processor does. */
+static void emulation_is_hardware(void **state) {
+    (void)state;
+    enum { NUMBERS = AMX_ROWS * AMX_BYTES / 2 };
+    static const struct {
+        int a, b, c, count; /* least exponents, biased by 127, and how many */
+    } sizes[] = {{120, 120, 120, 14}, {60, 58, 0, 8}, {0, 120, 0, 3}, {190, 189, 250, 5}, {0, 0, 0, 256}, {64, 63, 1, 1}};
+    unsigned eax, ebx, ecx, edx;
+    if (lbrt_best_isa() != LBRT_ISA_AMX || !__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) || !(edx >> 22 & 1)) {
+        print_message("skipped: there is no AMX for bf16 to compare with\n");
+        skip();
+    }
+    test_graph t = {.state = 4711};
+    for (int round = 0; round < 3000; round++) {
+        const uint8_t m = (uint8_t)test_in(&t, 1, 16), n = (uint8_t)test_in(&t, 1, 16), k = (uint8_t)test_in(&t, 1, 16);
+        const uint8_t config[64] = {[0] = 1, [16] = 4 * n, [18] = 4 * k, [20] = 4 * n, [48] = m, [49] = m, [50] = k};
+        static uint16_t a[NUMBERS], b[NUMBERS];
+        static uint32_t c[NUMBERS / 2], want[NUMBERS / 2], got[NUMBERS / 2];
+        const size_t size = (size_t)round % LB_COUNT(sizes);
+        for (int i = 0; i < NUMBERS; i++) {
+            a[i] = (uint16_t)(random_number(&t, sizes[size].a, sizes[size].count) >> 16);
+            b[i] = (uint16_t)(random_number(&t, sizes[size].b, sizes[size].count) >> 16);
+        }
+        for (int i = 0; i < NUMBERS / 2; i++)
+            want[i] = c[i] = random_number(&t, sizes[size].c, LB_MIN(sizes[size].count, 6));
+        product_of_hardware(config, (float *)(void *)want, a, b);
+        amx_state s = {0};
+        assert_null(amx_configure(&s, config));
+        memcpy(got, c, sizeof got);
+        assert_null(amx_load(&s, 0, (const uint8_t *)c, AMX_BYTES));
+        assert_null(amx_load(&s, 1, (const uint8_t *)a, AMX_BYTES));
+        assert_null(amx_load(&s, 2, (const uint8_t *)b, AMX_BYTES));
+        assert_null(amx_dot_bf16(&s, 0, 1, 2));
+        assert_null(amx_store(&s, 0, (uint8_t *)got, AMX_BYTES));
+        for (int i = 0; i < NUMBERS / 2; i++) {
+            const bool both_nan = (want[i] & 0x7fffffffu) > 0x7f800000u && (got[i] & 0x7fffffffu) > 0x7f800000u;
+            if (want[i] != got[i] && !both_nan)
+                fail_msg("round %d, number %d: %08x, not %08x", round, i, (unsigned)got[i], (unsigned)want[i]);
+        }
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(network), cmocka_unit_test(configurations), cmocka_unit_test(products)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(network), cmocka_unit_test(configurations), cmocka_unit_test(products),
+                                       cmocka_unit_test(pairs), cmocka_unit_test(emulation_is_hardware)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
 #else

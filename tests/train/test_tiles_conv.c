@@ -1,8 +1,6 @@
-/* Convolutions by matrix registers: those of AMX against plain C, bit for bit; that against plain loops; all three passes by
- * images, strides included, against their definition. */
-#include "support.h"
-
-#include <math.h>
+/* Convolutions by matrix registers: those of AMX, of this machine or emulated, against plain C, bit for bit; that against plain
+ * loops; all three passes by images, strides included, against their definition. */
+#include "amx_machine.h"
 
 #include "quant/rint.h"
 #include "train/simd/tiles.h"
@@ -77,22 +75,46 @@ static void run(const lb_tiles_conv *k, const lb_tiles_dims *d, uint16_t *dst) {
     lb_ctx_destroy(ctx);
 }
 
-static void test_amx(void **state) {
-    (void)state;
-    const lb_tiles_conv *fast = lb_tiles_conv_find("amx"), *ref = lb_tiles_conv_find("scalar");
-    if (!fast) {
-        printf("SKIPPED: this processor has no matrix registers (AMX) for bf16\n");
-        return;
-    }
+/* What differs from plain C, NULL: nothing. */
+static const char *difference(const lb_tiles_conv *fast) {
+    static char text[64];
     for (size_t i = 0; i < LB_COUNT(shapes); i++) {
         const lb_tiles_dims d = shape(i);
         fill(src_f, src, src_count(&d), false, i);
         fill(weights, NULL, weight_count(&d), false, 100 + i);
-        run(ref, &d, wanted);
+        run(lb_tiles_conv_find("scalar"), &d, wanted);
         run(fast, &d, got);
-        if (memcmp(got, wanted, dst_count(&d) * sizeof *got) != 0)
-            fail_msg("amx is not scalar: shape %zu", i);
+        if (memcmp(got, wanted, dst_count(&d) * sizeof *got) != 0) {
+            snprintf(text, sizeof text, "amx is not scalar: shape %zu", i);
+            return text;
+        }
     }
+    return NULL;
+}
+
+#if defined(__x86_64__) && defined(__linux__)
+extern const lb_tiles_conv lb_tiles_conv_amx;
+static const char *emulated(void) { return difference(&lb_tiles_conv_amx); }
+#else
+static const char *emulated(void) { return NULL; }
+#endif
+
+/* The first test: those behind it ask for AMX where it is. */
+static void test_emulated(void **state) {
+    (void)state;
+    amx_test_emulated(emulated);
+}
+
+static void test_amx(void **state) {
+    (void)state;
+    const lb_tiles_conv *fast = lb_tiles_conv_find("amx");
+    if (!fast) {
+        printf("SKIPPED: this processor has no matrix registers (AMX) for bf16\n");
+        return;
+    }
+    const char *text = difference(fast);
+    if (text)
+        fail_msg("%s", text);
 }
 
 /* One product of result (n, y, x, o), 0 outside of the source. */
@@ -261,7 +283,7 @@ static void test_refused(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_amx), cmocka_unit_test(test_scalar), cmocka_unit_test(test_by_images),
-                                       cmocka_unit_test(test_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_emulated), cmocka_unit_test(test_amx), cmocka_unit_test(test_scalar),
+                                       cmocka_unit_test(test_by_images), cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

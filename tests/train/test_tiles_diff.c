@@ -1,7 +1,6 @@
-/* The weights' gradient by matrix registers: that of AMX against plain C, bit for bit, and that against plain loops. */
-#include "support.h"
-
-#include <math.h>
+/* The weights' gradient by matrix registers: that of AMX, of this machine or emulated, against plain C, bit for bit, and that
+ * against plain loops. */
+#include "amx_machine.h"
 
 #include "quant/rint.h"
 #include "train/simd/tiles.h"
@@ -76,22 +75,46 @@ static void run(const lb_tiles_diff *k, const lb_tiles_dims *d, int first, int l
 
 static float got[MAX_WEIGHTS], wanted[MAX_WEIGHTS];
 
-static void test_amx(void **state) {
-    (void)state;
-    const lb_tiles_diff *fast = lb_tiles_diff_find("amx"), *ref = lb_tiles_diff_find("scalar");
-    if (!fast) {
-        printf("SKIPPED: this processor has no matrix registers (AMX) for bf16\n");
-        return;
-    }
+/* What differs from plain C, NULL: nothing. */
+static const char *difference(const lb_tiles_diff *fast) {
+    static char text[64];
     for (size_t i = 0; i < LB_COUNT(shapes); i++)
         for (int kind = REAL; kind <= TINY; kind++) {
             const lb_tiles_dims *d = &shapes[i];
             fill(d, (test_numbers)kind, i);
-            run(ref, d, d->mb / 3, d->mb, wanted);
+            run(lb_tiles_diff_find("scalar"), d, d->mb / 3, d->mb, wanted);
             run(fast, d, d->mb / 3, d->mb, got);
-            if (memcmp(got, wanted, weight_count(d) * sizeof *got) != 0)
-                fail_msg("amx is not scalar: shape %zu, numbers %d", i, kind);
+            if (memcmp(got, wanted, weight_count(d) * sizeof *got) != 0) {
+                snprintf(text, sizeof text, "amx is not scalar: shape %zu, numbers %d", i, kind);
+                return text;
+            }
         }
+    return NULL;
+}
+
+#if defined(__x86_64__) && defined(__linux__)
+extern const lb_tiles_diff lb_tiles_diff_amx;
+static const char *emulated(void) { return difference(&lb_tiles_diff_amx); }
+#else
+static const char *emulated(void) { return NULL; }
+#endif
+
+/* The first test: those behind it ask for AMX where it is. */
+static void test_emulated(void **state) {
+    (void)state;
+    amx_test_emulated(emulated);
+}
+
+static void test_amx(void **state) {
+    (void)state;
+    const lb_tiles_diff *fast = lb_tiles_diff_find("amx");
+    if (!fast) {
+        printf("SKIPPED: this processor has no matrix registers (AMX) for bf16\n");
+        return;
+    }
+    const char *text = difference(fast);
+    if (text)
+        fail_msg("%s", text);
 }
 
 /* By its definition, of images [first, last). */
@@ -137,6 +160,6 @@ static void test_scalar(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_amx), cmocka_unit_test(test_scalar)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_emulated), cmocka_unit_test(test_amx), cmocka_unit_test(test_scalar)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

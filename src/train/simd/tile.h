@@ -55,9 +55,14 @@ LB_INLINE void tile_store(int t, void *to, ptrdiff_t stride) {
 /* Numbers too small to be normal are zeros, going in and coming out. */
 LB_INLINE float tile_flush(float f) { return fabsf(f) < 0x1p-126f ? copysignf(0, f) : f; }
 LB_INLINE float tile_bf16(const uint16_t *from) { return tile_flush(lb_bf16_get(*from)); }
+/* To f32. Too small is what is so when rounded to 24 bits: subnormal numbers have fewer, and could round up to a normal one. */
+LB_INLINE float tile_round(double v) {
+    const int tiny = fabs(v) < 0x1p-126 && fabsf((float)(v * 0x1p64)) < 0x1p-62f;
+    return tiny ? copysignf(0, (float)v) : (float)v;
+}
 /* sum + a * b, rounded once: the product is exact, and a double has room for both unless one of them does not matter. */
 LB_INLINE float tile_fma(const uint16_t *a, const uint16_t *b, float sum) {
-    return tile_flush((float)((double)tile_bf16(a) * (double)tile_bf16(b) + (double)sum));
+    return tile_round((double)tile_bf16(a) * (double)tile_bf16(b) + (double)sum);
 }
 static inline void tile_dot_bf16(int c, int a, int b) {
     for (int m = 0; m < 16; m++) {

@@ -1,19 +1,28 @@
 /* AMX where the processor has none: its instructions raise SIGILL, and the handler carries them out in plain C, as Intel's manual
- * describes them (64 and IA-32 Architectures Software Developer's Manual, volume 2: LDTILECFG, TILELOADD, TILESTORED, TDPBUSD, ..
- * and their exceptions), so that the very machine code runs that a processor with AMX would run. What would be an exception there
- * aborts.
+ * describes them (64 and IA-32 Architectures Software Developer's Manual, volume 2: LDTILECFG, TILELOADD, TILESTORED, TDPBUSD, ..,
+ * TDPBF16PS and their exceptions), so that the very machine code runs that a processor with AMX would run. What would be an
+ * exception there aborts.
  *
- * amx_machine(), in a test, because cmocka takes all signals before each, gives the best instruction set that it can run then.
- * Each thread has registers of its own. */
+ * Where the processor has AMX, a process that has not asked Linux for the registers gets SIGILL too, from all instructions but
+ * LDTILECFG and TILERELEASE, which are carried out: the configuration then comes from the signal's frame. So the emulation and the
+ * hardware can be compared on one machine.
+ *
+ * amx_machine(), in a test, because cmocka takes all signals before each, gives the best instruction set that it can run then;
+ * amx_emulate() is for code that is known to run but for AMX. Each thread has registers of its own. */
 #ifndef LB_TEST_AMX_MACHINE_H
 #define LB_TEST_AMX_MACHINE_H
+
+#include <math.h>
 
 #include "model.h"
 #include "support.h"
 
 #if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 enum { AMX_REGISTERS = 8, AMX_ROWS = 16, AMX_BYTES = 64 };
 
@@ -22,6 +31,7 @@ typedef struct amx_state {
     uint8_t palette, rows[AMX_REGISTERS];
     uint16_t bytes[AMX_REGISTERS];
     uint8_t data[AMX_REGISTERS][AMX_ROWS][AMX_BYTES];
+    uint8_t config[64]; /* what was configured */
     long products; /* TDP instructions so far */
 } amx_state;
 
@@ -49,6 +59,7 @@ static inline const char *amx_configure(amx_state *s, const uint8_t config[64]) 
         }
     }
     s->palette = 1;
+    memcpy(s->config, config, sizeof s->config);
     return NULL;
 }
 
@@ -79,19 +90,27 @@ static inline void amx_widen(const amx_state *s, int t, bool is_signed, int valu
             values[r][i] = is_signed ? (int8_t)s->data[t][r][i] : s->data[t][r][i];
 }
 
-/* c[m][n] += sum over k of 4 products of a[m][k] and b[k][n], modulo 2^32. */
-static inline const char *amx_dot(amx_state *s, int c, int a, int b, bool a_signed, bool b_signed) {
-    const char *fault = NULL;
-    for (int i = 0; i < 3 && !fault; i++)
-        fault = amx_unusable(s, (const int[3]){c, a, b}[i]);
-    if (fault)
-        return fault;
+/* Of a product's registers. */
+static inline const char *amx_unfit(const amx_state *s, int c, int a, int b) {
+    for (int i = 0; i < 3; i++) {
+        const char *fault = amx_unusable(s, (const int[3]){c, a, b}[i]);
+        if (fault)
+            return fault;
+    }
     if (c == a || c == b || a == b)
         return "TDP: the same register twice";
     if (s->bytes[c] % 4 || s->bytes[a] % 4 || s->bytes[b] % 4)
         return "TDP: rows of no whole number of four bytes";
     if (s->rows[c] != s->rows[a] || s->bytes[c] != s->bytes[b] || s->bytes[a] / 4 != s->rows[b])
         return "TDP: shapes that do not fit each other";
+    return NULL;
+}
+
+/* c[m][n] += sum over k of 4 products of a[m][k] and b[k][n], modulo 2^32. */
+static inline const char *amx_dot(amx_state *s, int c, int a, int b, bool a_signed, bool b_signed) {
+    const char *fault = amx_unfit(s, c, a, b);
+    if (fault)
+        return fault;
     int x[AMX_ROWS][AMX_BYTES], y[AMX_ROWS][AMX_BYTES];
     amx_widen(s, a, a_signed, x);
     amx_widen(s, b, b_signed, y);
@@ -105,6 +124,39 @@ static inline const char *amx_dot(amx_state *s, int c, int a, int b, bool a_sign
             }
             memcpy(&sum, &s->data[c][m][n], sizeof sum);
             sum += (uint32_t)products;
+            memcpy(&s->data[c][m][n], &sum, sizeof sum);
+        }
+    s->products++;
+    return NULL;
+}
+
+/* To f32, to the nearest, subnormal numbers being zeros: those that are subnormal when rounded as if exponents had no end. */
+static inline float amx_round(double v) {
+    const bool tiny = fabs(v) < 0x1p-126 && fabsf((float)(v * 0x1p64)) < 0x1p-62f;
+    return tiny ? copysignf(0, (float)v) : (float)v;
+}
+static inline float amx_f32(const uint8_t *from) {
+    float f;
+    memcpy(&f, from, sizeof f);
+    return amx_round((double)f);
+}
+static inline float amx_bf16(const uint8_t *from) { return amx_f32((const uint8_t[4]){0, 0, from[0], from[1]}); }
+
+/* c[m][n] += products of pairs of bf16 a[m][k] and b[k][n]: the first of each pair and the second are summed apart, k upwards, each
+ * product and its addition rounded once (a double holds both, or the smaller one does not matter), then added, then to c. */
+static inline const char *amx_dot_bf16(amx_state *s, int c, int a, int b) {
+    const char *fault = amx_unfit(s, c, a, b);
+    if (fault)
+        return fault;
+    for (int m = 0; m < s->rows[c]; m++)
+        for (int n = 0; n < s->bytes[c]; n += 4) {
+            float sums[2] = {0};
+            for (int k = 0; k < s->rows[b]; k++)
+                for (int i = 0; i < 2; i++)
+                    sums[i] = amx_round((double)amx_bf16(&s->data[a][m][4 * k + 2 * i]) *
+                                            (double)amx_bf16(&s->data[b][k][n + 2 * i]) + (double)sums[i]);
+            const float added = amx_round((double)sums[0] + (double)sums[1]);
+            const float sum = amx_round((double)amx_f32(&s->data[c][m][n]) + (double)added);
             memcpy(&s->data[c][m][n], &sum, sizeof sum);
         }
     s->products++;
@@ -167,6 +219,8 @@ static inline bool amx_step(amx_state *s, const greg_t *regs, const uint8_t **co
         *fault = amx_load(s, reg, address, index);
     else if (p[3] == 0x4b && prefix == PF3 && memory && rm == 4)
         *fault = amx_store(s, reg, address, index);
+    else if (p[3] == 0x5c && prefix == PF3 && !memory && other < AMX_REGISTERS)
+        *fault = amx_dot_bf16(s, reg, rm, other);
     else if (p[3] == 0x5e && !memory && other < AMX_REGISTERS)
         *fault = amx_dot(s, reg, rm, other, prefix == PF2 || prefix == PF3, prefix == PF2 || prefix == P66);
     else
@@ -175,13 +229,33 @@ static inline bool amx_step(amx_state *s, const greg_t *regs, const uint8_t **co
     return true;
 }
 
+/* The configuration that the hardware has where only the registers' data is kept from the process. */
+static inline const char *amx_take_configuration(amx_state *s, const ucontext_t *context) {
+    enum { MAGIC = 464, FEATURES = 472, PRESENT = 512, CONFIG = 17 }; /* of XSAVE's area in a frame; the state's component */
+    const uint8_t *frame = (const uint8_t *)context->uc_mcontext.fpregs;
+    uint8_t config[64] = {0};
+    uint32_t magic;
+    uint64_t features, present;
+    memcpy(&magic, frame + MAGIC, sizeof magic);
+    memcpy(&features, frame + FEATURES, sizeof features);
+    if (magic != 0x46505853u || !(features >> CONFIG & 1)) /* no XSAVE, or none with AMX: all instructions raise signals */
+        return NULL;
+    unsigned size, offset, c, d;
+    memcpy(&present, frame + PRESENT, sizeof present);
+    if (present >> CONFIG & 1) {
+        __cpuid_count(13, CONFIG, size, offset, c, d);
+        memcpy(config, frame + offset, LB_MIN((size_t)size, sizeof config));
+    }
+    return memcmp(config, s->config, sizeof config) == 0 ? NULL : amx_configure(s, config);
+}
+
 static void amx_trap(int number, siginfo_t *info, void *context) {
     enum { RIP = 16 };
     (void)info;
     greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
     const uint8_t *code = (const uint8_t *)regs[RIP];
-    const char *fault;
-    if (!amx_step(&amx, regs, &code, &fault)) {
+    const char *fault = amx_take_configuration(&amx, context);
+    if (!fault && !amx_step(&amx, regs, &code, &fault)) {
         signal(number, SIG_DFL); /* and here we are again */
         return;
     }
@@ -192,16 +266,45 @@ static void amx_trap(int number, siginfo_t *info, void *context) {
     regs[RIP] = (greg_t)code;
 }
 
+static inline void amx_emulate(void) {
+    struct sigaction action = {.sa_sigaction = amx_trap, .sa_flags = SA_SIGINFO};
+    assert_int_equal(sigaction(SIGILL, &action, NULL), 0);
+}
+
+/* A test of a kernel of training: calls `check` in a process of its own whose AMX is emulated, whatever the processor has, unless
+ * this one has asked for it before. The text that check returns is a failure, NULL none. */
+static inline void amx_test_emulated(const char *(*check)(void)) {
+    enum { DONE, FAILED, HARDWARE };
+    int status;
+    if (!__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512bf16")) {
+        printf("SKIPPED: a processor without AVX-512 BF16 cannot run what is around the instructions of AMX\n");
+        return;
+    }
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        amx_emulate();
+        const char *failure = check();
+        if (failure)
+            fprintf(stderr, "AMX emulated: %s\n", failure);
+        _exit(failure ? FAILED : amx.products > 0 ? DONE : HARDWARE);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) != FAILED);
+    if (WEXITSTATUS(status) == HARDWARE)
+        printf("SKIPPED: this process had been given AMX before\n");
+}
+
 static inline lbrt_isa amx_machine(void) {
     const lbrt_isa best = lbrt_best_isa();
     if (best != LBRT_ISA_AVX512VBMI) /* less cannot run what is around the instructions */
         return best;
-    struct sigaction action = {.sa_sigaction = amx_trap, .sa_flags = SA_SIGINFO};
-    assert_int_equal(sigaction(SIGILL, &action, NULL), 0);
+    amx_emulate();
     return LBRT_ISA_AMX;
 }
 
 #else
+static inline void amx_test_emulated(const char *(*check)(void)) { (void)check; }
 static inline lbrt_isa amx_machine(void) { return lbrt_best_isa(); }
 #endif
 
