@@ -262,8 +262,8 @@ static lb_status open_logs(lb_trainer *t, bool resume) {
 
 /* May the line differ between a run and its continuation? Budgets and what does not touch the weights. */
 static bool may_change(const char *line) {
-    static const char *const keys[] = {"epochs:", "steps:", "eval_every:", "save_every:", "histograms:", "eval_batch:", "workers:",
-                                       "cache:",  "path:",  "init:"};
+    static const char *const keys[] = {"epochs:",     "total_epochs:", "steps:", "eval_every:", "save_every:", "histograms:",
+                                       "eval_batch:", "workers:",      "cache:", "path:",       "init:"};
     line += strspn(line, " -");
     for (size_t i = 0; i < LB_COUNT(keys); i++)
         if (!strncmp(line, keys[i], strlen(keys[i])))

@@ -33,6 +33,7 @@ succeed train in/recipe.yaml --out low --resume --set train.epochs=2 --set train
 mkdir moved && mv low in moved/
 succeed eval moved/low
 succeed train moved/low --resume --set train.epochs=3 -q
+succeed train moved/low --resume --set train.total_epochs=4 -q # a budget too
 succeed eval moved/in
 refuse 1 'moved/low/net.onnx: .*choose another name' export moved/low -o moved/low/net.onnx
 succeed export floats -o floats/net.onnx # but this run has no graph
