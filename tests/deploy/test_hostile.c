@@ -2,6 +2,7 @@
  * the checksum have to stop it), random mutations. Each gives an error or a model that runs; the sanitizers watch. Files and memory
  * are exactly as large as stated. */
 #include "graphs.h"
+#include "work.h"
 
 #define LIMIT ((size_t)1 << 22) /* a mutated model may ask for much: only small ones are run */
 
@@ -16,22 +17,6 @@ static void fix_checksum(unsigned char *bytes, size_t size) {
 static void put_size(unsigned char *bytes, size_t size) {
     for (size_t i = 0; i < 4; i++)
         bytes[8 + i] = (unsigned char)(size >> (8 * i));
-}
-
-/* Additions of one run, roughly. */
-static double work(const lbrt_graph *g) {
-    double sum = 0;
-    for (int i = 0; i < g->nlayers; i++) {
-        const lbrt_layer *l = &g->layers[i];
-        const lbrt_tensor *src = &g->tensors[l->src];
-        double each = 1;
-        if (l->op == LBRT_OP_CONV)
-            each = lbrt_weights_per_channel(l, src);
-        else if (l->op == LBRT_OP_MAXPOOL || l->op == LBRT_OP_SUMPOOL)
-            each = (double)LB_MIN(l->kh, src->h) * LB_MIN(l->kw, src->w);
-        sum += each * (double)lbrt_elements(&g->tensors[i + 1]);
-    }
-    return sum;
 }
 
 /* Probes; where that succeeds, opens and runs two images, whose scores must lie in the range that the file states. */
@@ -49,7 +34,7 @@ static lbrt_status try_file(const unsigned char *bytes, size_t size) {
         assert_non_null(memory);
         assert_int_equal(lbrt_open(file, size, memory, info.model_size, &model), LBRT_OK);
         const size_t arena_size = lbrt_arena_size(model, 2), pixels = (size_t)info.ih * (size_t)info.iw * (size_t)info.ic;
-        if (arena_size > 0 && arena_size < LIMIT && pixels < LIMIT && work(lbrt_model_graph(model)) < 2e5) {
+        if (arena_size > 0 && arena_size < LIMIT && pixels < LIMIT && test_work(lbrt_model_graph(model)) < 2e5) {
             uint8_t *images = malloc(2 * pixels), *arena = malloc(arena_size);
             int32_t *scores = malloc(2 * (size_t)info.classes * sizeof *scores);
             assert_true(images && arena && scores);

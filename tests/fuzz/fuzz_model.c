@@ -4,28 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "internal.h"
+#include "../deploy/work.h"
 
 #define LIMIT ((size_t)1 << 22)
 
-static double work(const lbrt_graph *g) {
-    double sum = 0;
-    for (int i = 0; i < g->nlayers; i++) {
-        const lbrt_layer *l = &g->layers[i];
-        const lbrt_tensor *src = &g->tensors[l->src];
-        double each = 1;
-        if (l->op == LBRT_OP_CONV)
-            each = lbrt_weights_per_channel(l, src);
-        else if (l->op == LBRT_OP_MAXPOOL || l->op == LBRT_OP_SUMPOOL)
-            each = (double)(l->kh < src->h ? l->kh : src->h) * (l->kw < src->w ? l->kw : src->w);
-        sum += each * (double)lbrt_elements(&g->tensors[i + 1]);
-    }
-    return sum;
-}
-
 static void run(const lbrt_model *model, const lbrt_info *info) {
     const size_t arena_size = lbrt_arena_size(model, 1), pixels = (size_t)info->ih * (size_t)info->iw * (size_t)info->ic;
-    if (arena_size == 0 || arena_size > LIMIT || pixels > LIMIT || work(lbrt_model_graph(model)) > 1e6)
+    if (arena_size == 0 || arena_size > LIMIT || pixels > LIMIT || test_work(lbrt_model_graph(model)) > 1e6)
         return;
     uint8_t *image = malloc(pixels), *arena = malloc(arena_size);
     int32_t *scores = malloc((size_t)info->classes * sizeof *scores);
