@@ -143,6 +143,8 @@ struct lb_plan {
     lb_task tasks[LB_MAX_TASKS]; /* what has been queued */
 };
 
+/* The net is borrowed, and must stay as it is but for its values; mean and std of options are copied. LB_ERR_UNSUPPORTED or
+ * LB_ERR_SHAPE name the layer that cannot be trained; after a failure *plan is NULL. */
 lb_status lb_plan_create(lb_ctx *ctx, lb_net *net, const lb_plan_options *options, lb_plan **plan);
 void lb_plan_destroy(lb_plan *plan);
 
@@ -174,6 +176,7 @@ const char *lb_plan_find_bad(const lb_plan *plan);
 /* Starts learned parameters of weight quantizers that have no values yet. */
 void lb_plan_init_weights(lb_net *net);
 
+/* Where a buffer is in the arena: its content only while it lives. */
 void *lb_plan_buffer(const lb_plan *plan, int buffer);
 
 /* The value that holds node's output. */

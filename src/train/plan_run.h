@@ -9,6 +9,8 @@
 
 /* ---- The steps ------------------------------------------------------------------------------------------------------------ */
 
+/* Batch norm, addition, activation or quantizer in one pass. Backward: from the gradients of the consumers to that of the
+ * accumulator, or source, and to the parameters' in diff (nvalues). */
 lb_status lb_step_norm_forward(lb_plan *plan, lb_step *step);
 void lb_step_norm_backward(lb_plan *plan, lb_step *step, float *diff);
 

@@ -17,6 +17,7 @@ lb_status lb_tensorboard_scalar(lb_tensorboard *tb, const char *tag, int64_t ste
  * are left out. */
 lb_status lb_tensorboard_histogram(lb_tensorboard *tb, const char *tag, int64_t step, const float *values, size_t count);
 
+/* What was given so far to the file. */
 lb_status lb_tensorboard_flush(lb_tensorboard *tb);
 
 /* Flushes, closes and frees, also when it returns a failure. NULL is fine. */

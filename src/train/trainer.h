@@ -114,6 +114,7 @@ void lb_distill_remove(lb_trainer *trainer, int learner);
 /* Once training has ended: students and twin as runs of their own, DIR/NAME/ with recipe.yaml and last.safetensors. */
 lb_status lb_distill_save(lb_trainer *trainer);
 
+/* Steps of one epoch, whole batches only; the budget of a stage, whether the recipe says it in steps or epochs. */
 int64_t lb_trainer_epoch_steps(const lb_trainer *trainer);
 int64_t lb_trainer_stage_steps(const lb_trainer *trainer, int stage);
 

@@ -126,6 +126,7 @@ lb_status lb_import_view(lb_importer *im, int i, lb_view **view);
 /* The same for those that take a Pad node's padding over, which lb_import_view settles. They must ask for pads_lowest. */
 lb_status lb_import_padded_view(lb_importer *im, int i, lb_view **view);
 
+/* An attribute of the current node, NULL: it has none of that name; `missing`: nor one with a number of this kind. */
 const Onnx__AttributeProto *lb_import_attribute(const lb_importer *im, const char *name);
 int64_t lb_import_int(const lb_importer *im, const char *name, int64_t missing);
 float lb_import_real(const lb_importer *im, const char *name, float missing);

@@ -33,6 +33,7 @@ typedef struct lb_conv_dims {
     bool backward_data; /* false for the first layer: nobody wants its diff_src */
 } lb_conv_dims;
 
+/* The kernels of one convolution. The backend is borrowed and must outlive them. LB_ERR_BACKEND: oneDNN cannot make them. */
 typedef struct lb_conv_prims lb_conv_prims;
 lb_status lb_conv_prims_create(lb_backend *backend, const lb_conv_dims *dims, lb_conv_prims **prims);
 void lb_conv_prims_destroy(lb_conv_prims *prims);
@@ -74,6 +75,7 @@ typedef struct lb_pool_dims {
     lb_dtype type;
 } lb_pool_dims;
 
+/* As lb_conv_prims. */
 typedef struct lb_pool_prims lb_pool_prims;
 lb_status lb_pool_prims_create(lb_backend *backend, const lb_pool_dims *dims, lb_pool_prims **prims);
 void lb_pool_prims_destroy(lb_pool_prims *prims);
