@@ -99,6 +99,28 @@ lb_status lb_prim_create(lb_backend *backend, const_dnnl_op_desc_t op, const_dnn
     return lb_prim_finish(backend, prim);
 }
 
+lb_status lb_prim_create_without(lb_backend *backend, const char *word, const_dnnl_op_desc_t op, const_dnnl_primitive_desc_t hint,
+                                 lb_prim *prim) {
+    dnnl_primitive_desc_iterator_t at = NULL;
+    LB_DNNL(backend, dnnl_primitive_desc_iterator_create(&at, op, backend->attr, backend->engine, hint));
+    dnnl_status_t status = dnnl_success;
+    for (;;) {
+        const char *name = "";
+        prim->desc = dnnl_primitive_desc_iterator_fetch(at);
+        status = prim->desc ? dnnl_primitive_desc_query(prim->desc, dnnl_query_impl_info_str, 0, &name) : dnnl_out_of_memory;
+        if (status != dnnl_success || !strstr(name, word))
+            break;
+        dnnl_primitive_desc_destroy(prim->desc);
+        prim->desc = NULL;
+        status = dnnl_primitive_desc_iterator_next(at);
+        if (status != dnnl_success)
+            break;
+    }
+    dnnl_primitive_desc_iterator_destroy(at);
+    LB_TRY(lb_dnnl_check(backend, status, "choosing an implementation"));
+    return lb_prim_finish(backend, prim);
+}
+
 lb_status lb_reorder_create(lb_backend *backend, const dnnl_memory_desc_t *src, const dnnl_memory_desc_t *dst, lb_prim *prim) {
     LB_DNNL(backend, dnnl_reorder_primitive_desc_create(&prim->desc, src, backend->engine, dst, backend->engine, backend->attr));
     LB_TRY(lb_prim_finish(backend, prim));

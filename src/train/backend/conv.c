@@ -78,10 +78,17 @@ static lb_status describe(lb_backend *backend, const lb_conv_dims *d, lb_pass pa
     return lb_dnnl_check(backend, status, "describing a convolution");
 }
 
+/* oneDNN 2.6 unrolls its AMX kernel for the weights' gradient over a row. From 353 pixels on (3x3) it is wrong and writes before the
+ * gradient, and from about 1000 on it is never done with being generated. */
+#define AMX_MAX_ROW 320
+
 static lb_status create_pass(lb_conv_prims *p, lb_pass pass, lb_prim *prim) {
     lb_op_desc_any op;
     LB_TRY(describe(p->backend, &p->dims, pass, &op));
-    LB_TRY(lb_prim_create(p->backend, &op, pass == LB_PASS_FORWARD ? NULL : p->forward.desc, prim));
+    if (pass == LB_PASS_BACKWARD_WEIGHTS && LB_MAX(p->dims.iw, p->dims.ow) > AMX_MAX_ROW)
+        LB_TRY(lb_prim_create_without(p->backend, "amx", &op, p->forward.desc, prim));
+    else
+        LB_TRY(lb_prim_create(p->backend, &op, pass == LB_PASS_FORWARD ? NULL : p->forward.desc, prim));
     static const int args[3][3] = {{DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST},
                                    {DNNL_ARG_DIFF_DST, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_SRC},
                                    {DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS}};

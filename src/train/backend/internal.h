@@ -35,6 +35,9 @@ typedef struct lb_prim {
 
 /* From an operation descriptor; hint: the forward primitive's, or NULL. */
 lb_status lb_prim_create(lb_backend *backend, const_dnnl_op_desc_t op, const_dnnl_primitive_desc_t hint, lb_prim *prim);
+/* The same, by the first implementation without `word` in its name. */
+lb_status lb_prim_create_without(lb_backend *backend, const char *word, const_dnnl_op_desc_t op, const_dnnl_primitive_desc_t hint,
+                                 lb_prim *prim);
 /* From a primitive descriptor that prim->desc already holds. */
 lb_status lb_prim_finish(lb_backend *backend, lb_prim *prim);
 /* Adds an argument whose memory descriptor is the primitive's own for `arg`. */
