@@ -29,7 +29,11 @@ static void own_config(const lb_config *config, const lb_learner *l, lb_config *
         return;
     }
     const int weights = quant->weights.bits, activations = quant->activations.bits;
-    quant->weights.bits = quant->activations.bits = l->bits;
+    /* Where they are not read they stay as they are: a recipe with stages is written as what differs from its first one. */
+    if (strcmp(quant->weights.method, "none"))
+        quant->weights.bits = l->bits;
+    if (strcmp(quant->activations.method, "none"))
+        quant->activations.bits = l->bits;
     for (int i = 0; i < quant->nlayers; i++) {
         lb_layer_rule *rule = &quant->layers[i];
         rule->weights.bits = rule->weights.bits == weights ? l->bits : rule->weights.bits;

@@ -25,6 +25,13 @@ for precision in f32 bf16; do
 done
 check "further students have their own bits" "$(stat -c %s both-f32/4bit/model.lbm)" -gt "$(stat -c %s both-f32/model.lbm)"
 
+# Stages, of which the first leaves activations in float: a student's own recipe has its bits all the same.
+(cat tiny.yaml && printf '%s\n' 'stages:' '  - {name: weights, quant: {activations: {method: none}}}' '  - {name: both}') >stages.yaml
+succeed train stages.yaml --set train.epochs=1 --set distill.from=twin --set distill.students=[4] --out staged -q
+succeed compare staged/4bit --json
+check "the student's activations have its bits" "$(value runs.0.bits)" = W4A4
+succeed eval staged/4bit
+
 # Runs that differ in the seed alone, their own and in the path of what they learn from, are a group; the others are rows of their own.
 for seed in 1 2; do
     cp -r student "from-seed$seed"
