@@ -1,5 +1,6 @@
 /* Errors, progress and pictures on the terminal. */
 #include <langinfo.h>
+#include <limits.h>
 #include <locale.h>
 #include <math.h>
 #include <stdarg.h>
@@ -103,21 +104,27 @@ static void format_time(char *text, size_t size, double seconds) {
         snprintf(text, size, "%ld:%02ld", s / 60, s % 60);
 }
 
-/* What is known beside the bar: loss, accuracy, images/s, time left. */
-static void format_figures(char *text, size_t size, const lb_event *event, double elapsed) {
-    char commas[32], left[32];
-    size_t n = 0;
-    text[0] = 0;
+/* What is known beside the bar: loss, accuracy, images/s, time left; in few columns the time left and what fits before it. */
+static void format_figures(char *text, size_t size, int room, const lb_event *event, double elapsed) {
+    char commas[32], time[32], parts[3][48] = {"", "", ""}, left[48] = "";
     if (isfinite(event->loss) && event->loss != 0)
-        n += (size_t)snprintf(text + n, size - n, "  loss %.3f", event->loss);
+        snprintf(parts[0], sizeof parts[0], "  loss %.3f", event->loss);
     if (isfinite(event->top1) && event->top1 != 0)
-        n += (size_t)snprintf(text + n, size - n, "  top-1 %.1f %%", event->top1);
+        snprintf(parts[1], sizeof parts[1], "  top-1 %.1f %%", event->top1);
     if (isfinite(event->rate) && event->rate > 0)
-        n += (size_t)snprintf(text + n, size - n, "  %s images/s", cli_commas(commas, llrint(event->rate)));
+        snprintf(parts[2], sizeof parts[2], "  %s images/s", cli_commas(commas, llrint(event->rate)));
     if (event->done > term.first && elapsed > 0.5) {
-        format_time(left, sizeof left, elapsed * (double)(event->total - event->done) / (double)(event->done - term.first));
-        snprintf(text + n, size - n, "  %s left", left);
+        format_time(time, sizeof time, elapsed * (double)(event->total - event->done) / (double)(event->done - term.first));
+        snprintf(left, sizeof left, "  %s left", time);
     }
+    room -= (int)strlen(left);
+    text[0] = 0;
+    for (int i = 0; i < 3 && (int)strlen(parts[i]) <= room; i++) {
+        room -= (int)strlen(parts[i]);
+        strncat(text, parts[i], size - strlen(text) - 1);
+    }
+    if (room >= 0)
+        strncat(text, left, size - strlen(text) - 1);
 }
 
 static void draw_bar(const char *task, double part, const char *figures) {
@@ -139,7 +146,7 @@ static void draw_bar(const char *task, double part, const char *figures) {
         fprintf(stderr, "\r\033[K%s %s%s%s%s%s %3d%%%s", task, edge, coloured ? "\033[32m" : "", bar, coloured ? "\033[0m" : "",
                 end, (int)(100 * part), figures);
     else
-        fprintf(stderr, "\r\033[K%.*s %3d%%", columns(STDERR_FILENO) - 7, task, (int)(100 * part));
+        fprintf(stderr, "\r\033[K%.*s %3d%%%s", columns(STDERR_FILENO) - 7, task, (int)(100 * part), figures);
     fflush(stderr);
     term.shown = true;
 }
@@ -160,8 +167,9 @@ static void report_progress(const lb_event *event) {
     term.drawn = time;
     double part = (double)event->done / (double)event->total;
     part = part > 1 ? 1 : part;
-    char figures[128];
-    format_figures(figures, sizeof figures, event, time - term.began);
+    char figures[192];
+    format_figures(figures, sizeof figures, term.err_tty ? columns(STDERR_FILENO) - (int)strlen(term.task) - 6 : INT_MAX, event,
+                   time - term.began);
     if (term.err_tty)
         draw_bar(term.task, part, figures);
     else

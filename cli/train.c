@@ -80,8 +80,13 @@ static int print_result(const cli_args *args, const char *dir) {
         else
             printf("%s: no training, no evaluation: the budget is 0 steps\n", dir);
         fflush(stdout); /* where both streams are one file, the result comes first */
-        if (evaluated && !args->quiet)
-            fprintf(stderr, "next: lowbit eval %s, then lowbit pack %s\n", dir, dir);
+        if (evaluated && !args->quiet) {
+            fputs("next: lowbit eval", stderr);
+            print_word(stderr, dir);
+            fputs(", then lowbit pack", stderr);
+            print_word(stderr, dir);
+            fputc('\n', stderr);
+        }
     }
     cli_run_free(&run);
     return status;

@@ -31,6 +31,9 @@ complains "^lowbit: error: interrupted, the state is saved; continue with: lowbi
 again=$(sed -n "s/.*continue with: lowbit //p" err)
 expect 0 bash -c "\"\$LOWBIT\" $again --set train.epochs=0.5 2>&1 | grep -q 'only 1'" # found: it has done more than that
 
+succeed train tiny.yaml --out "it's here/q" --set train.steps=1
+complains "^next: lowbit eval 'it.*s here/q', then lowbit pack 'it.*s here/q'\$"
+
 # nohup's wish is respected.
 (trap '' HUP; exec "$LOWBIT" train tiny.yaml --out ignored --set train.epochs=100000) >out 2>err &
 child=$!
