@@ -1,6 +1,7 @@
 /* Whole files in and out. */
 #define _FILE_OFFSET_BITS 64
 #define _XOPEN_SOURCE 700 /* realpath */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -235,4 +236,18 @@ lb_status lb_lock_dir(lb_ctx *ctx, const char *path, int *lock) {
 void lb_unlock_dir(int lock) {
     if (lock != LB_NO_LOCK)
         close(lock);
+}
+
+void lb_remove_leftovers(const char *dir, const char *name) {
+    const size_t length = strlen(name);
+    DIR *entries = opendir(dir);
+    if (!entries)
+        return;
+    for (const struct dirent *entry; (entry = readdir(entries));) {
+        const char *behind = entry->d_name + length;
+        if (!strncmp(entry->d_name, name, length) && !strncmp(behind, ".tmp.", 5) && behind[5] &&
+            strspn(behind + 5, "0123456789.") == strlen(behind + 5))
+            unlinkat(dirfd(entries), entry->d_name, 0);
+    }
+    closedir(entries);
 }

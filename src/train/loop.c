@@ -422,6 +422,10 @@ static lb_status prepare_run(lb_trainer *t, bool resume, int *lock) {
     LB_TRY(lb_make_dirs(t->ctx, t->dir));
     if (*lock == LB_NO_LOCK)
         LB_TRY(lb_lock_dir(t->ctx, t->dir, lock));
+    if (*lock != LB_NO_LOCK) {
+        lb_remove_leftovers(t->dir, "last.safetensors");
+        lb_remove_leftovers(t->dir, "best.safetensors");
+    }
     LB_TRY(save_recipe(t));
     LB_TRY(keep_graph(t));
     return open_logs(t, resume);

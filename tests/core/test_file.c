@@ -318,12 +318,32 @@ static void locks(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* A process that was killed while it wrote: its temporary file goes, everything else stays. */
+static void leftovers(void **state) {
+    (void)state;
+    static const char *const names[] = {"f.tmp.17.0", "f.tmp.123456.12", "f", "f.tmp.", "f.tmp.old", "g.tmp.17.0", "f.tmp"};
+    lb_ctx *ctx = test_ctx();
+    char name[512];
+    for (size_t i = 0; i < LB_COUNT(names); i++) {
+        snprintf(name, sizeof name, "%s/%s", dir, names[i]);
+        assert_ok(ctx, lb_write_file(ctx, name, &(lb_span){"x", 1}, 1));
+    }
+    lb_remove_leftovers(dir, "f");
+    lb_remove_leftovers("/nowhere", "f");
+    for (size_t i = 0; i < LB_COUNT(names); i++) {
+        snprintf(name, sizeof name, "%s/%s", dir, names[i]);
+        assert_int_equal(lb_exists(name), i >= 2);
+        unlink(name);
+    }
+    lb_ctx_destroy(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(write_and_read),   cmocka_unit_test(read_errors),       cmocka_unit_test(read_pipe),
         cmocka_unit_test(write_errors),     cmocka_unit_test(old_file_survives), cmocka_unit_test(unwritable_directory),
         cmocka_unit_test(links_stay_links), cmocka_unit_test(stale_temporaries), cmocka_unit_test(directories),
-        cmocka_unit_test(without_memory),   cmocka_unit_test(locks),
+        cmocka_unit_test(without_memory),   cmocka_unit_test(locks),             cmocka_unit_test(leftovers),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
