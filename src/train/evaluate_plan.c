@@ -69,8 +69,21 @@ static float *spread(builder *b, const float *values, int n) {
     return all;
 }
 
+/* Of numbers within at most 16. */
+static lb_status push_table(builder *b, const lb_numeric *x) {
+    lb_chain *op = push(b, LB_CHAIN_TABLE);
+    op->table = lb_pool_alloc(&b->plan->memory, 16, sizeof *op->table);
+    if (!op->table)
+        return LB_ERR_MEMORY;
+    for (int32_t v = x->lo; v <= x->hi; v++)
+        op->table[v & 15] = lbrt_apply(x->to_fixed, v);
+    return LB_OK;
+}
+
 static lb_status push_fixed(builder *b, state *s) {
-    if (s->kind == LB_NUM_INT)
+    if (s->kind == LB_NUM_INT && s->x->nsteps == 1 && (int64_t)s->x->hi - s->x->lo < 16)
+        LB_TRY(push_table(b, s->x));
+    else if (s->kind == LB_NUM_INT)
         LB_TRY(push_requant(b, s->x->to_fixed, s->x->nsteps));
     s->kind = LB_NUM_FIXED;
     return LB_OK;
@@ -328,7 +341,7 @@ static lb_status stage_chain(lb_eval_plan *plan, lb_stage *st, const lb_net *net
         else
             LB_TRY(push_fixed(&b, &s));
     }
-    return LB_OK;
+    return lb_eval_plan_steps(&plan->memory, st->chain, &st->nchain, st->c, st->period);
 }
 
 /* Notes that stage `index` reads tensor t. */

@@ -25,7 +25,8 @@ typedef struct lb_eval_tensor {
 
 /* Parameters that repeat with the channels are spelt out for `period` numbers, a multiple of the channels. */
 typedef enum lb_chain_kind {
-    LB_CHAIN_REQUANT, LB_CHAIN_REQUANT1, LB_CHAIN_ADD, LB_CHAIN_CLAMP, LB_CHAIN_SIGN,                    /* int32 */
+    LB_CHAIN_REQUANT, LB_CHAIN_REQUANT1, LB_CHAIN_ADD, LB_CHAIN_CLAMP, LB_CHAIN_SIGN,
+    LB_CHAIN_STEPS, LB_CHAIN_TABLE,                                                                       /* int32 */
     /* between int32 and float */
     LB_CHAIN_FLOAT, LB_CHAIN_FLOAT1, LB_CHAIN_CODE_F32, LB_CHAIN_SIGN_F32, LB_CHAIN_FIXED_F32,
     LB_CHAIN_AFFINE, LB_CHAIN_ADD_F32, LB_CHAIN_CLAMP_F32                                                 /* float */
@@ -36,6 +37,10 @@ typedef struct lb_chain {
     int32_t *mul;              /* (period) requant */
     int64_t *add, *shift;
     lbrt_requant r;            /* requant1 */
+    int32_t *start, *size, *above; /* (period), (period), (nabove, period) steps */
+    int nabove;
+    int64_t pitch;             /* the period */
+    int32_t *table;            /* (16) of the number mod 16 */
     float *scale, *offset;     /* (period) affine; scale: of to_float */
     float step;                /* to_float1; code_f32: 1 / step */
     int32_t lo, hi;
@@ -118,6 +123,10 @@ void lb_eval_plan_destroy(lb_eval_plan *plan);
 
 /* Picks how a convolution is computed and makes its weights; in evaluate_conv.c. */
 lb_status lb_eval_plan_conv(lb_eval_plan *plan, lb_infer *infer, lb_stage *stage);
+
+/* Makes the last operations of a chain thresholds where they end in few numbers; in evaluate_steps.c. c: channels, of which the
+ * chain's parameters repeat. */
+lb_status lb_eval_plan_steps(lb_pool *memory, lb_chain *chain, int *nchain, int c, size_t period);
 
 /* Runs all stages on `count` images, count <= plan->chunk. pixels: (count, h, w, c). False if oneDNN failed. */
 bool lb_eval_plan_run(const lb_eval_plan *plan, const lb_eval_kernels *kernels, int thread, unsigned char *workspace,

@@ -64,6 +64,10 @@ static void apply(const run *r, const lb_chain *chain, int nchain, size_t first,
         case LB_CHAIN_REQUANT1: k->requant1(b->from, n, op->r, b->v); break;
         case LB_CHAIN_CLAMP: k->clamp(own(b, n), n, op->lo, op->hi); break;
         case LB_CHAIN_SIGN: k->sign(own(b, n), n); break;
+        case LB_CHAIN_STEPS:
+            k->steps(b->from, n, op->start + phase, op->size + phase, op->above + phase, op->nabove, op->pitch, b->v);
+            break;
+        case LB_CHAIN_TABLE: k->look_up(b->from, n, op->table, b->v); break;
         case LB_CHAIN_FLOAT: k->to_float(b->from, n, op->scale + phase, b->f); break;
         case LB_CHAIN_FLOAT1: k->to_float1(b->from, n, op->step, b->f); break;
         case LB_CHAIN_CODE_F32: k->code_f32(b->f, n, op->step, op->flo, op->fhi, b->v); break;

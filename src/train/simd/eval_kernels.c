@@ -92,6 +92,37 @@ static void sign(int32_t *v, int n) {
         v[i] = v[i] >= 0 ? 1 : -1;
 }
 
+typedef int32_t ints __attribute__((vector_size(64), aligned(4), may_alias));
+#define INTS(p) (*(const ints *)(const void *)(p))
+
+static void steps(const int32_t *src, int n, const int32_t *start, const int32_t *size, const int32_t *above, int nabove, int64_t pitch,
+                  int32_t *dst) {
+    int i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const ints v = INTS(src + i), by = INTS(size + i);
+        ints code = INTS(start + i);
+        for (int k = 0; k < nabove; k++)
+            code += (v > INTS(above + k * pitch + i)) & by;
+        *(ints *)(void *)(dst + i) = code;
+    }
+    for (; i < n; i++) {
+        int32_t code = start[i];
+        for (int k = 0; k < nabove; k++)
+            code += src[i] > above[k * pitch + i] ? size[i] : 0;
+        dst[i] = code;
+    }
+}
+
+static void look_up(const int32_t *src, int n, const int32_t table[16], int32_t *dst) {
+#if defined(LB_ISA_avx512)
+    const __m512i all16 = _mm512_loadu_si512(table);
+    for (; n >= 16; n -= 16, src += 16, dst += 16)
+        _mm512_storeu_si512(dst, _mm512_permutexvar_epi32(_mm512_loadu_si512(src), all16));
+#endif
+    for (int i = 0; i < n; i++)
+        dst[i] = table[src[i] & 15];
+}
+
 static void merge(const int32_t *halves, int64_t pixels, int c, int32_t *dst) {
     for (int64_t p = 0; p < pixels; p++, halves += 2 * c, dst += c)
         for (int i = 0; i < c; i++)
@@ -269,7 +300,8 @@ extern const lb_eval_kernels CAT(lb_eval_kernels_, LB_ISA);
 const lb_eval_kernels CAT(lb_eval_kernels_, LB_ISA) = {
     .name = STRING(LB_ISA),
     .load_u8 = load_u8, .load_s8 = load_s8, .load_whole = load_whole, .store_u8 = store_u8, .store_s8 = store_s8,
-    .requant = requant, .requant1 = requant1, .add = add, .clamp = clamp, .sign = sign, .merge = merge, .merge_whole = merge_whole,
+    .requant = requant, .requant1 = requant1, .add = add, .clamp = clamp, .sign = sign, .steps = steps, .look_up = look_up,
+    .merge = merge, .merge_whole = merge_whole,
     .pixels = pixels, .to_float = to_float, .to_float1 = to_float1, .affine = affine, .add_f32 = add_f32, .clamp_f32 = clamp_f32,
     .code_f32 = code_f32, .sign_f32 = sign_f32, .fixed_f32 = fixed_f32,
     .conv_ordered = conv_ordered,

@@ -34,6 +34,10 @@ typedef struct lb_eval_kernels {
     void (*add)(int32_t *v, const int32_t *w, int n); /* saturating */
     void (*clamp)(int32_t *v, int n, int32_t lo, int32_t hi);
     void (*sign)(int32_t *v, int n);
+    /* start, size (n); above (nabove, pitch): start + size * how many of them src is above. */
+    void (*steps)(const int32_t *src, int n, const int32_t *start, const int32_t *size, const int32_t *above, int nabove, int64_t pitch,
+                  int32_t *dst);
+    void (*look_up)(const int32_t *src, int n, const int32_t table[16], int32_t *dst); /* table[src mod 16] */
     void (*merge)(const int32_t *halves, int64_t pixels, int c, int32_t *dst); /* (pixels, 2, c): dst = 16 first + second */
     void (*merge_whole)(const float *halves, int64_t pixels, int c, int32_t *dst);
 
