@@ -1,7 +1,7 @@
 /* Compiles a network into the evaluator's stages. */
 #include "train/evaluate_plan.h"
 
-#define CHUNK_BYTES (1 << 20) /* of the largest tensor: a few tensors of a chunk then fit into the second-level cache */
+#define CHUNK_BYTES (1 << 19) /* of the largest tensor: a few tensors of a chunk then fit into the second-level cache */
 #define CHUNK_MAX 32
 
 /* What the numbers of a chain are while it is being built. */
