@@ -36,8 +36,9 @@ static void pick_way(lb_stage *st, const lb_numeric *x, const lb_numeric *src, c
     const bool can_halve = st->conv.groups == 1;
     st->halves = false;
     st->way = LB_WAY_INT8;
-    if (bytes && k->int8 && x->acc_weight * int8_reach <= LB_INFER_EXACT)
+    if (bytes && k->int8 && (st->tiles || x->acc_weight * int8_reach <= LB_INFER_EXACT))
         return;
+    st->tiles = NULL;
     st->halves = true;
     if (bytes && can_halve && LB_MAX(k->high, k->low) * int8_reach <= LB_INFER_EXACT)
         return;
@@ -52,16 +53,46 @@ static void pick_way(lb_stage *st, const lb_numeric *x, const lb_numeric *src, c
     st->way = LB_WAY_INT32;
 }
 
-static lb_status infer_conv(lb_eval_plan *plan, lb_infer *infer, lb_stage *st, const float *weights, int64_t fan_in) {
-    lb_ctx *ctx = plan->memory.ctx;
+static lb_infer_dims infer_dims(const lb_eval_plan *plan, const lb_stage *st) {
     const lb_conv *c = &st->conv;
     const int images = st->vector ? 1 : plan->chunk, rows = st->vector ? plan->chunk : 1;
     const lb_infer_type src = st->way != LB_WAY_INT8 ? LB_INFER_F32 : st->src_type == LB_STORED_U8 ? LB_INFER_U8 : LB_INFER_S8;
-    lb_infer_dims dims = {.mb = images, .ih = st->ih * rows, .iw = st->iw, .ic = st->ic, .oh = st->oh * rows, .ow = st->ow,
-                          .oc = c->oc, .kh = c->kh, .kw = c->kw, .sh = c->sh, .sw = c->sw,
-                          .pt = c->pt, .pl = c->pl, .pb = c->pb, .pr = c->pr,
-                          .groups = c->groups, .gap_h = c->gap_h, .gap_w = c->gap_w,
-                          .src = src};
+    return (lb_infer_dims){.mb = images, .ih = st->ih * rows, .iw = st->iw, .ic = st->ic, .oh = st->oh * rows, .ow = st->ow,
+                           .oc = c->oc, .kh = c->kh, .kw = c->kw, .sh = c->sh, .sw = c->sw,
+                           .pt = c->pt, .pl = c->pl, .pb = c->pb, .pr = c->pr,
+                           .groups = c->groups, .gap_h = c->gap_h, .gap_w = c->gap_w,
+                           .src = src};
+}
+
+/* All of them are bf16. */
+static bool are_short(const float *weights, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &weights[i], sizeof bits);
+        if (bits & 0xffff)
+            return false;
+    }
+    return true;
+}
+
+static lb_status tiles_conv(lb_eval_plan *plan, lb_stage *st, const float *weights, int64_t fan_in) {
+    const lb_infer_dims d = infer_dims(plan, st);
+    const lb_sums_type floats = are_short(weights, (size_t)d.oc * (size_t)fan_in) ? LB_SUMS_F32_CODES : LB_SUMS_F32;
+    const lb_sums_type type = d.src == LB_INFER_F32 ? floats : d.src == LB_INFER_U8 ? LB_SUMS_U8 : LB_SUMS_S8;
+    st->sums = (lb_sums){.ih = d.ih, .iw = d.iw, .ic = d.ic, .oh = d.oh, .ow = d.ow, .oc = d.oc, .kh = d.kh, .kw = d.kw,
+                         .sh = d.sh, .sw = d.sw, .pt = d.pt, .pl = d.pl, .type = type};
+    st->tiles->plan(&st->sums, d.mb);
+    st->sums_weights = lb_pool_alloc(&plan->memory, st->sums.weights, 1);
+    if (!st->sums_weights)
+        return LB_ERR_MEMORY;
+    st->tiles->weights(&st->sums, weights, st->sums_weights);
+    return LB_OK;
+}
+
+static lb_status infer_conv(lb_eval_plan *plan, lb_infer *infer, lb_stage *st, const float *weights, int64_t fan_in) {
+    lb_ctx *ctx = plan->memory.ctx;
+    const lb_conv *c = &st->conv;
+    lb_infer_dims dims = infer_dims(plan, st);
     float *halves = NULL;
     if (st->halves) {
         const size_t count = (size_t)c->oc * (size_t)fan_in;
@@ -117,15 +148,21 @@ lb_status lb_eval_plan_conv(lb_eval_plan *plan, lb_infer *infer, lb_stage *st) {
     if (st->vector) /* its rows are images */
         st->conv.sh = st->conv.sw = 1;
     const float *weights = x->code ? x->code : lb_param_values(net, node->param[0]);
+    const lb_infer_dims dims = infer_dims(plan, st);
+    st->tiles = lb_infer_tiles(&dims);
     if (x->integer) {
         const codes k = look(x->code, node->dst.c, fan_in);
         pick_way(st, x, lb_numeric_src(n, node, 0), &k);
     } else {
         st->way = plan->ordered ? LB_WAY_ORDERED : LB_WAY_F32;
+        if (plan->ordered)
+            st->tiles = NULL;
     }
     st->acc_type = st->way == LB_WAY_INT8 || st->way == LB_WAY_INT32 ? LB_STORED_I32 : LB_STORED_F32;
     if (st->way == LB_WAY_ORDERED)
         return ordered_conv(plan, st, weights);
+    if (st->tiles)
+        return tiles_conv(plan, st, weights, fan_in);
     if (st->way != LB_WAY_INT32)
         return infer_conv(plan, infer, st, weights, fan_in);
     st->int_weights = lb_pool_alloc(&plan->memory, (size_t)node->dst.c * (size_t)fan_in, sizeof *st->int_weights);

@@ -432,6 +432,8 @@ static lb_status build_stages(lb_eval_plan *plan, lb_infer *infer, const lb_net 
             plan->merged = LB_MAX(plan->merged, st->acc_count * chunk * 4);
         if (st->infer)
             plan->scratch = LB_MAX(plan->scratch, lb_infer_conv_scratch(st->infer));
+        if (st->tiles)
+            plan->scratch = LB_MAX(plan->scratch, st->sums.scratch);
         plan->nstages++;
     }
     return LB_OK;

@@ -8,6 +8,7 @@
 #include "train/backend/conv_infer.h"
 #include "train/evaluate.h"
 #include "train/simd/eval_kernels.h"
+#include "train/simd/tiles_sums.h"
 
 #define LB_EVAL_BLOCK 512 /* numbers in flight */
 
@@ -65,11 +66,11 @@ typedef struct lb_eval_source {
 } lb_eval_source;
 
 typedef enum lb_conv_way {
-    LB_WAY_INT8,    /* oneDNN, 8-bit */
+    LB_WAY_INT8,    /* 8-bit: matrix registers, or oneDNN */
     LB_WAY_WHOLE,   /* oneDNN, whole numbers in f32 */
     LB_WAY_INT32,   /* plain loop, for sums beyond what oneDNN keeps exact */
     LB_WAY_ORDERED, /* floats in the packed runtime's order */
-    LB_WAY_F32      /* floats by oneDNN */
+    LB_WAY_F32      /* floats in any order: matrix registers, or oneDNN */
 } lb_conv_way;
 
 typedef struct lb_stage {
@@ -91,7 +92,10 @@ typedef struct lb_stage {
     bool vector;               /* 1 x 1 on 1 x 1: a chunk's images are one image's rows or columns */
     lb_conv_way way;
     bool halves;               /* weights = 16 * high + low, as twice as many channels, so that sums stay exact */
-    lb_infer_conv *infer;
+    lb_infer_conv *infer;      /* oneDNN; or: */
+    const lb_tiles_sums *tiles; /* matrix registers, a band at a time; */
+    lb_sums sums;
+    void *sums_weights;
     lb_ordered_conv ordered;
     int32_t *int_weights;
     float *pixel_scale, *pixel_offset; /* (period) */

@@ -92,20 +92,47 @@ static void apply(const run *r, const lb_chain *chain, int nchain, size_t first,
     }
 }
 
-/* Whole tensors through a chain, block by block. `stage`: given if the source is the image as floats. */
+/* Numbers [first, first + count) of a tensor through a chain, block by block. src: the first of them. `pixels`: given if the source is
+ * the image, which becomes floats. */
+static void pass_part(const run *r, const lb_stage *pixels, const lb_chain *chain, int nchain, size_t period, size_t first, size_t count,
+                      const void *src, lb_stored src_type, bool whole, void *dst, lb_stored dst_type) {
+    block b;
+    int n;
+    for (size_t done = 0; done < count; done += (size_t)n) {
+        const size_t at = first + done, phase = at % period, left = LB_MIN(period - phase, count - done);
+        n = (int)LB_MIN(left, (size_t)LB_EVAL_BLOCK);
+        if (pixels)
+            r->k->pixels((const uint8_t *)src + done, n, pixels->pixel_scale + phase, pixels->pixel_offset + phase, b.f);
+        else
+            load(r->k, src, src_type, whole, done, n, &b);
+        apply(r, chain, nchain, at, phase, n, &b);
+        store(r->k, &b, dst, dst_type, at, n);
+    }
+}
+
+/* Whole tensors. */
 static void pass(const run *r, const lb_stage *pixels, const lb_chain *chain, int nchain, size_t period, size_t count,
                  const void *src, lb_stored src_type, bool whole, void *dst, lb_stored dst_type) {
-    block b;
-    for (size_t base = 0; base < count; base += period) {
-        for (size_t phase = 0; phase < period && base + phase < count; phase += LB_EVAL_BLOCK) {
-            const size_t first = base + phase, left = LB_MIN(period - phase, count - first);
-            const int n = (int)LB_MIN(left, (size_t)LB_EVAL_BLOCK);
-            if (pixels)
-                r->k->pixels((const uint8_t *)src + first, n, pixels->pixel_scale + phase, pixels->pixel_offset + phase, b.f);
-            else
-                load(r->k, src, src_type, whole, first, n, &b);
-            apply(r, chain, nchain, first, phase, n, &b);
-            store(r->k, &b, dst, dst_type, first, n);
+    pass_part(r, pixels, chain, nchain, period, 0, count, src, src_type, whole, dst, dst_type);
+}
+
+/* A convolution whose sums are finished band by band. */
+static void run_bands(const run *r, const lb_stage *st, const void *src, void *dst, lb_stored dst_type) {
+    const lb_sums *s = &st->sums;
+    void *scratch = r->workspace + r->plan->scratch;
+    const int images = st->vector ? 1 : r->count, oh = st->vector ? r->count : st->oh;
+    const size_t row = (size_t)s->ow * (size_t)s->oc, part = 16 * s->tiles * (size_t)s->oc;
+    for (int n = 0; n < images; n += (int)s->images) {
+        const int band = LB_MIN((int)s->images, images - n);
+        for (int y = 0; y < oh; y += (int)s->rows) {
+            const int rows = LB_MIN((int)s->rows, oh - y);
+            st->tiles->band(s, at(src, st->src_type, (size_t)n * st->src_count), band, y, rows, st->sums_weights, scratch);
+            for (int i = 0; i < band; i++)
+                for (int k = 0; k < rows; k++)
+                    pass_part(r, NULL, st->chain, st->nchain, st->period,
+                              (size_t)(n + i) * st->acc_count + (size_t)(y + k) * row, row,
+                              at(scratch, st->acc_type, (size_t)i * part + (size_t)k * s->result_row * (size_t)s->oc), st->acc_type,
+                              false, dst, dst_type);
         }
     }
 }
@@ -281,6 +308,10 @@ static bool run_stage(const run *r, const lb_stage *st, int thread, const uint8_
         pass(r, NULL, st->staging, st->nstaging, st->staging_period, count * st->src_count, src, plan->tensors[st->src].type, false,
              staging, st->src_type);
         src = staging;
+    }
+    if (st->tiles) {
+        run_bands(r, st, src, dst, dst_type);
+        return true;
     }
     const bool whole = st->op == LB_STAGE_CONV && st->way == LB_WAY_WHOLE;
     /* oneDNN writes whole chunks, which the caller's scores have no room for. */

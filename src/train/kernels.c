@@ -7,6 +7,7 @@
 #include "train/simd/eval_kernels.h"
 #include "train/simd/kernels.h"
 #include "train/simd/tiles.h"
+#include "train/simd/tiles_sums.h"
 #include "train/simd/winograd.h"
 
 extern const lb_kernels lb_kernels_scalar;
@@ -14,12 +15,14 @@ extern const lb_eval_kernels lb_eval_kernels_scalar;
 extern const lb_winograd_kernels lb_winograd_scalar;
 extern const lb_tiles_conv lb_tiles_conv_scalar;
 extern const lb_tiles_diff lb_tiles_diff_scalar;
+extern const lb_tiles_sums lb_tiles_sums_scalar;
 #if defined(__x86_64__)
 extern const lb_kernels lb_kernels_avx2, lb_kernels_avx512, lb_kernels_avx512bf16;
 extern const lb_eval_kernels lb_eval_kernels_avx2, lb_eval_kernels_avx512;
 extern const lb_winograd_kernels lb_winograd_avx512, lb_winograd_avx512bf16;
 extern const lb_tiles_conv lb_tiles_conv_amx;
 extern const lb_tiles_diff lb_tiles_diff_amx;
+extern const lb_tiles_sums lb_tiles_sums_amx;
 
 static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 static bool has_avx512(void) {
@@ -108,4 +111,12 @@ const lb_tiles_conv *lb_tiles_conv_find(const char *name) {
         return &lb_tiles_conv_amx;
 #endif
     return strcmp(name, "scalar") ? NULL : &lb_tiles_conv_scalar;
+}
+
+const lb_tiles_sums *lb_tiles_sums_find(const char *name) {
+#if defined(__x86_64__)
+    if (!strcmp(name, "amx") && has_amx_bf16())
+        return &lb_tiles_sums_amx;
+#endif
+    return strcmp(name, "scalar") ? NULL : &lb_tiles_sums_scalar;
 }

@@ -20,6 +20,9 @@ bool lb_infer_has_int8(void);
 /* What an S8 source counts as in that sum: it is computed as unsigned, 128 higher. */
 #define LB_INFER_S8_REACH 256
 
+/* What to use instead where the processor has matrix registers and the shape suits them, else NULL. */
+const struct lb_tiles_sums *lb_infer_tiles(const lb_infer_dims *dims);
+
 typedef struct lb_infer lb_infer;
 /* For up to `threads` simultaneous callers. */
 lb_status lb_infer_create(lb_ctx *ctx, int threads, lb_infer **infer);

@@ -5,10 +5,14 @@
  *     tile_zero(t)                      all zeros
  *     tile_load(t, from, stride)        16 rows, `stride` bytes apart
  *     tile_store(t, to, stride)
+ *     tile_dot(c, a, b)                 c[m][n] += sum over k of the products of 4 unsigned bytes a[m][k] and signed ones b[k][n],
+ *                                       32 bits, wraps (TDPBUSD)
+ *     tile_dot_signed(c, a, b)          of signed bytes a (TDPBSSD)
  *     tile_dot_bf16(c, a, b)            c[m][n] += sum over k of a[m][2k] b[k][2n] + a[m][2k + 1] b[k][2n + 1]; c: f32 */
 #ifndef LB_TILE_H
 #define LB_TILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "train/simd/vec.h"
@@ -82,6 +86,20 @@ static inline void tile_dot_bf16(int c, int a, int b) {
         memcpy(tile_registers[c][m], sums, sizeof sums);
     }
 }
+LB_INLINE void tile_dot_bytes(int c, int a, int b, bool is_signed) {
+    for (int m = 0; m < 16; m++)
+        for (int n = 0; n < 16; n++) {
+            uint32_t sum;
+            memcpy(&sum, &tile_registers[c][m][4 * n], 4);
+            for (int k = 0; k < 64; k++) {
+                const unsigned char left = tile_registers[a][m][k], right = tile_registers[b][k / 4][4 * n + k % 4];
+                sum += (uint32_t)((is_signed ? (int8_t)left : (int)left) * (int8_t)right);
+            }
+            memcpy(&tile_registers[c][m][4 * n], &sum, 4);
+        }
+}
+static inline void tile_dot(int c, int a, int b) { tile_dot_bytes(c, a, b, false); }
+static inline void tile_dot_signed(int c, int a, int b) { tile_dot_bytes(c, a, b, true); }
 
 #endif
 
