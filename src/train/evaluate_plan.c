@@ -1,4 +1,6 @@
 /* Compiles a network into the evaluator's stages. */
+#include <math.h>
+
 #include "train/evaluate_plan.h"
 
 #define CHUNK_BYTES (1 << 19) /* of the largest tensor: a few tensors of a chunk then fit into the second-level cache */
@@ -115,6 +117,8 @@ static lb_status push_affine(builder *b, state *s, const lb_numeric *x) {
         lb_chain *op = push(b, LB_CHAIN_AFFINE);
         op->scale = spread(b, x->scale, x->affine_channels);
         op->offset = spread(b, x->offset, x->affine_channels);
+        op->flo = -INFINITY;
+        op->fhi = INFINITY;
         if (!op->scale || !op->offset)
             return LB_ERR_MEMORY;
     }
@@ -127,10 +131,21 @@ static void push_clamp(builder *b, int32_t lo, int32_t hi) {
     op->hi = hi;
 }
 
+/* The last operation is one that clamps, and does not yet. */
+static bool clamps(const builder *b) {
+    const lb_chain *op = b->next - 1;
+    return *b->count > 0 && (op->kind == LB_CHAIN_AFFINE || op->kind == LB_CHAIN_ADD_F32) && op->flo == -INFINITY &&
+           op->fhi == INFINITY;
+}
+
 static lb_status push_act(builder *b, state *s, const lb_numeric *x) {
     if (x->from_pixels) {
         LB_TRY(push_affine(b, s, x));
         push_clamp(b, x->qlo, x->qhi);
+    } else if (s->kind == LB_NUM_F32 && !x->quantized && clamps(b)) {
+        lb_chain *op = b->next - 1;
+        op->flo = x->flo;
+        op->fhi = x->fhi;
     } else if (s->kind == LB_NUM_F32) {
         lb_chain *op = push(b, !x->quantized ? LB_CHAIN_CLAMP_F32 : x->sign ? LB_CHAIN_SIGN_F32 : LB_CHAIN_CODE_F32);
         op->step = x->inv_step;
@@ -158,6 +173,8 @@ static lb_status push_add(builder *b, state *s, const lb_numeric *x, int other) 
     LB_TRY(fixed ? push_fixed(b, s) : push_float(b, s));
     lb_chain *op = push(b, fixed ? LB_CHAIN_ADD : LB_CHAIN_ADD_F32);
     op->other = other;
+    op->flo = -INFINITY;
+    op->fhi = INFINITY;
     builder before;
     LB_TRY(begin(&before, b->plan, b->net, 1, b->period, &op->before, &op->nbefore));
     return fixed ? push_fixed(&before, &t) : push_float(&before, &t);

@@ -9,13 +9,15 @@ typedef struct run {
     int count;   /* images */
 } run;
 
-/* Numbers in flight: int32 or float, as the chain's last operation left them. The int32 are at `from`, which is v, or the tensor
- * itself as long as nothing was written. */
+/* Numbers in flight: int32 or floats, as the chain's last operation left them. They are at `from`, which is the tensor itself as long
+ * as nothing was written; then what they are written to, the result's tensor if it is of that type. */
 typedef struct block {
     const int32_t *from;
-    _Alignas(LB_ALIGN) int32_t v[LB_EVAL_BLOCK];
-    _Alignas(LB_ALIGN) float f[LB_EVAL_BLOCK];
-    bool is_float;
+    const float *from_f32;
+    int32_t *v;
+    float *f;
+    _Alignas(LB_ALIGN) int32_t own[LB_EVAL_BLOCK];
+    _Alignas(LB_ALIGN) float own_f32[LB_EVAL_BLOCK];
 } block;
 
 static const void *at(const void *base, lb_stored type, size_t index) { return (const char *)base + index * lb_stored_size(type); }
@@ -24,11 +26,9 @@ static void *at_mut(void *base, lb_stored type, size_t index) { return (char *)b
 /* `whole`: the floats are whole numbers and become int32. */
 static void load(const lb_eval_kernels *k, const void *src, lb_stored type, bool whole, size_t first, int n, block *b) {
     const void *p = at(src, type, first);
-    b->is_float = type == LB_STORED_F32 && !whole;
     b->from = type == LB_STORED_I32 ? p : b->v;
-    if (b->is_float)
-        memcpy(b->f, p, (size_t)n * sizeof(float));
-    else if (type == LB_STORED_F32)
+    b->from_f32 = p;
+    if (type == LB_STORED_F32 && whole)
         k->load_whole(p, n, b->v);
     else if (type == LB_STORED_U8)
         k->load_u8(p, n, b->v);
@@ -43,15 +43,15 @@ static int32_t *own(block *b, int n) {
     return b->v;
 }
 
-static void store(const lb_eval_kernels *k, const block *b, void *dst, lb_stored type, size_t first, int n) {
-    void *p = at_mut(dst, type, first);
-    if (type == LB_STORED_F32)
-        memcpy(p, b->f, (size_t)n * sizeof(float));
-    else if (type == LB_STORED_I32)
+/* p: their place in the result. */
+static void store(const lb_eval_kernels *k, const block *b, void *p, lb_stored type, int n) {
+    if (type == LB_STORED_F32 && b->from_f32 != p)
+        memcpy(p, b->from_f32, (size_t)n * sizeof(float));
+    else if (type == LB_STORED_I32 && b->from != p)
         memcpy(p, b->from, (size_t)n * sizeof(int32_t));
     else if (type == LB_STORED_U8)
         k->store_u8(b->from, n, p);
-    else
+    else if (type == LB_STORED_S8)
         k->store_s8(b->from, n, p);
 }
 
@@ -70,25 +70,28 @@ static void apply(const run *r, const lb_chain *chain, int nchain, size_t first,
         case LB_CHAIN_TABLE: k->look_up(b->from, n, op->table, b->v); break;
         case LB_CHAIN_FLOAT: k->to_float(b->from, n, op->scale + phase, b->f); break;
         case LB_CHAIN_FLOAT1: k->to_float1(b->from, n, op->step, b->f); break;
-        case LB_CHAIN_CODE_F32: k->code_f32(b->f, n, op->step, op->flo, op->fhi, b->v); break;
-        case LB_CHAIN_SIGN_F32: k->sign_f32(b->f, n, b->v); break;
-        case LB_CHAIN_FIXED_F32: k->fixed_f32(b->f, n, b->v); break;
-        case LB_CHAIN_AFFINE: k->affine(b->f, n, op->scale + phase, op->offset + phase); break;
-        case LB_CHAIN_CLAMP_F32: k->clamp_f32(b->f, n, op->flo, op->fhi); break;
+        case LB_CHAIN_CODE_F32: k->code_f32(b->from_f32, n, op->step, op->flo, op->fhi, b->v); break;
+        case LB_CHAIN_SIGN_F32: k->sign_f32(b->from_f32, n, b->v); break;
+        case LB_CHAIN_FIXED_F32: k->fixed_f32(b->from_f32, n, b->v); break;
+        case LB_CHAIN_AFFINE: k->affine(b->from_f32, n, op->scale + phase, op->offset + phase, op->flo, op->fhi, b->f); break;
+        case LB_CHAIN_CLAMP_F32: k->clamp_f32(b->from_f32, n, op->flo, op->fhi, b->f); break;
         case LB_CHAIN_ADD:
         case LB_CHAIN_ADD_F32: {
             const lb_eval_tensor *t = &r->plan->tensors[op->other];
             block other;
+            other.v = other.own;
+            other.f = other.own_f32;
             load(k, r->workspace + t->offset, t->type, false, first, n, &other);
             apply(r, op->before, op->nbefore, first, phase, n, &other);
             if (op->kind == LB_CHAIN_ADD)
                 k->add(own(b, n), other.from, n);
             else
-                k->add_f32(b->f, other.f, n);
+                k->add_f32(b->from_f32, other.from_f32, n, op->flo, op->fhi, b->f);
             break;
         }
         }
-        b->from = b->v; /* that is where each of them leaves int32 */
+        b->from = b->v; /* that is where each of them leaves its numbers */
+        b->from_f32 = b->f;
     }
 }
 
@@ -99,14 +102,19 @@ static void pass_part(const run *r, const lb_stage *pixels, const lb_chain *chai
     block b;
     int n;
     for (size_t done = 0; done < count; done += (size_t)n) {
-        const size_t at = first + done, phase = at % period, left = LB_MIN(period - phase, count - done);
+        const size_t index = first + done, phase = index % period, left = LB_MIN(period - phase, count - done);
         n = (int)LB_MIN(left, (size_t)LB_EVAL_BLOCK);
-        if (pixels)
+        void *to = at_mut(dst, dst_type, index);
+        b.v = dst_type == LB_STORED_I32 ? to : b.own;
+        b.f = dst_type == LB_STORED_F32 ? to : b.own_f32;
+        if (pixels) {
             r->k->pixels((const uint8_t *)src + done, n, pixels->pixel_scale + phase, pixels->pixel_offset + phase, b.f);
-        else
+            b.from_f32 = b.f;
+        } else {
             load(r->k, src, src_type, whole, done, n, &b);
-        apply(r, chain, nchain, at, phase, n, &b);
-        store(r->k, &b, dst, dst_type, at, n);
+        }
+        apply(r, chain, nchain, index, phase, n, &b);
+        store(r->k, &b, to, dst_type, n);
     }
 }
 

@@ -152,21 +152,25 @@ static void to_float1(const int32_t *v, int n, float step, float *f) {
         f[i] = (float)v[i] * step;
 }
 
-static void affine(float *f, int n, const float *scale, const float *offset) {
-    for (int i = 0; i < n; i++)
-        f[i] = f[i] * scale[i] + offset[i];
+/* NaN stays. */
+static inline float clamp_one(float f, float lo, float hi) {
+    const float t = f < lo ? lo : f;
+    return t > hi ? hi : t;
 }
 
-static void add_f32(float *f, const float *g, int n) {
+static void affine(const float *src, int n, const float *scale, const float *offset, float lo, float hi, float *f) {
     for (int i = 0; i < n; i++)
-        f[i] += g[i];
+        f[i] = clamp_one(src[i] * scale[i] + offset[i], lo, hi);
 }
 
-static void clamp_f32(float *f, int n, float lo, float hi) {
-    for (int i = 0; i < n; i++) { /* NaN stays */
-        const float t = f[i] < lo ? lo : f[i];
-        f[i] = t > hi ? hi : t;
-    }
+static void add_f32(const float *src, const float *g, int n, float lo, float hi, float *f) {
+    for (int i = 0; i < n; i++)
+        f[i] = clamp_one(src[i] + g[i], lo, hi);
+}
+
+static void clamp_f32(const float *src, int n, float lo, float hi, float *f) {
+    for (int i = 0; i < n; i++)
+        f[i] = clamp_one(src[i], lo, hi);
 }
 
 static void code_f32(const float *f, int n, float inv_step, float lo, float hi, int32_t *v) {

@@ -44,9 +44,10 @@ typedef struct lb_eval_kernels {
     void (*pixels)(const uint8_t *src, int n, const float *scale, const float *offset, float *f);
     void (*to_float)(const int32_t *v, int n, const float *step, float *f);
     void (*to_float1)(const int32_t *v, int n, float step, float *f);
-    void (*affine)(float *f, int n, const float *scale, const float *offset);
-    void (*add_f32)(float *f, const float *g, int n);
-    void (*clamp_f32)(float *f, int n, float lo, float hi);
+    /* Clamped to [lo, hi], which may be infinite; NaN stays. */
+    void (*affine)(const float *src, int n, const float *scale, const float *offset, float lo, float hi, float *f);
+    void (*add_f32)(const float *src, const float *g, int n, float lo, float hi, float *f);
+    void (*clamp_f32)(const float *src, int n, float lo, float hi, float *f);
     void (*code_f32)(const float *f, int n, float inv_step, float lo, float hi, int32_t *v);
     void (*sign_f32)(const float *f, int n, int32_t *v);
     void (*fixed_f32)(const float *f, int n, int32_t *v);
