@@ -125,24 +125,29 @@ static void pass(const run *r, const lb_stage *pixels, const lb_chain *chain, in
 }
 
 /* A convolution whose sums are finished band by band. */
-static void run_bands(const run *r, const lb_stage *st, const void *src, void *dst, lb_stored dst_type) {
+typedef struct bands {
+    const run *r;
+    const lb_stage *st;
+    void *dst;
+    lb_stored dst_type;
+} bands;
+
+static void finish_band(void *user, int n, int y, int rows, const void *sums) {
+    const bands *b = user;
+    const lb_stage *st = b->st;
     const lb_sums *s = &st->sums;
-    void *scratch = r->workspace + r->plan->scratch;
-    const int images = st->vector ? 1 : r->count, oh = st->vector ? r->count : st->oh;
-    const size_t row = (size_t)s->ow * (size_t)s->oc, part = 16 * s->tiles * (size_t)s->oc;
-    for (int n = 0; n < images; n += (int)s->images) {
-        const int band = LB_MIN((int)s->images, images - n);
-        for (int y = 0; y < oh; y += (int)s->rows) {
-            const int rows = LB_MIN((int)s->rows, oh - y);
-            st->tiles->band(s, at(src, st->src_type, (size_t)n * st->src_count), band, y, rows, st->sums_weights, scratch);
-            for (int i = 0; i < band; i++)
-                for (int k = 0; k < rows; k++)
-                    pass_part(r, NULL, st->chain, st->nchain, st->period,
-                              (size_t)(n + i) * st->acc_count + (size_t)(y + k) * row, row,
-                              at(scratch, st->acc_type, (size_t)i * part + (size_t)k * s->result_row * (size_t)s->oc), st->acc_type,
-                              false, dst, dst_type);
-        }
-    }
+    const size_t row = (size_t)s->ow * (size_t)s->oc, next = s->result_row * (size_t)s->oc;
+    const size_t first = (size_t)n * st->acc_count + (size_t)y * row;
+    const bool gaps = next > row;
+    for (int i = 0; i < (gaps ? rows : 1); i++)
+        pass_part(b->r, NULL, st->chain, st->nchain, st->period, first + (size_t)i * row, gaps ? row : (size_t)rows * row,
+                  at(sums, st->acc_type, (size_t)i * next), st->acc_type, false, b->dst, b->dst_type);
+}
+
+static void run_bands(const run *r, const lb_stage *st, const void *src, void *dst, lb_stored dst_type) {
+    bands b = {r, st, dst, dst_type};
+    st->tiles->conv(&st->sums, src, st->vector ? 1 : r->count, st->vector ? r->count : st->oh, st->sums_weights,
+                    r->workspace + r->plan->scratch, finish_band, &b);
 }
 
 /* The plain loop, for sums that nothing faster keeps exact. */

@@ -120,21 +120,30 @@ LB_INLINE void take_apart(const float *from, size_t c, bool twice, uint16_t *to)
     }
 }
 
+/* `count` pixels of c floats, `step` apart. */
+LB_INLINE void apart(const float *from, size_t count, size_t step, size_t c, bool twice, uint16_t *to) {
+    for (size_t x = 0; x < count; x++, from += step, to += (twice ? 3 : 2) * c)
+        take_apart(from, c, twice, to);
+}
+
 /* Pixels of a source row, gap_x apart. */
 static void copy_pixels(const lb_sums *s, const unsigned char *src, unsigned char *to) {
-    const size_t c = (size_t)s->ic, step = s->gap_x * c;
+    const size_t c = (size_t)s->ic, wide = s->wide, step = s->gap_x * c;
     const float *f = (const float *)(const void *)src;
+    uint16_t *const parts = (void *)to;
     if (s->size == 1 && s->gap_x == 1)
-        memcpy(to, src, s->wide * c);
+        memcpy(to, src, wide * c);
     else if (s->size == 1)
-        for (size_t x = 0; x < s->wide; x++)
+        for (size_t x = 0; x < wide; x++)
             memcpy(to + x * c, src + x * step, c);
-    else if (c == RESULTS)
-        for (size_t x = 0; x < s->wide; x++)
-            take_apart(f + x * step, RESULTS, s->parts == 3, (void *)(to + x * s->pixel));
+    else if (c == RESULTS && s->parts == 2)
+        apart(f, wide, step, RESULTS, false, parts);
+    else if (c == RESULTS && s->parts == 3)
+        apart(f, wide, step, RESULTS, true, parts);
+    else if (s->parts == 3)
+        apart(f, wide, step, c, true, parts);
     else
-        for (size_t x = 0; x < s->wide; x++)
-            take_apart(f + x * step, c, s->parts == 3, (void *)(to + x * s->pixel));
+        apart(f, wide, step, c, false, parts);
 }
 
 /* A source row, or NULL: zeros, to a row of the strip. */
@@ -218,21 +227,19 @@ KERNELS(u8, tile_dot)
 KERNELS(s8, tile_dot_signed)
 KERNELS(bf16, tile_dot_bf16)
 
-static void LB_NAME(band)(const lb_sums *s, const void *src, int images, int y, int rows, const void *weights, void *scratch) {
+/* The sums of a band: result rows y .. of `images` images, which begin at src. */
+static void band(const lb_sums *s, const void *src, size_t images, size_t y, size_t rows, const unsigned char *weights, float *sums) {
     static void (*const narrow[])(const job *) = {narrow_u8, narrow_s8, narrow_bf16, narrow_bf16};
     static void (*const square[])(const job *) = {square_u8, square_s8, square_bf16, square_bf16};
     const size_t oc = (size_t)s->oc, tile = RESULTS * oc, block = s->weights / (oc / RESULTS);
-    const size_t image = s->strip_rows * s->pitch * s->pixel, used = s->images * image;
-    float *sums = scratch;
-    unsigned char *strip = (unsigned char *)scratch + s->images * sums_bytes(s);
-    fill_strip(s, src, (size_t)images, (size_t)y, (size_t)rows, strip);
-    memset(strip + used, 0, s->strip - used);
-    const size_t per_row = s->result_row / RESULTS, tiles = tiles_of(s, (size_t)rows), all = (size_t)images * tiles;
-    tiles_begin();
+    const size_t image = s->strip_rows * s->pitch * s->pixel;
+    const size_t per_row = s->result_row / RESULTS, tiles = tiles_of(s, rows), all = images * tiles;
+    unsigned char *strip = (unsigned char *)sums + s->images * sums_bytes(s);
+    fill_strip(s, src, images, y, rows, strip);
     for (size_t o = 0; o < oc; o += 2 * RESULTS) {
         const bool two = o + RESULTS < oc;
         const size_t group = two ? 2 : 4;
-        const unsigned char *b = (const unsigned char *)weights + o / RESULTS * block;
+        const unsigned char *b = weights + o / RESULTS * block;
         for (size_t t = 0; t < all; t += group) {
             job j = {.s = s, .b = {b, b + block}};
             for (size_t i = 0; i < group; i++) {
@@ -251,8 +258,23 @@ static void LB_NAME(band)(const lb_sums *s, const void *src, int images, int y, 
                 narrow[s->type](&j);
         }
     }
+}
+
+static void LB_NAME(conv)(const lb_sums *s, const void *src, int images, int rows, const void *weights, void *scratch,
+                          void (*finish)(void *user, int n, int y, int rows, const void *sums), void *user) {
+    const size_t source = (size_t)s->ih * (size_t)s->iw * (size_t)s->ic * (s->size == 1 ? 1 : sizeof(float));
+    const size_t strips = s->images * s->strip_rows * s->pitch * s->pixel;
+    memset((unsigned char *)scratch + s->images * sums_bytes(s) + strips, 0, s->strip - strips);
+    tiles_begin();
+    for (int n = 0; n < images; n += (int)s->images)
+        for (int y = 0; y < rows; y += (int)s->rows) {
+            const int count = LB_MIN((int)s->images, images - n), high = LB_MIN((int)s->rows, rows - y);
+            band(s, (const unsigned char *)src + (size_t)n * source, (size_t)count, (size_t)y, (size_t)high, weights, scratch);
+            for (int i = 0; i < count; i++)
+                finish(user, n + i, y, high, (unsigned char *)scratch + (size_t)i * sums_bytes(s));
+        }
     tiles_end();
 }
 
 const lb_tiles_sums LB_NAME(lb_tiles_sums) = {
-    .isa = LB_STRING(LB_ISA), .plan = LB_NAME(plan), .weights = LB_NAME(weights), .band = LB_NAME(band)};
+    .isa = LB_STRING(LB_ISA), .plan = LB_NAME(plan), .weights = LB_NAME(weights), .conv = LB_NAME(conv)};

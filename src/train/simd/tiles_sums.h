@@ -43,9 +43,11 @@ typedef struct lb_tiles_sums {
     void (*plan)(lb_sums *s, int mb);
     /* w: (oc, kh, kw, ic); to: s->weights bytes, aligned to LB_ALIGN. */
     void (*weights)(const lb_sums *s, const float *w, void *to);
-    /* Sums of result rows y .. y + rows - 1 of `images` images, rows <= s->rows, images <= s->images. src: the first one. scratch:
-     * aligned to LB_ALIGN. They are at its start: result (n, y + i, x) is row n * 16 * s->tiles + i * s->result_row + x of oc. */
-    void (*band)(const lb_sums *s, const void *src, int images, int y, int rows, const void *weights, void *scratch);
+    /* All results of `images` images, rows <= oh of them: for each band its sums (scratch: s->scratch bytes, aligned to LB_ALIGN) and
+     * then `finish` of each image's part of it, result rows y .. y + rows - 1 of image n, s->result_row * oc numbers from one to the
+     * next. */
+    void (*conv)(const lb_sums *s, const void *src, int images, int rows, const void *weights, void *scratch,
+                 void (*finish)(void *user, int n, int y, int rows, const void *sums), void *user);
 } lb_tiles_sums;
 
 /* Variant `name` if it was built and this CPU can run it, else NULL. */
