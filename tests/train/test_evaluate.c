@@ -65,6 +65,24 @@ static void elementwise(const lb_eval_kernels *k, int n) {
     k->sign(got, n);
     for (int i = 0; i < n; i++)
         assert_int_equal(got[i], v[i] >= 0 ? 1 : -1);
+    static int32_t start[N], size[N], above[3 * (N + 2)], table[16];
+    for (int i = 0; i < n; i++)
+        start[i] = edge_int() / 4, size[i] = edge_int() / 4;
+    for (size_t i = 0; i < LB_COUNT(above); i++)
+        above[i] = edge_int();
+    for (int i = 0; i < 16; i++)
+        table[i] = edge_int();
+    memcpy(got, v, (size_t)n * sizeof *v);
+    k->steps(got, n, start, size, above, 3, N + 2, got);
+    for (int i = 0; i < n; i++) {
+        int64_t code = start[i];
+        for (int j = 0; j < 3; j++)
+            code += v[i] > above[j * (N + 2) + i] ? size[i] : 0;
+        assert_int_equal(got[i], (int32_t)code);
+    }
+    k->look_up(v, n, table, got);
+    for (int i = 0; i < n; i++)
+        assert_int_equal(got[i], table[v[i] & 15]);
     k->code_f32(f, n, 0.75f, -3, 4, got);
     for (int i = 0; i < n; i++)
         assert_int_equal(got[i], lbrt_code_f32(f[i], 0.75f, -3, 4));
@@ -90,11 +108,12 @@ static void elementwise(const lb_eval_kernels *k, int n) {
         assert_true(h[i] == product + offset[i]);
     }
     memcpy(h, f, (size_t)n * sizeof *f);
-    k->affine(h, n, scale, offset);
-    k->add_f32(h, g, n);
-    k->clamp_f32(h, n, -5, 6);
+    k->affine(h, n, scale, offset, -8, INFINITY, h);
+    k->add_f32(h, g, n, -INFINITY, 7, h);
+    k->clamp_f32(h, n, -5, 6, h);
     for (int i = 0; i < n; i++) {
-        const float product = f[i] * scale[i], sum = product + offset[i], want = lbrt_clamp_f32(sum + g[i], -5, 6);
+        const float product = f[i] * scale[i], sum = lbrt_clamp_f32(product + offset[i], -8, INFINITY);
+        const float want = lbrt_clamp_f32(lbrt_clamp_f32(sum + g[i], -INFINITY, 7), -5, 6);
         assert_true(h[i] == want || (isnan(h[i]) && isnan(want)));
     }
     assert_true(h[n] == 77);
@@ -196,6 +215,62 @@ static void pools(void **state) {
     }
 }
 
+/* ---- Chains as thresholds ------------------------------------------------------------------------------------------------- */
+
+static lbrt_requant any_requant(void) {
+    const lbrt_requant r = {((int64_t)next() << (next() % 24)) * (next() % 2 ? 1 : -1),
+                            next() % 8 ? (int32_t)(next() % (1 << 24)) - (1 << 23) : 0, (int32_t)(next() % 47)};
+    return r;
+}
+
+/* Multiply-shifts of both signs and of zero, before clamps and signs: the same numbers everywhere near a step and elsewhere. */
+static void thresholds(void **state) {
+    (void)state;
+    enum { C = 5, PERIOD = 20 };
+    static int32_t mul[PERIOD];
+    static int64_t add[PERIOD], shift[PERIOD];
+    lb_ctx *ctx = test_ctx();
+    const lb_eval_kernels *k = lb_eval_kernels_variant(0);
+    for (int round = 0; round < 200; round++) {
+        lb_pool pool;
+        lb_pool_init(&pool, ctx);
+        for (int i = 0; i < PERIOD; i++) {
+            const lbrt_requant r = any_requant();
+            mul[i] = i < C ? r.mul : mul[i - C];
+            add[i] = i < C ? r.add : add[i - C];
+            shift[i] = i < C ? r.shift : shift[i - C];
+        }
+        const bool sign = round % 5 == 0;
+        const lbrt_requant second = any_requant();
+        const int32_t lo = (int32_t)(next() % 40) - 20, hi = lo + (int32_t)(next() % 18);
+        lb_chain chain[4] = {{.kind = LB_CHAIN_ADD},
+                             {.kind = LB_CHAIN_REQUANT, .mul = mul, .add = add, .shift = shift},
+                             {.kind = LB_CHAIN_REQUANT1, .r = second},
+                             {.kind = sign ? LB_CHAIN_SIGN : LB_CHAIN_CLAMP, .lo = lo, .hi = hi}};
+        int n = 4;
+        assert_ok(ctx, lb_eval_plan_steps(&pool, chain, &n, C, PERIOD));
+        const bool few = sign || (hi > lo && hi - lo <= 15);
+        assert_int_equal(n, few ? 2 : 4);
+        assert_int_equal(chain[0].kind, LB_CHAIN_ADD);
+        for (int i = 0; few && i < 40 * PERIOD; i++) {
+            const lb_chain *op = &chain[1];
+            const int at = i % PERIOD;
+            int32_t v = edge_int();
+            if (i % 3) { /* beside a threshold */
+                const uint32_t near = (uint32_t)op->above[(int)(next() % (uint32_t)op->nabove) * PERIOD + at] + next() % 3 - 1;
+                v = (int32_t)near;
+            }
+            const lbrt_requant first = {add[at], mul[at], (int32_t)shift[at]};
+            const int32_t y = lbrt_apply(&second, lbrt_apply(&first, v)), want = sign ? (y >= 0 ? 1 : -1) : lbrt_clamp(y, lo, hi);
+            int32_t got;
+            k->steps(&v, 1, op->start + at, op->size + at, op->above + at, op->nabove, op->pitch, &got);
+            assert_int_equal(got, want);
+        }
+        lb_pool_free(&pool);
+    }
+    lb_ctx_destroy(ctx);
+}
+
 /* ---- Integer convolutions ---------------------------------------------------------------------------------------------- */
 
 static const float mean[4] = {0.5f, 0.5f, 0.5f, 0}, std[4] = {0.25f, 0.25f, 0.25f, 1};
@@ -230,6 +305,9 @@ static const conv_case cases[] = {
     {"9-bit weights in halves", "dorefa", 8, 8, 12, 9, 3, 1, false, LB_WAY_INT8, true},
     {"large sums in halves", "dorefa", 8, 8, 200, 9, 3, 1, true, LB_WAY_INT8, true},
     {"9-bit weights of a depthwise convolution", "dorefa", 8, 8, 12, 12, 3, 12, false, LB_WAY_WHOLE, false},
+    {"9-bit weights, 16 channels", "dorefa", 8, 8, 200, 16, 3, 1, true, LB_WAY_INT8, true},
+    {"large sums, 16 channels", "dorefa", 8, 7, 200, 16, 3, 1, true, LB_WAY_INT8, true}, /* but for matrix registers */
+    {"signs, 16 channels", "sign", 1, 2, 12, 16, 3, 1, false, LB_WAY_INT8, false},
     {"sums beyond everything", "dorefa", 8, 8, 600, 5, 3, 1, true, LB_WAY_INT32, false},
     {"sums beyond everything, in groups", "dorefa", 8, 8, 700, 4, 3, 2, true, LB_WAY_INT32, false},
 };
@@ -267,7 +345,8 @@ static void exact_sums(void **state) {
         assert_ok(ctx, lb_eval_plan_create(infer, net, mean, std, MB, false, &plan));
         for (int i = 0; i < plan->nstages; i++)
             if (plan->stages[i].node == conv && lb_infer_has_int8()) {
-                if (plan->stages[i].way != c->way || plan->stages[i].halves != c->halves)
+                const bool halves = c->halves && !plan->stages[i].tiles;
+                if (plan->stages[i].way != c->way || plan->stages[i].halves != halves)
                     fail_msg("%s: way %d, halves %d", c->name, (int)plan->stages[i].way, plan->stages[i].halves);
             }
         /* Codes by the rules, sums in 64 bits, then batch norm and pool by the rules. */
@@ -325,13 +404,13 @@ static void exact_sums(void **state) {
 
 /* ---- The evaluator ------------------------------------------------------------------------------------------------------ */
 
-static lb_net *small_net(lb_ctx *ctx) {
+static lb_net *small_net(lb_ctx *ctx, int c, bool quantized) {
     lb_net *net;
     assert_ok(ctx, lb_net_create(ctx, "small", 9, 7, 3, &net));
-    int x = lb_net_conv2d(net, lb_net_input(net), "c1", 11, 3, 1, 1, 1, false);
+    int x = lb_net_conv2d(net, lb_net_input(net), "c1", c, 3, 1, 1, 1, false);
     x = lb_net_batchnorm(net, x, "b1", 0, 0);
     const int a1 = x = lb_net_relu(net, x, "a1");
-    const int c2 = x = lb_net_conv2d(net, x, "c2", 11, 3, 1, 1, 1, false);
+    const int c2 = x = lb_net_conv2d(net, x, "c2", c, 3, 1, 1, 1, false);
     x = lb_net_batchnorm(net, x, "b2", 0, 0);
     x = lb_net_add(net, x, a1, "add");
     const int a2 = x = lb_net_relu(net, x, "a2");
@@ -340,6 +419,8 @@ static lb_net *small_net(lb_ctx *ctx) {
     const int fc = lb_net_linear(net, x, "fc", 6, true);
     assert_ok(ctx, lb_net_finish(net));
     lb_net_initialise(net, 5, 0);
+    if (!quantized)
+        return net;
     attach(ctx, net, a1, "dorefa", LB_ACTIVATIONS, 3, false);
     attach(ctx, net, a2, "dorefa", LB_ACTIVATIONS, 3, false);
     attach(ctx, net, c2, "dorefa", LB_WEIGHTS, 3, false);
@@ -347,8 +428,7 @@ static lb_net *small_net(lb_ctx *ctx) {
     return net;
 }
 
-static void same_in_any_batch(void **state) {
-    (void)state;
+static void check_any_batch(int c, bool quantized) {
     enum { IMAGES = 71, SIZE = 9 * 7 * 3 };
     static uint8_t pixels[IMAGES * SIZE];
     static int32_t want[IMAGES * 6], got[IMAGES * 6];
@@ -358,7 +438,7 @@ static void same_in_any_batch(void **state) {
         lb_ctx *ctx;
         const lb_ctx_options options = {.threads = threads};
         assert_int_equal(lb_ctx_create(&options, &ctx), LB_OK);
-        lb_net *net = small_net(ctx);
+        lb_net *net = small_net(ctx, c, quantized);
         for (int mb = 1; mb <= IMAGES; mb += 14) {
             lb_evaluator *e;
             assert_ok(ctx, lb_evaluator_create(ctx, net, mean, std, mb, &e));
@@ -387,8 +467,50 @@ static void same_in_any_batch(void **state) {
     }
 }
 
+static void same_in_any_batch(void **state) {
+    (void)state;
+    check_any_batch(11, true);
+    check_any_batch(16, true);
+    if (lb_tiles_sums_find("amx")) /* oneDNN's floats may differ */
+        check_any_batch(16, false);
+}
+
+/* Whole and binary weights, floats between: the packed runtime's order and the fast way, apart in their last bits. */
+static void floats_in_any_order(void **state) {
+    (void)state;
+    enum { IMAGES = 5, SIZE = 9 * 7 * 3 };
+    static uint8_t pixels[IMAGES * SIZE];
+    int32_t scores[2][IMAGES * 6];
+    for (size_t i = 0; i < sizeof pixels; i++)
+        pixels[i] = (uint8_t)next();
+    lb_ctx *ctx = test_ctx();
+    for (int codes = 0; codes < 2; codes++) {
+        lb_net *net = small_net(ctx, 32, false);
+        for (int i = 0; codes && i < net->nnodes; i++)
+            if (net->nodes[i].op == LB_OP_CONV)
+                attach(ctx, net, i, "bwn", LB_WEIGHTS, 1, false);
+        lb_net_update_grids(net);
+        lb_evaluator *e;
+        assert_ok(ctx, lb_evaluator_create(ctx, net, mean, std, IMAGES, &e));
+        for (int ordered = 0; ordered < 2; ordered++) {
+            lb_evaluator_set_ordered(e, ordered);
+            assert_ok(ctx, lb_evaluator_update(e));
+            assert_ok(ctx, lb_evaluator_run(e, pixels, IMAGES, scores[ordered]));
+        }
+        int32_t most = 0;
+        for (int i = 0; i < IMAGES * 6; i++)
+            most = LB_MAX(most, abs(scores[1][i]));
+        assert_true(most > 4096);
+        for (int i = 0; i < IMAGES * 6; i++)
+            assert_true(abs(scores[0][i] - scores[1][i]) <= (most >> 14) + 1);
+        lb_evaluator_destroy(e);
+        lb_net_destroy(net);
+    }
+    lb_ctx_destroy(ctx);
+}
+
 static lb_status create_with(lb_ctx *ctx, test_allocator *a, long left) {
-    lb_net *net = small_net(ctx);
+    lb_net *net = small_net(ctx, 16, true);
     a->left = left;
     lb_evaluator *e;
     lb_status status = lb_evaluator_create(ctx, net, mean, std, 4, &e);
@@ -407,7 +529,7 @@ static void out_of_memory(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kernels),    cmocka_unit_test(ordered),           cmocka_unit_test(pools),
-        cmocka_unit_test(exact_sums), cmocka_unit_test(same_in_any_batch), cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(thresholds), cmocka_unit_test(exact_sums), cmocka_unit_test(same_in_any_batch), cmocka_unit_test(floats_in_any_order), cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

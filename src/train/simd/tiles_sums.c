@@ -146,6 +146,8 @@ static void copy_pixels(const lb_sums *s, const unsigned char *src, unsigned cha
         apart(f, wide, step, c, false, parts);
 }
 
+static size_t source_row(const lb_sums *s) { return (size_t)s->iw * (size_t)s->ic * (s->size == 1 ? 1 : sizeof(float)); }
+
 /* A source row, or NULL: zeros, to a row of the strip. */
 static void fill_row(const lb_sums *s, const unsigned char *src, unsigned char *row) {
     const size_t before = s->left * s->pixel, wide = s->wide * s->pixel, all = s->pitch * s->pixel;
@@ -156,15 +158,18 @@ static void fill_row(const lb_sums *s, const unsigned char *src, unsigned char *
     memset(row + before + wide, 0, all - before - wide);
 }
 
-/* The source rows of result rows y .. */
-static void fill_strip(const lb_sums *s, const void *src, size_t images, size_t y, size_t rows, unsigned char *strip) {
-    const size_t pt = (size_t)s->pt, ih = (size_t)s->ih, source = (size_t)s->iw * (size_t)s->ic * (s->size == 1 ? 1 : sizeof(float));
-    for (size_t n = 0; n < images; n++)
-        for (size_t r = 0; r < (rows - 1) * s->down + (size_t)s->kh; r++) {
+/* The source rows of result rows y .., and zeros behind them: whatever numbers of results are multiplied by zeros must be finite. */
+static void fill_strip(const lb_sums *s, const unsigned char *src, size_t images, size_t y, size_t rows, unsigned char *strip) {
+    const size_t pt = (size_t)s->pt, ih = (size_t)s->ih, source = source_row(s), row = s->pitch * s->pixel;
+    unsigned char *to = strip;
+    for (size_t n = 0; n < images; n++) {
+        to = strip + n * s->strip_rows * row;
+        for (size_t r = 0; r < (rows - 1) * s->down + (size_t)s->kh; r++, to += row) {
             const size_t at = (y * s->down + r) * s->gap_y;
-            fill_row(s, at >= pt && at - pt < ih ? (const unsigned char *)src + (n * ih + at - pt) * source : NULL,
-                     strip + (n * s->strip_rows + r) * s->pitch * s->pixel);
+            fill_row(s, at >= pt && at - pt < ih ? src + (n * ih + at - pt) * source : NULL, to);
         }
+    }
+    memset(to, 0, LINE);
 }
 
 /* ---- Products --------------------------------------------------------------------------------------------------------------- */
@@ -228,7 +233,7 @@ KERNELS(s8, tile_dot_signed)
 KERNELS(bf16, tile_dot_bf16)
 
 /* The sums of a band: result rows y .. of `images` images, which begin at src. */
-static void band(const lb_sums *s, const void *src, size_t images, size_t y, size_t rows, const unsigned char *weights, float *sums) {
+static void band(const lb_sums *s, const unsigned char *src, size_t images, size_t y, size_t rows, const unsigned char *weights, float *sums) {
     static void (*const narrow[])(const job *) = {narrow_u8, narrow_s8, narrow_bf16, narrow_bf16};
     static void (*const square[])(const job *) = {square_u8, square_s8, square_bf16, square_bf16};
     const size_t oc = (size_t)s->oc, tile = RESULTS * oc, block = s->weights / (oc / RESULTS);
@@ -262,14 +267,12 @@ static void band(const lb_sums *s, const void *src, size_t images, size_t y, siz
 
 static void LB_NAME(conv)(const lb_sums *s, const void *src, int images, int rows, const void *weights, void *scratch,
                           void (*finish)(void *user, int n, int y, int rows, const void *sums), void *user) {
-    const size_t source = (size_t)s->ih * (size_t)s->iw * (size_t)s->ic * (s->size == 1 ? 1 : sizeof(float));
-    const size_t strips = s->images * s->strip_rows * s->pitch * s->pixel;
-    memset((unsigned char *)scratch + s->images * sums_bytes(s) + strips, 0, s->strip - strips);
+    const size_t image = (size_t)s->ih * source_row(s);
     tiles_begin();
     for (int n = 0; n < images; n += (int)s->images)
         for (int y = 0; y < rows; y += (int)s->rows) {
             const int count = LB_MIN((int)s->images, images - n), high = LB_MIN((int)s->rows, rows - y);
-            band(s, (const unsigned char *)src + (size_t)n * source, (size_t)count, (size_t)y, (size_t)high, weights, scratch);
+            band(s, (const unsigned char *)src + (size_t)n * image, (size_t)count, (size_t)y, (size_t)high, weights, scratch);
             for (int i = 0; i < count; i++)
                 finish(user, n + i, y, high, (unsigned char *)scratch + (size_t)i * sums_bytes(s));
         }
