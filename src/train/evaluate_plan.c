@@ -45,7 +45,19 @@ static lb_status begin(builder *b, lb_eval_plan *plan, const lb_net *net, int ca
     return *list ? LB_OK : LB_ERR_MEMORY;
 }
 
-static lb_status push_requant(builder *b, const lbrt_requant *r, int n) {
+/* Whether numbers within x's range keep to int32. */
+static bool fits(const lbrt_requant *r, int n, const lb_numeric *x) {
+    for (int i = 0; i < n; i++)
+        for (int end = 0; end < 2; end++) {
+            const int64_t y = lbrt_shift_right((int64_t)(end ? x->hi : x->lo) * r[i].mul + r[i].add, r[i].shift);
+            if (y < INT32_MIN || y > INT32_MAX)
+                return false;
+        }
+    return true;
+}
+
+/* x: INT numbers that it is applied to, or NULL. */
+static lb_status push_requant(builder *b, const lbrt_requant *r, int n, const lb_numeric *x) {
     if (n == 1) {
         push(b, LB_CHAIN_REQUANT1)->r = *r;
         return LB_OK;
@@ -61,6 +73,7 @@ static lb_status push_requant(builder *b, const lbrt_requant *r, int n) {
         op->add[i] = r[i % (size_t)n].add;
         op->shift[i] = r[i % (size_t)n].shift;
     }
+    op->fits = x && fits(r, n, x);
     return LB_OK;
 }
 
@@ -86,7 +99,7 @@ static lb_status push_fixed(builder *b, state *s) {
     if (s->kind == LB_NUM_INT && s->x->nsteps == 1 && (int64_t)s->x->hi - s->x->lo < 16)
         LB_TRY(push_table(b, s->x));
     else if (s->kind == LB_NUM_INT)
-        LB_TRY(push_requant(b, s->x->to_fixed, s->x->nsteps));
+        LB_TRY(push_requant(b, s->x->to_fixed, s->x->nsteps, s->x));
     s->kind = LB_NUM_FIXED;
     return LB_OK;
 }
@@ -111,7 +124,7 @@ static lb_status push_float(builder *b, state *s) {
 /* The affine that node numeric x holds, if any. */
 static lb_status push_affine(builder *b, state *s, const lb_numeric *x) {
     if (x->requant) {
-        LB_TRY(push_requant(b, x->requant, x->affine_channels));
+        LB_TRY(push_requant(b, x->requant, x->affine_channels, s->kind == LB_NUM_INT ? s->x : NULL));
         s->kind = LB_NUM_FIXED;
     } else if (x->scale) {
         lb_chain *op = push(b, LB_CHAIN_AFFINE);

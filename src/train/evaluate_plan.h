@@ -35,10 +35,11 @@ typedef enum lb_chain_kind {
 
 typedef struct lb_chain {
     lb_chain_kind kind;
-    int32_t *mul;              /* (period) requant */
-    int64_t *add, *shift;
+    int64_t *mul, *add, *shift; /* (period) requant, */
+    bool fits;                 /* of numbers whose results never leave int32 */
     lbrt_requant r;            /* requant1 */
-    int32_t *start, *size, *above; /* (period), (period), (nabove, period) steps */
+    uint8_t *start, *size;     /* (period) steps: the codes of a chain's end, as bytes */
+    int32_t *above;            /* (nabove, period) */
     int nabove;
     int64_t pitch;             /* the period */
     int32_t *table;            /* (16) of the number mod 16 */
@@ -128,8 +129,8 @@ void lb_eval_plan_destroy(lb_eval_plan *plan);
 /* Picks how a convolution is computed and makes its weights; in evaluate_conv.c. */
 lb_status lb_eval_plan_conv(lb_eval_plan *plan, lb_infer *infer, lb_stage *stage);
 
-/* Makes the last operations of a chain thresholds where they end in few numbers; in evaluate_steps.c. c: channels, of which the
- * chain's parameters repeat. */
+/* Makes the last operations of a chain thresholds where they end in few numbers, which are bytes then; in evaluate_steps.c. c:
+ * channels, with which the chain's parameters repeat. */
 lb_status lb_eval_plan_steps(lb_pool *memory, lb_chain *chain, int *nchain, int c, size_t period);
 
 /* Runs all stages on `count` images, count <= plan->chunk. pixels: (count, h, w, c). False if oneDNN failed. */

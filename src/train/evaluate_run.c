@@ -9,13 +9,14 @@ typedef struct run {
     int count;   /* images */
 } run;
 
-/* Numbers in flight: int32 or floats, as the chain's last operation left them. They are at `from`, which is the tensor itself as long
- * as nothing was written; then what they are written to, the result's tensor if it is of that type. */
+/* Numbers in flight: int32 or floats, as the chain's last operation left them. They are at `from`, which is the tensor itself as
+ * long as nothing was written; then what they are written to, the result's tensor if it is of that type. */
 typedef struct block {
     const int32_t *from;
     const float *from_f32;
     int32_t *v;
     float *f;
+    uint8_t *codes;            /* the result's tensor, for operations that end in bytes */
     _Alignas(LB_ALIGN) int32_t own[LB_EVAL_BLOCK];
     _Alignas(LB_ALIGN) float own_f32[LB_EVAL_BLOCK];
 } block;
@@ -60,12 +61,14 @@ static void apply(const run *r, const lb_chain *chain, int nchain, size_t first,
     const lb_eval_kernels *k = r->k;
     for (const lb_chain *op = chain; op < chain + nchain; op++) {
         switch (op->kind) {
-        case LB_CHAIN_REQUANT: k->requant(b->from, n, op->mul + phase, op->add + phase, op->shift + phase, b->v); break;
+        case LB_CHAIN_REQUANT:
+            (op->fits ? k->requant_fits : k->requant)(b->from, n, op->mul + phase, op->add + phase, op->shift + phase, b->v);
+            break;
         case LB_CHAIN_REQUANT1: k->requant1(b->from, n, op->r, b->v); break;
         case LB_CHAIN_CLAMP: k->clamp(own(b, n), n, op->lo, op->hi); break;
         case LB_CHAIN_SIGN: k->sign(own(b, n), n); break;
         case LB_CHAIN_STEPS:
-            k->steps(b->from, n, op->start + phase, op->size + phase, op->above + phase, op->nabove, op->pitch, b->v);
+            k->steps(b->from, n, op->start + phase, op->size + phase, op->above + phase, op->nabove, op->pitch, b->codes);
             break;
         case LB_CHAIN_TABLE: k->look_up(b->from, n, op->table, b->v); break;
         case LB_CHAIN_FLOAT: k->to_float(b->from, n, op->scale + phase, b->f); break;
@@ -95,10 +98,10 @@ static void apply(const run *r, const lb_chain *chain, int nchain, size_t first,
     }
 }
 
-/* Numbers [first, first + count) of a tensor through a chain, block by block. src: the first of them. `pixels`: given if the source is
- * the image, which becomes floats. */
-static void pass_part(const run *r, const lb_stage *pixels, const lb_chain *chain, int nchain, size_t period, size_t first, size_t count,
-                      const void *src, lb_stored src_type, bool whole, void *dst, lb_stored dst_type) {
+/* Numbers [first, first + count) of a tensor through a chain, block by block. src: the first of them. `pixels`: given if the source
+ * is the image, which becomes floats. */
+static void pass_part(const run *r, const lb_stage *pixels, const lb_chain *chain, int nchain, size_t period, size_t first,
+                      size_t count, const void *src, lb_stored src_type, bool whole, void *dst, lb_stored dst_type) {
     block b;
     int n;
     for (size_t done = 0; done < count; done += (size_t)n) {
@@ -107,6 +110,7 @@ static void pass_part(const run *r, const lb_stage *pixels, const lb_chain *chai
         void *to = at_mut(dst, dst_type, index);
         b.v = dst_type == LB_STORED_I32 ? to : b.own;
         b.f = dst_type == LB_STORED_F32 ? to : b.own_f32;
+        b.codes = to;
         if (pixels) {
             r->k->pixels((const uint8_t *)src + done, n, pixels->pixel_scale + phase, pixels->pixel_offset + phase, b.f);
             b.from_f32 = b.f;
@@ -114,7 +118,8 @@ static void pass_part(const run *r, const lb_stage *pixels, const lb_chain *chai
             load(r->k, src, src_type, whole, done, n, &b);
         }
         apply(r, chain, nchain, index, phase, n, &b);
-        store(r->k, &b, to, dst_type, n);
+        if (nchain == 0 || chain[nchain - 1].kind != LB_CHAIN_STEPS)
+            store(r->k, &b, to, dst_type, n);
     }
 }
 

@@ -13,7 +13,7 @@ static bool replaceable(lb_chain_kind kind) {
 static int32_t value(const lb_chain *ops, int n, size_t c, int32_t v) {
     for (const lb_chain *op = ops; op < ops + n; op++) {
         if (op->kind == LB_CHAIN_REQUANT)
-            v = lbrt_apply(&(lbrt_requant){op->add[c], op->mul[c], (int32_t)op->shift[c]}, v);
+            v = lbrt_apply(&(lbrt_requant){op->add[c], (int32_t)op->mul[c], (int32_t)op->shift[c]}, v);
         else if (op->kind == LB_CHAIN_REQUANT1)
             v = lbrt_apply(&op->r, v);
         else
@@ -46,7 +46,7 @@ lb_status lb_eval_plan_steps(lb_pool *memory, lb_chain *chain, int *nchain, int 
         return LB_OK;
     const bool sign = last->kind == LB_CHAIN_SIGN;
     const int64_t nabove = sign ? 1 : (int64_t)last->hi - last->lo;
-    if (nabove < 1 || nabove > MOST)
+    if (nabove < 1 || nabove > MOST || (!sign && (last->lo < -128 || last->hi > 255)))
         return LB_OK;
     lb_chain op = {.kind = LB_CHAIN_STEPS, .nabove = (int)nabove, .pitch = (int64_t)period};
     op.start = lb_pool_alloc(memory, period, sizeof *op.start);
@@ -63,8 +63,9 @@ lb_status lb_eval_plan_steps(lb_pool *memory, lb_chain *chain, int *nchain, int 
                 op.above[k * period + i] = op.above[k * period + i - (size_t)c];
             continue;
         }
-        op.start[i] = value(chain + first, n, i, INT32_MIN);
-        op.size[i] = value(chain + first, n, i, INT32_MAX) < op.start[i] ? -size : size;
+        const int32_t start = value(chain + first, n, i, INT32_MIN);
+        op.start[i] = (uint8_t)start;
+        op.size[i] = (uint8_t)(value(chain + first, n, i, INT32_MAX) < start ? -size : size);
         for (size_t k = 0; k < (size_t)nabove; k++)
             op.above[k * period + i] = last_below(chain + first, n, i, size * (int32_t)(k + 1));
     }

@@ -30,8 +30,8 @@ static float edge_float(void) {
 
 /* Every elementwise kernel against its definition. */
 static void elementwise(const lb_eval_kernels *k, int n) {
-    static int32_t v[N + 1], w[N], got[N + 1], mul[N];
-    static int64_t add[N], shift[N];
+    static int32_t v[N + 1], w[N], got[N + 1];
+    static int64_t mul[N], add[N], shift[N];
     static float f[N + 1], g[N], scale[N], offset[N];
     static uint8_t u8[N], p[N];
     static int8_t s8[N];
@@ -46,10 +46,20 @@ static void elementwise(const lb_eval_kernels *k, int n) {
     memcpy(got, v, (size_t)n * sizeof *v);
     k->requant(got, n, mul, add, shift, got);
     for (int i = 0; i < n; i++) {
-        const lbrt_requant r = {add[i], mul[i], (int32_t)shift[i]};
+        const lbrt_requant r = {add[i], (int32_t)mul[i], (int32_t)shift[i]};
         assert_int_equal(got[i], lbrt_apply(&r, v[i]));
     }
-    const lbrt_requant one = {add[0], mul[0], (int32_t)shift[0]};
+    for (int i = 0; i < n; i++)
+        w[i] = v[i] >> (shift[i] > 30 ? 0 : 31 - shift[i]), add[i] >>= shift[i] > 30 ? 0 : 31 - shift[i];
+    k->requant_fits(w, n, mul, add, shift, got);
+    for (int i = 0; i < n; i++) {
+        const lbrt_requant r = {add[i], (int32_t)mul[i], (int32_t)shift[i]};
+        const int64_t y = ((int64_t)w[i] * mul[i] + add[i]) >> shift[i];
+        if (y >= INT32_MIN && y <= INT32_MAX)
+            assert_int_equal(got[i], lbrt_apply(&r, w[i]));
+        w[i] = edge_int();
+    }
+    const lbrt_requant one = {add[0], (int32_t)mul[0], (int32_t)shift[0]};
     k->requant1(v, n, one, got);
     for (int i = 0; i < n; i++)
         assert_int_equal(got[i], lbrt_apply(&one, v[i]));
@@ -65,20 +75,20 @@ static void elementwise(const lb_eval_kernels *k, int n) {
     k->sign(got, n);
     for (int i = 0; i < n; i++)
         assert_int_equal(got[i], v[i] >= 0 ? 1 : -1);
-    static int32_t start[N], size[N], above[3 * (N + 2)], table[16];
+    static uint8_t start[N], size[N];
+    static int32_t above[3 * (N + 2)], table[16];
     for (int i = 0; i < n; i++)
-        start[i] = edge_int() / 4, size[i] = edge_int() / 4;
+        start[i] = (uint8_t)next(), size[i] = (uint8_t)next();
     for (size_t i = 0; i < LB_COUNT(above); i++)
         above[i] = edge_int();
     for (int i = 0; i < 16; i++)
         table[i] = edge_int();
-    memcpy(got, v, (size_t)n * sizeof *v);
-    k->steps(got, n, start, size, above, 3, N + 2, got);
+    k->steps(v, n, start, size, above, 3, N + 2, u8);
     for (int i = 0; i < n; i++) {
-        int64_t code = start[i];
+        int code = start[i];
         for (int j = 0; j < 3; j++)
             code += v[i] > above[j * (N + 2) + i] ? size[i] : 0;
-        assert_int_equal(got[i], (int32_t)code);
+        assert_int_equal(u8[i], (uint8_t)code);
     }
     k->look_up(v, n, table, got);
     for (int i = 0; i < n; i++)
@@ -227,8 +237,7 @@ static lbrt_requant any_requant(void) {
 static void thresholds(void **state) {
     (void)state;
     enum { C = 5, PERIOD = 20 };
-    static int32_t mul[PERIOD];
-    static int64_t add[PERIOD], shift[PERIOD];
+    static int64_t mul[PERIOD], add[PERIOD], shift[PERIOD];
     lb_ctx *ctx = test_ctx();
     const lb_eval_kernels *k = lb_eval_kernels_variant(0);
     for (int round = 0; round < 200; round++) {
@@ -260,11 +269,11 @@ static void thresholds(void **state) {
                 const uint32_t near = (uint32_t)op->above[(int)(next() % (uint32_t)op->nabove) * PERIOD + at] + next() % 3 - 1;
                 v = (int32_t)near;
             }
-            const lbrt_requant first = {add[at], mul[at], (int32_t)shift[at]};
+            const lbrt_requant first = {add[at], (int32_t)mul[at], (int32_t)shift[at]};
             const int32_t y = lbrt_apply(&second, lbrt_apply(&first, v)), want = sign ? (y >= 0 ? 1 : -1) : lbrt_clamp(y, lo, hi);
-            int32_t got;
+            uint8_t got;
             k->steps(&v, 1, op->start + at, op->size + at, op->above + at, op->nabove, op->pitch, &got);
-            assert_int_equal(got, want);
+            assert_int_equal(got, (uint8_t)want);
         }
         lb_pool_free(&pool);
     }

@@ -35,20 +35,35 @@ enum { all = 0xff };
 static inline __mmask8 tail(int n) { return (__mmask8)((1u << n) - 1); }
 static inline __m512i widen(const int32_t *p, __mmask8 mask) { return _mm512_cvtepi32_epi64(_mm256_maskz_loadu_epi32(mask, p)); }
 
+static inline __m512i apply8(const int32_t *src, __mmask8 mask, __m512i mul, __m512i add, __m512i shift) {
+    return _mm512_srav_epi64(_mm512_add_epi64(_mm512_mul_epi32(widen(src, mask), mul), add), shift);
+}
 static inline void requant8(const int32_t *src, __mmask8 mask, __m512i mul, __m512i add, __m512i shift, int32_t *dst) {
-    const __m512i y = _mm512_add_epi64(_mm512_mul_epi32(widen(src, mask), mul), add);
-    _mm256_mask_storeu_epi32(dst, mask, _mm512_cvtsepi64_epi32(_mm512_srav_epi64(y, shift)));
+    _mm256_mask_storeu_epi32(dst, mask, _mm512_cvtsepi64_epi32(apply8(src, mask, mul, add, shift)));
 }
 
-static void requant(const int32_t *src, int n, const int32_t *mul, const int64_t *add, const int64_t *shift, int32_t *dst) {
+static void requant(const int32_t *src, int n, const int64_t *mul, const int64_t *add, const int64_t *shift, int32_t *dst) {
     int i = 0;
     for (; i + 8 <= n; i += 8)
-        requant8(src + i, all, widen(mul + i, all), _mm512_loadu_si512(add + i), _mm512_loadu_si512(shift + i), dst + i);
+        requant8(src + i, all, _mm512_loadu_si512(mul + i), _mm512_loadu_si512(add + i), _mm512_loadu_si512(shift + i), dst + i);
     if (i < n) {
         const __mmask8 mask = tail(n - i);
-        requant8(src + i, mask, widen(mul + i, mask), _mm512_maskz_loadu_epi64(mask, add + i),
+        requant8(src + i, mask, _mm512_maskz_loadu_epi64(mask, mul + i), _mm512_maskz_loadu_epi64(mask, add + i),
                  _mm512_maskz_loadu_epi64(mask, shift + i), dst + i);
     }
+}
+
+static void requant_fits(const int32_t *src, int n, const int64_t *mul, const int64_t *add, const int64_t *shift, int32_t *dst) {
+    const __m512i index = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    int i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const __m512i first = apply8(src + i, all, _mm512_loadu_si512(mul + i), _mm512_loadu_si512(add + i),
+                                     _mm512_loadu_si512(shift + i));
+        const __m512i second = apply8(src + i + 8, all, _mm512_loadu_si512(mul + i + 8), _mm512_loadu_si512(add + i + 8),
+                                      _mm512_loadu_si512(shift + i + 8));
+        _mm512_storeu_si512(dst + i, _mm512_permutex2var_epi32(first, index, second));
+    }
+    requant(src + i, n - i, mul + i, add + i, shift + i, dst + i);
 }
 
 static void requant1(const int32_t *src, int n, lbrt_requant r, int32_t *dst) {
@@ -60,9 +75,14 @@ static void requant1(const int32_t *src, int n, lbrt_requant r, int32_t *dst) {
         requant8(src + i, tail(n - i), mul, add, shift, dst + i);
 }
 #else
-static void requant(const int32_t *src, int n, const int32_t *mul, const int64_t *add, const int64_t *shift, int32_t *dst) {
+static void requant(const int32_t *src, int n, const int64_t *mul, const int64_t *add, const int64_t *shift, int32_t *dst) {
     for (int i = 0; i < n; i++)
-        dst[i] = saturate(((int64_t)src[i] * mul[i] + add[i]) >> shift[i]);
+        dst[i] = saturate((src[i] * mul[i] + add[i]) >> shift[i]);
+}
+
+static void requant_fits(const int32_t *src, int n, const int64_t *mul, const int64_t *add, const int64_t *shift, int32_t *dst) {
+    for (int i = 0; i < n; i++)
+        dst[i] = (int32_t)((src[i] * mul[i] + add[i]) >> shift[i]);
 }
 
 static void requant1(const int32_t *src, int n, lbrt_requant r, int32_t *dst) {
@@ -92,23 +112,23 @@ static void sign(int32_t *v, int n) {
         v[i] = v[i] >= 0 ? 1 : -1;
 }
 
-typedef int32_t ints __attribute__((vector_size(64), aligned(4), may_alias));
-#define INTS(p) (*(const ints *)(const void *)(p))
-
-static void steps(const int32_t *src, int n, const int32_t *start, const int32_t *size, const int32_t *above, int nabove, int64_t pitch,
-                  int32_t *dst) {
+static void steps(const int32_t *src, int n, const uint8_t *start, const uint8_t *size, const int32_t *above, int nabove,
+                  int64_t pitch, uint8_t *dst) {
     int i = 0;
+#if defined(LB_ISA_avx512)
     for (; i + 16 <= n; i += 16) {
-        const ints v = INTS(src + i), by = INTS(size + i);
-        ints code = INTS(start + i);
+        const __m512i v = _mm512_loadu_si512(src + i);
+        const __m128i by = _mm_loadu_si128((const __m128i *)(const void *)(size + i));
+        __m128i code = _mm_loadu_si128((const __m128i *)(const void *)(start + i));
         for (int k = 0; k < nabove; k++)
-            code += (v > INTS(above + k * pitch + i)) & by;
-        *(ints *)(void *)(dst + i) = code;
+            code = _mm_mask_add_epi8(code, _mm512_cmpgt_epi32_mask(v, _mm512_loadu_si512(above + k * pitch + i)), code, by);
+        _mm_storeu_si128((__m128i *)(void *)(dst + i), code);
     }
+#endif
     for (; i < n; i++) {
-        int32_t code = start[i];
+        uint8_t code = start[i];
         for (int k = 0; k < nabove; k++)
-            code += src[i] > above[k * pitch + i] ? size[i] : 0;
+            code = (uint8_t)(code + (src[i] > above[k * pitch + i] ? size[i] : 0));
         dst[i] = code;
     }
 }
@@ -304,7 +324,7 @@ extern const lb_eval_kernels CAT(lb_eval_kernels_, LB_ISA);
 const lb_eval_kernels CAT(lb_eval_kernels_, LB_ISA) = {
     .name = STRING(LB_ISA),
     .load_u8 = load_u8, .load_s8 = load_s8, .load_whole = load_whole, .store_u8 = store_u8, .store_s8 = store_s8,
-    .requant = requant, .requant1 = requant1, .add = add, .clamp = clamp, .sign = sign, .steps = steps, .look_up = look_up,
+    .requant = requant, .requant_fits = requant_fits, .requant1 = requant1, .add = add, .clamp = clamp, .sign = sign, .steps = steps, .look_up = look_up,
     .merge = merge, .merge_whole = merge_whole,
     .pixels = pixels, .to_float = to_float, .to_float1 = to_float1, .affine = affine, .add_f32 = add_f32, .clamp_f32 = clamp_f32,
     .code_f32 = code_f32, .sign_f32 = sign_f32, .fixed_f32 = fixed_f32,

@@ -29,14 +29,16 @@ typedef struct lb_eval_kernels {
     void (*store_u8)(const int32_t *v, int n, uint8_t *dst);
     void (*store_s8)(const int32_t *v, int n, int8_t *dst);
 
-    void (*requant)(const int32_t *src, int n, const int32_t *mul, const int64_t *add, const int64_t *shift, int32_t *dst);
+    void (*requant)(const int32_t *src, int n, const int64_t *mul, const int64_t *add, const int64_t *shift, int32_t *dst);
+    /* Where no result leaves int32. */
+    void (*requant_fits)(const int32_t *src, int n, const int64_t *mul, const int64_t *add, const int64_t *shift, int32_t *dst);
     void (*requant1)(const int32_t *src, int n, lbrt_requant r, int32_t *dst);
     void (*add)(int32_t *v, const int32_t *w, int n); /* saturating */
     void (*clamp)(int32_t *v, int n, int32_t lo, int32_t hi);
     void (*sign)(int32_t *v, int n);
-    /* start, size (n); above (nabove, pitch): start + size * how many of them src is above. */
-    void (*steps)(const int32_t *src, int n, const int32_t *start, const int32_t *size, const int32_t *above, int nabove, int64_t pitch,
-                  int32_t *dst);
+    /* start, size (n); above (nabove, pitch): start + size * how many of them src is above, modulo 256. */
+    void (*steps)(const int32_t *src, int n, const uint8_t *start, const uint8_t *size, const int32_t *above, int nabove,
+                  int64_t pitch, uint8_t *dst);
     void (*look_up)(const int32_t *src, int n, const int32_t table[16], int32_t *dst); /* table[src mod 16] */
     void (*merge)(const int32_t *halves, int64_t pixels, int c, int32_t *dst); /* (pixels, 2, c): dst = 16 first + second */
     void (*merge_whole)(const float *halves, int64_t pixels, int c, int32_t *dst);

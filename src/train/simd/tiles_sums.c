@@ -66,7 +66,7 @@ static void LB_NAME(plan)(lb_sums *s, int mb) {
     s->scratch = s->images * sums_bytes(s) + s->strip;
 }
 
-/* ---- Weights: (oc / 16) times (kh, steps) registers, each (16, 16 output channels, 4 or 2) ------------------------------------- */
+/* ---- Weights: (oc / 16) times (kh, steps) registers, each (16, 16 output channels, 4 or 2) ------------------------------------ */
 
 static float part_of(const lb_sums *s, float w, size_t part) {
     if (s->type != LB_SUMS_F32)
@@ -75,23 +75,24 @@ static float part_of(const lb_sums *s, float w, size_t part) {
     return part == 0 ? w - first : first;
 }
 
+/* Number k of a kernel row, of channel n of 16. */
+LB_INLINE size_t place_of(size_t k, size_t n, size_t each) { return (k / each * RESULTS + n) * each + k % each; }
+
 static void LB_NAME(weights)(const lb_sums *s, const float *w, void *to) {
-    const size_t ic = (size_t)s->ic, kh = (size_t)s->kh, kw = (size_t)s->kw, all = ic * s->parts;
-    const size_t each = 4 / s->size, numbers = s->steps * LINE / s->size;
-    int8_t *bytes = to;
-    uint16_t *halves = to;
-    for (size_t o = 0; o < (size_t)s->oc; o += RESULTS)
-        for (size_t y = 0; y < kh; y++)
-            for (size_t i = 0; i < numbers; i += each)
-                for (size_t n = 0; n < RESULTS; n++)
-                    for (size_t k = i; k < i + each; k++) {
-                        const float *filter = w + (((o + n) * kh + y) * kw + k / all) * ic;
-                        const float v = k < kw * all ? part_of(s, filter[k % ic], k % all / ic) : 0;
-                        if (s->size == 1)
-                            *bytes++ = (int8_t)v;
-                        else
-                            *halves++ = lb_bf16_put(v);
-                    }
+    const size_t ic = (size_t)s->ic, kw = (size_t)s->kw, rows = (size_t)s->oc * (size_t)s->kh, row = s->steps * BLOCK;
+    memset(to, 0, s->weights);
+    for (size_t i = 0; i < rows; i++) {
+        const size_t o = i / (size_t)s->kh, y = i % (size_t)s->kh, n = o % RESULTS;
+        int8_t *bytes = (int8_t *)to + (o / RESULTS * (size_t)s->kh + y) * row;
+        uint16_t *halves = (void *)bytes;
+        for (size_t x = 0, k = 0; x < kw; x++, w += ic)
+            for (size_t part = 0; part < s->parts; part++)
+                for (size_t c = 0; c < ic; c++, k++)
+                    if (s->size == 1)
+                        bytes[place_of(k, n, 4)] = (int8_t)w[c];
+                    else
+                        halves[place_of(k, n, 2)] = lb_bf16_put(part_of(s, w[c], part));
+    }
 }
 
 /* ---- The strip -------------------------------------------------------------------------------------------------------------- */
@@ -233,7 +234,8 @@ KERNELS(s8, tile_dot_signed)
 KERNELS(bf16, tile_dot_bf16)
 
 /* The sums of a band: result rows y .. of `images` images, which begin at src. */
-static void band(const lb_sums *s, const unsigned char *src, size_t images, size_t y, size_t rows, const unsigned char *weights, float *sums) {
+static void band(const lb_sums *s, const unsigned char *src, size_t images, size_t y, size_t rows, const unsigned char *weights,
+                 float *sums) {
     static void (*const narrow[])(const job *) = {narrow_u8, narrow_s8, narrow_bf16, narrow_bf16};
     static void (*const square[])(const job *) = {square_u8, square_s8, square_bf16, square_bf16};
     const size_t oc = (size_t)s->oc, tile = RESULTS * oc, block = s->weights / (oc / RESULTS);
