@@ -4,6 +4,7 @@
 #include "window.h"
 
 #include <math.h>
+#include <stdbool.h>
 
 #if defined(LB_ISA_avx512)
 #include <immintrin.h>
@@ -242,22 +243,28 @@ typedef float lanes __attribute__((vector_size(4 * LB_ORDERED_LANES), aligned(4)
     }
 TILED(1)
 TILED(4)
+enum { WIDE = 4 };
 
 static void conv_row(const lb_ordered_conv *conv, const float *src, const float *weights, int y, int count, float *dst) {
     const int top = y * conv->sh - conv->pt;
     const int y0 = lbrt_first_tap(top, conv->gap_h, conv->kh), y1 = lbrt_end_tap(top, conv->gap_h, conv->kh, conv->ih);
-    const int span = conv->kw + (conv->kw - 1) * conv->gap_w;
+    const int span = conv->kw + (conv->kw - 1) * conv->gap_w, room = conv->iw + conv->pl - span;
+    /* Results [inside, end) have their windows inside the image. */
+    const int inside = (conv->pl + conv->sw - 1) / conv->sw, last = room < 0 ? 0 : room / conv->sw + 1;
+    const int end = last < conv->ow ? last : conv->ow;
     for (int x = 0; x < conv->ow;) {
-        const int left = x * conv->sw - conv->pl, last = left + 3 * conv->sw;
+        const bool wide = x >= inside && x < end && end - inside >= WIDE;
+        const int at = wide && x > end - WIDE ? end - WIDE : x; /* the last ones again */
+        const int left = at * conv->sw - conv->pl;
         const int64_t origin =
             ((int64_t)top * conv->iw + left) * conv->ic; /* outside of the image where the window begins outside */
-        if (x + 4 <= conv->ow && left >= 0 && last + span <= conv->iw) {
-            tile_4(conv, src, origin, weights, y0, y1, 0, conv->kw, count, dst + x * conv->oc);
-            x += 4;
+        if (wide) {
+            tile_4(conv, src, origin, weights, y0, y1, 0, conv->kw, count, dst + (int64_t)at * conv->oc);
+            x = at + WIDE;
             continue;
         }
         const int x0 = lbrt_first_tap(left, conv->gap_w, conv->kw), x1 = lbrt_end_tap(left, conv->gap_w, conv->kw, conv->iw);
-        tile_1(conv, src, origin, weights, y0, y1, x0, x1, count, dst + x * conv->oc);
+        tile_1(conv, src, origin, weights, y0, y1, x0, x1, count, dst + (int64_t)x * conv->oc);
         x++;
     }
 }
