@@ -1,5 +1,5 @@
-/* The evaluator's parts: kernel variants give the same bits, the ordered convolution is the runtime's, every way of computing an
- * integer convolution gives the exact sums, and results do not depend on batch, chunk or threads. */
+/* The evaluator's parts: kernel variants give the same bits, the ordered convolution is the runtime's, thresholds are what they
+ * replace, every way of computing an integer convolution gives the exact sums, and results do not depend on batch, chunk or threads. */
 #include <float.h>
 #include <math.h>
 
@@ -539,8 +539,9 @@ static void out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(kernels),    cmocka_unit_test(ordered),           cmocka_unit_test(pools),
-        cmocka_unit_test(thresholds), cmocka_unit_test(exact_sums), cmocka_unit_test(same_in_any_batch), cmocka_unit_test(floats_in_any_order), cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(kernels),       cmocka_unit_test(ordered),    cmocka_unit_test(pools),
+        cmocka_unit_test(thresholds),    cmocka_unit_test(exact_sums), cmocka_unit_test(same_in_any_batch),
+        cmocka_unit_test(floats_in_any_order), cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -64,8 +64,8 @@ static void finish(void *user, int n, int y, int rows, const void *sums) {
     const lb_sums *s = r->s;
     const size_t row = (size_t)s->ow * (size_t)s->oc;
     for (int i = 0; i < rows; i++)
-        memcpy(r->dst + (size_t)n * dst_count(s) + (size_t)(y + i) * row, (const float *)sums + (size_t)i * s->result_row * (size_t)s->oc,
-               row * sizeof(float));
+        memcpy(r->dst + (size_t)n * dst_count(s) + (size_t)(y + i) * row,
+               (const float *)sums + (size_t)i * s->result_row * (size_t)s->oc, row * sizeof(float));
     r->calls++;
 }
 

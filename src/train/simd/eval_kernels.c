@@ -58,8 +58,8 @@ static void requant_fits(const int32_t *src, int n, const int64_t *mul, const in
     const __m512i index = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     int i = 0;
     for (; i + 16 <= n; i += 16) {
-        const __m512i first = apply8(src + i, all, _mm512_loadu_si512(mul + i), _mm512_loadu_si512(add + i),
-                                     _mm512_loadu_si512(shift + i));
+        const __m512i first =
+            apply8(src + i, all, _mm512_loadu_si512(mul + i), _mm512_loadu_si512(add + i), _mm512_loadu_si512(shift + i));
         const __m512i second = apply8(src + i + 8, all, _mm512_loadu_si512(mul + i + 8), _mm512_loadu_si512(add + i + 8),
                                       _mm512_loadu_si512(shift + i + 8));
         _mm512_storeu_si512(dst + i, _mm512_permutex2var_epi32(first, index, second));
@@ -331,8 +331,8 @@ extern const lb_eval_kernels CAT(lb_eval_kernels_, LB_ISA);
 const lb_eval_kernels CAT(lb_eval_kernels_, LB_ISA) = {
     .name = STRING(LB_ISA),
     .load_u8 = load_u8, .load_s8 = load_s8, .load_whole = load_whole, .store_u8 = store_u8, .store_s8 = store_s8,
-    .requant = requant, .requant_fits = requant_fits, .requant1 = requant1, .add = add, .clamp = clamp, .sign = sign, .steps = steps, .look_up = look_up,
-    .merge = merge, .merge_whole = merge_whole,
+    .requant = requant, .requant_fits = requant_fits, .requant1 = requant1, .add = add, .clamp = clamp, .sign = sign,
+    .steps = steps, .look_up = look_up, .merge = merge, .merge_whole = merge_whole,
     .pixels = pixels, .to_float = to_float, .to_float1 = to_float1, .affine = affine, .add_f32 = add_f32, .clamp_f32 = clamp_f32,
     .code_f32 = code_f32, .sign_f32 = sign_f32, .fixed_f32 = fixed_f32,
     .conv_ordered = conv_ordered,

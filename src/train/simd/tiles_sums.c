@@ -7,7 +7,7 @@
  * kernel row needs, which lie behind each other. What else is in the last of them is multiplied by zeros. Where it takes fewer
  * registers, results count on over the padding at the ends of rows. */
 enum { RESULTS = 16, LINE = 64, BLOCK = RESULTS * LINE /* bytes of a register */ };
-enum { NEAR = 24 << 10, FAR = 256 << 10 }; /* bytes of a strip, of sums; FAR: where weights do not stay in the first-level cache */
+enum { NEAR = 40 << 10, FAR = 256 << 10 }; /* bytes of a strip, of sums; FAR: where weights do not stay in the first-level cache */
 
 static size_t round_up(size_t n, size_t to) { return tiles_ceil_div(n, to) * to; }
 
@@ -66,7 +66,7 @@ static void LB_NAME(plan)(lb_sums *s, int mb) {
     s->scratch = s->images * sums_bytes(s) + s->strip;
 }
 
-/* ---- Weights: (oc / 16) times (kh, steps) registers, each (16, 16 output channels, 4 or 2) ------------------------------------ */
+/* ---- Weights: (oc / 16) times (kh, steps) registers, each (16, 16 output channels, 4 or 2) ---------------------------------- */
 
 static float part_of(const lb_sums *s, float w, size_t part) {
     if (s->type != LB_SUMS_F32)
@@ -159,7 +159,7 @@ static void fill_row(const lb_sums *s, const unsigned char *src, unsigned char *
     memset(row + before + wide, 0, all - before - wide);
 }
 
-/* The source rows of result rows y .., and zeros behind them: whatever numbers of results are multiplied by zeros must be finite. */
+/* The source rows of result rows y .., and zeros behind them: what results multiply by zeros must be finite. */
 static void fill_strip(const lb_sums *s, const unsigned char *src, size_t images, size_t y, size_t rows, unsigned char *strip) {
     const size_t pt = (size_t)s->pt, ih = (size_t)s->ih, source = source_row(s), row = s->pitch * s->pixel;
     unsigned char *to = strip;

@@ -1,8 +1,9 @@
-/* Convolutions of evaluation by matrix registers (AMX: tdpbusd, tdpbssd, tdpbf16ps): bands of sums, which are finished while they are
- * in the cache. Tensors are NHWC, one group, no dilation, output channels multiples of 16.
+/* Convolutions of evaluation by matrix registers (AMX: tdpbusd, tdpbssd, tdpbf16ps): bands of sums, which are finished while they
+ * are in the cache. Tensors are NHWC, one group, no dilation, output channels multiples of 16.
  *
- * Bytes give the exact sums, modulo 2^32. Floats are taken apart, a = a1 + a2 and w = w1 + w2 with two bf16 each, which leaves 16 bits
- * of them, and become more channels: a1 a1 a2 by w2 w1 w1. Weights that are bf16 (codes) stay whole: a1 a2 by w w. Sums are f32.
+ * Bytes give the exact sums, modulo 2^32. Floats are taken apart, a = a1 + a2 and w = w1 + w2 with two bf16 each, which leaves 16
+ * bits of them, and become more channels: a1 a1 a2 by w2 w1 w1. Weights that are bf16 (codes) stay whole: a1 a2 by w w. Sums are
+ * f32.
  *
  * Variant "amx" is what runs; "scalar" does the same operations on the same registers in plain C (tile.h), for the tests. */
 #ifndef LB_TILES_SUMS_H
@@ -43,9 +44,9 @@ typedef struct lb_tiles_sums {
     void (*plan)(lb_sums *s, int mb);
     /* w: (oc, kh, kw, ic); to: s->weights bytes, aligned to LB_ALIGN. */
     void (*weights)(const lb_sums *s, const float *w, void *to);
-    /* All results of `images` images, rows <= oh of them: for each band its sums (scratch: s->scratch bytes, aligned to LB_ALIGN) and
-     * then `finish` of each image's part of it, result rows y .. y + rows - 1 of image n, s->result_row * oc numbers from one to the
-     * next. */
+    /* All results of `images` images, rows <= oh of them: for each band its sums (scratch: s->scratch bytes, aligned to LB_ALIGN)
+     * and then `finish` of each image's part of it, result rows y .. y + rows - 1 of image n, s->result_row * oc numbers from one to
+     * the next. */
     void (*conv)(const lb_sums *s, const void *src, int images, int rows, const void *weights, void *scratch,
                  void (*finish)(void *user, int n, int y, int rows, const void *sums), void *user);
 } lb_tiles_sums;
