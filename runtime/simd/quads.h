@@ -1,8 +1,8 @@
-/* Codes of four pixels at a time, 16 channels each, from accumulators in words: by thresholds, those of an epilogue, or those that
- * are found for each value of a residual that takes few (AVX-512).
+/* Codes of four pixels at a time, 16 channels each, by thresholds, those of an epilogue, or those that are found for each value of
+ * a residual that takes few (AVX-512 with VBMI).
  *
- * Accumulators are saturated to words, which changes no comparison with a threshold in -32767..32767. Other thresholds are never
- * or always reached by accumulators that fit words themselves. */
+ * Accumulators are saturated to bytes if that changes no comparison, because all thresholds are in -127..127, else to words.
+ * Thresholds beyond that are never or always reached by accumulators that fit themselves. */
 #ifndef LBRT_QUADS_H
 #define LBRT_QUADS_H
 
@@ -10,10 +10,14 @@
 
 #define RESIDUALS 4 /* values of a residual */
 
+/* How quads are finished: in which integers, then with residuals or not, and of how many levels, if that is a constant. */
+enum { IN_WORDS = 1, IN_BYTES = 2, IN_QUADS = IN_WORDS | IN_BYTES, WITH_RESIDUAL = 4, OF_ONE = 8, OF_THREE = 16 };
+
 typedef struct quads {
-    int32_t *usable; /* 1: yes */
-    vec *flip; /* (blocks) all ones where accumulators are counted downwards */
-    vec *thresholds; /* (blocks, RESIDUALS or 1, levels) words; 4 channels of a pixel and of the next one in each quarter */
+    int32_t *fit; /* IN_WORDS and IN_BYTES, where thresholds do */
+    vec *flip; /* (blocks, 2) all ones where accumulators are counted downwards: words, bytes */
+    vec *words; /* (blocks, RESIDUALS or 1, levels) thresholds; 4 channels of a pixel and of the next one in each quarter */
+    vec *bytes; /* (blocks, levels) thresholds of channels, four times; with residuals: of channels by residuals */
 } quads;
 
 /* Thresholds per channel and value of a residual; 0: this is not for quads, which take products as they are. */
@@ -35,9 +39,10 @@ static inline size_t quad_residuals(const lbrt_site *site) { return site->layer-
 static inline quads quads_carve(const lbrt_site *site, size_t groups, lbrt_carve *at) {
     const size_t levels = quad_levels(site), blocks = levels > 0 ? groups * blocks_of(site, groups) : 0;
     quads q;
-    q.usable = lbrt_take(at, 1, sizeof *q.usable);
-    q.flip = lbrt_take(at, blocks, sizeof *q.flip);
-    q.thresholds = lbrt_take(at, lbrt_size_mul(blocks, quad_residuals(site) * levels), sizeof *q.thresholds);
+    q.fit = lbrt_take(at, 1, sizeof *q.fit);
+    q.flip = lbrt_take(at, lbrt_size_mul(blocks, 2), sizeof *q.flip);
+    q.words = lbrt_take(at, lbrt_size_mul(blocks, quad_residuals(site) * levels), sizeof *q.words);
+    q.bytes = lbrt_take(at, lbrt_size_mul(blocks, levels), sizeof *q.bytes);
     return q;
 }
 
@@ -62,33 +67,51 @@ static inline int32_t quad_threshold(const lbrt_epilogue *e, size_t o, int64_t l
     return (int32_t)yes;
 }
 
+/* A threshold in integers of at most `most` that accumulators in lo..hi are saturated to; 0: it does not fit. */
+static inline int quad_fits(int32_t t, int32_t lo, int32_t hi, int32_t most) {
+    return (t >= -most && t <= most) || (lo > -most && hi < most);
+}
+
 /* Into memory that is all zeros. */
 static inline void quads_prepare(const lbrt_site *site, size_t groups, const quads *q) {
     const lbrt_epilogue *e = &site->layer->epilogue;
     const size_t n = quad_levels(site), residuals = quad_residuals(site), oc = (size_t)site->dst->c / groups;
-    *q->usable = n > 0;
-    for (size_t o = 0; o < (size_t)site->dst->c && *q->usable; o++) {
-        const size_t block = o / oc * blocks_of(site, groups) + o % oc / LANES, word = o % oc % LANES / 4 * 8 + o % 4;
+    *q->fit = n > 0 ? IN_QUADS : 0;
+    for (size_t o = 0; o < (size_t)site->dst->c && *q->fit != 0; o++) {
+        const size_t block = o / oc * blocks_of(site, groups) + o % oc / LANES, lane = o % oc % LANES, word = lane / 4 * 8 + lane % 4;
         int32_t lo, hi;
-        const int known = lbrt_source_range(site->layer, site->src, (int32_t)o, &lo, &hi);
-        const int small = known && lo > -INT16_MAX && hi < INT16_MAX, direct = (e->flags & LBRT_THRESHOLDS) != 0;
+        const int direct = (e->flags & LBRT_THRESHOLDS) != 0;
         const int32_t flip = direct ? (e->flip != NULL && e->flip[o] ? -1 : 0) : e->requant[o].mul < 0 ? -1 : 0;
-        *q->usable = known && lo > INT32_MIN && hi < INT32_MAX;
-        for (size_t i = 0; i < 2; i++)
-            ((int16_t *)&q->flip[block])[word + 4 * i] = (int16_t)flip;
-        for (size_t r = 0; r < residuals && *q->usable; r++)
+        if (!lbrt_source_range(site->layer, site->src, (int32_t)o, &lo, &hi) || lo == INT32_MIN || hi == INT32_MAX)
+            *q->fit = 0;
+        for (size_t i = 0; i < 4; i++) {
+            ((int16_t *)&q->flip[2 * block])[word + 4 * (i % 2)] = (int16_t)flip;
+            ((int8_t *)&q->flip[2 * block + 1])[lane + LANES * i] = (int8_t)flip;
+        }
+        for (size_t r = 0; r < residuals && *q->fit != 0; r++)
             for (size_t k = 0; k < n; k++) {
                 const int32_t value = direct ? 0 : lbrt_apply(&e->res, site->res->lo + (int32_t)r);
                 int32_t t = direct ? e->thresholds[o * n + k] : quad_threshold(e, o, lo, hi, value, k, flip);
                 t ^= flip;
-                if (t < -INT16_MAX || t > INT16_MAX) {
-                    *q->usable &= small;
-                    t = t < 0 ? INT16_MIN : INT16_MAX;
-                }
+                *q->fit &= (quad_fits(t, lo, hi, INT16_MAX) ? IN_WORDS : 0) | (quad_fits(t, lo, hi, INT8_MAX) ? IN_BYTES : 0);
+                const int16_t in_word = (int16_t)(t < INT16_MIN ? INT16_MIN : t > INT16_MAX ? INT16_MAX : t);
+                const int8_t in_byte = (int8_t)(t < INT8_MIN ? INT8_MIN : t > INT8_MAX ? INT8_MAX : t);
                 for (size_t i = 0; i < 2; i++)
-                    ((int16_t *)&q->thresholds[(block * residuals + r) * n + k])[word + 4 * i] = (int16_t)t;
+                    ((int16_t *)&q->words[(block * residuals + r) * n + k])[word + 4 * i] = in_word;
+                for (size_t i = 0; i < 4; i++)
+                    ((int8_t *)&q->bytes[block * n + k])[residuals > 1 ? RESIDUALS * lane + r : lane + LANES * i] = in_byte;
             }
     }
+}
+
+static inline int quads_how(const lbrt_site *site, const quads *q) {
+    const size_t n = quad_levels(site);
+    const int residual = site->res != NULL ? WITH_RESIDUAL : 0;
+    if (*q->fit & IN_BYTES && (n == 1 || n == 3))
+        return IN_BYTES | residual | (n == 3 ? OF_THREE : OF_ONE);
+    if (*q->fit & IN_WORDS)
+        return IN_WORDS | (residual ? residual : n == 3 ? OF_THREE : 0);
+    return 0;
 }
 
 /* What is to be done with accumulators of a block. Addresses of results are computed one quad ahead. */
@@ -101,29 +124,35 @@ typedef struct quad {
 
 /* What is the same for all of a block. */
 typedef struct quad_rule {
-    const vec *t;
+    const vec *words;
     size_t n, oc; /* levels, bytes of a pixel */
     const uint8_t *res; /* NULL: none */
     vec flip, each, least, least_residual;
-    vec three[3 * RESIDUALS]; /* thresholds, where there are three levels: in registers, as there is room */
+    vec index; /* of bytes' thresholds: where those of a channel start, from the residual's least value on */
+    vec few[3]; /* thresholds, if how many is a constant */
 } quad_rule;
 
-INLINE quad_rule quads_rule(const quads *q, const lbrt_call *call, size_t block, const int residual, const int three) {
+INLINE size_t constant_levels(const int how) { return how & OF_THREE ? 3 : how & OF_ONE ? 1 : 0; }
+
+INLINE quad_rule quads_rule(const quads *q, const lbrt_call *call, size_t block, const int how) {
     const lbrt_site *site = &call->site;
     const lbrt_epilogue *e = &site->layer->epilogue;
     const int sign = (e->flags & LBRT_SIGN) != 0;
-    const size_t n = quad_levels(site);
+    const size_t n = constant_levels(how) > 0 ? constant_levels(how) : quad_levels(site);
     quad_rule r;
-    r.t = q->thresholds + block * quad_residuals(site) * n;
+    r.words = q->words + block * quad_residuals(site) * n;
     r.n = n;
     r.oc = (size_t)site->dst->c;
     r.res = site->res != NULL ? (const uint8_t *)call->res + block * LANES : NULL;
-    r.flip = q->flip[block];
-    r.each = _mm512_set1_epi16((int16_t)(1 << sign));
+    r.flip = q->flip[2 * block + (how & IN_BYTES ? 1 : 0)];
+    r.each = how & IN_BYTES ? _mm512_set1_epi8((char)(1 << sign)) : _mm512_set1_epi16((int16_t)(1 << sign));
     r.least = _mm512_set1_epi8((char)(sign ? -1 : e->qlo));
     r.least_residual = _mm512_set1_epi8((char)(site->res != NULL ? site->res->lo : 0));
-    for (size_t i = 0; three && i < (residual ? 3 * RESIDUALS : 3); i++)
-        r.three[i] = r.t[i];
+    r.index = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60));
+    r.index = vec_sub_bytes(r.index, r.least_residual);
+#pragma GCC unroll 3
+    for (size_t k = 0; k < constant_levels(how); k++)
+        r.few[k] = how & IN_BYTES ? q->bytes[block * n + k] : r.words[k];
     return r;
 }
 
@@ -148,28 +177,18 @@ INLINE vec quad_choose(const vec *t, size_t n, __mmask32 low, __mmask32 high) {
     return _mm512_mask_blend_epi16(high, even, odd);
 }
 
-INLINE void quad_finish(quad *q, const quad_rule *r, const int residual, const int three) {
-    const size_t n = three ? 3 : r->n;
-    const vec *t = three ? r->three : r->t;
-    const vec a = vec_xor(_mm512_packs_epi32(q->v[0], q->v[1]), r->flip);
-    const vec b = vec_xor(_mm512_packs_epi32(q->v[2], q->v[3]), r->flip);
+/* The codes of words, but for the least one; u: the pixels' residuals. */
+INLINE vec quad_words(const vec *v, vec u, const quad_rule *r, const int how) {
+    const size_t n = how & OF_THREE ? 3 : r->n;
+    const vec *t = how & OF_THREE ? r->few : r->words;
+    const vec a = vec_xor(_mm512_packs_epi32(v[0], v[1]), r->flip), b = vec_xor(_mm512_packs_epi32(v[2], v[3]), r->flip);
     vec x = vec_set(0), y = x;
-    if (residual) {
+    if (how & WITH_RESIDUAL) {
         const vec one = _mm512_set1_epi16(1), two = _mm512_set1_epi16(2);
-        const uint8_t *res = r->res;
-        const size_t *at = q->at, oc = r->oc;
-        vec u = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)(res + at[0] * oc)));
-        if (q->left > 1)
-            u = _mm512_inserti32x4(u, _mm_loadu_si128((const __m128i *)(res + at[1] * oc)), 1);
-        if (q->left > 2)
-            u = _mm512_inserti32x4(u, _mm_loadu_si128((const __m128i *)(res + at[2] * oc)), 2);
-        if (q->left > 3)
-            u = _mm512_inserti32x4(u, _mm_loadu_si128((const __m128i *)(res + at[3] * oc)), 3);
         u = vec_sub_bytes(quad_turn(u), r->least_residual);
         const vec c = _mm512_unpacklo_epi8(u, x), d = _mm512_unpackhi_epi8(u, x);
         const __mmask32 c0 = _mm512_test_epi16_mask(c, one), c1 = _mm512_test_epi16_mask(c, two);
         const __mmask32 d0 = _mm512_test_epi16_mask(d, one), d1 = _mm512_test_epi16_mask(d, two);
-#pragma GCC unroll 3
         for (size_t k = 0; k < n; k++) {
             x = quad_count(x, a, quad_choose(t + k, n, c0, c1), r->each);
             y = quad_count(y, b, quad_choose(t + k, n, d0, d1), r->each);
@@ -181,7 +200,40 @@ INLINE void quad_finish(quad *q, const quad_rule *r, const int residual, const i
             y = quad_count(y, b, t[k], r->each);
         }
     }
-    const vec all = _mm512_add_epi8(quad_turn(_mm512_packs_epi16(x, y)), r->least);
+    return _mm512_add_epi8(quad_turn(_mm512_packs_epi16(x, y)), r->least);
+}
+
+INLINE vec quad_bytes(const vec *v, vec u, const quad_rule *r, const int how) {
+    const vec packed = _mm512_packs_epi16(_mm512_packs_epi32(v[0], v[1]), _mm512_packs_epi32(v[2], v[3]));
+    const vec x = vec_xor(quad_turn(packed), r->flip), index = _mm512_add_epi8(u, r->index);
+    vec count = r->least;
+#pragma GCC unroll 3
+    for (size_t k = 0; k < constant_levels(how); k++) {
+        const vec t = how & WITH_RESIDUAL ? bytes_look_up(r->few[k], index) : r->few[k];
+        count = _mm512_mask_add_epi8(count, _mm512_cmpge_epi8_mask(x, t), count, r->each);
+    }
+    return count;
+}
+
+/* Codes of four pixels, 16 each, from their sums and residuals. */
+INLINE vec quad_codes(const vec *v, vec u, const quad_rule *r, const int how) {
+    return how & IN_BYTES ? quad_bytes(v, u, r, how) : quad_words(v, u, r, how);
+}
+
+INLINE void quad_finish(quad *q, const quad_rule *r, const int how) {
+    vec u = vec_set(0);
+    if (how & WITH_RESIDUAL) {
+        const uint8_t *res = r->res;
+        const size_t *at = q->at, oc = r->oc;
+        u = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)(res + at[0] * oc)));
+        if (q->left > 1)
+            u = _mm512_inserti32x4(u, _mm_loadu_si128((const __m128i *)(res + at[1] * oc)), 1);
+        if (q->left > 2)
+            u = _mm512_inserti32x4(u, _mm_loadu_si128((const __m128i *)(res + at[2] * oc)), 2);
+        if (q->left > 3)
+            u = _mm512_inserti32x4(u, _mm_loadu_si128((const __m128i *)(res + at[3] * oc)), 3);
+    }
+    const vec all = quad_codes(q->v, u, r, how);
     _mm_storeu_si128((__m128i *)q->to[0], _mm512_castsi512_si128(all));
     if (q->left > 1)
         _mm_storeu_si128((__m128i *)q->to[1], _mm512_extracti32x4_epi32(all, 1));

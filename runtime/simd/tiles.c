@@ -219,9 +219,6 @@ typedef struct job {
     buffers b;
 } job;
 
-/* How sums are finished: by finish_sums() or in quads (quads.h), then with residuals or not, of three levels or any number. */
-enum { IN_QUADS = 1, WITH_RESIDUAL = 2, OF_THREE = 4 };
-
 /* Sums that are to be finished: `count` positions of the strip from `first` on. */
 typedef struct pending {
     vec acc[SUMS * TILE_ROWS];
@@ -289,7 +286,7 @@ INLINE quad quads_of(const operands *o) {
 
 INLINE quad_rule rule_of(const operands *o, const int how) {
     const size_t block = o->p.group * o->g->blocks + o->p.block;
-    return quads_rule(&o->j->w.q, o->call, block, how & WITH_RESIDUAL, how & OF_THREE);
+    return quads_rule(&o->j->w.q, o->call, block, how);
 }
 
 /* Accumulator i: what it holds is stored; and it starts anew. */
@@ -385,12 +382,12 @@ INLINE void multiply(operands *o, const size_t m, const int how) {
             unpack(values, packed, from + (i + AHEAD) * part, w + ((i + AHEAD) & ring) * bytes);
         if (how & IN_QUADS)
             for (size_t k = 0; k < each && q.left > 0; k++)
-                quad_finish(&q, &rule, how & WITH_RESIDUAL, how & OF_THREE);
+                quad_finish(&q, &rule, how);
         else if (i == 1 && o->p.count > 0)
             finish_sums(o);
     }
     while (how & IN_QUADS && q.left > 0)
-        quad_finish(&q, &rule, how & WITH_RESIDUAL, how & OF_THREE);
+        quad_finish(&q, &rule, how);
     if (!(how & IN_QUADS) && products == 1 && o->p.count > 0)
         finish_sums(o);
     o->registers = m;
@@ -406,10 +403,13 @@ INLINE void multiply(operands *o, const size_t m, const int how) {
 APART void multiply_registers(operands *o, size_t m, int how) {
     switch ((size_t)how * SUMS + m) {
         CASES(0)
-        CASES(IN_QUADS)
-        CASES(IN_QUADS + WITH_RESIDUAL)
-        CASES(IN_QUADS + OF_THREE)
-        CASES(IN_QUADS + WITH_RESIDUAL + OF_THREE)
+        CASES(IN_WORDS)
+        CASES(IN_WORDS + OF_THREE)
+        CASES(IN_WORDS + WITH_RESIDUAL)
+        CASES(IN_BYTES + OF_ONE)
+        CASES(IN_BYTES + OF_ONE + WITH_RESIDUAL)
+        CASES(IN_BYTES + OF_THREE)
+        CASES(IN_BYTES + OF_THREE + WITH_RESIDUAL)
     }
 }
 
@@ -451,23 +451,28 @@ static lbrt_call from_row(const lbrt_call *call, size_t row) {
     return c;
 }
 
-static int how_to_finish(const lbrt_site *site, const job *j) {
-    if (!*j->w.q.usable)
-        return 0;
-    return IN_QUADS | (site->res != NULL ? WITH_RESIDUAL : 0) | (quad_levels(site) == 3 ? OF_THREE : 0);
+#define LAST(how) case how: finish_last(o, how); break;
+
+INLINE void finish_last(operands *o, const int how) {
+    quad q = quads_of(o);
+    const quad_rule rule = rule_of(o, how);
+    while (q.left > 0)
+        quad_finish(&q, &rule, how);
 }
 
 /* The last ones. */
 static void finish_now(operands *o, int how) {
     store_all(o);
-    if (!(how & IN_QUADS)) {
-        finish_sums(o);
-        return;
+    switch (how) {
+        LAST(IN_WORDS)
+        LAST(IN_WORDS + OF_THREE)
+        LAST(IN_WORDS + WITH_RESIDUAL)
+        LAST(IN_BYTES + OF_ONE)
+        LAST(IN_BYTES + OF_ONE + WITH_RESIDUAL)
+        LAST(IN_BYTES + OF_THREE)
+        LAST(IN_BYTES + OF_THREE + WITH_RESIDUAL)
+    default: finish_sums(o);
     }
-    quad q = quads_of(o);
-    const quad_rule rule = rule_of(o, 0);
-    while (q.left > 0)
-        how & WITH_RESIDUAL ? quad_finish(&q, &rule, 1, 0) : quad_finish(&q, &rule, 0, 0);
 }
 
 /* All blocks of some positions after each other, so that their results fill lines of the cache. */
@@ -477,7 +482,7 @@ static void run_group(const lbrt_call *whole, const geometry *g, const void *job
     const lbrt_site *site = &call.site;
     const size_t each = j->s.rows, count = positions_of(site, &j->s, rows), registers = (count + each - 1) / each;
     const size_t most = share(registers, SUMS), block_bytes = j->s.products * (j->s.bytes * LANES), part = TILE_SIZE / j->s.packed;
-    const int packed = j->s.packed > 1, how = how_to_finish(site, j);
+    const int packed = j->s.packed > 1, how = quads_how(site, &j->w.q);
     const size_t steps = j->s.products > 1 ? j->s.products - 1 : 1, quads_at_once = most * each / 4;
     operands o;
     o.call = &call;
