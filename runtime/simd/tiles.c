@@ -11,9 +11,7 @@
  * of the next ones are computed, and finished between the products that follow.
  *
  * Sums of a window's values, where weights do not fit a byte (strip.h), are those of one more block of weights that are all 1. */
-#include "amx.h"
-#include "quads.h"
-#include "strip.h"
+#include "columns.h"
 
 #define SUMS 5 /* accumulators: registers 0..4; sources: 5, 6; weights: 7 */
 #define PACKED_FROM ((size_t)128 << 10) /* bytes of weights: fewer stay near enough as they are */
@@ -521,6 +519,24 @@ static void run_group(const lbrt_call *whole, const geometry *g, const void *job
     finish_now(&o, how);
 }
 
+static tile_shapes shapes_of(const shape *s) {
+    tile_shapes shapes = {1, 0, {0}, {0}, {0}};
+    for (size_t t = 0; t < 8; t++) {
+        shapes.rows[t] = (uint8_t)(t < 7 ? s->rows : s->bytes / STEP);
+        shapes.bytes[t] = (uint16_t)(t == 5 || t == 6 ? s->bytes : TILE_BYTES);
+    }
+    return shapes;
+}
+
+static void run_columns(const lbrt_call *whole, const geometry *g, const void *job_of_call, size_t group, size_t row, size_t rows) {
+    const job *j = job_of_call;
+    const lbrt_call call = from_row(whole, row);
+    const columns c = {j->b.strip, g->stride, g->c, rows, (size_t)call.site.dst->w / TILE_ROWS, j->w.p.weights, j->s.bytes * LANES,
+                       g->offset == 0 ? NULL : j->w.p.start, is_signed(call.site.src), &call, &j->w.q};
+    (void)group;
+    columns_run(&c, quads_how(&call.site, &j->w.q));
+}
+
 static void run(const lbrt_call *call) {
     job j;
     const layout *found = call->prepared; /* its first part */
@@ -529,13 +545,10 @@ static void run(const lbrt_call *call) {
     j.s = found->s;
     j.w = weights_carve(&call->site, &g, &j.s, &prepared);
     j.b = buffers_carve(&call->site, &g, &j.s, &scratch);
-    tile_shapes shapes = {1, 0, {0}, {0}, {0}};
-    for (size_t t = 0; t < 8; t++) {
-        shapes.rows[t] = (uint8_t)(t < 7 ? j.s.rows : j.s.bytes / STEP);
-        shapes.bytes[t] = (uint16_t)(t == 5 || t == 6 ? j.s.bytes : TILE_BYTES);
-    }
+    const int in_columns = columns_fit(&call->site, j.s.products) && quads_how(&call->site, &j.w.q) != 0;
+    const tile_shapes shapes = in_columns ? columns_shapes(j.s.bytes) : shapes_of(&j.s);
     tile_begin(&shapes);
-    strip_run(call, &g, run_group, &j);
+    strip_run(call, &g, in_columns ? run_columns : run_group, &j);
     tile_end();
 }
 

@@ -225,21 +225,22 @@ static void residual_networks(void **state) {
     }
 }
 
-/* Whole blocks of channels, and weights that are many: the same epilogues, and thresholds. */
+/* Whole blocks of channels, and weights that are many: the same epilogues, and thresholds. And columns of 16 pixels. */
 static void whole_blocks(void **state) {
     (void)state;
     best_isa = amx_machine();
-    for (int round = 0; round < 240; round++) {
+    for (int round = 0; round < 360; round++) {
         test_graph t = {.state = 99991 + (uint64_t)round * 525253};
-        const int many = round % 8 == 0, sign = test_in(&t, 0, 2) == 0, k = test_in(&t, 0, 3) == 0 ? 1 : 3;
+        const int many = round % 8 == 0, columns = round % 8 > 4;
+        const int sign = test_in(&t, 0, 2) == 0, k = !columns && test_in(&t, 0, 3) == 0 ? 1 : 3;
         lbrt_layer l = {.op = LBRT_OP_CONV, .groups = 1, .kh = k, .kw = k, .pt = k / 2, .pl = k / 2, .pb = k / 2, .pr = k / 2};
         lbrt_tensor src = sources[test_in(&t, 0, 8)], dst, res;
         lbrt_site site = {&l, &src, &dst, NULL};
-        l.sh = l.sw = test_in(&t, 1, 2);
-        src.h = test_in(&t, 1, many ? 8 : 17), src.w = test_in(&t, 1, many ? 8 : 40);
-        src.c = many ? 64 * test_in(&t, 1, 2) : 16 << test_in(&t, 0, 2);
+        l.sh = l.sw = columns ? 1 : test_in(&t, 1, 2);
+        src.h = test_in(&t, 1, many ? 8 : 17), src.w = columns ? 16 * test_in(&t, 1, 3) : test_in(&t, 1, many ? 8 : 40);
+        src.c = many ? 64 * test_in(&t, 1, 2) : columns ? test_in(&t, 1, 22) : 16 << test_in(&t, 0, 2);
         dst = (lbrt_tensor){test_out(src.h, l.pt, l.pb, k, l.sh), test_out(src.w, l.pl, l.pr, k, l.sw),
-                            many ? 256 : 16 * test_in(&t, 1, 3), sign ? LBRT_I8 : LBRT_U8, 0, 0};
+                            many ? 256 : columns ? 16 : 16 * test_in(&t, 1, 3), sign ? LBRT_I8 : LBRT_U8, 0, 0};
         l.src_signs = src.lo == -1 && src.hi == 1;
         test_random_weights(&t, &l, &src, dst.c, &weight_formats[test_in(&t, 0, (int)LB_COUNT(weight_formats) - 2)]);
         lbrt_epilogue *e = &l.epilogue;
