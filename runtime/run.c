@@ -156,7 +156,7 @@ lbrt_status lbrt_run_layers(const lbrt_model *model, int first, int last, const 
     return LBRT_OK;
 }
 
-#define TOGETHER ((size_t)128 << 10) /* bytes of tensors of a thread: more take longer to reach than their images save */
+#define TOGETHER ((size_t)512 << 10) /* bytes of tensors of a thread: more take longer to reach than their images save */
 
 static int images_together(const lbrt_model *model, int count) {
     const size_t images = lbrt_size_mul(TOGETHER, (size_t)count) / (model->peak > 0 ? model->peak : 1);

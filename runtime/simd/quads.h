@@ -78,7 +78,8 @@ static inline void quads_prepare(const lbrt_site *site, size_t groups, const qua
     const size_t n = quad_levels(site), residuals = quad_residuals(site), oc = (size_t)site->dst->c / groups;
     *q->fit = n > 0 ? IN_QUADS : 0;
     for (size_t o = 0; o < (size_t)site->dst->c && *q->fit != 0; o++) {
-        const size_t block = o / oc * blocks_of(site, groups) + o % oc / LANES, lane = o % oc % LANES, word = lane / 4 * 8 + lane % 4;
+        const size_t block = o / oc * blocks_of(site, groups) + o % oc / LANES, lane = o % oc % LANES;
+        const size_t word = lane / 4 * 8 + lane % 4;
         int32_t lo, hi;
         const int direct = (e->flags & LBRT_THRESHOLDS) != 0;
         const int32_t flip = direct ? (e->flip != NULL && e->flip[o] ? -1 : 0) : e->requant[o].mul < 0 ? -1 : 0;

@@ -119,7 +119,7 @@ static inline void convert(const void *src, int32_t type, size_t at, size_t coun
         for (size_t i = 0; i < count; i++)
             to[i] = (uint8_t)(wide[i] + offset);
     } else if (offset == 0) {
-        memcpy(to, narrow, count);
+        bytes_copy(to, narrow, count);
     } else {
         for (size_t i = 0; i < count; i++)
             to[i] = (uint8_t)(narrow[i] + offset);
@@ -144,18 +144,18 @@ static inline void strip_fill(const lbrt_call *call, const geometry *g, size_t g
         const int64_t y = (int64_t)oy * l->sh - l->pt + (int64_t)i;
         uint8_t *row = strip + strip_row(g, i);
         if (y < 0 || y >= view.h) {
-            memset(row, offset, columns * pixel);
+            bytes_fill(row, (uint8_t)offset, columns * pixel);
             continue;
         }
         const size_t at = (image * (size_t)view.h + (size_t)y) * w * c + group * g->c;
         uint8_t *to = row + left * pixel;
-        memset(row, offset, left * pixel);
+        bytes_fill(row, (uint8_t)offset, left * pixel);
         if (g->groups == 1)
             convert(call->src, view.type, at, inside * c, g->size, offset, to);
         else
             for (size_t x = 0; x < inside; x++)
                 convert(call->src, view.type, at + x * c, g->c, g->size, offset, to + x * pixel);
-        memset(to + inside * pixel, offset, (columns - left - inside) * pixel);
+        bytes_fill(to + inside * pixel, (uint8_t)offset, (columns - left - inside) * pixel);
     }
 }
 

@@ -235,7 +235,7 @@ typedef struct operands {
     const vec *start;
     int zero; /* starts are zeros */
     int is_signed; /* sources */
-    size_t each; /* quads that are finished after a product */
+    size_t each; /* quads that are finished with a product of all registers */
     size_t registers; /* of positions whose sums the accumulators hold */
     pending p; /* these, from when they are stored */
 } operands;
@@ -310,38 +310,50 @@ INLINE quad_rule rule_of(const operands *o, const int how) {
             tile_dot(sum, src, 7);                                            \
     } while (0)
 
+/* After product i of a step: its share of the quads that are finished there. */
+#define FINISH(i)                                                                 \
+    do {                                                                          \
+        for (size_t k = i; how & IN_QUADS && k < each && q->left > 0; k += m)     \
+            quad_finish(q, rule, how);                                            \
+    } while (0)
+
 /* A product of m registers of positions, `next` bytes from one to the next; before the first one of its sum an accumulator is
  * stored. Inlined with constants. */
 INLINE void multiply_once(operands *o, const uint8_t *src, size_t pixel, size_t next, const int8_t *w, const size_t m,
-                          const int first) {
+                          const int first, quad *q, const quad_rule *rule, size_t each, const int how) {
     tile_load(7, w, LANES * STEP);
     tile_load(5, src, pixel);
     if (first)
         START(0);
     DOT(0, 5);
+    FINISH(0);
     if (m > 1) {
         tile_load(6, src + next, pixel);
         if (first)
             START(1);
         DOT(1, 6);
+        FINISH(1);
     }
     if (m > 2) {
         tile_load(5, src + 2 * next, pixel);
         if (first)
             START(2);
         DOT(2, 5);
+        FINISH(2);
     }
     if (m > 3) {
         tile_load(6, src + 3 * next, pixel);
         if (first)
             START(3);
         DOT(3, 6);
+        FINISH(3);
     }
     if (m > 4) {
         tile_load(5, src + 4 * next, pixel);
         if (first)
             START(4);
         DOT(4, 5);
+        FINISH(4);
     }
 }
 
@@ -368,20 +380,17 @@ INLINE void multiply(operands *o, const size_t m, const int how) {
         STORE(3);
     if (m < 5)
         STORE(4);
-    multiply_once(o, src + at[0], pixel, next, w, m, 1);
+    multiply_once(o, src + at[0], pixel, next, w, m, 1, &q, &rule, 0, how);
     if (from != NULL && AHEAD < products)
         unpack(values, packed, from + AHEAD * part, w + (AHEAD & ring) * bytes);
     size_t place = at[1];
     for (size_t i = 1; i < products; i++) {
         const uint8_t *here = src + place;
         place = at[i + 1];
-        multiply_once(o, here, pixel, next, w + (i & ring) * bytes, m, 0);
+        multiply_once(o, here, pixel, next, w + (i & ring) * bytes, m, 0, &q, &rule, each, how);
         if (from != NULL && i + AHEAD < products)
             unpack(values, packed, from + (i + AHEAD) * part, w + ((i + AHEAD) & ring) * bytes);
-        if (how & IN_QUADS)
-            for (size_t k = 0; k < each && q.left > 0; k++)
-                quad_finish(&q, &rule, how);
-        else if (i == 1 && o->p.count > 0)
+        if (!(how & IN_QUADS) && i == 1 && o->p.count > 0)
             finish_sums(o);
     }
     while (how & IN_QUADS && q.left > 0)

@@ -37,7 +37,10 @@
 #include "vec_neon.h"
 #endif
 
-#if !defined(__AVX512F__) /* which has masks for the first one, and an order for the second */
+#if !defined(__AVX512F__) /* which has masks for the first three, and an order for the last */
+INLINE void bytes_copy(uint8_t *to, const uint8_t *from, size_t count) { memcpy(to, from, count); }
+INLINE void bytes_fill(uint8_t *to, uint8_t value, size_t count) { memset(to, value, count); }
+
 INLINE void vec_store_values(void *to, int32_t type, size_t at, size_t count, vec v) {
     if (type != LBRT_I32) {
         codes_store((uint8_t *)to + at, count, v);

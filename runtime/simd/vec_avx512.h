@@ -5,6 +5,8 @@
 #define TILE_SUMS 24
 #define TILE_BLOCKS 4
 
+#define REGISTER "+v"
+
 typedef __m512i vec;
 
 INLINE __mmask16 first_lanes(size_t count) { return (__mmask16)(count >= LANES ? 0xffff : (1u << count) - 1); }
@@ -55,9 +57,28 @@ INLINE void vec_store_values(void *to, int32_t type, size_t at, size_t count, ve
         codes_store((uint8_t *)to + at, count, _mm512_cvtepi32_epi8(v));
 }
 
-/* ---- Products ----------------------------------------------------------------------------------------------------------- */
+/* Whole vectors and a masked one: a few lines of the cache take less time than a call of memcpy or memset. */
+INLINE void bytes_copy(uint8_t *to, const uint8_t *from, size_t count) {
+    for (; count >= sizeof(vec); count -= sizeof(vec), to += sizeof(vec), from += sizeof(vec)) {
+        vec v = vec_load(from);
+        KEEP(v);
+        vec_store(to, v);
+    }
+    const __mmask64 rest = ((__mmask64)1 << count) - 1;
+    if (count > 0)
+        _mm512_mask_storeu_epi8(to, rest, _mm512_maskz_loadu_epi8(rest, from));
+}
 
-#define REGISTER "+v"
+INLINE void bytes_fill(uint8_t *to, uint8_t value, size_t count) {
+    vec v = _mm512_set1_epi8((char)value);
+    KEEP(v);
+    for (; count >= sizeof(vec); count -= sizeof(vec), to += sizeof(vec))
+        vec_store(to, v);
+    if (count > 0)
+        _mm512_mask_storeu_epi8(to, ((__mmask64)1 << count) - 1, v);
+}
+
+/* ---- Products ----------------------------------------------------------------------------------------------------------- */
 
 #define SUM_PRODUCTS 0
 
