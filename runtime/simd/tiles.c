@@ -10,6 +10,8 @@
  * The matrix unit waits if it is given nothing for longer than some products take. So sums are stored while the first products
  * of the next ones are computed, and finished between the products that follow.
  *
+ * Where three kernel rows of few inputs are a register of weights each, there are columns (columns.h) instead.
+ *
  * Sums of a window's values, where weights do not fit a byte (strip.h), are those of one more block of weights that are all 1. */
 #include "columns.h"
 
