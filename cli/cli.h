@@ -24,6 +24,7 @@ typedef enum cli_option {
 } cli_option;
 
 typedef struct cli_args {
+    const char *program;     /* as it was called, for commands that the user can copy */
     const struct cli_verb *verb;
     int noperands;
     char **operands;         /* (noperands) borrowed from argv */

@@ -52,9 +52,9 @@ static int run(lb_ctx *ctx, const cli_args *args) {
                     net.added);
         if (!args->quiet)
             fprintf(stderr,
-                    "next: lowbit eval %s; lowbit train %s/recipe.yaml --out runs/NAME --set quant.weights.method=lsq "
+                    "next: %s eval %s; %s train %s/recipe.yaml --out runs/NAME --set quant.weights.method=lsq "
                     "--set quant.activations.method=lsq\n",
-                    args->output, args->output);
+                    args->program, args->output, args->program, args->output);
     }
     for (int i = 0; i < ndata; i++)
         free((char *)(uintptr_t)sets[i]);

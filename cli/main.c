@@ -57,9 +57,10 @@ static int finish_output(int status) {
     return cli_fail("standard output: cannot write the results: %s", code ? strerror(code) : "write error");
 }
 
-static int run_verb(const cli_verb *verb, int argc, char **argv) {
+static int run_verb(const char *program, const cli_verb *verb, int argc, char **argv) {
     cli_args args;
     int status = cli_parse(verb, argc, argv, &args);
+    args.program = program;
     if (status == CLI_DONE && args.help) {
         cli_print_help(verb);
     } else if (status == CLI_DONE) {
@@ -102,7 +103,7 @@ int main(int argc, char **argv) {
             status = unknown_verb(argv[2]);
     } else {
         const cli_verb *verb = find_verb(word);
-        status = verb ? run_verb(verb, argc - 1, argv + 1) : unknown_verb(word);
+        status = verb ? run_verb(argv[0], verb, argc - 1, argv + 1) : unknown_verb(word);
     }
     return finish_output(status);
 }

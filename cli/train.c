@@ -59,12 +59,14 @@ static int say_interrupted(const cli_args *args, const char *dir) {
     size_t size;
     FILE *line = open_memstream(&text, &size);
     if (line) {
+        print_word(line, args->program);
+        fputs(" train", line);
         print_word(line, dir);
         if (args->threads) /* other threads, other bits */
             fprintf(line, " --threads %d", args->threads);
         fclose(line);
     }
-    const int status = cli_fail("interrupted, the state is saved; continue with: lowbit train%s --resume", text ? text : " ...");
+    const int status = cli_fail("interrupted, the state is saved; continue with:%s --resume", text ? text : " ...");
     free(text);
     return status;
 }
@@ -81,9 +83,13 @@ static int print_result(const cli_args *args, const char *dir) {
             printf("%s: no training, no evaluation: the budget is 0 steps\n", dir);
         fflush(stdout); /* where both streams are one file, the result comes first */
         if (evaluated && !args->quiet) {
-            fputs("next: lowbit eval", stderr);
+            fputs("next:", stderr);
+            print_word(stderr, args->program);
+            fputs(" eval", stderr);
             print_word(stderr, dir);
-            fputs(", then lowbit pack", stderr);
+            fputs(", then", stderr);
+            print_word(stderr, args->program);
+            fputs(" pack", stderr);
             print_word(stderr, dir);
             fputc('\n', stderr);
         }

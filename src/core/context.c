@@ -34,13 +34,25 @@ static void ask_for_large_pages(unsigned char *block, size_t size) {
         (void)madvise(block + before, (size - before) / PAGE * PAGE, MADV_HUGEPAGE); /* slower if it is refused, no more */
 }
 
+/* Linux promises more memory than there is and kills whoever uses it: what would not fit is refused, and what is promised is taken at
+ * once, so that the next block sees what is left. */
+enum { HUGE_BLOCK = 256 << 20 };
+static void take_pages(unsigned char *block, size_t size) {
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), before = (page - (uintptr_t)block % page) % page;
+    (void)madvise(block + before, (size - before) / page * page, MADV_POPULATE_WRITE); /* without it they are taken when written */
+}
+
 /* Aligned upwards in a block that is larger by LB_ALIGN; where it begins stands before it. */
 void *lb_default_alloc(void *user, size_t size) {
     (void)user;
-    unsigned char *block = size > SIZE_MAX - LB_ALIGN ? NULL : calloc(1, size + LB_ALIGN);
+    if (size > SIZE_MAX - LB_ALIGN || (size >= HUGE_BLOCK && size > (uint64_t)lb_available_memory()))
+        return NULL;
+    unsigned char *block = calloc(1, size + LB_ALIGN);
     if (!block)
         return NULL;
     ask_for_large_pages(block, size);
+    if (size >= HUGE_BLOCK)
+        take_pages(block, size);
     unsigned char *ptr = block + LB_ALIGN - (uintptr_t)block % LB_ALIGN;
     memcpy(ptr - sizeof block, &block, sizeof block);
     return ptr;

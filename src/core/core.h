@@ -67,8 +67,12 @@ bool lb_interrupted(const lb_ctx *ctx);
  * A count of 0 gives a valid pointer. */
 void *lb_alloc(lb_ctx *ctx, size_t count, size_t size);
 
-/* The allocator of a context that was given none. Its memory is zero already, so that pages nobody writes to take no room. */
+/* The allocator of a context that was given none. Its memory is zero already, so that pages nobody writes to take no room; but blocks of
+ * 256 MB and more take theirs at once, or are refused (NULL) where that is more than lb_available_memory(). */
 void *lb_default_alloc(void *user, size_t size);
+
+/* Bytes that the machine, or the container's limit, has left. INT64_MAX if that is not known. */
+int64_t lb_available_memory(void);
 
 void lb_free(lb_ctx *ctx, void *ptr); /* NULL is fine */
 

@@ -27,12 +27,12 @@ wait $child || status=$?
 last="train, stopped by SIGHUP"
 mv stopped.err err # those names are the next command's while it runs
 check "it ended by the signal, having saved" $status -eq $((128 + 1))
-complains "^lowbit: error: interrupted, the state is saved; continue with: lowbit train 'it.*s here/r' --threads 1 --resume\$"
-again=$(sed -n "s/.*continue with: lowbit //p" err)
+complains "^lowbit: error: interrupted, the state is saved; continue with: [^ ]*lowbit train 'it.*s here/r' --threads 1 --resume\$"
+again=$(sed -n "s/.*continue with: [^ ]*lowbit //p" err)
 expect 0 bash -c "\"\$LOWBIT\" $again --set train.epochs=0.5 2>&1 | grep -q 'only 1'" # found: it has done more than that
 
 succeed train tiny.yaml --out "it's here/q" --set train.steps=1
-complains "^next: lowbit eval 'it.*s here/q', then lowbit pack 'it.*s here/q'\$"
+complains "^next: [^ ]*lowbit eval 'it.*s here/q', then [^ ]*lowbit pack 'it.*s here/q'\$"
 
 # nohup's wish is respected.
 (trap '' HUP; exec "$LOWBIT" train tiny.yaml --out ignored --set train.epochs=100000) >out 2>err &

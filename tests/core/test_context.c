@@ -15,6 +15,24 @@ static void status_names(void **state) {
     assert_string_equal(lb_status_name(LB_ERR_MEMORY), "out of memory");
 }
 
+/* Not killed for what Linux promises and does not have. */
+static void more_than_there_is(void **state) {
+    (void)state;
+    const int64_t available = lb_available_memory();
+    assert_true(available > 0);
+    if (available == INT64_MAX)
+        skip();
+    lb_ctx *ctx = test_ctx();
+    const size_t size = (size_t)available + ((size_t)256 << 20);
+    assert_null(lb_alloc(ctx, size, 1));
+    assert_non_null(strstr(lb_error(ctx), "out of memory"));
+    unsigned char *block = lb_alloc(ctx, 256 << 20, 1);
+    assert_non_null(block);
+    assert_int_equal(block[0] | block[(256 << 20) - 1], 0);
+    lb_free(ctx, block);
+    lb_ctx_destroy(ctx);
+}
+
 static void create(void **state) {
     (void)state;
     lb_ctx *ctx = test_ctx();
@@ -256,7 +274,7 @@ static void pool(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(status_names),
-        cmocka_unit_test(create),
+        cmocka_unit_test(create), cmocka_unit_test(more_than_there_is),
         cmocka_unit_test(create_without_memory),
         cmocka_unit_test(messages),
         cmocka_unit_test(long_messages),
