@@ -183,6 +183,46 @@ LB_CLONES void lb_soft_mean(const lb_logistic *l, const float *u, int n, lb_soft
     }
 }
 
+enum { NODES = 4 }; /* where a piece is exact: -outer, -inner, inner, outer */
+static const float inner = 0.191341716f, outer = 0.461939766f; /* Chebyshev's: sin and cos of pi / 8, halved */
+
+/* The cubic through values at the nodes: of t^2 its even part, of t^2 again, divided by t, its odd one. */
+static void cubic(const float value[NODES], float coefficient[4][LB_CURVE_PIECES], int piece) {
+    const float a = outer * outer, b = inner * inner;
+    const float even_far = 0.5f * (value[3] + value[0]), even_near = 0.5f * (value[2] + value[1]);
+    const float odd_far = 0.5f * (value[3] - value[0]) / outer, odd_near = 0.5f * (value[2] - value[1]) / inner;
+    coefficient[2][piece] = (even_far - even_near) / (a - b);
+    coefficient[0][piece] = even_near - coefficient[2][piece] * b;
+    coefficient[3][piece] = (odd_far - odd_near) / (a - b);
+    coefficient[1][piece] = odd_near - coefficient[3][piece] * b;
+}
+
+/* All as if the grid were the local one around 0. The first piece has nodes below 0 too: odd functions just go on there. */
+void lb_logistic_curve(const lb_logistic *l, lb_curve *curve) {
+    enum { LAST = LB_CURVE_PIECES - 1 };
+    const float tail_of_curve = 10.f, half = 0.5f * ((float)l->codes - 1.f);
+    const float node[NODES] = {-outer, -inner, inner, outer};
+    lb_logistic centred = *l;
+    lb_pairs pairs;
+    lb_soft soft;
+    float u[LB_SOFT_BLOCK];
+    lb_logistic_pairs(l, &pairs);
+    centred.pairs = &pairs;
+    centred.step = 1.f;
+    centred.lo = -half, centred.hi = half;
+    *curve = (lb_curve){.holds = true, .own = true, .lowest = l->lo + half, .highest = l->hi - half};
+    curve->scale = ((float)LAST - 0.5f) / (half + 0.5f + tail_of_curve * l->ratio);
+    for (int i = 0; i < NODES * LB_CURVE_PIECES; i++)
+        u[i] = ((float)(i / NODES) + (i / NODES < LAST ? node[i % NODES] : -0.5f)) / curve->scale;
+    lb_soft_mean(&centred, u, NODES * LB_CURVE_PIECES, &soft);
+    for (int k = 0; k < LB_CURVE_PIECES; k++) {
+        cubic(soft.slope + NODES * k, curve->slope, k);
+        cubic(soft.by_step + NODES * k, curve->by_step, k);
+        cubic(soft.by_sigma + NODES * k, curve->by_sigma, k);
+    }
+    curve->slope[0][LAST] = 0.f;
+}
+
 /* score[k * LB_SOFT_BLOCK + i] = (pi / race)^(1 / temperature), up to what all codes of an element share: the largest is 1. */
 static void relax(const lb_logistic *l, const float *y, const float *p, int n, const float *race, float temperature, float *score) {
     const float per = 1.f / l->ratio, decay = lb_exp(-per), inv = 1.f / temperature;
@@ -360,7 +400,7 @@ void lb_logistic_form(const lb_quant_spec *spec, const lb_quant_when *when, cons
 }
 
 lb_logistic lb_logistic_of_form(const lb_act_form *form) {
-    return (lb_logistic){form->step, form->ratio, form->lo, form->hi, form->codes, &form->pairs};
+    return (lb_logistic){form->step, form->ratio, form->lo, form->hi, form->codes, NULL};
 }
 
 LB_CLONES void lb_logistic_slopes(const lb_act_form *form, const float *z, int64_t first, int n, lb_soft_fn fn, lb_soft *soft) {

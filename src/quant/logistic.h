@@ -14,6 +14,14 @@
 
 enum { LB_SOFT_BLOCK = LB_ACT_BLOCK, LB_SOFT_MAX_CODES = 256 };
 
+/* cpq: constants of the expected code for one grid and ratio (logistic.c). */
+enum { LB_MAX_PAIRS = 128 };
+typedef struct lb_pairs {
+    int count; /* even: a pair without weight makes it so */
+    float alpha[LB_MAX_PAIRS], weight[LB_MAX_PAIRS];      /* alpha, B */
+    float weight_r[LB_MAX_PAIRS], alpha_r[LB_MAX_PAIRS];  /* B', B alpha' */
+} lb_pairs;
+
 /* One group at one step. */
 typedef struct lb_logistic {
     float step, ratio;
@@ -39,6 +47,9 @@ lb_logistic lb_logistic_of(const lb_quant_spec *spec, const lb_quant_when *when,
 /* f = sum of pi_k k, by the constants that the first function fills. */
 void lb_logistic_pairs(const lb_logistic *l, lb_pairs *pairs);
 void lb_soft_mean(const lb_logistic *l, const float *u, int n, lb_soft *soft);
+
+/* The same as cubics; `own` is left to the caller. */
+void lb_logistic_curve(const lb_logistic *l, lb_curve *curve);
 
 /* f = sum of z_k k, z = softmax((log pi + nu) / temperature), Gumbel noise nu = -log race, race[k * LB_SOFT_BLOCK + i]
  * exponentially distributed: z is proportional to (pi / race)^(1 / temperature). */

@@ -318,11 +318,69 @@ static void dropped_codes(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* The cubics of a form, evaluated as quant.h has them, beside what `soft` says. */
+static double piece(const float c[4][LB_CURVE_PIECES], int k, double t) {
+    return (double)c[0][k] + t * ((double)c[1][k] + t * ((double)c[2][k] + t * (double)c[3][k]));
+}
+
+static void check_curve(const lb_act_form *f) {
+    enum { LAST = LB_CURVE_PIECES - 1 };
+    const lb_curve *c = &f->curve;
+    double largest[3] = {0}, error[3] = {0};
+    const double width = f->hi - f->lo + 2 * (1 + 11 * f->ratio), from = f->lo - 1 - 11 * f->ratio;
+    assert_true(c->holds && c->own);
+    for (int block = 0; block < 40; block++) {
+        float z[LB_ACT_BLOCK];
+        lb_soft soft;
+        for (int i = 0; i < LB_ACT_BLOCK; i++)
+            z[i] = f->step * (float)(from + width * (block * LB_ACT_BLOCK + i) / (40 * LB_ACT_BLOCK));
+        f->soft(f, z, 0, LB_ACT_BLOCK, &soft);
+        for (int i = 0; i < LB_ACT_BLOCK; i++) {
+            const double v = (double)(z[i] * (1 / f->step)), lowest = (double)c->lowest, highest = (double)c->highest;
+            const double centre = lowest == highest ? lowest : fmin(fmax(nearbyint(v), lowest), highest), off = v - centre;
+            const double far = fmin(fabs(off) * (double)c->scale, LAST), sign = off < 0 ? -1 : 1;
+            const int k = (int)nearbyint(far);
+            const double slope = piece(c->slope, k, far - k), by_sigma = sign * piece(c->by_sigma, k, far - k);
+            const double by_step = sign * piece(c->by_step, k, far - k);
+            const double want[3] = {(double)soft.slope[i], (double)soft.by_step[i] - centre * (1 - (double)soft.slope[i]),
+                                    (double)soft.by_sigma[i]};
+            const double got[3] = {slope, by_step, by_sigma};
+            for (int j = 0; j < 3; j++) {
+                largest[j] = fmax(largest[j], fabs(want[j]));
+                error[j] = fmax(error[j], fabs(got[j] - want[j]));
+            }
+        }
+    }
+    for (int j = 0; j < 3; j++)
+        if (error[j] > (f->ratio > 0.2f ? 5e-4 : 1.5e-3) * largest[j] + 2e-6)
+            fail_msg("%g codes, ratio %g: function %d is off by %g of %g", (double)(f->hi - f->lo + 1), (double)f->ratio, j, error[j],
+                     largest[j]);
+}
+
+static void curve_is_soft(void **state) {
+    static const double ratios[] = {0.01, 0.07, 0.1, 0.15, 0.2, 0.25, 1 / 3.0, 0.5, 1, 2, 8, 100};
+    static const int bits[] = {2, 3, 4, 5, 8};
+    lb_ctx *ctx = test_ctx();
+    (void)state;
+    for (size_t b = 0; b < LB_COUNT(bits); b++)
+        for (size_t r = 0; r < LB_COUNT(ratios); r++)
+            for (int is_signed = 0; is_signed < 2; is_signed++) {
+                const float param[2] = {logf(0.3f), (float)log(0.3 * ratios[r])};
+                lb_quant q = {.spec = {.quantizer = &lb_quantizer_cpq, .bits = bits[b], .target = LB_ACTIVATIONS,
+                                       .is_signed = is_signed}};
+                lb_act_form f;
+                assert_ok(ctx, lb_quant_resolve(ctx, "act", &q.spec, &q.grid));
+                lb_quant_act_form(&q, &at, param, &f);
+                check_curve(&f);
+            }
+    lb_ctx_destroy(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(exponential),      cmocka_unit_test(gradients),
                                        cmocka_unit_test(mode_is_nearest),  cmocka_unit_test(draws_follow_pi),
                                        cmocka_unit_test(relaxed_gradient), cmocka_unit_test(dropped_bits),
-                                       cmocka_unit_test(dropped_codes),
+                                       cmocka_unit_test(dropped_codes),    cmocka_unit_test(curve_is_soft),
                                        cmocka_unit_test(form_is_weights),  cmocka_unit_test(unsigned_codes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -219,6 +219,7 @@ static void test_soft_form(void **state) {
         double sum[C] = {0}, sum_x[C] = {0}, learn[2] = {0}, want[2] = {0}, size[2] = {0};
         soft_form(variant % 2 ? &lb_quantizer_rq : &lb_quantizer_cpq, variant / 2 == 1 ? .3f : 1, &args.form);
         const lb_act_form *f = &args.form;
+        const float error = f->curve.holds ? 2e-4f : 0; /* tests/quant/test_logistic.c has more of it */
         k->norm_forward(&args, 0, 5);
         k->norm_forward(&args, 5, R);
         k->norm_backward(&args, 0, 5, sum, sum_x, learn);
@@ -233,12 +234,12 @@ static void test_soft_form(void **state) {
             else
                 code = fminf(fmaxf(rintf(x[i] * (1 / f->step)), f->lo), f->hi);
             assert_float_equal(out[i], (1 - m) * fmaxf(x[i], 0) / f->step + m * code, 1e-5);
-            assert_float_equal(dz[i], grad[i] * ((1 - m) * (x[i] > 0 ? 1.f : 0.f) + m * slope), 1e-6);
+            assert_float_equal(dz[i], grad[i] * ((1 - m) * (x[i] > 0 ? 1.f : 0.f) + m * slope), error * fabsf(grad[i]) + 1e-6f);
             for (int p = 0; p < 2; p++)
                 want[p] += (double)(grad[i] * m * by[p]), size[p] += (double)fabsf(grad[i] * m * by[p]);
         }
         for (int p = 0; p < 2; p++) /* f32 within a tile */
-            assert_true(fabs(learn[p] - want[p]) < 1e-6 * size[p] && fabs(want[p]) > 1e-2);
+            assert_true(fabs(learn[p] - want[p]) < (1e-6 + (double)error) * size[p] && fabs(want[p]) > 1e-2);
     }
 }
 

@@ -56,15 +56,29 @@ static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const
     lb_logistic_backward(spec, when, param, u, oc, fan_in, diff, diff_u, diff_param, reach, soft);
 }
 
+/* Kernels ask the curve in its place, but for the mode. */
+static void soft_once(const lb_quant_spec *spec, const lb_quant_when *when, const lb_logistic *l, const float *u, int64_t first,
+                      int n, lb_soft *s) {
+    lb_logistic with_pairs = *l;
+    lb_pairs pairs;
+    if (spec->options.cpq_backward != LB_CPQ_MODE)
+        lb_logistic_pairs(l, &pairs);
+    with_pairs.pairs = &pairs;
+    soft(spec, when, &with_pairs, u, first, n, s);
+}
+
 static void act_soft(const lb_act_form *form, const float *z, int64_t first, int n, lb_soft *s) {
-    lb_logistic_slopes(form, z, first, n, soft, s);
+    lb_logistic_slopes(form, z, first, n, soft_once, s);
 }
 
 static void form(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, lb_act_form *f) {
     lb_logistic_form(spec, when, param, reach, f);
-    const lb_logistic l = lb_logistic_of_form(f);
-    lb_logistic_pairs(&l, &f->pairs);
     f->soft = act_soft;
+    if (spec->options.cpq_backward == LB_CPQ_MODE || when->evaluation)
+        return;
+    const lb_logistic l = lb_logistic_of_form(f);
+    lb_logistic_curve(&l, &f->curve);
+    f->curve.own = spec->options.estimator == LB_EST_OWN;
 }
 
 const lb_quantizer lb_quantizer_cpq = {

@@ -356,6 +356,88 @@ LB_INLINE void soft_backward(const lb_norm_args *args, lb_dtype type, bool resid
         soft_rows(args, type, residual, false, first, last, sum_dz, sum_dz_x, learn);
 }
 
+/* ---- Forms with a curve --------------------------------------------------------------------------------------------------- */
+
+LB_INLINE vec cubic(const float c[4][LB_CURVE_PIECES], vec place, vec t) {
+    vec sum = v_fma(v_look_up(c[3], place), t, v_look_up(c[2], place));
+    sum = v_fma(sum, t, v_look_up(c[1], place));
+    return v_fma(sum, t, v_look_up(c[0], place));
+}
+
+/* `plain`: everything quantized, its own slope; `one`: one centre for all. */
+LB_INLINE void curve_rows(const lb_norm_args *args, lb_dtype type, bool residual, bool plain, bool one, size_t first, size_t last,
+                          double *sum_dz, double *sum_dz_x, double *learn) {
+    const lb_act_form *f = &args->form;
+    const lb_curve *curve = &f->curve;
+    const int c = args->c;
+    const vec inv_step = v_set(1 / f->step), scale = v_set(curve->scale), shift = v_set(0x1.8p23f);
+    const vec pieces = v_set(1 / f->step * curve->scale), begin = v_set(-curve->lowest * curve->scale);
+    FOR_TILES(type, c, first, last) {
+        vec by_step = v_set(0), by_sigma = v_set(0), by_centre = v_set(0);
+        for (int c0 = 0; c0 < c; c0 += LANES) {
+            const int n = LB_MIN(LANES, c - c0);
+            vec a = v_load_f32(args->a + c0, n), b = v_load_f32(args->b + c0, n), center = v_load_f32(args->center + c0, n);
+            vec s = v_set(0), sx = v_set(0);
+            for (size_t row = t0; row < t1; row++) {
+                const size_t at = row * (size_t)c + (size_t)c0;
+                v_ahead(type, args->x, at, c);
+                v_ahead(type, args->dz, at, c);
+                if (residual)
+                    v_ahead(type, args->residual, at, c);
+                for (int i = 0; i < args->ngrads; i++)
+                    v_ahead(type, args->grad[i], at, c);
+                vec g = v_mul(v_load(type, args->grad[0], at, n), v_set(args->factor[0]));
+                for (int i = 1; i < args->ngrads; i++)
+                    g = v_add(g, v_mul(v_load(type, args->grad[i], at, n), v_set(args->factor[i])));
+                const vec x = v_load(type, args->x, at, n), z = z_of(args, type, residual, at, n, x, a, b);
+                vec off, middle = v_set(curve->lowest);
+                if (one) {
+                    off = v_fma(z, pieces, begin);
+                } else {
+                    const vec v = v_mul(z, inv_step);
+                    middle = v_sub(v_add(v_clip(v, middle, v_set(curve->highest)), shift), shift); /* rint */
+                    off = v_mul(v_sub(v, middle), scale);
+                }
+                const vec far = v_min(v_abs(off), v_set(LB_CURVE_PIECES - 1)); /* NaN: that */
+                const vec place = v_add(far, shift), t = v_sub(far, v_sub(place, shift));
+                const vec m = plain ? v_set(1) : share_of(args, row, c0, n), gm = plain ? g : v_mul(g, m), turned = v_flip(gm, off);
+                const vec own = v_mul(gm, cubic(curve->slope, place, t));
+                vec dz = own;
+                if (!plain) {
+                    if (!curve->own)
+                        dz = if_inside(z, f->pass_lo, f->pass_hi, gm);
+                    dz = v_add(dz, v_mul(g, if_inside(z, f->sur_lo, f->sur_hi, v_sub(v_set(1), m))));
+                }
+                by_step = v_fma(turned, cubic(curve->by_step, place, t), by_step);
+                by_sigma = v_fma(turned, cubic(curve->by_sigma, place, t), by_sigma);
+                by_centre = one ? v_add(by_centre, v_sub(gm, own)) : v_fma(middle, v_sub(gm, own), by_centre);
+                s = v_add(s, dz);
+                sx = v_fma(dz, v_sub(x, center), sx);
+                v_store(type, args->dz, at, n, dz);
+            }
+            v_add_to(sum_dz + c0, n, s);
+            v_add_to(sum_dz_x + c0, n, sx);
+        }
+        add_lanes(by_step, 1, &learn[0]);
+        add_lanes(by_centre, one ? curve->lowest : 1, &learn[0]);
+        add_lanes(by_sigma, 1, &learn[1]);
+    }
+}
+
+LB_INLINE void curve_backward(const lb_norm_args *args, lb_dtype type, bool residual, size_t first, size_t last, double *sum_dz,
+                              double *sum_dz_x, double *learn) {
+    const bool plain = !args->mask && args->form.m == 1 && args->form.curve.own;
+    const bool one = args->form.curve.lowest == args->form.curve.highest;
+    if (plain && one)
+        curve_rows(args, type, residual, true, true, first, last, sum_dz, sum_dz_x, learn);
+    else if (plain)
+        curve_rows(args, type, residual, true, false, first, last, sum_dz, sum_dz_x, learn);
+    else if (one)
+        curve_rows(args, type, residual, false, true, first, last, sum_dz, sum_dz_x, learn);
+    else
+        curve_rows(args, type, residual, false, false, first, last, sum_dz, sum_dz_x, learn);
+}
+
 LB_INLINE void backward_x(const lb_norm_args *args, lb_dtype type, size_t first, size_t last) {
     int c = args->c;
     FOR_TILES(type, c, first, last) {
@@ -425,7 +507,9 @@ static void LB_NAME(lb_norm_forward)(const lb_norm_args *args, size_t first, siz
 }
 
 static void backward_rows(const lb_norm_args *args, size_t first, size_t last, double *sum_dz, double *sum_dz_x, double *learn) {
-    if (args->act == LB_NORM_QUANT && args->form.soft) {
+    if (args->act == LB_NORM_QUANT && args->form.curve.holds) {
+        WITH_TYPE(curve_backward, first, last, sum_dz, sum_dz_x, learn)
+    } else if (args->act == LB_NORM_QUANT && args->form.soft) {
         WITH_TYPE(soft_backward, first, last, sum_dz, sum_dz_x, learn)
     } else if (HAS_F32 && args->type == LB_F32) {
         WITH_MODE(backward, LB_F32, first, last, sum_dz, sum_dz_x, learn)

@@ -1,8 +1,10 @@
-/* A vector of LANES floats per instruction set, with just what the kernels need. No fused multiply-add anywhere: every variant
- * rounds alike. Comparisons and bytes of 0 and 1 give an lb_mask; a comparison with NaN is false. */
+/* A vector of LANES floats per instruction set, with just what the kernels need. Every variant rounds alike: v_fma once, as
+ * fmaf, and nothing else is fused. Comparisons and bytes of 0 and 1 give an lb_mask; a comparison with NaN is false. v_flip changes signs where
+ * those of the second operand are set; v_look_up takes the five lowest bits of the numbers' representation. */
 #ifndef LB_VEC_H
 #define LB_VEC_H
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -62,6 +64,19 @@ LB_INLINE lb_mask v_and(lb_mask a, lb_mask b) { return (lb_mask){a.even & b.even
 LB_INLINE vec v_select(lb_mask m, vec yes, vec no) {
     return (vec){_mm512_mask_blend_ps(m.even, no.even, yes.even), _mm512_mask_blend_ps(m.odd, no.odd, yes.odd)};
 }
+LB_INLINE vec v_fma(vec a, vec b, vec c) {
+    return (vec){_mm512_fmadd_ps(a.even, b.even, c.even), _mm512_fmadd_ps(a.odd, b.odd, c.odd)};
+}
+LB_INLINE __m512 v_flip_half(__m512 a, __m512 sign) {
+    return _mm512_xor_ps(a, _mm512_and_ps(sign, _mm512_set1_ps(-0.f)));
+}
+LB_INLINE vec v_flip(vec a, vec sign) { return (vec){v_flip_half(a.even, sign.even), v_flip_half(a.odd, sign.odd)}; }
+LB_INLINE vec v_abs(vec a) { return (vec){_mm512_abs_ps(a.even), _mm512_abs_ps(a.odd)}; }
+LB_INLINE vec v_look_up(const float table[32], vec place) {
+    const __m512 low = _mm512_loadu_ps(table), high = _mm512_loadu_ps(table + 16);
+    return (vec){_mm512_permutex2var_ps(low, _mm512_castps_si512(place.even), high),
+                 _mm512_permutex2var_ps(low, _mm512_castps_si512(place.odd), high)};
+}
 LB_INLINE __mmask32 v_tail(int n) { return n >= LANES ? 0xffffffffu : (1u << n) - 1; }
 LB_INLINE __m512i v_index(int first, int step) {
     return _mm512_add_epi32(_mm512_set1_epi32(first), _mm512_mullo_epi32(_mm512_set1_epi32(step),
@@ -115,6 +130,12 @@ LB_INLINE lb_mask v_gt(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_O
 LB_INLINE lb_mask v_ge(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
 LB_INLINE lb_mask v_and(lb_mask a, lb_mask b) { return a & b; }
 LB_INLINE vec v_select(lb_mask m, vec yes, vec no) { return _mm512_mask_blend_ps(m, no, yes); }
+LB_INLINE vec v_fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
+LB_INLINE vec v_flip(vec a, vec sign) { return _mm512_xor_ps(a, _mm512_and_ps(sign, _mm512_set1_ps(-0.f))); }
+LB_INLINE vec v_abs(vec a) { return _mm512_abs_ps(a); }
+LB_INLINE vec v_look_up(const float table[32], vec place) {
+    return _mm512_permutex2var_ps(_mm512_loadu_ps(table), _mm512_castps_si512(place), _mm512_loadu_ps(table + 16));
+}
 LB_INLINE __mmask16 v_tail(int n) { return (__mmask16)(n >= 16 ? 0xffff : (1u << n) - 1); }
 LB_INLINE vec v_load_f32(const float *p, int n) { return _mm512_maskz_loadu_ps(v_tail(n), p); }
 LB_INLINE lb_mask v_load_mask(const uint8_t *p, int n) {
@@ -156,6 +177,12 @@ LB_INLINE lb_mask v_gt(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
 LB_INLINE lb_mask v_ge(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_GE_OQ); }
 LB_INLINE lb_mask v_and(lb_mask a, lb_mask b) { return _mm256_and_ps(a, b); }
 LB_INLINE vec v_select(lb_mask m, vec yes, vec no) { return _mm256_blendv_ps(no, yes, m); }
+LB_INLINE vec v_fma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
+LB_INLINE vec v_flip(vec a, vec sign) { return _mm256_xor_ps(a, _mm256_and_ps(sign, _mm256_set1_ps(-0.f))); }
+LB_INLINE vec v_abs(vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.f), a); }
+LB_INLINE vec v_look_up(const float table[32], vec place) {
+    return _mm256_i32gather_ps(table, _mm256_and_si256(_mm256_castps_si256(place), _mm256_set1_epi32(31)), 4);
+}
 LB_INLINE vec v_load_f32(const float *p, int n) {
     if (n >= LANES)
         return _mm256_loadu_ps(p);
@@ -220,6 +247,14 @@ LB_INLINE lb_mask v_gt(vec a, vec b) { return a > b; }
 LB_INLINE lb_mask v_ge(vec a, vec b) { return a >= b; }
 LB_INLINE lb_mask v_and(lb_mask a, lb_mask b) { return a & b; }
 LB_INLINE vec v_select(lb_mask m, vec yes, vec no) { return m ? yes : no; }
+LB_INLINE vec v_fma(vec a, vec b, vec c) { return fmaf(a, b, c); }
+LB_INLINE vec v_flip(vec a, vec sign) { return signbit(sign) ? -a : a; }
+LB_INLINE vec v_abs(vec a) { return fabsf(a); }
+LB_INLINE vec v_look_up(const float table[32], vec place) {
+    uint32_t bits;
+    memcpy(&bits, &place, sizeof bits);
+    return table[bits & 31];
+}
 LB_INLINE vec v_load_f32(const float *p, int n) { return (void)n, *p; }
 LB_INLINE lb_mask v_load_mask(const uint8_t *p, int n) { return (void)n, *p != 0; }
 LB_INLINE void v_store_f32(float *p, int n, vec a) { (void)n, *p = a; }
