@@ -162,6 +162,27 @@ static inline float clip(float u, float lo, float hi) { return u < lo ? lo : u >
 /* m = 1 must give exactly the code, whatever s(u) / step is (it may be infinite or NaN). */
 static inline float mix(float m, float su, float inv, float code) { return m == 1.f ? code : (1.f - m) * su * inv + m * code; }
 
+/* u^ of one filter, in the place of its codes; by m, one for each, or by `same` where that is NULL. */
+LB_CLONES static void mix_filter(const float *restrict u, const float *restrict m, float same, int64_t count, float lo, float hi,
+                                 float inv, float *restrict uhat) {
+    if (m)
+        for (int64_t i = 0; i < count; i++)
+            uhat[i] = mix(m[i], clip(u[i], lo, hi), inv, uhat[i]);
+    else
+        for (int64_t i = 0; i < count; i++)
+            uhat[i] = mix(same, clip(u[i], lo, hi), inv, uhat[i]);
+}
+
+/* Adds what the surrogate hands on to diff_u; m * diff into m, which is `same` everywhere if it is not given as one for each. */
+LB_CLONES static void part_gradient(const float *restrict u, const float *restrict diff, bool each, float same, int64_t count,
+                                    float lo, float hi, float *restrict m, float *restrict diff_u) {
+    for (int64_t i = 0; i < count; i++) {
+        const float mi = each ? m[i] : same, v = u[i], d = diff[i];
+        diff_u[i] += ((v > lo) & (v < hi)) ? (1.f - mi) * d : 0.f;
+        m[i] = mi * d;
+    }
+}
+
 void lb_quant_weights_forward(const lb_quant *q, const lb_quant_when *when, const float *param, const float *u, int oc,
                               int64_t fan_in, float *step, float *uhat, float *work) {
     const lb_quant_spec *spec = &q->spec;
@@ -173,17 +194,8 @@ void lb_quant_weights_forward(const lb_quant *q, const lb_quant_when *when, cons
     if (same && scalar == 1.f)
         return;
     surrogate_range(spec->options.surrogate, &lo, &hi);
-    for (int o = 0; o < oc; o++) {
-        const float inv = 1.f / step[o];
-        const float *src = u + o * fan_in, *m = work + o * fan_in;
-        float *dst = uhat + o * fan_in;
-        if (same)
-            for (int64_t i = 0; i < fan_in; i++)
-                dst[i] = mix(scalar, clip(src[i], lo, hi), inv, dst[i]);
-        else
-            for (int64_t i = 0; i < fan_in; i++)
-                dst[i] = mix(m[i], clip(src[i], lo, hi), inv, dst[i]);
-    }
+    for (int o = 0; o < oc; o++)
+        mix_filter(u + o * fan_in, same ? NULL : work + o * fan_in, scalar, fan_in, lo, hi, 1.f / step[o], uhat + o * fan_in);
 }
 
 /* m = 1's part, diff already multiplied by m. */
@@ -221,11 +233,7 @@ void lb_quant_weights_backward(const lb_quant *q, const lb_quant_when *when, con
         return;
     }
     surrogate_range(spec->options.surrogate, &lo, &hi);
-    for (int64_t i = 0; i < count; i++) {
-        const float mi = same ? scalar : m[i], v = u[i], d = diff[i];
-        diff_u[i] += ((v > lo) & (v < hi)) ? (1.f - mi) * d : 0.f;
-        m[i] = mi * d;
-    }
+    part_gradient(u, diff, !same, scalar, count, lo, hi, m, diff_u);
     backward_quantized(spec, when, param, u, oc, fan_in, step, code, m, diff_u, diff_param);
 }
 

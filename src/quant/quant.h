@@ -128,6 +128,14 @@ typedef struct lb_quant_spec {
 } lb_quant_spec;
 #define LB_MAX_REFRESH 1000
 
+/* What a mixer may keep of one tensor from step to step so as not to draw it again: it never changes what is drawn. All zeros at
+ * first; `entry` is (elements of the tensor). */
+typedef struct lb_mix_memory {
+    bool holds;
+    uint64_t key[6];
+    uint16_t *entry;
+} lb_mix_memory;
+
 /* When a tensor is quantized: all that draws and schedules may depend on, so that any step of a run can be entered. */
 typedef struct lb_quant_when {
     uint64_t seed;                   /* the run's and the tensor's together: draws of different tensors differ */
@@ -135,6 +143,7 @@ typedef struct lb_quant_when {
     uint64_t step;                   /* training steps before this one, over all stages */
     int64_t stage_step, stage_steps; /* the same in this stage, and how many it has */
     bool evaluation;                 /* everything quantized, nothing drawn; the other members do not matter */
+    lb_mix_memory *memory;           /* borrowed; NULL: there is none */
 } lb_quant_when;
 extern const lb_quant_when lb_quant_evaluation;
 
@@ -273,6 +282,7 @@ typedef struct lb_mixer {
     float (*share)(const lb_quant_spec *spec, const lb_quant_when *when);
     /* Why a resolved spec makes no sense, NULL if it does. The member NULL: everything does. */
     const char *(*refuse)(const lb_quant_spec *spec);
+    bool remembers; /* it makes use of a memory */
     bool ste_free;  /* the default estimator is LB_EST_NONE */
     bool fades;     /* one m for all, rising slowly: without an estimator an optimizer that normalises gradients undoes (1 - m) */
     /* Activations: a 0 or 1 for each of the `count` elements of one image, the same for all images, in place of that one m; false

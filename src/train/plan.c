@@ -413,8 +413,11 @@ static lb_status make_conv(lb_plan *plan, lb_step *step) {
     lb_status status = lb_conv_prims_create(plan->backend, &dims, &step->prims);
     if (status)
         return lb_fail_in(plan->ctx, status, "%s", node->name);
+    const bool remembers = node->quant && node->quant->spec.mixer->remembers && !plan->options.inference;
     step->scale = lb_pool_alloc(&plan->pool, (size_t)dst->c, sizeof *step->scale);
-    return step->scale ? LB_OK : LB_ERR_MEMORY;
+    if (remembers)
+        step->memory.entry = lb_pool_alloc(&plan->pool, plan->net->params[node->param[0]].count, sizeof *step->memory.entry);
+    return step->scale && (!remembers || step->memory.entry) ? LB_OK : LB_ERR_MEMORY;
 }
 
 static lb_status make_pool(builder *b, lb_step *step, int time) {
@@ -448,7 +451,8 @@ static lb_status make_norm(lb_plan *plan, lb_step *step) {
     const lb_node *act = step->act < 0 ? NULL : &plan->net->nodes[step->act];
     if (act && act->quant && act->quant->spec.mixer->mask) {
         step->mask = lb_pool_alloc(&plan->pool, lb_shape_count(&act->dst), sizeof *step->mask);
-        if (!step->mask)
+        step->memory.entry = lb_pool_alloc(&plan->pool, lb_shape_count(&act->dst), sizeof *step->memory.entry);
+        if (!step->mask || !step->memory.entry)
             return LB_ERR_MEMORY;
     }
     return LB_OK;

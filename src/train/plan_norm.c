@@ -165,8 +165,9 @@ static void backward_x_images(lb_plan *plan, lb_step *step, const lb_image_range
 }
 
 static void make_mask(const lb_plan *plan, lb_step *step) {
-    const lb_quant_when when = lb_plan_when(plan, step->act);
+    lb_quant_when when = lb_plan_when(plan, step->act);
     const lb_node *act = &plan->net->nodes[step->act];
+    when.memory = &step->memory;
     step->masked = lb_quant_act_mask(act->quant, &when, (int64_t)lb_shape_count(&act->dst), step->mask);
 }
 

@@ -27,7 +27,7 @@ static void quantize_weights(lb_plan *plan) {
     const lb_net *net = plan->net;
 #pragma omp parallel for schedule(dynamic) num_threads(plan->threads)
     for (int i = 0; i < plan->nsteps; i++) {
-        const lb_step *s = &plan->steps[i];
+        lb_step *s = &plan->steps[i];
         if (s->kind != LB_STEP_CONV)
             continue;
         const lb_node *node = &net->nodes[s->node];
@@ -35,7 +35,8 @@ static void quantize_weights(lb_plan *plan) {
         const lb_quant *q = node->quant;
         const float *master = net->values + w->offset;
         float *steps = plan->filter_steps + w->offset;
-        const lb_quant_when when = lb_plan_when(plan, s->node);
+        lb_quant_when when = lb_plan_when(plan, s->node);
+        when.memory = s->memory.entry ? &s->memory : NULL;
         if (q)
             lb_quant_weights_forward(q, &when, lb_plan_param(plan, q->param), master, (int)w->dims[0],
                                      (int64_t)w->count / w->dims[0], steps, plan->weights + w->offset, work_of(plan));
@@ -109,7 +110,7 @@ static void weights_backward(lb_plan *plan, float *diff) {
     const lb_net *net = plan->net;
 #pragma omp parallel for schedule(dynamic) num_threads(plan->threads)
     for (int i = 0; i < plan->nsteps; i++) {
-        const lb_step *s = &plan->steps[i];
+        lb_step *s = &plan->steps[i];
         if (s->kind != LB_STEP_CONV)
             continue;
         const lb_node *node = &net->nodes[s->node];
@@ -127,7 +128,8 @@ static void weights_backward(lb_plan *plan, float *diff) {
             for (int64_t e = 0; e < fan_in; e++)
                 dw[k * fan_in + e] *= inv;
         }
-        const lb_quant_when when = lb_plan_when(plan, s->node);
+        lb_quant_when when = lb_plan_when(plan, s->node);
+        when.memory = s->memory.entry ? &s->memory : NULL;
         lb_quant_weights_backward(q, &when, lb_plan_param(plan, q->param), net->values + w->offset, (int)w->dims[0], fan_in,
                                   steps, dw, diff + w->offset,
                                   q->param < 0 ? NULL : diff + net->params[q->param].offset, work_of(plan));

@@ -35,11 +35,12 @@ static double ramp(lb_mix_ramp kind, double x) {
     }
 }
 
-/* What the bits of a step depend on. */
+/* What the bits of a block depend on, and which of its steps this is. */
 typedef struct layer_turn {
     uint64_t seed, stream;
-    uint32_t refresh, now;               /* steps of a block, the one of them that this is */
-    uint32_t share[2 * LB_MAX_REFRESH]; /* p * 2^16 at the steps of the block before and of this one */
+    int64_t block, length;
+    uint32_t refresh, now;
+    lb_mix_ramp ramp;
 } layer_turn;
 
 /* False outside the layer's turn, where one m holds for all entries. */
@@ -48,48 +49,103 @@ static bool take_turn(const lb_quant_spec *spec, const lb_quant_when *when, laye
     if (t < 0 || t >= length)
         return false;
     const int64_t refresh = spec->options.mix_refresh, block = t / refresh;
-    turn->seed = when->seed;
-    turn->stream = when->step - (uint64_t)when->stage_step + (uint64_t)block + 1; /* other bits in other stages */
-    turn->refresh = (uint32_t)refresh;
-    turn->now = (uint32_t)(t % refresh);
-    for (int64_t k = 0; k < 2 * refresh; k++) {
-        const int64_t at = (block - 1) * refresh + k;
-        turn->share[k] = at < 0 ? 0 : (uint32_t)(ramp(spec->options.mix_ramp, LB_MIN(1.0, (double)at / (double)length)) * 0x1p16);
-    }
+    *turn = (layer_turn){.seed = when->seed,
+                         .stream = when->step - (uint64_t)when->stage_step + (uint64_t)block + 1, /* other bits in other stages */
+                         .block = block,
+                         .length = length,
+                         .refresh = (uint32_t)refresh,
+                         .now = (uint32_t)(t % refresh),
+                         .ramp = spec->options.mix_ramp};
     return true;
 }
 
-enum { MANY = 1024 }; /* entries drawn at once */
+/* share[2 * refresh]: p * 2^16 at the steps of the block before and of this one. */
+static void find_shares(const layer_turn *turn, uint32_t *share) {
+    const int64_t refresh = turn->refresh;
+    for (int64_t k = 0; k < 2 * refresh; k++) {
+        const int64_t at = (turn->block - 1) * refresh + k;
+        share[k] = at < 0 ? 0 : (uint32_t)(ramp(turn->ramp, LB_MIN(1.0, (double)at / (double)turn->length)) * 0x1p16);
+    }
+}
 
-/* Entries first .. first + MANY. One random word is one entry in one block: its low half the step of the block at which it is
- * refreshed, its high half the uniform number that is compared with p then. An entry whose step is still to come has its bit from
- * the block before. No branches: which block decides is random. Only the table is left to a loop that does not vectorise. */
-LB_CLONES static void draw(const layer_turn *turn, int64_t first, uint8_t bit[MANY]) {
+enum { MANY = 1024, STEP_BITS = 14 }; /* entries drawn at once; LB_MAX_REFRESH is less than 2^STEP_BITS */
+
+/* What entries first .. first + MANY do in a block: the step of the block at which each is refreshed, above it the bit that it has
+ * until then and above that the one that it has afterwards. One random word is one entry in one block: its low half the step, its
+ * high half the uniform number that is compared with p then. Only the table is left to a loop that does not vectorise. */
+LB_CLONES static void draw(const layer_turn *turn, const uint32_t *share, int64_t first, uint16_t entry[MANY]) {
     enum { N = MANY / 4 };
-    const uint32_t refresh = turn->refresh, now = turn->now;
-    uint32_t draws[MANY], before[MANY] = {0}, step[MANY];
-    lb_rng4_many(turn->seed, LB_RNG_MIXER, turn->stream, (uint64_t)first / 4, 1, N, draws);
-    if (now + 1 < refresh)
-        lb_rng4_many(turn->seed, LB_RNG_MIXER, turn->stream - 1, (uint64_t)first / 4, 1, N, before);
+    const uint32_t refresh = turn->refresh;
+    uint32_t now[MANY], before[MANY], step[MANY], earlier[MANY];
+    lb_rng4_many(turn->seed, LB_RNG_MIXER, turn->stream, (uint64_t)first / 4, 1, N, now);
+    lb_rng4_many(turn->seed, LB_RNG_MIXER, turn->stream - 1, (uint64_t)first / 4, 1, N, before);
     for (int i = 0; i < MANY; i++) {
-        const uint32_t a = draws[i], b = before[i], at = (a & 0xffff) * refresh >> 16, earlier = (b & 0xffff) * refresh >> 16;
-        step[i] = at <= now ? refresh + at : earlier;
-        draws[i] = (at <= now ? a : b) >> 16;
+        step[i] = (now[i] & 0xffff) * refresh >> 16;
+        earlier[i] = (before[i] & 0xffff) * refresh >> 16;
     }
     for (int i = 0; i < N; i++)
-        for (int word = 0; word < 4; word++)
-            bit[4 * i + word] = draws[word * N + i] < turn->share[step[word * N + i]];
+        for (int word = 0; word < 4; word++) {
+            const int k = word * N + i;
+            const uint32_t old = before[k] >> 16 < share[earlier[k]], bit = now[k] >> 16 < share[refresh + step[k]];
+            entry[4 * i + word] = (uint16_t)(step[k] | old << STEP_BITS | bit << (STEP_BITS + 1));
+        }
+}
+
+/* The bits of a step; without branches, because which of an entry's two it is is random. */
+LB_CLONES static void bits_at(const uint16_t *entry, int count, uint16_t now, uint8_t *bit) {
+    const uint16_t step = (1 << STEP_BITS) - 1;
+    for (int i = 0; i < count; i++)
+        bit[i] = (uint8_t)((entry[i] & step) <= now ? entry[i] >> (STEP_BITS + 1) : entry[i] >> STEP_BITS & 1);
+}
+
+static const uint16_t *remembered(const layer_turn *turn, lb_mix_memory *memory, int64_t count) {
+    const uint64_t key[] = {turn->seed,           turn->stream,  (uint64_t)turn->block, (uint64_t)turn->length,
+                            turn->refresh, (uint64_t)turn->ramp};
+    uint32_t share[2 * LB_MAX_REFRESH];
+    uint16_t entry[MANY];
+    if (memory->holds && !memcmp(memory->key, key, sizeof key))
+        return memory->entry;
+    find_shares(turn, share);
+    for (int64_t first = 0; first < count; first += MANY) {
+        draw(turn, share, first, entry);
+        memcpy(memory->entry + first, entry, (size_t)LB_MIN(MANY, count - first) * sizeof *entry);
+    }
+    memcpy(memory->key, key, sizeof key);
+    memory->holds = true;
+    return memory->entry;
+}
+
+/* Calls `put` for parts of the tensor one after the other. */
+typedef void put_bits(const uint8_t *bit, int count, int64_t first, void *dst);
+static void each_part(const layer_turn *turn, lb_mix_memory *memory, int64_t count, put_bits *put, void *dst) {
+    uint32_t share[2 * LB_MAX_REFRESH];
+    const uint16_t *entries = memory ? remembered(turn, memory, count) : NULL;
+    if (!entries)
+        find_shares(turn, share);
+    for (int64_t first = 0; first < count; first += MANY) {
+        const int n = (int)LB_MIN(MANY, count - first);
+        uint16_t entry[MANY];
+        uint8_t bit[MANY];
+        if (!entries)
+            draw(turn, share, first, entry);
+        bits_at(entries ? entries + first : entry, n, (uint16_t)turn->now, bit);
+        put(bit, n, first, dst);
+    }
+}
+
+static void put_bytes(const uint8_t *bit, int count, int64_t first, void *dst) { memcpy((uint8_t *)dst + first, bit, (size_t)count); }
+
+LB_CLONES static void put_floats(const uint8_t *bit, int count, int64_t first, void *dst) {
+    float *m = (float *)dst + first;
+    for (int i = 0; i < count; i++)
+        m[i] = bit[i];
 }
 
 static bool mask(const lb_quant_spec *spec, const lb_quant_when *when, int64_t count, uint8_t *mask) {
     layer_turn turn;
     if (!take_turn(spec, when, &turn))
         return false;
-    for (int64_t first = 0; first < count; first += MANY) {
-        uint8_t bit[MANY];
-        draw(&turn, first, bit);
-        memcpy(mask + first, bit, (size_t)LB_MIN(MANY, count - first));
-    }
+    each_part(&turn, when->memory, count, put_bytes, mask);
     return true;
 }
 
@@ -105,12 +161,7 @@ static bool weights(const lb_quant_spec *spec, const lb_quant_when *when, const 
     *scalar = activations(spec, when);
     if (!take_turn(spec, when, &turn))
         return true;
-    for (int64_t first = 0, count = oc * fan_in; first < count; first += MANY) {
-        uint8_t bit[MANY];
-        draw(&turn, first, bit);
-        for (int64_t i = 0; i < LB_MIN(MANY, count - first); i++)
-            m[first + i] = bit[i];
-    }
+    each_part(&turn, when->memory, oc * fan_in, put_floats, m);
     return false;
 }
 
@@ -123,6 +174,7 @@ const lb_mixer lb_mixer_mask = {
     .name = "mask",
     .help = "StoMPP: entries freeze at random, ever more of them, layer after layer",
     .paper = "Smith and Islam 2026, arXiv 2601.22660",
+    .remembers = true,
     .ste_free = true,
     .weights = weights,
     .activations = activations,
