@@ -103,15 +103,16 @@ static void LB_NAME(lb_stats)(lb_dtype type, const void *x, int c, size_t first,
     }
 }
 
-/* The variants worth their own code; MIX holds every mixer value and rare combinations, and its generality costs a little. */
-typedef enum lb_mode { MODE_NONE, MODE_CLIP, MODE_CODE, MODE_LSQ, MODE_PACT, MODE_SIGN, MODE_MIX, MODE_MASK } lb_mode;
+/* The variants worth their own code; MIX holds every mixer value and rare combinations, and its generality costs a little. FREE is
+ * a mask where the quantized part has no gradient and learns nothing. */
+typedef enum lb_mode { MODE_NONE, MODE_CLIP, MODE_CODE, MODE_LSQ, MODE_PACT, MODE_SIGN, MODE_MIX, MODE_MASK, MODE_FREE } lb_mode;
 
 static lb_mode mode_of(const lb_norm_args *args) {
     if (args->act != LB_NORM_QUANT)
         return args->act == LB_NORM_NONE ? MODE_NONE : MODE_CLIP;
     const lb_act_form *f = &args->form;
     if (args->mask)
-        return MODE_MASK;
+        return f->learn == LB_LEARN_NOTHING && f->pass_lo == f->pass_hi ? MODE_FREE : MODE_MASK;
     if (f->m == 0 && f->step == 1)
         return MODE_CLIP; /* the surrogate alone, and nothing learned */
     if (f->m != 1 || (f->sign && f->learn != LB_LEARN_NOTHING))
@@ -141,13 +142,14 @@ LB_INLINE lb_mask mask_of(const lb_norm_args *args, size_t *row, int c0, int n) 
 
 LB_INLINE void forward(const lb_norm_args *args, lb_dtype type, lb_mode mode, bool residual, size_t first, size_t last) {
     const lb_act_form *f = &args->form;
+    const bool sign = mode == MODE_SIGN || f->sign;
     int c = args->c;
     vec inv_step = v_set(1 / f->step), lo = v_set(f->sur_lo), hi = v_set(f->sur_hi);
     FOR_TILES(type, c, first, last) {
         for (int c0 = 0; c0 < c; c0 += LANES) {
             int n = LB_MIN(LANES, c - c0);
             vec a = v_load_f32(args->a + c0, n), b = v_load_f32(args->b + c0, n);
-            size_t mask_row = mode == MODE_MASK ? t0 % args->mask_rows : 0;
+            size_t mask_row = mode == MODE_MASK || mode == MODE_FREE ? t0 % args->mask_rows : 0;
             for (size_t row = t0; row < t1; row++) {
                 size_t at = row * (size_t)c + (size_t)c0;
                 v_ahead(type, args->x, at, c);
@@ -161,9 +163,8 @@ LB_INLINE void forward(const lb_norm_args *args, lb_dtype type, lb_mode mode, bo
                 else if (mode == MODE_MIX)
                     d = v_add(v_mul(v_mul(v_set(1 - f->m), v_clip(z, lo, hi)), inv_step),
                               v_mul(v_set(f->m), code_of(f, f->sign, z, inv_step)));
-                else if (mode == MODE_MASK)
-                    d = v_select(mask_of(args, &mask_row, c0, n), code_of(f, f->sign, z, inv_step),
-                                 v_mul(v_clip(z, lo, hi), inv_step));
+                else if (mode == MODE_MASK || mode == MODE_FREE)
+                    d = v_select(mask_of(args, &mask_row, c0, n), code_of(f, sign, z, inv_step), v_mul(v_clip(z, lo, hi), inv_step));
                 else if (mode != MODE_NONE)
                     d = code_of(f, mode == MODE_SIGN, z, inv_step);
                 v_store(type, args->dst, at, n, d);
@@ -192,13 +193,14 @@ LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, b
                                 : mode == MODE_MIX || mode == MODE_MASK ? f->learn
                                                                         : LB_LEARN_NOTHING;
     vec inv_step = v_set(1 / f->step);
+    const vec pass_lo = v_set(f->pass_lo), pass_hi = v_set(f->pass_hi), sur_lo = v_set(f->sur_lo), sur_hi = v_set(f->sur_hi);
     FOR_TILES(type, c, first, last) {
         vec tile_learn = v_set(0);
         for (int c0 = 0; c0 < c; c0 += LANES) {
             int n = LB_MIN(LANES, c - c0);
             vec a = v_load_f32(args->a + c0, n), b = v_load_f32(args->b + c0, n), center = v_load_f32(args->center + c0, n);
             vec s = v_set(0), sx = v_set(0);
-            size_t mask_row = mode == MODE_MASK ? t0 % args->mask_rows : 0;
+            size_t mask_row = mode == MODE_MASK || mode == MODE_FREE ? t0 % args->mask_rows : 0;
             for (size_t row = t0; row < t1; row++) {
                 size_t at = row * (size_t)c + (size_t)c0;
                 v_ahead(type, args->x, at, c);
@@ -215,9 +217,12 @@ LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, b
                     vec z = z_of(args, type, residual, at, n, x, a, b);
                     if (mode == MODE_CLIP) {
                         dz = if_inside(z, f->sur_lo, f->sur_hi, g);
+                    } else if (mode == MODE_FREE) {
+                        dz = v_select(mask_of(args, &mask_row, c0, n), v_set(0), if_inside(z, f->sur_lo, f->sur_hi, g));
                     } else if (mode == MODE_MASK) {
                         lb_mask quantized = mask_of(args, &mask_row, c0, n);
-                        dz = v_select(quantized, if_inside(z, f->pass_lo, f->pass_hi, g), if_inside(z, f->sur_lo, f->sur_hi, g));
+                        vec lo = v_select(quantized, pass_lo, sur_lo), hi = v_select(quantized, pass_hi, sur_hi);
+                        dz = v_select(v_and(v_gt(z, lo), v_gt(hi, z)), g, v_set(0));
                         g = v_select(quantized, g, v_set(0)); /* what is learned learns from the quantized part */
                     } else if (mode == MODE_MIX) {
                         dz = v_mul(g, v_add(if_inside(z, f->pass_lo, f->pass_hi, v_set(f->m)),
@@ -472,6 +477,7 @@ LB_INLINE void backward_x(const lb_norm_args *args, lb_dtype type, size_t first,
     case MODE_SIGN: WITH_RESIDUAL(body, type, MODE_SIGN, __VA_ARGS__) break;           \
     case MODE_MIX: WITH_RESIDUAL(body, type, MODE_MIX, __VA_ARGS__) break;             \
     case MODE_MASK: WITH_RESIDUAL(body, type, MODE_MASK, __VA_ARGS__) break;           \
+    case MODE_FREE: WITH_RESIDUAL(body, type, MODE_FREE, __VA_ARGS__) break;           \
     }
 
 /* The same without modes; the choice of f32 is left out where there is no code for it. */
