@@ -1,6 +1,8 @@
 /* Logistic rounding (logistic.h). */
 #include "quant/logistic.h"
 
+#include <string.h>
+
 #include "quant/exp.h"
 
 #define INLINE static inline __attribute__((always_inline))
@@ -197,16 +199,20 @@ static void cubic(const float value[NODES], float coefficient[4][LB_CURVE_PIECES
     coefficient[1][piece] = odd_near - coefficient[3][piece] * b;
 }
 
-/* All as if the grid were the local one around 0. The first piece has nodes below 0 too: odd functions just go on there. */
+/* All as if the grid were the local one around 0, or the whole one where that has pieces of less than 1.15 sigma too. The first
+ * piece has nodes below 0: odd functions just go on there. */
 void lb_logistic_curve(const lb_logistic *l, lb_curve *curve) {
     enum { LAST = LB_CURVE_PIECES - 1 };
-    const float tail_of_curve = 10.f, half = 0.5f * ((float)l->codes - 1.f);
+    const float tail_of_curve = 10.f, whole = 0.5f * (l->hi - l->lo) + 0.5f + tail_of_curve * l->ratio;
     const float node[NODES] = {-outer, -inner, inner, outer};
     lb_logistic centred = *l;
     lb_pairs pairs;
     lb_soft soft;
     float u[LB_SOFT_BLOCK];
-    lb_logistic_pairs(l, &pairs);
+    if (whole < 1.15f * ((float)LAST - 0.5f) * l->ratio)
+        centred.codes = (int)(l->hi - l->lo) + 1;
+    lb_logistic_pairs(&centred, &pairs);
+    const float half = 0.5f * ((float)centred.codes - 1.f);
     centred.pairs = &pairs;
     centred.step = 1.f;
     centred.lo = -half, centred.hi = half;
@@ -223,17 +229,33 @@ void lb_logistic_curve(const lb_logistic *l, lb_curve *curve) {
     curve->slope[0][LAST] = 0.f;
 }
 
-/* score[k * LB_SOFT_BLOCK + i] = (pi / race)^(1 / temperature), up to what all codes of an element share: the largest is 1. */
-static void relax(const lb_logistic *l, const float *y, const float *p, int n, const float *race, float temperature, float *score) {
-    const float per = 1.f / l->ratio, decay = lb_exp(-per), inv = 1.f / temperature;
+/* Bins of noise in play. With y = (k - v) / ratio and d = e^(-1 / ratio), the mass of code k is, up to what all codes share,
+ *     1 / q,  q = 1 + d + up + down,  up = sqrt(d) e^y,  down = sqrt(d) e^-y,
+ *     ratio * d log q / dv = (down - up) / q,
+ *     ratio * d log q / d ratio = (d / ratio + (up + down) / (2 ratio) - y (up - down)) / q
+ * and the next code has up / d and down * d. Of the first code: */
+typedef struct bins {
+    float y[LB_SOFT_BLOCK], up[LB_SOFT_BLOCK], down[LB_SOFT_BLOCK];
+} bins;
+
+INLINE void first_bins(const lb_logistic *l, const float *v, const float *first, int n, bins *b) {
+    const float per = 1.f / l->ratio, root = lb_exp(-0.5f * per);
     for (int i = 0; i < n; i++) {
-        edge a = edge_at(y[i], p[i]);
-        float max = 0.f;
+        const float y = b->y[i] = (first[i] - v[i]) * per;
+        b->up[i] = root * lb_exp(y);
+        b->down[i] = root * lb_exp(-y);
+    }
+}
+
+/* score[k * LB_SOFT_BLOCK + i] = (pi / race)^(1 / temperature), up to what all codes of an element share: the largest is 1. */
+static void relax(const lb_logistic *l, const bins *b, int n, const float *race, float temperature, float *score) {
+    const float per = 1.f / l->ratio, decay = lb_exp(-per), grow = lb_exp(per), inv = 1.f / temperature;
+    for (int i = 0; i < n; i++) {
+        float up = b->up[i], down = b->down[i], max = 0.f;
         for (int k = 0; k < l->codes; k++) {
-            const edge b = edge_at(a.y + per, a.p * decay);
-            const float s = score[k * LB_SOFT_BLOCK + i] = mass(a, b) / race[k * LB_SOFT_BLOCK + i];
+            const float s = score[k * LB_SOFT_BLOCK + i] = 1.f / (race[k * LB_SOFT_BLOCK + i] * (1.f + decay + (up + down)));
             max = LB_MAX(max, s);
-            a = b;
+            up *= grow, down *= decay;
         }
         for (int k = 0; k < l->codes; k++)
             score[k * LB_SOFT_BLOCK + i] = powf(score[k * LB_SOFT_BLOCK + i] / max, inv);
@@ -242,22 +264,23 @@ static void relax(const lb_logistic *l, const float *y, const float *p, int n, c
 
 /* With weights z: df / dt = sum of z_k (k - f) d log z_k / dt, where what all codes share drops out. k counts from the local grid's
  * first code, so that the difference of sums stays accurate. score NULL: temperature 1. */
-INLINE void relaxed_sums(const lb_logistic *l, const float *v, const float *first, const float *y, const float *p, int n,
-                         const float *race, const float *score, float temperature, lb_soft *soft) {
-    const float per = 1.f / l->ratio, decay = lb_exp(-per);
+INLINE void relaxed_sums(const lb_logistic *l, const float *v, const float *first, const bins *b, int n, const float *race,
+                         const float *score, float temperature, lb_soft *soft) {
+    const float per = 1.f / l->ratio, decay = lb_exp(-per), grow = lb_exp(per), base = 1.f + decay, by_r = decay * per;
+    const float half = 0.5f * per;
     for (int i = 0; i < n; i++) {
-        edge a = edge_at(y[i], p[i]);
         float w0 = 0.f, w1 = 0.f, h0 = 0.f, h1 = 0.f, g0 = 0.f, g1 = 0.f, at = 0.f;
+        float y = b->y[i], up = b->up[i], down = b->down[i];
         int k = 0;
         do {
-            const edge b = edge_at(a.y + per, a.p * decay);
-            const float w = score ? score[k * LB_SOFT_BLOCK + i] : mass(a, b) / race[k * LB_SOFT_BLOCK + i];
-            const float wh = w * mass_h(a, b), wg = w * mass_g(a, b);
+            const float r = race[k * LB_SOFT_BLOCK + i], both = up + down, turn = up - down, pi = 1.f / (r * (base + both));
+            const float w = score ? score[k * LB_SOFT_BLOCK + i] : pi, scaled = w * (pi * r);
+            const float wh = scaled * turn, wg = scaled * (y * turn - (by_r + half * both));
             w0 += w, w1 += at * w;
             h0 += wh, h1 += at * wh;
             g0 += wg, g1 += at * wg;
             at += 1.f;
-            a = b;
+            y += per, up *= grow, down *= decay;
         } while (++k < l->codes);
         const float inv = 1.f / w0, mean = w1 * inv, scale = inv / temperature;
         store_soft(soft, i, v[i], first[i] + mean, (h1 - mean * h0) * scale * per, (g1 - mean * g0) * scale);
@@ -266,14 +289,15 @@ INLINE void relaxed_sums(const lb_logistic *l, const float *v, const float *firs
 
 LB_CLONES void lb_soft_relaxed(const lb_logistic *l, const float *u, int n, const float *restrict race, float temperature,
                                lb_soft *restrict soft) {
-    float v[LB_SOFT_BLOCK], first[LB_SOFT_BLOCK], y[LB_SOFT_BLOCK], p[LB_SOFT_BLOCK], score[LB_SOFT_MAX_CODES * LB_SOFT_BLOCK];
+    float v[LB_SOFT_BLOCK], first[LB_SOFT_BLOCK], score[LB_SOFT_MAX_CODES * LB_SOFT_BLOCK];
+    bins b;
     place(l, u, n, v, first);
-    first_edges(l, v, first, n, y, p);
+    first_bins(l, v, first, n, &b);
     if (temperature == 1.f) {
-        relaxed_sums(l, v, first, y, p, n, race, NULL, 1.f, soft);
+        relaxed_sums(l, v, first, &b, n, race, NULL, 1.f, soft);
     } else {
-        relax(l, y, p, n, race, temperature, score);
-        relaxed_sums(l, v, first, y, p, n, race, score, temperature, soft);
+        relax(l, &b, n, race, temperature, score);
+        relaxed_sums(l, v, first, &b, n, race, score, temperature, soft);
     }
 }
 
@@ -318,34 +342,70 @@ void lb_soft_gated(const lb_logistic *l, const lb_gates *gates, const float *u, 
     }
 }
 
-LB_CLONES void lb_logistic_race(const lb_quant_when *when, const lb_logistic *l, int64_t first, int n, float *race) {
+LB_CLONES static void exponentials(const uint32_t *bits, int n, float *race) {
+    for (int i = 0; i < n; i++) /* the uniform is inside (0, 1) */
+        race[i] = -lb_log(((float)(bits[i] >> 9) + 0.5f) * 0x1p-23f);
+}
+
+void lb_logistic_race(const lb_quant_when *when, const lb_logistic *l, int64_t first, int n, float *race) {
     const int blocks = (l->codes + 3) / 4;
     uint32_t bits[4 * LB_SOFT_BLOCK];
     for (int k = 0; k < l->codes; k++) {
         if (k % 4 == 0)
             lb_rng4_many(when->seed, LB_RNG_GUMBEL, when->step, (uint64_t)first * (uint64_t)blocks + (uint64_t)(k / 4),
                          (uint64_t)blocks, n, bits);
-        for (int i = 0; i < n; i++) /* the uniform is inside (0, 1) */
-            race[k * LB_SOFT_BLOCK + i] = -lb_log(((float)(bits[k % 4 * n + i] >> 9) + 0.5f) * 0x1p-23f);
+        exponentials(bits + k % 4 * n, n, race + k * LB_SOFT_BLOCK);
     }
 }
 
+/* Of indices that no element has. */
+void lb_logistic_noise(const lb_quant_when *when, float noise[LB_QUANT_NOISE]) {
+    uint32_t bits[4 * LB_SOFT_BLOCK];
+    for (int i = 0; i < LB_QUANT_NOISE; i += 4 * LB_SOFT_BLOCK) {
+        lb_rng4_many(when->seed, LB_RNG_GUMBEL, when->step, (UINT64_C(1) << 63) + (uint64_t)i / 4, 1, LB_SOFT_BLOCK, bits);
+        exponentials(bits, 4 * LB_SOFT_BLOCK, noise + i);
+    }
+}
+
+/* The finaliser of SplitMix64 (Steele, Lea and Flood 2014). */
+static uint64_t scatter(uint64_t x) {
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
+void lb_logistic_take(const lb_quant_when *when, const lb_logistic *l, const float noise[LB_QUANT_NOISE], int64_t first, int n,
+                      float *race) {
+    enum { RUN = LB_SOFT_BLOCK, PLACES = (LB_QUANT_NOISE - RUN) / 16 + 1 };
+    const uint64_t key = scatter(when->seed + when->step * 0x9e3779b97f4a7c15u);
+    for (int done = 0; done < n;) {
+        const int64_t run = (first + done) / RUN, skip = (first + done) % RUN;
+        const int count = (int)LB_MIN(n - done, RUN - skip);
+        for (int k = 0; k < l->codes; k++) {
+            const uint64_t draw = scatter(key + (uint64_t)run * LB_SOFT_MAX_CODES + (uint64_t)k);
+            const size_t place = (size_t)((draw >> 32) * PLACES >> 32) * 16;
+            memcpy(race + k * LB_SOFT_BLOCK + done, noise + place + skip, (size_t)count * sizeof *race);
+        }
+        done += count;
+    }
+}
+
+/* The largest pi / race is the smallest race * q. */
 LB_CLONES void lb_soft_sample(const lb_logistic *l, const float *u, int n, const float *restrict race, float *restrict code) {
-    const float per = 1.f / l->ratio, decay = lb_exp(-per);
-    float v[LB_SOFT_BLOCK], first[LB_SOFT_BLOCK], y[LB_SOFT_BLOCK], p[LB_SOFT_BLOCK];
+    const float per = 1.f / l->ratio, decay = lb_exp(-per), grow = lb_exp(per), base = 1.f + decay;
+    float v[LB_SOFT_BLOCK], first[LB_SOFT_BLOCK];
+    bins b;
     place(l, u, n, v, first);
-    first_edges(l, v, first, n, y, p);
+    first_bins(l, v, first, n, &b);
     for (int i = 0; i < n; i++) {
-        edge a = edge_at(y[i], p[i]);
-        float best = 0.f, winner = first[i], at = first[i];
+        float up = b.up[i], down = b.down[i], at = first[i], winner = at, best = INFINITY;
         int k = 0;
         do {
-            const edge b = edge_at(a.y + per, a.p * decay);
-            const float score = mass(a, b) / race[k * LB_SOFT_BLOCK + i];
-            winner = score > best ? at : winner;
-            best = score > best ? score : best;
+            const float score = race[k * LB_SOFT_BLOCK + i] * (base + (up + down));
+            winner = score < best ? at : winner;
+            best = score < best ? score : best;
             at += 1.f;
-            a = b;
+            up *= grow, down *= decay;
         } while (++k < l->codes);
         code[i] = winner;
     }

@@ -65,8 +65,15 @@ void lb_soft_gated(const lb_logistic *l, const lb_gates *gates, const float *u, 
 /* The gates of a step whose bit-lengths are learned; false: none, or all open, so that the plain functions do. */
 bool lb_logistic_gates(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, lb_gates *gates);
 
-/* race = -log U of elements first .. first + n. */
+/* race = -log U of elements first .. first + n: each its own. */
 void lb_logistic_race(const lb_quant_when *when, const lb_logistic *l, int64_t first, int n, float *race);
+
+/* The same for the many elements of activations, from LB_QUANT_NOISE draws that a tensor has in a step: LB_SOFT_BLOCK elements in a
+ * row take as many of them, for each code from a place of its own that is drawn at random. Every element has the right
+ * distribution; a draw serves elements far apart more than once. */
+void lb_logistic_noise(const lb_quant_when *when, float noise[LB_QUANT_NOISE]);
+void lb_logistic_take(const lb_quant_when *when, const lb_logistic *l, const float noise[LB_QUANT_NOISE], int64_t first, int n,
+                      float *race);
 
 /* code = argmax of log pi + nu. */
 void lb_soft_sample(const lb_logistic *l, const float *u, int n, const float *race, float *code);

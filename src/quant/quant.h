@@ -128,13 +128,16 @@ typedef struct lb_quant_spec {
 } lb_quant_spec;
 #define LB_MAX_REFRESH 1000
 
-/* What a mixer may keep of one tensor from step to step so as not to draw it again: it never changes what is drawn. All zeros at
- * first; `entry` is (elements of the tensor). */
-typedef struct lb_mix_memory {
-    bool holds;
+/* What mixer and quantizer of one tensor may keep so as not to draw it again. All zeros at first. */
+enum { LB_QUANT_NOISE = 1 << 14 };
+typedef struct lb_quant_memory {
+    uint16_t *entry;       /* (elements of the tensor) of a mixer that `remembers`, for what `key` says: the same as drawn anew */
     uint64_t key[6];
-    uint16_t *entry;
-} lb_mix_memory;
+    bool holds;
+    float *noise;          /* (LB_QUANT_NOISE) of activations whose quantizer is `noisy`, or NULL: what elements share in a step */
+    bool noise_holds;
+    uint64_t noise_key[2];
+} lb_quant_memory;
 
 /* When a tensor is quantized: all that draws and schedules may depend on, so that any step of a run can be entered. */
 typedef struct lb_quant_when {
@@ -143,7 +146,7 @@ typedef struct lb_quant_when {
     uint64_t step;                   /* training steps before this one, over all stages */
     int64_t stage_step, stage_steps; /* the same in this stage, and how many it has */
     bool evaluation;                 /* everything quantized, nothing drawn; the other members do not matter */
-    lb_mix_memory *memory;           /* borrowed; NULL: there is none */
+    lb_quant_memory *memory;         /* borrowed; NULL: there is none */
 } lb_quant_when;
 extern const lb_quant_when lb_quant_evaluation;
 
@@ -159,8 +162,8 @@ typedef struct lb_soft {
  * equal, and off = v - centre, each is an even or odd function of off:
  *     slope = S(|off|),    by_step = centre * (1 - slope) + sign(off) * A(|off|),    by_sigma = sign(off) * B(|off|)
  * Piece k of LB_CURVE_PIECES holds around k = rint(|off| * scale) and is a cubic in |off| * scale - k; the last is constant and
- * holds for all beyond, for NaN too. The error is below 5e-4 of each function's largest value for a ratio above 1/5, and below 1.5e-3
- * for all; rounding a gradient to bf16 makes one of 2e-3. */
+ * holds for all beyond, for NaN too. The error is below 1e-3 of each function's largest value for a ratio above 1/5, and below
+ * 1.5e-3 for all; rounding a gradient to bf16 makes one of 2e-3. */
 enum { LB_CURVE_PIECES = 32 };
 typedef struct lb_curve {
     bool holds;            /* else `soft` has to be asked */
@@ -224,6 +227,7 @@ typedef struct lb_quantizer {
     lb_estimator estimator;             /* default for weights */
     lb_estimator estimator_activations; /* default for activations. LB_EST_OWN is allowed exactly where it is the default */
     bool unit_range;                    /* weights become -1 .. 1 whatever they were: fine before a batch norm, not for scores */
+    bool noisy;                         /* activations: it makes use of a memory's noise */
     const char *no_clipped;             /* NULL, or why LB_EST_CLIPPED makes no sense on weights of 2 and more bits */
     bool backward_uses_code;            /* else backward is given code = NULL, and codes are not recomputed for it */
     lb_surrogate surrogate_weights;     /* default */

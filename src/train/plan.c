@@ -455,6 +455,11 @@ static lb_status make_norm(lb_plan *plan, lb_step *step) {
         if (!step->mask || !step->memory.entry)
             return LB_ERR_MEMORY;
     }
+    if (act && act->quant && act->quant->spec.quantizer->noisy && !plan->options.inference) {
+        step->memory.noise = lb_pool_alloc(&plan->pool, LB_QUANT_NOISE, sizeof *step->memory.noise);
+        if (!step->memory.noise)
+            return LB_ERR_MEMORY;
+    }
     return LB_OK;
 }
 

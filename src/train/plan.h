@@ -62,7 +62,7 @@ typedef struct lb_step {
     lb_norm_args args;     /* norm: of the pass that is being done */
     uint8_t *mask;         /* norm: (h, w, c) of 0 and 1 for a mixer that has one, else NULL; the backward pass reads forward's */
     bool masked;           /* it holds at this step */
-    lb_mix_memory memory;  /* norm and conv: the mixer's, if it has use for one */
+    lb_quant_memory memory; /* norm: of its activation's quantizer and mixer, conv: of the weights' mixer */
 } lb_step;
 
 /* Room for those sums of one part: a whole cache line behind the channels, so that threads do not write into the same one. */

@@ -116,7 +116,7 @@ static void norm_affine(lb_plan *plan, lb_step *step, int c) {
     }
 }
 
-static void norm_args(const lb_plan *plan, const lb_step *step, lb_norm_args *args) {
+static void norm_args(const lb_plan *plan, lb_step *step, lb_norm_args *args) {
     const lb_value *v = &plan->values[step->node];
     *args = (lb_norm_args){.type = v->type, .c = v->c, .x = norm_x(plan, step), .a = step->a, .b = step->b,
                            .dst = lb_plan_buffer(plan, v->buffer), .center = step->mean, .p = step->p, .q = step->q, .s = step->s};
@@ -130,7 +130,8 @@ static void norm_args(const lb_plan *plan, const lb_step *step, lb_norm_args *ar
     const lb_node *act = &plan->net->nodes[step->act];
     if (act->quant) {
         args->act = LB_NORM_QUANT;
-        const lb_quant_when when = lb_plan_when(plan, step->act);
+        lb_quant_when when = lb_plan_when(plan, step->act);
+        when.memory = &step->memory;
         lb_quant_act_form(act->quant, &when, lb_plan_param(plan, act->quant->param), &args->form);
         if (step->masked) {
             args->form.m = 1;

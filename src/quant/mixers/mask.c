@@ -98,8 +98,8 @@ LB_CLONES static void bits_at(const uint16_t *entry, int count, uint16_t now, ui
         bit[i] = (uint8_t)((entry[i] & step) <= now ? entry[i] >> (STEP_BITS + 1) : entry[i] >> STEP_BITS & 1);
 }
 
-static const uint16_t *remembered(const layer_turn *turn, lb_mix_memory *memory, int64_t count) {
-    const uint64_t key[] = {turn->seed,           turn->stream,  (uint64_t)turn->block, (uint64_t)turn->length,
+static const uint16_t *remembered(const layer_turn *turn, lb_quant_memory *memory, int64_t count) {
+    const uint64_t key[] = {turn->seed,    turn->stream,        (uint64_t)turn->block, (uint64_t)turn->length,
                             turn->refresh, (uint64_t)turn->ramp};
     uint32_t share[2 * LB_MAX_REFRESH];
     uint16_t entry[MANY];
@@ -117,7 +117,7 @@ static const uint16_t *remembered(const layer_turn *turn, lb_mix_memory *memory,
 
 /* Calls `put` for parts of the tensor one after the other. */
 typedef void put_bits(const uint8_t *bit, int count, int64_t first, void *dst);
-static void each_part(const layer_turn *turn, lb_mix_memory *memory, int64_t count, put_bits *put, void *dst) {
+static void each_part(const layer_turn *turn, lb_quant_memory *memory, int64_t count, put_bits *put, void *dst) {
     uint32_t share[2 * LB_MAX_REFRESH];
     const uint16_t *entries = memory ? remembered(turn, memory, count) : NULL;
     if (!entries)
@@ -133,7 +133,9 @@ static void each_part(const layer_turn *turn, lb_mix_memory *memory, int64_t cou
     }
 }
 
-static void put_bytes(const uint8_t *bit, int count, int64_t first, void *dst) { memcpy((uint8_t *)dst + first, bit, (size_t)count); }
+static void put_bytes(const uint8_t *bit, int count, int64_t first, void *dst) {
+    memcpy((uint8_t *)dst + first, bit, (size_t)count);
+}
 
 LB_CLONES static void put_floats(const uint8_t *bit, int count, int64_t first, void *dst) {
     float *m = (float *)dst + first;

@@ -4,7 +4,8 @@
  *             enters the network: the nearest code
  *   backward  that of alpha * sum of z_k k, z = softmax((log pi + nu) / temperature), the same nu
  *
- * pi: logistic.h, on the local grid of the paper: codes within 3 sigma. RQ itself gives the relaxed value to the network, off the
+ * pi: logistic.h, on the local grid of the paper: codes within 3 sigma. Weights draw noise for each code; activations, of which
+ * there are many more, share draws (lb_logistic_take). RQ itself gives the relaxed value to the network, off the
  * grid; RQ-ST keeps codes whole in training, as everything else here. */
 #include "quant/logistic.h"
 
@@ -33,7 +34,10 @@ static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const 
 static void soft(const lb_quant_spec *spec, const lb_quant_when *when, const lb_logistic *l, const float *u, int64_t first, int n,
                  lb_soft *s) {
     float race[LB_SOFT_MAX_CODES * LB_SOFT_BLOCK];
-    lb_logistic_race(when, l, first, n, race);
+    if (spec->target == LB_ACTIVATIONS && when->memory && when->memory->noise)
+        lb_logistic_take(when, l, when->memory->noise, first, n, race);
+    else
+        lb_logistic_race(when, l, first, n, race);
     lb_soft_relaxed(l, u, n, race, spec->options.temperature, s);
 }
 
@@ -46,7 +50,11 @@ static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const
 static void act_draw(const lb_act_form *form, const float *z, int64_t first, int n, float *code) {
     const lb_logistic l = lb_logistic_of_form(form);
     float race[LB_SOFT_MAX_CODES * LB_SOFT_BLOCK];
-    lb_logistic_race(&form->when, &l, first, n, race);
+    const lb_quant_memory *memory = form->when.memory;
+    if (memory && memory->noise)
+        lb_logistic_take(&form->when, &l, memory->noise, first, n, race);
+    else
+        lb_logistic_race(&form->when, &l, first, n, race);
     lb_soft_sample(&l, z, n, race, code);
 }
 
@@ -58,6 +66,13 @@ static void form(const lb_quant_spec *spec, const lb_quant_when *when, const flo
     lb_logistic_form(spec, when, param, reach, f);
     f->soft = act_soft;
     f->draw = when->evaluation ? NULL : act_draw;
+    lb_quant_memory *memory = when->memory;
+    if (when->evaluation || !memory || !memory->noise ||
+        (memory->noise_holds && memory->noise_key[0] == when->seed && memory->noise_key[1] == when->step))
+        return;
+    lb_logistic_noise(when, memory->noise);
+    memory->noise_holds = true;
+    memory->noise_key[0] = when->seed, memory->noise_key[1] = when->step;
 }
 
 const lb_quantizer lb_quantizer_rq = {
@@ -72,6 +87,7 @@ const lb_quantizer lb_quantizer_rq = {
     .param_names = {"log_step", "log_sigma"},
     .weight_params = true,
     .log_params = true,
+    .noisy = true,
     .estimator = LB_EST_OWN,
     .estimator_activations = LB_EST_OWN,
     .surrogate_weights = LB_SUR_IDENTITY,
