@@ -47,7 +47,7 @@ static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const 
 static inline float slope(float v, float lo, float hi) { return lb_round_clip(v, lo, hi) - (((v > lo) & (v < hi)) ? v : 0.f); }
 
 /* sum of diff * d u~/d step */
-static double step_gradient(const float *u, int64_t count, float step, bool sign, float lo, float hi, const float *diff) {
+LB_CLONES static double step_gradient(const float *u, int64_t count, float step, bool sign, float lo, float hi, const float *diff) {
     const float inv = 1.f / step;
     float term[LB_BLOCK];
     double sum = 0.0;
@@ -65,6 +65,15 @@ static double step_gradient(const float *u, int64_t count, float step, bool sign
     return sum;
 }
 
+LB_CLONES static void add_inside(const float *restrict u, int64_t count, float step, float lo, float hi, const float *restrict diff,
+                                 float *restrict diff_u) {
+    const float inv = 1.f / step;
+    for (int64_t i = 0; i < count; i++) {
+        const float v = u[i] * inv;
+        diff_u[i] += ((v > lo) & (v < hi)) ? diff[i] : 0.f;
+    }
+}
+
 static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
                      int64_t fan_in, const float *step, const float *code, const float *diff, float *diff_u, float *diff_param) {
     (void)when, (void)param, (void)code;
@@ -77,10 +86,7 @@ static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const
         if (diff_u && spec->options.estimator == LB_EST_STE)
             lb_backward_ste(groups.size, d, diff_u + g * groups.size);
         else if (diff_u)
-            for (int64_t i = 0; i < groups.size; i++) {
-                const float v = src[i] * (1.f / s), di = d[i];
-                diff_u[g * groups.size + i] += ((v > lo) & (v < hi)) ? di : 0.f;
-            }
+            add_inside(src, groups.size, s, lo, hi, d, diff_u + g * groups.size);
         if (diff_param)
             diff_param[g] +=
                 (float)(step_gradient(src, groups.size, s, range.mul == 2, lo, hi, d) * (double)gradient_scale(groups.size, hi));

@@ -103,20 +103,33 @@ static void LB_NAME(lb_stats)(lb_dtype type, const void *x, int c, size_t first,
     }
 }
 
-/* The variants worth their own code; MIX holds every mixer value and rare combinations, and its generality costs a little. FREE is
- * a mask where the quantized part has no gradient and learns nothing. */
-typedef enum lb_mode { MODE_NONE, MODE_CLIP, MODE_CODE, MODE_LSQ, MODE_PACT, MODE_SIGN, MODE_MIX, MODE_MASK, MODE_FREE } lb_mode;
+/* The variants worth their own code; MIX holds every mixer value and rare combinations, and its generality costs a little. RANGE is
+ * MIX where nothing is learned and the quantized part has a gradient where the surrogate has one or nowhere, FREE a mask where it
+ * has none. */
+typedef enum lb_mode {
+    MODE_NONE,
+    MODE_CLIP,
+    MODE_CODE,
+    MODE_LSQ,
+    MODE_PACT,
+    MODE_SIGN,
+    MODE_MIX,
+    MODE_RANGE,
+    MODE_MASK,
+    MODE_FREE
+} lb_mode;
 
 static lb_mode mode_of(const lb_norm_args *args) {
     if (args->act != LB_NORM_QUANT)
         return args->act == LB_NORM_NONE ? MODE_NONE : MODE_CLIP;
     const lb_act_form *f = &args->form;
     if (args->mask)
-        return f->learn == LB_LEARN_NOTHING && f->pass_lo == f->pass_hi ? MODE_FREE : MODE_MASK;
+        return f->pass_lo == f->pass_hi ? MODE_FREE : MODE_MASK;
     if (f->m == 0 && f->step == 1)
         return MODE_CLIP; /* the surrogate alone, and nothing learned */
+    const bool same = f->pass_lo == f->pass_hi || (f->pass_lo == f->sur_lo && f->pass_hi == f->sur_hi);
     if (f->m != 1 || (f->sign && f->learn != LB_LEARN_NOTHING))
-        return MODE_MIX;
+        return f->learn == LB_LEARN_NOTHING && same ? MODE_RANGE : MODE_MIX;
     return f->sign ? MODE_SIGN : f->learn == LB_LEARN_STEP ? MODE_LSQ : f->learn == LB_LEARN_CLIP ? MODE_PACT : MODE_CODE;
 }
 
@@ -144,7 +157,7 @@ LB_INLINE void forward(const lb_norm_args *args, lb_dtype type, lb_mode mode, bo
     const lb_act_form *f = &args->form;
     const bool sign = mode == MODE_SIGN || f->sign;
     int c = args->c;
-    vec inv_step = v_set(1 / f->step), lo = v_set(f->sur_lo), hi = v_set(f->sur_hi);
+    vec inv_step = v_set(1 / f->step), lo = v_set(f->sur_lo), hi = v_set(f->sur_hi), m = v_set(f->m), rest = v_set(1 - f->m);
     FOR_TILES(type, c, first, last) {
         for (int c0 = 0; c0 < c; c0 += LANES) {
             int n = LB_MIN(LANES, c - c0);
@@ -160,11 +173,11 @@ LB_INLINE void forward(const lb_norm_args *args, lb_dtype type, lb_mode mode, bo
                 vec d = z;
                 if (mode == MODE_CLIP)
                     d = v_clip(z, lo, hi);
-                else if (mode == MODE_MIX)
-                    d = v_add(v_mul(v_mul(v_set(1 - f->m), v_clip(z, lo, hi)), inv_step),
-                              v_mul(v_set(f->m), code_of(f, f->sign, z, inv_step)));
+                else if (mode == MODE_MIX || mode == MODE_RANGE)
+                    d = v_add(v_mul(v_mul(rest, v_clip(z, lo, hi)), inv_step), v_mul(m, code_of(f, sign, z, inv_step)));
                 else if (mode == MODE_MASK || mode == MODE_FREE)
-                    d = v_select(mask_of(args, &mask_row, c0, n), code_of(f, sign, z, inv_step), v_mul(v_clip(z, lo, hi), inv_step));
+                    d = v_select(mask_of(args, &mask_row, c0, n), code_of(f, sign, z, inv_step),
+                                 v_mul(v_clip(z, lo, hi), inv_step));
                 else if (mode != MODE_NONE)
                     d = code_of(f, mode == MODE_SIGN, z, inv_step);
                 v_store(type, args->dst, at, n, d);
@@ -188,11 +201,13 @@ LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, b
                         double *sum_dz, double *sum_dz_x, double *learn) {
     const lb_act_form *f = &args->form;
     const int c = args->c;
-    const lb_act_learn learns = mode == MODE_LSQ                        ? LB_LEARN_STEP
-                                : mode == MODE_PACT                     ? LB_LEARN_CLIP
-                                : mode == MODE_MIX || mode == MODE_MASK ? f->learn
-                                                                        : LB_LEARN_NOTHING;
-    vec inv_step = v_set(1 / f->step);
+    const bool masked = mode == MODE_MASK || mode == MODE_FREE, sign = f->sign;
+    const lb_act_learn learns = mode == MODE_LSQ               ? LB_LEARN_STEP
+                                : mode == MODE_PACT            ? LB_LEARN_CLIP
+                                : mode == MODE_MIX || masked   ? f->learn
+                                                               : LB_LEARN_NOTHING;
+    const vec inv_step = v_set(1 / f->step), m = v_set(f->m), rest = v_set(1 - f->m);
+    const vec slope = v_set(f->pass_lo == f->pass_hi ? 1 - f->m : f->m + (1 - f->m));
     const vec pass_lo = v_set(f->pass_lo), pass_hi = v_set(f->pass_hi), sur_lo = v_set(f->sur_lo), sur_hi = v_set(f->sur_hi);
     FOR_TILES(type, c, first, last) {
         vec tile_learn = v_set(0);
@@ -200,7 +215,7 @@ LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, b
             int n = LB_MIN(LANES, c - c0);
             vec a = v_load_f32(args->a + c0, n), b = v_load_f32(args->b + c0, n), center = v_load_f32(args->center + c0, n);
             vec s = v_set(0), sx = v_set(0);
-            size_t mask_row = mode == MODE_MASK || mode == MODE_FREE ? t0 % args->mask_rows : 0;
+            size_t mask_row = masked ? t0 % args->mask_rows : 0;
             for (size_t row = t0; row < t1; row++) {
                 size_t at = row * (size_t)c + (size_t)c0;
                 v_ahead(type, args->x, at, c);
@@ -218,15 +233,19 @@ LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, b
                     if (mode == MODE_CLIP) {
                         dz = if_inside(z, f->sur_lo, f->sur_hi, g);
                     } else if (mode == MODE_FREE) {
-                        dz = v_select(mask_of(args, &mask_row, c0, n), v_set(0), if_inside(z, f->sur_lo, f->sur_hi, g));
+                        lb_mask quantized = mask_of(args, &mask_row, c0, n);
+                        dz = v_select(quantized, v_set(0), v_select(v_and(v_gt(z, sur_lo), v_gt(sur_hi, z)), g, v_set(0)));
+                        g = v_select(quantized, g, v_set(0)); /* what is learned learns from the quantized part */
+                    } else if (mode == MODE_RANGE) {
+                        dz = v_select(v_and(v_gt(z, sur_lo), v_gt(sur_hi, z)), v_mul(g, slope), v_set(0));
                     } else if (mode == MODE_MASK) {
                         lb_mask quantized = mask_of(args, &mask_row, c0, n);
                         vec lo = v_select(quantized, pass_lo, sur_lo), hi = v_select(quantized, pass_hi, sur_hi);
                         dz = v_select(v_and(v_gt(z, lo), v_gt(hi, z)), g, v_set(0));
-                        g = v_select(quantized, g, v_set(0)); /* what is learned learns from the quantized part */
+                        g = v_select(quantized, g, v_set(0));
                     } else if (mode == MODE_MIX) {
-                        dz = v_mul(g, v_add(if_inside(z, f->pass_lo, f->pass_hi, v_set(f->m)),
-                                            if_inside(z, f->sur_lo, f->sur_hi, v_set(1 - f->m))));
+                        const vec pass = v_select(v_and(v_gt(z, pass_lo), v_gt(pass_hi, z)), m, v_set(0));
+                        dz = v_mul(g, v_add(pass, v_select(v_and(v_gt(z, sur_lo), v_gt(sur_hi, z)), rest, v_set(0))));
                     } else {
                         dz = if_inside(z, f->pass_lo, f->pass_hi, g);
                     }
@@ -234,7 +253,7 @@ LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, b
                         if (learns == LB_LEARN_STEP) { /* LSQ: code - z / step inside, the code at the ends */
                             vec u = v_mul(z, inv_step), code = v_rint(v_clip(u, v_set(f->lo), v_set(f->hi)));
                             vec d = v_select(inside(u, f->lo, f->hi), v_sub(code, u), code);
-                            if (f->sign)
+                            if (sign)
                                 d = code_of(f, true, z, inv_step);
                             tile_learn = v_add(tile_learn, v_mul(g, d));
                         } else if (learns == LB_LEARN_CLIP) { /* PACT: 1 above the clip */
@@ -369,9 +388,11 @@ LB_INLINE vec cubic(const float c[4][LB_CURVE_PIECES], vec place, vec t) {
     return v_fma(sum, t, v_look_up(c[0], place));
 }
 
-/* `plain`: everything quantized, its own slope; `one`: one centre for all. */
-LB_INLINE void curve_rows(const lb_norm_args *args, lb_dtype type, bool residual, bool plain, bool one, size_t first, size_t last,
+/* `plain`: everything quantized, its own slope; `one`: one centre for all. The copy is one that no store can change, so that its
+ * numbers stay in registers. */
+LB_INLINE void curve_rows(const lb_norm_args *given, lb_dtype type, bool residual, bool plain, bool one, size_t first, size_t last,
                           double *sum_dz, double *sum_dz_x, double *learn) {
+    const lb_norm_args own_args = *given, *args = &own_args;
     const lb_act_form *f = &args->form;
     const lb_curve *curve = &f->curve;
     const int c = args->c;
@@ -476,6 +497,7 @@ LB_INLINE void backward_x(const lb_norm_args *args, lb_dtype type, size_t first,
     case MODE_PACT: WITH_RESIDUAL(body, type, MODE_PACT, __VA_ARGS__) break;           \
     case MODE_SIGN: WITH_RESIDUAL(body, type, MODE_SIGN, __VA_ARGS__) break;           \
     case MODE_MIX: WITH_RESIDUAL(body, type, MODE_MIX, __VA_ARGS__) break;             \
+    case MODE_RANGE: WITH_RESIDUAL(body, type, MODE_RANGE, __VA_ARGS__) break;         \
     case MODE_MASK: WITH_RESIDUAL(body, type, MODE_MASK, __VA_ARGS__) break;           \
     case MODE_FREE: WITH_RESIDUAL(body, type, MODE_FREE, __VA_ARGS__) break;           \
     }
@@ -492,6 +514,8 @@ LB_INLINE void backward_x(const lb_norm_args *args, lb_dtype type, size_t first,
         body(args, LB_BF16, false, __VA_ARGS__);
 
 static void forward_rows(const lb_norm_args *args, size_t first, size_t last) {
+    if (first == last)
+        return;
     if (args->act == LB_NORM_QUANT && args->form.draw) {
         WITH_TYPE(draw_forward, first, last)
     } else if (HAS_F32 && args->type == LB_F32) {
@@ -513,6 +537,8 @@ static void LB_NAME(lb_norm_forward)(const lb_norm_args *args, size_t first, siz
 }
 
 static void backward_rows(const lb_norm_args *args, size_t first, size_t last, double *sum_dz, double *sum_dz_x, double *learn) {
+    if (first == last)
+        return;
     if (args->act == LB_NORM_QUANT && args->form.curve.holds) {
         WITH_TYPE(curve_backward, first, last, sum_dz, sum_dz_x, learn)
     } else if (args->act == LB_NORM_QUANT && args->form.soft) {

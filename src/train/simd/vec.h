@@ -1,6 +1,6 @@
-/* A vector of LANES floats per instruction set, with just what the kernels need. Every variant rounds alike: v_fma once, as
- * fmaf, and nothing else is fused. Comparisons and bytes of 0 and 1 give an lb_mask; a comparison with NaN is false. v_flip changes signs where
- * those of the second operand are set; v_look_up takes the five lowest bits of the numbers' representation. */
+/* A vector of LANES floats per instruction set, with just what the kernels need. Every variant rounds alike: v_fma once, as fmaf,
+ * and nothing else is fused. Comparisons and bytes of 0 and 1 give an lb_mask; a comparison with NaN is false. v_flip changes signs
+ * where those of the second operand are set; v_look_up takes the five lowest bits of the numbers' representation. */
 #ifndef LB_VEC_H
 #define LB_VEC_H
 
