@@ -5,7 +5,7 @@
 
 #include "train/plan.h"
 
-enum { ROWS = 37, MAX_C = 70, MASK_ROWS = 8, FORMS = 13, FIRST_SOFT = 7, FIRST_MASKED = 10 };
+enum { ROWS = 37, MAX_C = 70, MASK_ROWS = 8, FORMS = 15, FIRST_SOFT = 8, FIRST_MASKED = 11 };
 
 static void to_type(const lb_kernels *k, lb_dtype type, uint64_t stream, void *dst, size_t count) {
     float *values = malloc(count * sizeof *values);
@@ -61,12 +61,15 @@ static void compare_norm(const lb_kernels *ref, const lb_kernels *fast, lb_dtype
           .sur_hi = 1,
           .learn = LB_LEARN_STEP,
           .learn_scale = 1}},
+        {LB_NORM_QUANT,
+         {.step = 1, .lo = -1, .hi = 1, .sign = true, .pass_lo = -1, .pass_hi = 1, .m = .3f, .sur_lo = -1, .sur_hi = 1}},
         {LB_NORM_QUANT, {.m = 1}}, /* cpq */
         {LB_NORM_QUANT, {.m = 1}}, /* rq */
         {LB_NORM_QUANT, {.m = .3f}}, /* rq */
         {LB_NORM_QUANT, {.step = 1, .lo = -1, .hi = 1, .sign = true, .m = 1, .sur_lo = -1, .sur_hi = 1}},
         {LB_NORM_QUANT, {.step = .3f, .lo = 0, .hi = 3, .pass_hi = .9f, .m = 1, .sur_hi = INFINITY,
                          .learn = LB_LEARN_STEP, .learn_scale = 1}},
+        {LB_NORM_QUANT, {.step = .3f, .lo = 0, .hi = 3, .m = 1, .sur_hi = INFINITY, .learn = LB_LEARN_STEP, .learn_scale = 1}},
         {LB_NORM_QUANT, {.m = 1}}, /* rq */
     };
     lb_act_form form = forms[form_index].form;
@@ -168,6 +171,8 @@ static void test_scalar_form(void **state) {
          .sur_hi = 1,
          .learn = LB_LEARN_STEP,
          .learn_scale = 1},
+        {.step = 1, .lo = -1, .hi = 1, .sign = true, .pass_lo = -1, .pass_hi = 1, .m = .3f, .sur_lo = -1, .sur_hi = 1},
+        {.step = 1, .lo = -1, .hi = 1, .sign = true, .m = .3f, .sur_lo = -1, .sur_hi = 1},
         {.step = .4f, .lo = -1, .hi = 1, .sign = true, .pass_lo = -1, .pass_hi = 1, .m = 1,
          .learn = LB_LEARN_STEP, .learn_scale = 1},
     };

@@ -105,7 +105,7 @@ static void LB_NAME(lb_stats)(lb_dtype type, const void *x, int c, size_t first,
 
 /* The variants worth their own code; MIX holds every mixer value and rare combinations, and its generality costs a little. RANGE is
  * MIX where nothing is learned and the quantized part has a gradient where the surrogate has one or nowhere, FREE a mask where it
- * has none. */
+ * has none, FREE_LSQ one that learns a step. */
 typedef enum lb_mode {
     MODE_NONE,
     MODE_CLIP,
@@ -116,7 +116,8 @@ typedef enum lb_mode {
     MODE_MIX,
     MODE_RANGE,
     MODE_MASK,
-    MODE_FREE
+    MODE_FREE,
+    MODE_FREE_LSQ
 } lb_mode;
 
 static lb_mode mode_of(const lb_norm_args *args) {
@@ -124,7 +125,7 @@ static lb_mode mode_of(const lb_norm_args *args) {
         return args->act == LB_NORM_NONE ? MODE_NONE : MODE_CLIP;
     const lb_act_form *f = &args->form;
     if (args->mask)
-        return f->pass_lo == f->pass_hi ? MODE_FREE : MODE_MASK;
+        return f->pass_lo != f->pass_hi ? MODE_MASK : f->learn == LB_LEARN_STEP && !f->sign ? MODE_FREE_LSQ : MODE_FREE;
     if (f->m == 0 && f->step == 1)
         return MODE_CLIP; /* the surrogate alone, and nothing learned */
     const bool same = f->pass_lo == f->pass_hi || (f->pass_lo == f->sur_lo && f->pass_hi == f->sur_hi);
@@ -156,13 +157,14 @@ LB_INLINE lb_mask mask_of(const lb_norm_args *args, size_t *row, int c0, int n) 
 LB_INLINE void forward(const lb_norm_args *args, lb_dtype type, lb_mode mode, bool residual, size_t first, size_t last) {
     const lb_act_form *f = &args->form;
     const bool sign = mode == MODE_SIGN || f->sign;
+    const bool masked = mode == MODE_MASK || mode == MODE_FREE || mode == MODE_FREE_LSQ;
     int c = args->c;
     vec inv_step = v_set(1 / f->step), lo = v_set(f->sur_lo), hi = v_set(f->sur_hi), m = v_set(f->m), rest = v_set(1 - f->m);
     FOR_TILES(type, c, first, last) {
         for (int c0 = 0; c0 < c; c0 += LANES) {
             int n = LB_MIN(LANES, c - c0);
             vec a = v_load_f32(args->a + c0, n), b = v_load_f32(args->b + c0, n);
-            size_t mask_row = mode == MODE_MASK || mode == MODE_FREE ? t0 % args->mask_rows : 0;
+            size_t mask_row = masked ? t0 % args->mask_rows : 0;
             for (size_t row = t0; row < t1; row++) {
                 size_t at = row * (size_t)c + (size_t)c0;
                 v_ahead(type, args->x, at, c);
@@ -175,7 +177,7 @@ LB_INLINE void forward(const lb_norm_args *args, lb_dtype type, lb_mode mode, bo
                     d = v_clip(z, lo, hi);
                 else if (mode == MODE_MIX || mode == MODE_RANGE)
                     d = v_add(v_mul(v_mul(rest, v_clip(z, lo, hi)), inv_step), v_mul(m, code_of(f, sign, z, inv_step)));
-                else if (mode == MODE_MASK || mode == MODE_FREE)
+                else if (masked)
                     d = v_select(mask_of(args, &mask_row, c0, n), code_of(f, sign, z, inv_step),
                                  v_mul(v_clip(z, lo, hi), inv_step));
                 else if (mode != MODE_NONE)
@@ -201,8 +203,9 @@ LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, b
                         double *sum_dz, double *sum_dz_x, double *learn) {
     const lb_act_form *f = &args->form;
     const int c = args->c;
-    const bool masked = mode == MODE_MASK || mode == MODE_FREE, sign = f->sign;
-    const lb_act_learn learns = mode == MODE_LSQ               ? LB_LEARN_STEP
+    const bool lsq = mode == MODE_LSQ || mode == MODE_FREE_LSQ, sign = !lsq && f->sign;
+    const bool masked = mode == MODE_MASK || mode == MODE_FREE || mode == MODE_FREE_LSQ;
+    const lb_act_learn learns = lsq                            ? LB_LEARN_STEP
                                 : mode == MODE_PACT            ? LB_LEARN_CLIP
                                 : mode == MODE_MIX || masked   ? f->learn
                                                                : LB_LEARN_NOTHING;
@@ -232,7 +235,7 @@ LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, b
                     vec z = z_of(args, type, residual, at, n, x, a, b);
                     if (mode == MODE_CLIP) {
                         dz = if_inside(z, f->sur_lo, f->sur_hi, g);
-                    } else if (mode == MODE_FREE) {
+                    } else if (mode == MODE_FREE || mode == MODE_FREE_LSQ) {
                         lb_mask quantized = mask_of(args, &mask_row, c0, n);
                         dz = v_select(quantized, v_set(0), v_select(v_and(v_gt(z, sur_lo), v_gt(sur_hi, z)), g, v_set(0)));
                         g = v_select(quantized, g, v_set(0)); /* what is learned learns from the quantized part */
@@ -500,6 +503,7 @@ LB_INLINE void backward_x(const lb_norm_args *args, lb_dtype type, size_t first,
     case MODE_RANGE: WITH_RESIDUAL(body, type, MODE_RANGE, __VA_ARGS__) break;         \
     case MODE_MASK: WITH_RESIDUAL(body, type, MODE_MASK, __VA_ARGS__) break;           \
     case MODE_FREE: WITH_RESIDUAL(body, type, MODE_FREE, __VA_ARGS__) break;           \
+    case MODE_FREE_LSQ: WITH_RESIDUAL(body, type, MODE_FREE_LSQ, __VA_ARGS__) break;   \
     }
 
 /* The same without modes; the choice of f32 is left out where there is no code for it. */
