@@ -303,9 +303,32 @@ static inline lbrt_isa amx_machine(void) {
     return LBRT_ISA_AMX;
 }
 
+#define AMX_EMULATED(kernel)                                                                                                       \
+    extern const kernel kernel##_amx;                                                                                              \
+    static const char *emulated(void) { return difference(&kernel##_amx); }
 #else
 static inline void amx_test_emulated(const char *(*check)(void)) { (void)check; }
 static inline lbrt_isa amx_machine(void) { return lbrt_best_isa(); }
+#define AMX_EMULATED(kernel)                                                                                                       \
+    static const char *emulated(void) { return NULL; }
 #endif
+
+/* test_emulated, which has to be the first test because others ask for AMX where it is, and test_amx, on the processor's own: what
+ * const char *difference(const KERNEL *) says of a kernel of training is a failure, NULL none. */
+#define AMX_KERNEL_TESTS(kernel)                                                                                                   \
+    AMX_EMULATED(kernel)                                                                                                           \
+    static void test_emulated(void **state) {                                                                                      \
+        (void)state;                                                                                                               \
+        amx_test_emulated(emulated);                                                                                               \
+    }                                                                                                                              \
+    static void test_amx(void **state) {                                                                                           \
+        (void)state;                                                                                                               \
+        const kernel *fast = kernel##_find("amx");                                                                                 \
+        const char *text = fast ? difference(fast) : NULL;                                                                         \
+        if (!fast)                                                                                                                 \
+            printf("SKIPPED: this processor has no matrix registers (AMX)\n");                                                     \
+        if (text)                                                                                                                  \
+            fail_msg("%s", text);                                                                                                  \
+    }
 
 #endif

@@ -92,30 +92,7 @@ static const char *difference(const lb_tiles_diff *fast) {
     return NULL;
 }
 
-#if defined(__x86_64__) && defined(__linux__)
-extern const lb_tiles_diff lb_tiles_diff_amx;
-static const char *emulated(void) { return difference(&lb_tiles_diff_amx); }
-#else
-static const char *emulated(void) { return NULL; }
-#endif
-
-/* The first test: those behind it ask for AMX where it is. */
-static void test_emulated(void **state) {
-    (void)state;
-    amx_test_emulated(emulated);
-}
-
-static void test_amx(void **state) {
-    (void)state;
-    const lb_tiles_diff *fast = lb_tiles_diff_find("amx");
-    if (!fast) {
-        printf("SKIPPED: this processor has no matrix registers (AMX) for bf16\n");
-        return;
-    }
-    const char *text = difference(fast);
-    if (text)
-        fail_msg("%s", text);
-}
+AMX_KERNEL_TESTS(lb_tiles_diff)
 
 /* By its definition, of images [first, last). */
 static double plain(const lb_tiles_dims *d, int first, int last, int o, int kh, int kw, int c) {

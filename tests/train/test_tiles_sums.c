@@ -1,9 +1,6 @@
 /* Evaluation's convolutions by matrix registers: those of AMX against plain C, bit for bit; that against the definition. */
-#include "support.h"
+#include "amx_machine.h"
 
-#include <math.h>
-
-#include "core/core.h"
 #include "train/simd/tiles_sums.h"
 
 enum { MB = 3, MOST = 1 << 16 };
@@ -93,23 +90,24 @@ static lb_sums shape(size_t i, int type) {
     return s;
 }
 
-static void amx(void **state) {
-    (void)state;
-    const lb_tiles_sums *fast = lb_tiles_sums_find("amx"), *ref = lb_tiles_sums_find("scalar");
-    if (!fast) {
-        printf("SKIPPED: this processor has no matrix registers (AMX)\n");
-        return;
-    }
+/* What differs from plain C, NULL: nothing. */
+static const char *difference(const lb_tiles_sums *fast) {
+    static char text[64];
     for (size_t i = 0; i < LB_COUNT(shapes); i++)
         for (int type = LB_SUMS_U8; type <= LB_SUMS_F32_CODES; type++) {
             const lb_sums s = shape(i, type);
             fill(&s, i);
-            run(ref, s, MB, MB, 0, wanted);
+            run(lb_tiles_sums_find("scalar"), s, MB, MB, 0, wanted);
             run(fast, s, MB, MB, 0, got);
-            if (memcmp(got, wanted, sizeof got) != 0)
-                fail_msg("amx is not scalar: shape %zu, type %d", i, type);
+            if (memcmp(got, wanted, sizeof got) != 0) {
+                snprintf(text, sizeof text, "amx is not scalar: shape %zu, type %d", i, type);
+                return text;
+            }
         }
+    return NULL;
 }
+
+AMX_KERNEL_TESTS(lb_tiles_sums)
 
 static double product(const lb_sums *s, int n, int y, int x, int o, int ky, int kx, int c) {
     const int iy = y * s->sh - s->pt + ky, ix = x * s->sw - s->pl + kx;
@@ -172,6 +170,7 @@ static void parts(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(amx), cmocka_unit_test(definition), cmocka_unit_test(parts)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_emulated), cmocka_unit_test(test_amx), cmocka_unit_test(definition),
+                                       cmocka_unit_test(parts)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
