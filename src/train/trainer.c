@@ -125,9 +125,14 @@ static lb_status prepare_learner(lb_trainer *t, lb_learner *l) {
 static lb_status check_batch(const lb_trainer *t) {
     const int batch = t->config->train.batch;
     const int64_t images = t->data->split[LB_TRAIN].count;
-    if (images < batch)
-        return lb_fail(t->ctx, LB_ERR_RECIPE, "train.batch is %d but there are only %lld training images; make it smaller", batch,
-                       (long long)images);
+    if (images < batch) {
+        int fits = 1; /* several batches of a usual size */
+        while (fits * 8 <= images)
+            fits *= 2;
+        return lb_fail(t->ctx, LB_ERR_RECIPE,
+                       "train.batch is %d but there are only %lld training images; make it smaller, e.g. --set train.batch=%d", batch,
+                       (long long)images, fits);
+    }
     for (int i = 0; batch == 1 && i < t->net->nnodes; i++) {
         const lb_node *node = &t->net->nodes[i];
         if (node->op == LB_OP_BATCHNORM && node->dst.h * node->dst.w == 1)
