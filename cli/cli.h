@@ -114,6 +114,9 @@ json_t *cli_json_text(const char *text);
 /* 1234567 -> "1,234,567". Returns text (at least 32 bytes). */
 const char *cli_commas(char *text, int64_t value);
 
+/* " PROGRAM VERB OPERAND" for the user to copy: the program as it was called, words quoted where the shell wants it. */
+void cli_print_command(FILE *file, const cli_args *args, const char *verb, const char *operand);
+
 /* A table: rows of cells, aligned when printed. `align` has one of "<>" per column. */
 typedef struct cli_table {
     const char *align;

@@ -29,6 +29,16 @@ static int add_data(const char *spec, const char **sets) {
     return 2;
 }
 
+static void say_next(const cli_args *args) {
+    char *recipe = cli_join(args->output, "recipe.yaml");
+    fputs("next:", stderr);
+    cli_print_command(stderr, args, "eval", args->output);
+    fputc(';', stderr);
+    cli_print_command(stderr, args, "train", recipe);
+    fputs(" --out runs/NAME --set quant.weights.method=lsq --set quant.activations.method=lsq\n", stderr);
+    free(recipe);
+}
+
 static int run(lb_ctx *ctx, const cli_args *args) {
     if (args->data && !is_data_name(args->data) && !cli_exists(args->data))
         return cli_fail("--data: '%s' is neither a known data set (lowbit list data) nor a folder or archive", args->data);
@@ -51,10 +61,7 @@ static int run(lb_ctx *ctx, const cli_args *args) {
                     "%d convolutions without batch norm got one; the first training batch sets it so that nothing changes\n",
                     net.added);
         if (!args->quiet)
-            fprintf(stderr,
-                    "next: %s eval %s; %s train %s/recipe.yaml --out runs/NAME --set quant.weights.method=lsq "
-                    "--set quant.activations.method=lsq\n",
-                    args->program, args->output, args->program, args->output);
+            say_next(args);
     }
     for (int i = 0; i < ndata; i++)
         free((char *)(uintptr_t)sets[i]);

@@ -61,6 +61,28 @@ const char *cli_commas(char *text, int64_t value) {
 
 /* ---- Tables -------------------------------------------------------------------------------------------------------- */
 
+/* Prints a word as the shell wants it. */
+static void print_word(FILE *file, const char *word) {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./=:,+-";
+    if (*word && strspn(word, plain) == strlen(word)) {
+        fprintf(file, " %s", word);
+        return;
+    }
+    fputs(" '", file);
+    for (; *word; word++)
+        if (*word == '\'')
+            fputs("'\\''", file);
+        else
+            fputc(*word, file);
+    fputc('\'', file);
+}
+
+void cli_print_command(FILE *file, const cli_args *args, const char *verb, const char *operand) {
+    print_word(file, args->program);
+    fprintf(file, " %s", verb);
+    print_word(file, operand);
+}
+
 void cli_table_init(cli_table *table, const char *align) { *table = (cli_table){.align = align}; }
 
 void cli_table_row(cli_table *table, const char *fmt, ...) {

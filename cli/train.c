@@ -37,31 +37,13 @@ static char *run_of(const char *recipe) {
     return NULL;
 }
 
-/* Prints a word as the shell wants it. */
-static void print_word(FILE *line, const char *word) {
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./=:,+-";
-    if (*word && strspn(word, plain) == strlen(word)) {
-        fprintf(line, " %s", word);
-        return;
-    }
-    fputs(" '", line);
-    for (; *word; word++)
-        if (*word == '\'')
-            fputs("'\\''", line);
-        else
-            fputc(*word, line);
-    fputc('\'', line);
-}
-
 /* The run's own recipe has every --set. */
 static int say_interrupted(const cli_args *args, const char *dir) {
     char *text = NULL;
     size_t size;
     FILE *line = open_memstream(&text, &size);
     if (line) {
-        print_word(line, args->program);
-        fputs(" train", line);
-        print_word(line, dir);
+        cli_print_command(line, args, "train", dir);
         if (args->threads) /* other threads, other bits */
             fprintf(line, " --threads %d", args->threads);
         fclose(line);
@@ -84,13 +66,9 @@ static int print_result(const cli_args *args, const char *dir) {
         fflush(stdout); /* where both streams are one file, the result comes first */
         if (evaluated && !args->quiet) {
             fputs("next:", stderr);
-            print_word(stderr, args->program);
-            fputs(" eval", stderr);
-            print_word(stderr, dir);
+            cli_print_command(stderr, args, "eval", dir);
             fputs(", then", stderr);
-            print_word(stderr, args->program);
-            fputs(" pack", stderr);
-            print_word(stderr, dir);
+            cli_print_command(stderr, args, "pack", dir);
             fputc('\n', stderr);
         }
     }
