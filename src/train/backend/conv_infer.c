@@ -43,9 +43,8 @@ bool lb_infer_has_int8(void) {
 }
 
 const lb_tiles_sums *lb_infer_tiles(const lb_infer_dims *d) {
-    const unsigned isa = (unsigned)dnnl_get_effective_cpu_isa(), amx = dnnl_cpu_isa_avx512_core_amx; /* it may have been capped */
     const bool fits = d->groups == 1 && d->gap_h == 0 && d->gap_w == 0 && d->oc % 16 == 0;
-    return (isa & amx) == amx && fits ? lb_tiles_sums_find("amx") : NULL;
+    return lb_dnnl_has_amx() && fits ? lb_tiles_sums_find("amx") : NULL;
 }
 
 static lb_status open_engine(lb_infer *infer) {

@@ -22,6 +22,12 @@ lb_status lb_dnnl_check(lb_backend *backend, dnnl_status_t status, const char *w
 /* dnnl_primitive_create; out of memory is an error where oneDNN's code generator would crash. */
 dnnl_status_t lb_dnnl_generate(dnnl_primitive_t *primitive, const_dnnl_primitive_desc_t desc);
 
+/* Whether oneDNN may use the processor's matrix registers: it may have been capped (ONEDNN_MAX_CPU_ISA), and we are with it. */
+static inline bool lb_dnnl_has_amx(void) {
+    const unsigned isa = (unsigned)dnnl_get_effective_cpu_isa(), amx = dnnl_cpu_isa_avx512_core_amx;
+    return (isa & amx) == amx;
+}
+
 #define LB_DNNL(backend, call) LB_TRY(lb_dnnl_check(backend, call, #call))
 
 /* One primitive with the memory objects of its arguments; data handles are set at each execution. */

@@ -30,10 +30,9 @@ struct lb_tiles {
 };
 
 static bool fits(const lb_conv_dims *d) {
-    const unsigned isa = (unsigned)dnnl_get_effective_cpu_isa(), amx = dnnl_cpu_isa_avx512_core_amx; /* it may have been capped */
     const bool point = d->kh == 1 && d->kw == 1 && (d->pt || d->pl);
     const bool src = d->ic % LB_TILES_CHANNELS == 0 || d->ic <= LB_TILES_RUN / d->kw;
-    return (isa & amx) == amx && d->src_type == LB_BF16 && d->dst_type == LB_BF16 && !d->linear && d->groups == 1 &&
+    return lb_dnnl_has_amx() && d->src_type == LB_BF16 && d->dst_type == LB_BF16 && !d->linear && d->groups == 1 &&
            d->gap_h == 0 && d->gap_w == 0 && d->oc % LB_TILES_CHANNELS == 0 && d->sh == d->sw && src && !point;
 }
 

@@ -28,8 +28,8 @@ static bool fits(const lb_conv_dims *d) {
 }
 
 static bool allowed(lb_dtype type) {
-    const unsigned isa = (unsigned)dnnl_get_effective_cpu_isa(), amx = dnnl_cpu_isa_avx512_core_amx;
-    return type == LB_BF16 ? (isa & amx) != amx : (isa & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
+    const unsigned isa = (unsigned)dnnl_get_effective_cpu_isa();
+    return type == LB_BF16 ? !lb_dnnl_has_amx() : (isa & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
 }
 
 static size_t weight_count(const lb_winograd *w) { return (size_t)w->forward.oc * 9 * (size_t)w->forward.ic; }
