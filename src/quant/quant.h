@@ -146,7 +146,7 @@ typedef struct lb_quant_when {
     uint64_t step;                   /* training steps before this one, over all stages */
     int64_t stage_step, stage_steps; /* the same in this stage, and how many it has */
     bool evaluation;                 /* everything quantized, nothing drawn; the other members do not matter */
-    lb_quant_memory *memory;         /* borrowed; NULL: there is none */
+    lb_quant_memory *memory;         /* borrowed; NULL, or without what a mixer or quantizer keeps: nothing is kept */
 } lb_quant_when;
 extern const lb_quant_when lb_quant_evaluation;
 

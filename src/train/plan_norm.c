@@ -130,8 +130,7 @@ static void norm_args(const lb_plan *plan, lb_step *step, lb_norm_args *args) {
     const lb_node *act = &plan->net->nodes[step->act];
     if (act->quant) {
         args->act = LB_NORM_QUANT;
-        lb_quant_when when = lb_plan_when(plan, step->act);
-        when.memory = &step->memory;
+        const lb_quant_when when = lb_plan_when(plan, step, step->act);
         lb_quant_act_form(act->quant, &when, lb_plan_param(plan, act->quant->param), &args->form);
         if (step->masked) {
             args->form.m = 1;
@@ -166,9 +165,8 @@ static void backward_x_images(lb_plan *plan, lb_step *step, const lb_image_range
 }
 
 static void make_mask(const lb_plan *plan, lb_step *step) {
-    lb_quant_when when = lb_plan_when(plan, step->act);
+    const lb_quant_when when = lb_plan_when(plan, step, step->act);
     const lb_node *act = &plan->net->nodes[step->act];
-    when.memory = &step->memory;
     step->masked = lb_quant_act_mask(act->quant, &when, (int64_t)lb_shape_count(&act->dst), step->mask);
 }
 

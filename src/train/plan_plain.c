@@ -21,7 +21,7 @@ void lb_step_input_forward(lb_plan *plan, lb_step *step, const uint8_t *pixels) 
     if (step->act >= 0) {
         const lb_quant *q = plan->net->nodes[step->act].quant;
         lb_act_form form;
-        const lb_quant_when when = lb_plan_when(plan, step->act);
+        const lb_quant_when when = lb_plan_when(plan, step, step->act);
         lb_quant_act_form(q, &when, lb_plan_param(plan, q->param), &form);
         for (int i = 0; i < c * 256; i++)
             table[i] = lb_act_forward_ref(&form, table[i]);

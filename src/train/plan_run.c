@@ -35,8 +35,7 @@ static void quantize_weights(lb_plan *plan) {
         const lb_quant *q = node->quant;
         const float *master = net->values + w->offset;
         float *steps = plan->filter_steps + w->offset;
-        lb_quant_when when = lb_plan_when(plan, s->node);
-        when.memory = s->memory.entry ? &s->memory : NULL;
+        const lb_quant_when when = lb_plan_when(plan, s, s->node);
         if (q)
             lb_quant_weights_forward(q, &when, lb_plan_param(plan, q->param), master, (int)w->dims[0],
                                      (int64_t)w->count / w->dims[0], steps, plan->weights + w->offset, work_of(plan));
@@ -128,8 +127,7 @@ static void weights_backward(lb_plan *plan, float *diff) {
             for (int64_t e = 0; e < fan_in; e++)
                 dw[k * fan_in + e] *= inv;
         }
-        lb_quant_when when = lb_plan_when(plan, s->node);
-        when.memory = s->memory.entry ? &s->memory : NULL;
+        const lb_quant_when when = lb_plan_when(plan, s, s->node);
         lb_quant_weights_backward(q, &when, lb_plan_param(plan, q->param), net->values + w->offset, (int)w->dims[0], fan_in,
                                   steps, dw, diff + w->offset,
                                   q->param < 0 ? NULL : diff + net->params[q->param].offset, work_of(plan));

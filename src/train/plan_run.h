@@ -67,11 +67,12 @@ static inline uint64_t lb_plan_seed(const lb_plan *plan, int node) {
     return plan->options.seed ^ (uint64_t)(node + 1) * 0x9e3779b97f4a7c15u;
 }
 
-/* This step, for one tensor. */
-static inline lb_quant_when lb_plan_when(const lb_plan *plan, int node) {
+/* This training step, for the tensor of a step's node. */
+static inline lb_quant_when lb_plan_when(const lb_plan *plan, lb_step *step, int node) {
     lb_quant_when when = plan->when;
     when.seed = lb_plan_seed(plan, node);
     when.run_seed = plan->options.seed;
+    when.memory = &step->memory;
     return when;
 }
 

@@ -119,7 +119,7 @@ static const uint16_t *remembered(const layer_turn *turn, lb_quant_memory *memor
 typedef void put_bits(const uint8_t *bit, int count, int64_t first, void *dst);
 static void each_part(const layer_turn *turn, lb_quant_memory *memory, int64_t count, put_bits *put, void *dst) {
     uint32_t share[2 * LB_MAX_REFRESH];
-    const uint16_t *entries = memory ? remembered(turn, memory, count) : NULL;
+    const uint16_t *entries = memory && memory->entry ? remembered(turn, memory, count) : NULL;
     if (!entries)
         find_shares(turn, share);
     for (int64_t first = 0; first < count; first += MANY) {
