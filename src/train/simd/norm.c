@@ -199,6 +199,24 @@ LB_INLINE void add_lanes(vec a, float factor, double *sum) {
         *sum += lanes[i] * (double)factor;
 }
 
+/* All streams of a backward pass. */
+LB_INLINE void ask_backward(const lb_norm_args *args, lb_dtype type, bool residual, size_t at) {
+    v_ahead(type, args->x, at, args->c);
+    v_ahead(type, args->dz, at, args->c);
+    if (residual)
+        v_ahead(type, args->residual, at, args->c);
+    for (int i = 0; i < args->ngrads; i++)
+        v_ahead(type, args->grad[i], at, args->c);
+}
+
+/* The sum of the consumers' gradients. */
+LB_INLINE vec arriving(const lb_norm_args *args, lb_dtype type, size_t at, int n) {
+    vec g = v_mul(v_load(type, args->grad[0], at, n), v_set(args->factor[0]));
+    for (int i = 1; i < args->ngrads; i++)
+        g = v_add(g, v_mul(v_load(type, args->grad[i], at, n), v_set(args->factor[i])));
+    return g;
+}
+
 LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, bool residual, size_t first, size_t last,
                         double *sum_dz, double *sum_dz_x, double *learn) {
     const lb_act_form *f = &args->form;
@@ -221,15 +239,8 @@ LB_INLINE void backward(const lb_norm_args *args, lb_dtype type, lb_mode mode, b
             size_t mask_row = masked ? t0 % args->mask_rows : 0;
             for (size_t row = t0; row < t1; row++) {
                 size_t at = row * (size_t)c + (size_t)c0;
-                v_ahead(type, args->x, at, c);
-                v_ahead(type, args->dz, at, c);
-                if (residual)
-                    v_ahead(type, args->residual, at, c);
-                for (int i = 0; i < args->ngrads; i++)
-                    v_ahead(type, args->grad[i], at, c);
-                vec g = v_mul(v_load(type, args->grad[0], at, n), v_set(args->factor[0]));
-                for (int i = 1; i < args->ngrads; i++)
-                    g = v_add(g, v_mul(v_load(type, args->grad[i], at, n), v_set(args->factor[i])));
+                ask_backward(args, type, residual, at);
+                vec g = arriving(args, type, at, n);
                 vec x = v_load(type, args->x, at, n), dz = g;
                 if (mode != MODE_NONE) {
                     vec z = z_of(args, type, residual, at, n, x, a, b);
@@ -350,9 +361,7 @@ LB_INLINE void soft_rows(const lb_norm_args *args, lb_dtype type, bool residual,
                 vec center = v_load_f32(args->center + c0 + k, lanes), sum = s[k / LANES], sum_x = sx[k / LANES];
                 for (size_t r = row; r < end; r++) {
                     const size_t i = (r - row) * (size_t)width + (size_t)k, at = r * (size_t)args->c + (size_t)(c0 + k);
-                    vec g = v_mul(v_load(type, args->grad[0], at, lanes), v_set(args->factor[0]));
-                    for (int j = 1; j < args->ngrads; j++)
-                        g = v_add(g, v_mul(v_load(type, args->grad[j], at, lanes), v_set(args->factor[j])));
+                    vec g = arriving(args, type, at, lanes);
                     vec m = plain ? v_set(1) : share_of(args, r, c0 + k, lanes), gm = plain ? g : v_mul(g, m);
                     vec dz = v_mul(gm, v_load_f32(soft.slope + i, lanes));
                     if (!plain)
@@ -409,15 +418,8 @@ LB_INLINE void curve_rows(const lb_norm_args *given, lb_dtype type, bool residua
             vec s = v_set(0), sx = v_set(0);
             for (size_t row = t0; row < t1; row++) {
                 const size_t at = row * (size_t)c + (size_t)c0;
-                v_ahead(type, args->x, at, c);
-                v_ahead(type, args->dz, at, c);
-                if (residual)
-                    v_ahead(type, args->residual, at, c);
-                for (int i = 0; i < args->ngrads; i++)
-                    v_ahead(type, args->grad[i], at, c);
-                vec g = v_mul(v_load(type, args->grad[0], at, n), v_set(args->factor[0]));
-                for (int i = 1; i < args->ngrads; i++)
-                    g = v_add(g, v_mul(v_load(type, args->grad[i], at, n), v_set(args->factor[i])));
+                ask_backward(args, type, residual, at);
+                vec g = arriving(args, type, at, n);
                 const vec x = v_load(type, args->x, at, n), z = z_of(args, type, residual, at, n, x, a, b);
                 vec off, middle = v_set(curve->lowest);
                 if (one) {
