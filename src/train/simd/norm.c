@@ -400,14 +400,17 @@ LB_INLINE vec cubic(const float c[4][LB_CURVE_PIECES], vec place, vec t) {
     return v_fma(sum, t, v_look_up(c[0], place));
 }
 
-/* `plain`: everything quantized, its own slope; `one`: one centre for all. The copy is one that no store can change, so that its
- * numbers stay in registers. */
-LB_INLINE void curve_rows(const lb_norm_args *given, lb_dtype type, bool residual, bool plain, bool one, size_t first, size_t last,
-                          double *sum_dz, double *sum_dz_x, double *learn) {
+/* What is quantized: everything, with the curve's own slope; a share of each element; the elements of a mask. */
+typedef enum curve_mode { CURVE_WHOLE, CURVE_SHARE, CURVE_MASK } curve_mode;
+
+/* `one`: one centre for all. The copy is one that no store can change, so that its numbers stay in registers. */
+LB_INLINE void curve_rows(const lb_norm_args *given, lb_dtype type, bool residual, curve_mode mode, bool one, size_t first,
+                          size_t last, double *sum_dz, double *sum_dz_x, double *learn) {
     const lb_norm_args own_args = *given, *args = &own_args;
     const lb_act_form *f = &args->form;
     const lb_curve *curve = &f->curve;
     const int c = args->c;
+    const vec m = v_set(f->m), rest = v_set(1 - f->m), sur_lo = v_set(f->sur_lo), sur_hi = v_set(f->sur_hi);
     const vec inv_step = v_set(1 / f->step), scale = v_set(curve->scale), shift = v_set(0x1.8p23f);
     const vec pieces = v_set(1 / f->step * curve->scale), begin = v_set(-curve->lowest * curve->scale);
     FOR_TILES(type, c, first, last) {
@@ -416,10 +419,11 @@ LB_INLINE void curve_rows(const lb_norm_args *given, lb_dtype type, bool residua
             const int n = LB_MIN(LANES, c - c0);
             vec a = v_load_f32(args->a + c0, n), b = v_load_f32(args->b + c0, n), center = v_load_f32(args->center + c0, n);
             vec s = v_set(0), sx = v_set(0);
+            size_t mask_row = mode == CURVE_MASK ? t0 % args->mask_rows : 0;
             for (size_t row = t0; row < t1; row++) {
                 const size_t at = row * (size_t)c + (size_t)c0;
                 ask_backward(args, type, residual, at);
-                vec g = arriving(args, type, at, n);
+                const vec g = arriving(args, type, at, n);
                 const vec x = v_load(type, args->x, at, n), z = z_of(args, type, residual, at, n, x, a, b);
                 vec off, middle = v_set(curve->lowest);
                 if (one) {
@@ -431,17 +435,17 @@ LB_INLINE void curve_rows(const lb_norm_args *given, lb_dtype type, bool residua
                 }
                 const vec far = v_min(v_abs(off), v_set(LB_CURVE_PIECES - 1)); /* NaN: that */
                 const vec place = v_add(far, shift), t = v_sub(far, v_sub(place, shift));
-                const vec m = plain ? v_set(1) : share_of(args, row, c0, n), gm = plain ? g : v_mul(g, m), turned = v_flip(gm, off);
-                const vec own = v_mul(gm, cubic(curve->slope, place, t));
-                vec dz = own;
-                if (!plain) {
-                    if (!curve->own)
-                        dz = if_inside(z, f->pass_lo, f->pass_hi, gm);
-                    dz = v_add(dz, v_mul(g, if_inside(z, f->sur_lo, f->sur_hi, v_sub(v_set(1), m))));
+                const lb_mask quantized = mode == CURVE_MASK ? mask_of(args, &mask_row, c0, n) : v_gt(g, g);
+                const vec gq = mode == CURVE_MASK ? v_select(quantized, g, v_set(0)) : g, turned = v_flip(gq, off);
+                const vec own = v_mul(gq, cubic(curve->slope, place, t));
+                vec dz = mode == CURVE_WHOLE || curve->own ? own : if_inside(z, f->pass_lo, f->pass_hi, gq);
+                if (mode != CURVE_WHOLE) {
+                    const vec real = v_select(v_and(v_gt(z, sur_lo), v_gt(sur_hi, z)), g, v_set(0));
+                    dz = mode == CURVE_MASK ? v_select(quantized, dz, real) : v_fma(dz, m, v_mul(real, rest));
                 }
                 by_step = v_fma(turned, cubic(curve->by_step, place, t), by_step);
                 by_sigma = v_fma(turned, cubic(curve->by_sigma, place, t), by_sigma);
-                by_centre = one ? v_add(by_centre, v_sub(gm, own)) : v_fma(middle, v_sub(gm, own), by_centre);
+                by_centre = one ? v_add(by_centre, v_sub(gq, own)) : v_fma(middle, v_sub(gq, own), by_centre);
                 s = v_add(s, dz);
                 sx = v_fma(dz, v_sub(x, center), sx);
                 v_store(type, args->dz, at, n, dz);
@@ -449,24 +453,25 @@ LB_INLINE void curve_rows(const lb_norm_args *given, lb_dtype type, bool residua
             v_add_to(sum_dz + c0, n, s);
             v_add_to(sum_dz_x + c0, n, sx);
         }
-        add_lanes(by_step, 1, &learn[0]);
-        add_lanes(by_centre, one ? curve->lowest : 1, &learn[0]);
-        add_lanes(by_sigma, 1, &learn[1]);
+        const float share = mode == CURVE_SHARE ? f->m : 1;
+        add_lanes(by_step, share, &learn[0]);
+        add_lanes(by_centre, one ? share * curve->lowest : share, &learn[0]);
+        add_lanes(by_sigma, share, &learn[1]);
     }
 }
 
 LB_INLINE void curve_backward(const lb_norm_args *args, lb_dtype type, bool residual, size_t first, size_t last, double *sum_dz,
                               double *sum_dz_x, double *learn) {
-    const bool plain = !args->mask && args->form.m == 1 && args->form.curve.own;
-    const bool one = args->form.curve.lowest == args->form.curve.highest;
-    if (plain && one)
-        curve_rows(args, type, residual, true, true, first, last, sum_dz, sum_dz_x, learn);
-    else if (plain)
-        curve_rows(args, type, residual, true, false, first, last, sum_dz, sum_dz_x, learn);
-    else if (one)
-        curve_rows(args, type, residual, false, true, first, last, sum_dz, sum_dz_x, learn);
-    else
-        curve_rows(args, type, residual, false, false, first, last, sum_dz, sum_dz_x, learn);
+    const lb_curve *curve = &args->form.curve;
+    const curve_mode mode = args->mask ? CURVE_MASK : args->form.m == 1 && curve->own ? CURVE_WHOLE : CURVE_SHARE;
+    const bool one = curve->lowest == curve->highest;
+#define ROWS(mode, one) curve_rows(args, type, residual, mode, one, first, last, sum_dz, sum_dz_x, learn)
+    switch (mode) {
+    case CURVE_WHOLE: one ? ROWS(CURVE_WHOLE, true) : ROWS(CURVE_WHOLE, false); break;
+    case CURVE_SHARE: one ? ROWS(CURVE_SHARE, true) : ROWS(CURVE_SHARE, false); break;
+    case CURVE_MASK: one ? ROWS(CURVE_MASK, true) : ROWS(CURVE_MASK, false); break;
+    }
+#undef ROWS
 }
 
 LB_INLINE void backward_x(const lb_norm_args *args, lb_dtype type, size_t first, size_t last) {
