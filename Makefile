@@ -7,7 +7,7 @@ LOWBIT = $(BUILD)/lowbit
 CTEST = OMP_WAIT_POLICY=passive ctest --output-on-failure -j $(JOBS)
 
 .PHONY: all help deps quickstart test sanitize bench-train bench-infer bench-mcu check-onnx onnx-resnet20 torchvision results results-plot \
-    results-tables coverage install clean
+    results-tables results-record coverage install clean
 
 all: $(BUILD)/build.ninja ## configure and build build/lowbit and the libraries
 	@cmake --build $(BUILD)
@@ -63,6 +63,10 @@ results-plot: all ## accuracy against packed size of all finished runs, runs/res
 results-tables: all ## the finished rows of all tables in Markdown, as in docs/results.md (jq)
 	@scripts/deps.sh jq
 	@bench/tables.sh $(LOWBIT)
+
+results-record: all ## add the finished runs to bench/results/record*.tsv and to the tables of docs/results.md (jq)
+	@scripts/deps.sh jq
+	@bench/record.sh $(LOWBIT)
 
 results: ## the tables of accuracies: make results-cifar10 trains, packs and compares the runs of bench/results/cifar10.txt
 	@echo "make results-NAME trains, make try-NAME takes two steps of each row. NAME is one of:"

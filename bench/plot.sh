@@ -1,46 +1,41 @@
 #!/usr/bin/env bash
 # Accuracy against packed size of all finished runs below runs/results (or runs/results-N-epochs: EPOCHS=N), as SVG there: make results-plot.
-# Argument: the program.
+# RECORDED=1: of those that docs/results.md tells, as docs/results.svg. Argument: the program.
 # A point is the mean over a row's seeds, with its sample standard deviation; a colour is a table. Needs gnuplot-nox and jq.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-lowbit=$1
 # shellcheck source=bench/runs.sh
 . bench/runs.sh
+needs gnuplot-nox
 svg=$root/plot.svg
-for tool in gnuplot jq; do
-    command -v "$tool" >/dev/null || {
-        echo "lowbit: error: $tool is not there; apt-get install gnuplot-nox jq" >&2
-        exit 1
-    }
-done
-
-mapfile -t runs < <(finished "$root"/*/*-seed*)
-[ ${#runs[@]} -gt 0 ] || {
-    echo "lowbit: error: no finished, packed run below $root; make results-NAME trains a table ($(cd bench/results && ls ./*.txt | sed 's,^\./,,; s/\.txt$//' | tr '\n' ' '))" >&2
-    exit 1
-}
+[ -z "${RECORDED:-}" ] || svg=docs/results.svg
+lines=$(measured "$1")
+[ -n "$lines" ] || no_runs
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# One line a row: table, row, packed bytes, mean accuracy after the last epoch, its standard deviation.
-"$lowbit" compare "${runs[@]}" --json | jq -r '
-    [.runs[] | select(.last_top1 != null and .packed_bytes != null)
-             | (.run | split("/")) as $path
-             | {table: $path[-2], row: ($path[-1] | sub("-seed[0-9]+$"; "")), bytes: .packed_bytes, top1: .last_top1}]
-    | group_by([.table, .row])[]
-    | (map(.top1) | add / length) as $mean
-    | [.[0].table, .[0].row, (map(.bytes) | add / length), $mean,
-       (if length > 1 then (map((.top1 - $mean) * (.top1 - $mean)) | add / (length - 1) | sqrt) else 0 end)]
-    | @tsv' >"$work/points"
-[ -s "$work/points" ] || {
-    echo "lowbit: error: no finished run below $root was ever evaluated" >&2
-    exit 1
-}
+# Column 10: the height of the name, from the top down as near to its point as those to the left and right let it.
+by_row <<<"$lines" | sort -t "$(printf '\t')" -g -r -k 6 | awk -F '\t' -v OFS='\t' '
+    {
+        height = $6
+        for (moved = 1; moved;) {
+            moved = 0
+            for (i = 1; i < NR; i++) {
+                away = log($9) - at[i]
+                if (away < 0.34 && away > -0.34 && height < placed[i] + 1.15 && height > placed[i] - 1.15) {
+                    height = placed[i] - 1.16
+                    moved = 1
+                }
+            }
+        }
+        at[NR] = log($9)
+        placed[NR] = height
+        print $1, $2, $3, $4, $5, $6, $7 == "-" ? 0 : $7, $8, $9, height
+    }' >"$work/points"
 
 {
     cat <<END
-set terminal svg size 900,600 font "sans,12" background "white"
+set terminal svg size 1000,1000 font "sans,12" background "white"
 set output "$work/plot.svg"
 set title "Test accuracy against packed size"
 set xlabel "packed model, bytes"
@@ -51,15 +46,18 @@ set grid
 set key bottom right
 set datafile separator "\t"
 set autoscale xfix
-set offsets graph 0.03, graph 0.2, graph 0.05, graph 0.05
+set offsets graph 0.03, graph 0.15, graph 0.02, graph 0.02
 END
     printf 'plot '
     separator=
-    cut -f 1 "$work/points" | uniq >"$work/tables"
+    colour=0
+    cut -f 1 "$work/points" | sort -u >"$work/tables"
     while read -r table; do
         awk -F '\t' -v table="$table" '$1 == table' "$work/points" >"$work/$table.tsv"
-        printf '%s"%s" using 3:4:5 with yerrorbars pointtype 7 pointsize 0.6 title "%s", "" using 3:4:2 with labels left offset 0.6,0 font "sans,9" noenhanced notitle' \
-            "$separator" "$work/$table.tsv" "$table"
+        colour=$((colour + 1))
+        printf '%s"%s" using 9:6:7 with yerrorbars linetype %d pointtype 7 pointsize 0.6 title "%s"' \
+            "$separator" "$work/$table.tsv" $colour "$table"
+        printf ', "" using 9:10:2 with labels left offset 0.6,0 font "sans,9" noenhanced notitle'
         separator=', '
     done <"$work/tables"
     echo
