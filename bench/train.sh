@@ -270,10 +270,15 @@ lsq_2/2             1.06 both.method=lsq both.bits=2
 dorefa_2/2,_alpha   1.06 both.method=dorefa both.bits=2 both.mixer=alpha
 bwn_1,_roulette     1.06 weights.method=bwn weights.bits=1 weights.mixer=roulette
 sign_1/1,_mask,_all_layers_at_once 1.06 both.method=sign both.bits=1 both.mixer=mask both.mix_order=global
+sign_1/1,_alpha     1.06 both.method=sign both.bits=1 both.mixer=alpha
+xnor_1/2,_roulette  1.06 weights.method=xnor weights.bits=1 weights.mixer=roulette activations.method=dorefa activations.bits=2
+lsq_2/2,_mask,_all_layers_at_once 1.06 both.method=lsq both.bits=2 both.mixer=mask both.mix_order=global
 sign_1/1,_mask      1.06 both.method=sign both.bits=1 both.mixer=mask
 dorefa_2/2,_stochastic 1.06 both.method=dorefa both.bits=2 both.mixer=stochastic
 cpq_2/2             1.25 both.method=cpq both.bits=2
 cpq_4/4             1.25 both.method=cpq both.bits=4
+cpq_4/4,_alpha      1.25 both.method=cpq both.bits=4 both.mixer=alpha
+cpq_4/4,_mask,_all_layers_at_once 1.25 both.method=cpq both.bits=4 both.mixer=mask both.mix_order=global
 cpq_2,_lsq_2        1.25 weights.method=cpq weights.bits=2 activations.method=lsq activations.bits=2
 rq_2,_lsq_2         -    weights.method=rq weights.bits=2 activations.method=lsq activations.bits=2
 END

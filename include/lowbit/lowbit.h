@@ -174,7 +174,8 @@ typedef struct lb_metrics {
 /* Accuracy of the quantized network on the test split. */
 lb_status lb_trainer_eval(lb_trainer *trainer, lb_metrics *metrics);
 
-/* Training speed: `steps` timed steps (after a warm-up) on the recipe's data, then some test images. */
+/* Training speed: `steps` timed steps (after a warm-up) on the recipe's data, in the middle of its first stage, where schedules
+ * mix; then some test images. */
 typedef struct lb_speed {
     double images_per_s, step_ms;  /* median step */
     double cpu_ms;                 /* median processor time of a step, all threads: what to compare on a busy machine */
