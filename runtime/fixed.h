@@ -45,7 +45,7 @@ static inline int32_t lbrt_sigmoid(int32_t x) {
     const int64_t one = (int64_t)1 << 30, log2_e = 1549082005, ln_2 = 744261118;
     const int64_t a = x < 0 ? -(int64_t)x : x;
     if (a >= (int64_t)16 << LBRT_FIX_BITS) /* 1 - 2^-23 */
-        return x < 0 ? 0 : 1 << LBRT_FIX_BITS;
+        return x < 0 ? 0 : (int32_t)1 << LBRT_FIX_BITS;
     const int64_t t = (a * log2_e) >> LBRT_FIX_BITS, u = ((t & (one - 1)) * ln_2) >> 30;
     int64_t e = one;
     for (int32_t n = 10; n > 0; n--)
@@ -55,8 +55,8 @@ static inline int32_t lbrt_sigmoid(int32_t x) {
     return (int32_t)(x < 0 ? ((int64_t)1 << LBRT_FIX_BITS) - y : y);
 }
 
-/* The sum of n pixels of a window of `area`, 1 <= n <= area <= 2^28, as that of all of them: saturated, times area / n, rounded half
- * up, saturated. */
+/* The sum of n pixels of a window of `area`, 1 <= n <= area <= 2^28, as that of all of them: saturated, times area / n, rounded
+ * half up, saturated. */
 static inline int32_t lbrt_whole_window(int64_t sum, int64_t area, int64_t n) {
     const int64_t whole = (int64_t)lbrt_saturate(sum) * area * 2 + n, quotient = whole / (2 * n);
     return lbrt_saturate(quotient - (whole % (2 * n) < 0));

@@ -20,7 +20,8 @@ static void read_geometry(lbrt_loader *l, lbrt_layer *layer, const lbrt_site *si
     if (options & LBRT_FILE_DILATED) {
         layer->gap_h = lbrt_get_within(r, 0, LBRT_MAX_SIDE, "pixels between taps");
         layer->gap_w = lbrt_get_within(r, 0, LBRT_MAX_SIDE, "pixels between taps");
-        if ((int64_t)(layer->kh - 1) * (layer->gap_h + 1) > LBRT_MAX_SIDE || (int64_t)(layer->kw - 1) * (layer->gap_w + 1) > LBRT_MAX_SIDE)
+        if ((int64_t)(layer->kh - 1) * (layer->gap_h + 1) > LBRT_MAX_SIDE ||
+            (int64_t)(layer->kw - 1) * (layer->gap_w + 1) > LBRT_MAX_SIDE)
             lbrt_reject(r, "a kernel that spans too much");
         if (!lbrt_is_dilated(layer))
             lbrt_reject(r, "a layer's options");
@@ -477,7 +478,8 @@ void lbrt_load_layer(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt_step
     int signs = (layer->op == LBRT_OP_MAXPOOL || layer->op == LBRT_OP_COPY) && !layer->zeros;
     for (int32_t k = 0, t; signs && (t = lbrt_layer_reads(layer, k)) >= 0; k++)
         signs = holds_signs(l, t);
-    if (layer->epilogue.flags & LBRT_SIGN || signs)
+    /* A wider stated range is lawful, but kernels that count in signs' steps of 2 go by it. */
+    if ((layer->epilogue.flags & LBRT_SIGN || signs) && dst.lo == -1 && dst.hi == 1)
         l->signs[layer->dst / 8] |= (uint8_t)(1u << layer->dst % 8);
     step->kernel = lbrt_select(&site, l->isa);
     if (step->kernel->prepared_size != NULL)

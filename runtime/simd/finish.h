@@ -38,10 +38,11 @@ static inline int few_residuals(const lbrt_site *site) {
 
 /* A code grows with its fixed-point value, so the values where it steps up say it all. */
 static inline void find_codes(const lbrt_epilogue *e, shortcuts *s) {
+    const int64_t steps = (int64_t)e->qhi - e->qlo;
     s->ncodes = -1;
-    if (e->q.mul < 0 || e->qhi - e->qlo >= FEW)
+    if (e->q.mul < 0 || steps >= FEW)
         return;
-    for (s->ncodes = 0; s->ncodes < e->qhi - e->qlo; s->ncodes++) {
+    for (s->ncodes = 0; s->ncodes < steps; s->ncodes++) {
         const int32_t code = e->qlo + s->ncodes + 1;
         int64_t lo = INT32_MIN, hi = (int64_t)INT32_MAX + 1; /* the least value with this code or more */
         while (lo < hi) {

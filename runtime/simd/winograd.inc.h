@@ -1,4 +1,4 @@
-/* The source transform of one Winograd tile for vectors of VEC bytes: included once per width by avx512winograd.c. Bytes wrap; the
+/* The source transform of one Winograd tile for vectors of VEC bytes: included once per width by winograd.c. Bytes wrap; the
  * results fit. src: 4 rows of 6 pixels, `pixel` and `row` bytes apart; dst: 24 positions (4 x 6), `position` bytes apart. */
 static inline VEC NAME(load)(const uint8_t *src) {
     VEC v;

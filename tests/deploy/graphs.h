@@ -91,6 +91,11 @@ static inline void test_codes(test_graph *t, lbrt_epilogue *e, lbrt_tensor *dst,
     e->qlo = is_signed ? -(1 << (bits - 1)) : 0;
     e->qhi = e->qlo + (1 << bits) - 1;
     dst->type = test_in(t, 0, 5) == 0 ? LBRT_I32 : is_signed ? LBRT_I8 : LBRT_U8;
+    if (test_in(t, 0, 30) == 0) { /* more than 32 bits apart */
+        e->qlo = -2000000000;
+        e->qhi = 2000000000;
+        dst->type = LBRT_I32;
+    }
 }
 
 static inline void test_input_layer(test_graph *t, int is_float) {
@@ -345,8 +350,11 @@ static inline void test_random_layer(test_graph *t, const test_weights *format, 
             dst->type = LBRT_I32;
         t->g.nlayers++;
         t->g.ntensors++;
-        if (lbrt_layer_range(&t->g, index, &dst->lo, &dst->hi))
+        if (lbrt_layer_range(&t->g, index, &dst->lo, &dst->hi)) {
+            if (dst->type == LBRT_I8 && dst->lo > INT8_MIN && test_in(t, 0, 7) == 0)
+                dst->lo--; /* a stated range may be wider */
             return;
+        }
         t->g.nlayers--;
         t->g.ntensors--;
         while (t->nblocks > nblocks)

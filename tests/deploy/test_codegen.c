@@ -168,6 +168,19 @@ static void lines_with_residual(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* Strides and windows may be far wider than an image: then the plain kernel runs the layer. */
+static void windows_beyond_memory(void **state) {
+    (void)state;
+    const lbrt_tensor tensors[] = {{1, 4, 128, LBRT_U8, 0, 1}, {1, 4, 16, LBRT_I32, 0, 0}};
+    lbrt_layer layer = {.op = LBRT_OP_CONV, .src = 0, .dst = 1, .groups = 1, .kh = 3, .kw = 1, .sh = 1, .sw = 1,
+                        .weights = {.bits = 1, .mul = 2, .add = -1}};
+    const lbrt_graph graph = {.tensors = tensors, .layers = &layer, .ntensors = 2, .nlayers = 1, .classes = 16};
+    lb_packing p;
+    assert_true(lb_codegen_packing(&graph, 0, &p));
+    layer.kh = layer.sw = 65535;
+    assert_false(lb_codegen_packing(&graph, 0, &p));
+}
+
 static void all_kernels_ran(void **state) {
     (void)state;
     if (getenv("LB_TEST_VERBOSE"))
@@ -181,7 +194,7 @@ static void all_kernels_ran(void **state) {
 }
 
 int main(void) {
-    struct CMUnitTest tests[LB_COUNT(weight_formats) + 3];
+    struct CMUnitTest tests[LB_COUNT(weight_formats) + 4];
     for (size_t i = 0; i < LB_COUNT(weight_formats); i++) {
         union {
             const test_weights *from;
@@ -192,5 +205,6 @@ int main(void) {
     tests[LB_COUNT(weight_formats)] = (struct CMUnitTest)cmocka_unit_test(lines_with_residual);
     tests[LB_COUNT(weight_formats) + 1] = (struct CMUnitTest)cmocka_unit_test(all_kernels_ran);
     tests[LB_COUNT(weight_formats) + 2] = (struct CMUnitTest)cmocka_unit_test(comma_locale);
+    tests[LB_COUNT(weight_formats) + 3] = (struct CMUnitTest)cmocka_unit_test(windows_beyond_memory);
     return _cmocka_run_group_tests("codegen", tests, LB_COUNT(tests), NULL, NULL);
 }

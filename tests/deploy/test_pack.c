@@ -113,7 +113,7 @@ static void thresholds_equal_affine_and_code(void **state) {
             lbrt_layer *l = &t.layers[i];
             lbrt_epilogue *e = &l->epilogue;
             if (l->op != LBRT_OP_CONV || l->is_float || e->flags & (LBRT_RESIDUAL | LBRT_THRESHOLDS) || !(e->flags & LBRT_CODE) ||
-                !(e->flags & LBRT_AFFINE) || (!(e->flags & LBRT_SIGN) && e->qhi - e->qlo > 15))
+                !(e->flags & LBRT_AFFINE) || (!(e->flags & LBRT_SIGN) && (int64_t)e->qhi - e->qlo > 15))
                 continue;
             const int channels = t.tensors[i + 1].c, sign = (e->flags & LBRT_SIGN) != 0, n = sign ? 1 : e->qhi - e->qlo;
             e->q.mul = e->q.mul < 0 ? -e->q.mul : e->q.mul;

@@ -1,5 +1,5 @@
 /* libFuzzer: any bytes as a packed model. The header is made right, so that the fuzzer spends its time on fields; what opens is
- * run, with the kernels of an instruction set that depends on the input. */
+ * run, with the kernels of an instruction set that depends on the input and with ref's: the scores must be the same. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,10 +8,11 @@
 
 #define LIMIT ((size_t)1 << 22)
 
-static void run(const lbrt_model *model, const lbrt_info *info) {
+/* (classes) owned scores of one image; NULL: it would take too long. */
+static int32_t *run(const lbrt_model *model, const lbrt_info *info) {
     const size_t arena_size = lbrt_arena_size(model, 1), pixels = (size_t)info->ih * (size_t)info->iw * (size_t)info->ic;
     if (arena_size == 0 || arena_size > LIMIT || pixels > LIMIT || test_work(lbrt_model_graph(model)) > 1e6)
-        return;
+        return NULL;
     uint8_t *image = malloc(pixels), *arena = malloc(arena_size);
     int32_t *scores = malloc((size_t)info->classes * sizeof *scores);
     assert(image && arena && scores);
@@ -23,7 +24,26 @@ static void run(const lbrt_model *model, const lbrt_info *info) {
     (void)status;
     free(image);
     free(arena);
-    free(scores);
+    return scores;
+}
+
+/* The same of a file; NULL also if it is no model, or one too large. */
+static int32_t *open_and_run(const uint8_t *file, size_t size, lbrt_isa isa, int32_t *classes) {
+    lbrt_info info;
+    const char *what;
+    int layer;
+    if (lbrt_probe_why(file, size, isa, &info, &what, &layer) != LBRT_OK || info.model_size >= LIMIT)
+        return NULL;
+    void *memory = malloc(info.model_size);
+    lbrt_model *model;
+    assert(memory);
+    const lbrt_status status = lbrt_open_isa(file, size, isa, memory, info.model_size, &model);
+    assert(status == LBRT_OK);
+    (void)status;
+    int32_t *scores = run(model, &info);
+    *classes = (int32_t)info.classes;
+    free(memory);
+    return scores;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -41,20 +61,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     crc = lbrt_crc32c(crc, file + header, size - header);
     for (size_t i = 0; i < 4; i++)
         file[12 + i] = (uint8_t)(crc >> (8 * i));
-    lbrt_info info;
-    const char *what;
-    int layer;
-    const lbrt_isa isa = (lbrt_isa)(crc % ((unsigned)lbrt_best_isa() + 1));
-    if (lbrt_probe_why(file, size, isa, &info, &what, &layer) == LBRT_OK && info.model_size < LIMIT) {
-        void *memory = malloc(info.model_size);
-        lbrt_model *model;
-        assert(memory);
-        const lbrt_status status = lbrt_open_isa(file, size, isa, memory, info.model_size, &model);
-        assert(status == LBRT_OK);
-        (void)status;
-        run(model, &info);
-        free(memory);
-    }
+    int32_t classes = 0;
+    int32_t *fast = open_and_run(file, size, (lbrt_isa)(crc % ((unsigned)lbrt_best_isa() + 1)), &classes);
+    int32_t *ref = fast ? open_and_run(file, size, LBRT_ISA_REF, &classes) : NULL;
+    assert(!fast || !ref || memcmp(fast, ref, (size_t)classes * sizeof *ref) == 0);
+    free(fast);
+    free(ref);
     free(file);
     return 0;
 }
