@@ -183,7 +183,7 @@ typedef struct lb_speed {
     double eval_images_per_s;      /* NaN: the data has no test images */
     double eval_cpu_ms;            /* processor time of a test image, all threads; NaN likewise */
     double peak_rss_mb;            /* of training, before the evaluation */
-    const char *precision;         /* "bf16" or "f32" */
+    const char *precision;         /* "bf16" or "f32"; static */
     int threads, batch;
 } lb_speed;
 lb_status lb_trainer_bench(lb_trainer *trainer, int steps, lb_speed *speed);
@@ -235,9 +235,9 @@ typedef struct lb_packed lb_packed;
 lb_status lb_packed_load(lb_ctx *ctx, const char *path, lb_packed **model);
 void lb_packed_destroy(lb_packed *model);
 
-/* A model uses the best kernels the machine has; this chooses others: "amx", "avx512vbmi", "avx512", "avx2", "ref". The
- * scores are the same. A name that this machine has no kernels of changes nothing; after LB_ERR_MEMORY the model can only be
- * destroyed, or used after a call that succeeds. */
+/* A model uses the best kernels the machine has; this chooses others: "amx", "avx512vbmi", "avx512", "avx2", "dotprod", "neon",
+ * "ref". The scores are the same. A name that this machine has no kernels of changes nothing; after LB_ERR_MEMORY the model can
+ * only be destroyed, or used after a call that succeeds. */
 lb_status lb_packed_use(lb_packed *model, const char *isa);
 
 /* What the runtime itself sees; borrowed, until lb_packed_use or lb_packed_destroy. */
@@ -259,7 +259,7 @@ typedef struct lb_latency {
     double min_ms, median_ms, images_per_s;
     double cpu_ms;              /* least processor time of a batch, all threads: for busy machines */
     int threads, batch;
-    const char *isa;            /* whose kernels ran */
+    const char *isa;            /* whose kernels ran; static */
 } lb_latency;
 
 /* Times `runs` inferences of `batch` images each (noise: speed does not depend on them) on all threads, after a warm-up. */
@@ -337,7 +337,7 @@ lb_status lb_codegen(lb_packed *model, const char *dir, const char *data_spec, l
 /* ---- Verification -------------------------------------------------------------------------------------------------- */
 
 typedef struct lb_verify_path {
-    const char *name;           /* "trainer", "ref", ... */
+    const char *name;           /* "trainer", "ref", ...; static */
     int64_t equal;              /* images with every score equal to the trainer's */
     int64_t predictions_equal;  /* images with the same class */
     double max_abs_diff;        /* largest difference of a score */

@@ -53,7 +53,8 @@ typedef struct lbrt_model lbrt_model;
 /* Checks the whole file (magic, version, checksum, every length, index, range) and describes it. */
 lbrt_status lbrt_probe(const void *file, size_t size, lbrt_info *info);
 
-/* As lbrt_probe, then builds the model in `memory` (at least info.model_size bytes, any alignment). */
+/* As lbrt_probe, then builds the model in `memory` (at least info.model_size bytes, any alignment; else LBRT_ERR_MEMORY). The file
+ * and the memory must stay as they are while the model is used. *model is NULL after an error. */
 lbrt_status lbrt_open(const void *file, size_t size, void *memory, size_t memory_size, lbrt_model **model);
 
 void lbrt_model_info(const lbrt_model *model, lbrt_info *info);
@@ -71,23 +72,26 @@ int lbrt_metadata_at(const lbrt_model *model, int i, const char **key, const cha
 size_t lbrt_arena_size(const lbrt_model *model, int mb);
 
 /* images: (mb, ih, iw, ic) uint8; scores: (mb, classes). Nothing is kept in the arena between runs. A model is never written after
- * lbrt_open: several threads may run it at the same time, each with its own arena. */
+ * lbrt_open: several threads may run it at the same time, each with its own arena. LBRT_ERR_ARGUMENT: a NULL, or mb for which
+ * lbrt_arena_size is 0; LBRT_ERR_MEMORY: the arena is smaller than that. */
 lbrt_status lbrt_run(const lbrt_model *model, const uint8_t *images, int mb, void *arena, size_t arena_size, int32_t *scores);
 
 /* Threads of the caller's choosing, to share the layers of one run: the same scores. */
 typedef struct lbrt_threads {
     int count; /* pieces that may run at the same time, at least 1 */
-    /* Calls task(arg, i) for every i of 0..count-1, in any order, on any threads, and returns when all have returned. */
+    /* Calls task(arg, i) for every i of 0..count-1, in any order, on any threads, and returns when all have returned. This count is
+     * at most the one above. */
     void (*parallel_for)(void *user, int count, void (*task)(void *arg, int i), void *arg);
     void *user; /* handed to parallel_for */
 } lbrt_threads;
 
-/* As lbrt_arena_size and lbrt_run. A layer too small to gain runs in the calling thread. */
+/* As lbrt_arena_size and lbrt_run; `count` is that of the threads. A layer too small to gain runs in the calling thread. threads
+ * NULL: all do. */
 size_t lbrt_arena_size_threads(const lbrt_model *model, int mb, int count);
 lbrt_status lbrt_run_threads(const lbrt_model *model, const uint8_t *images, int mb, void *arena, size_t arena_size,
                              int32_t *scores, const lbrt_threads *threads);
 
-/* Index of the largest score (the first of equals). */
+/* Index of the largest of `count` >= 1 scores (the first of equals). */
 int lbrt_argmax(const int32_t *scores, int count);
 
 #ifdef __cplusplus

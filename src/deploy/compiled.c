@@ -62,7 +62,9 @@ static lb_status load(lb_compiled *c, const char *library) {
     c->library = dlopen(library, RTLD_NOW | RTLD_LOCAL);
     run.from = c->library ? dlsym(c->library, "model_run") : NULL;
     if (!run.from)
-        return lb_fail(c->ctx, LB_ERR_BACKEND, "the compiled C cannot be loaded: %s", dlerror());
+        return lb_fail(c->ctx, LB_ERR_BACKEND,
+                       "the compiled C cannot be loaded: %s; if programs must not run from there, set TMPDIR to another directory",
+                       dlerror());
     c->run = run.to;
     return LB_OK;
 }

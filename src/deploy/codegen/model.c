@@ -85,7 +85,8 @@ static void write_window(const lb_generator *g, lb_code *code, int i) {
     const lbrt_tensor *dst = &g->graph->tensors[i + 1];
     const lbrt_site site = {l, &g->graph->tensors[l->src], dst, NULL};
     const lbrt_tensor view = lbrt_view(&site);
-    lb_code_printf(code, "    .s = {%d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d},\n", (int)view.h, (int)view.w, (int)view.c,
+    lb_code_printf(code, "    .s = {%d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d},\n", (int)view.h, (int)view.w,
+                   (int)view.c,
                    (int)dst->h, (int)dst->w, (int)dst->c, (int)l->kh, (int)l->kw, (int)l->sh, (int)l->sw, (int)l->pt, (int)l->pl,
                    (int)LB_MAX(l->groups, 1), (int)l->gap_h, (int)l->gap_w);
 }
@@ -181,7 +182,8 @@ static bool write_elementwise(const lb_generator *g, lb_code *code, int i) {
     switch ((lbrt_op)l->op) {
     case LBRT_OP_COPY:
         lb_code_printf(code, "static const copy layer_%d = {%d, %d, %d, %d, %d, %d, %d, %d, parts_%d, ", i, (int)src->w,
-                       (int)dst->h, (int)dst->w, (int)dst->c, (int)l->sh, lbrt_type_size(dst->type) == 4, (int)l->zeros, (int)l->nparts, i);
+                       (int)dst->h, (int)dst->w, (int)dst->c, (int)l->sh, lbrt_type_size(dst->type) == 4, (int)l->zeros,
+                       (int)l->nparts, i);
         if (l->rows != NULL)
             lb_code_printf(code, "rows_%d, cols_%d};\n", i, i);
         else
@@ -381,7 +383,8 @@ void lb_write_model(const lb_generator *g, lb_code *code) {
         else
             write_integer_layer(g, code, i);
     }
-    lb_code_printf(code, "\n/* -DMODEL_AFTER_LAYER=FUNCTION: is called with each layer's number after it, to time layers for example. */\n"
+    lb_code_printf(code,
+                   "\n/* -DMODEL_AFTER_LAYER=FUNCTION: is called with each layer's number after it, to time layers for example. */\n"
                          "#ifdef MODEL_AFTER_LAYER\nvoid MODEL_AFTER_LAYER(int layer);\n"
                          "#else\n#define MODEL_AFTER_LAYER(layer) ((void)0)\n#endif\n\n"
                          "void model_run(const uint8_t *image, int32_t *scores) {\n");

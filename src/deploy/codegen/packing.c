@@ -2,6 +2,7 @@
 #include "deploy/codegen/codegen.h"
 
 #define HALF 32767 /* the largest number of half a word: halves are signed to SMLAD */
+#define MOST_WORDS (1 << 24) /* of windows in working memory */
 #define MIN_SHARED 16 /* pairs after which sums may be taken apart without that costing more than sharing saves */
 
 /* Words that tile.h takes at a time. */
@@ -54,8 +55,9 @@ bool lb_codegen_packing(const lbrt_graph *graph, int i, lb_packing *p) {
     for (int32_t k = 0; k < 3; k++)
         p->next[k] = LB_MIN(k + 1, last) * l->sw;
     p->span = last * l->sw + l->kw;
-    p->windows = l->kh * p->span * p->padded / 4;
-    return true;
+    const int64_t windows = (int64_t)l->kh * p->span * p->padded / 4; /* strides and windows far wider than the image are lawful */
+    p->windows = (int32_t)LB_MIN(windows, MOST_WORDS);
+    return windows <= MOST_WORDS;
 }
 
 /* Pair k of a channel holds its weights 4 (k / 2) + k % 2 and the second behind that one: so do the codes that are spread from

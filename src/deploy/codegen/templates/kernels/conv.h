@@ -39,7 +39,7 @@ static void CONV(const conv *c, const void *src, const void *res, void *dst, voi
                     const mem_i16 *w = weights + (ky * s->kw + in.kx0) * ic;
                     for (int32_t kx = in.kx0; kx < in.kx1; kx++, x += across, w += ic)
                         for (int32_t i = 0; i < ic; i++)
-                            sum += from[x + (size_t)i] * w[i];
+                            sum += (int32_t)from[x + (size_t)i] * w[i];
                 }
                 finish(&c->e, sum, o, at, res, dst);
             }

@@ -3,14 +3,14 @@
 #ifndef FLOAT_EPILOGUE_H
 #define FLOAT_EPILOGUE_H
 
-#include "float_rules.h"
-#include "tensor.h"
-
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
 #elif defined(__GNUC__)
 #pragma GCC optimize("fp-contract=off")
 #endif
+
+#include "float_rules.h"
+#include "tensor.h"
 
 typedef float MAY_ALIAS mem_f32;
 
