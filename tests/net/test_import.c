@@ -298,6 +298,7 @@ static void scalar_input(lb_onnx_build *b) { b->graph.input[0]->type->tensor_typ
 static void missing_tensor(lb_onnx_build *b) { node_of(b, "Conv")->input[1] = TEXT("nowhere"); }
 static void missing_input(lb_onnx_build *b) { node_of(b, "Conv")->n_input = 1; }
 static void no_inputs(lb_onnx_build *b) { node_of(b, "Relu")->n_input = 0; }
+static void nothing_joined(lb_onnx_build *b) { node_of(b, "Relu")->n_input = 0, node_of(b, "Relu")->op_type = TEXT("Concat"); }
 static void circle(lb_onnx_build *b) { node_of(b, "Conv")->input[0] = TEXT("pool_out"); }
 static void own_input(lb_onnx_build *b) { node_of(b, "Relu")->input[0] = TEXT("relu_out"); }
 static void made_twice(lb_onnx_build *b) { node_of(b, "Relu")->output[0] = TEXT("conv_out"); }
@@ -521,6 +522,7 @@ static void refused(void **state) {
         {missing_tensor, "'nowhere' is made by no earlier node"},
         {missing_input, "node 'conv_out' (Conv): its input 1 is missing"},
         {no_inputs, "(Relu): its input 0 is missing"},
+        {nothing_joined, "(Concat): has no inputs"},
         {circle, "(Conv): its input 'pool_out' is made by no earlier node"},
         {own_input, "(Relu): its input 'relu_out' is made by no earlier node"},
         {made_twice, "'conv_out' is made twice"},

@@ -298,6 +298,8 @@ static lb_status join_lines(lb_importer *im, lb_view *parts, int axis, lb_view *
 }
 
 static lb_status read_concat(lb_importer *im) {
+    if (im->node->n_input == 0)
+        return lb_import_damaged(im, "has no inputs");
     lb_view *parts = lb_pool_alloc(&im->pool, im->node->n_input, sizeof *parts), dst;
     int axis = 1;
     bool last = false;
