@@ -169,6 +169,10 @@ void lb_normal2(uint32_t a, uint32_t b, float out[2]);
 void lb_rng_normal(uint64_t seed, lb_purpose purpose, uint64_t step, float stddev, float *dst, size_t count);
 void lb_rng_uniform(uint64_t seed, lb_purpose purpose, uint64_t step, float range, float *dst, size_t count);
 
+/* 64-bit FNV-1a of so many bytes more, for tables and for noticing changes. Start with LB_HASH. */
+#define LB_HASH 0xcbf29ce484222325u
+uint64_t lb_hash(uint64_t hash, const void *data, size_t size);
+
 /* CRC-32C (Castagnoli), as TensorBoard's record format wants it. Start with crc = 0. */
 uint32_t lb_crc32c(uint32_t crc, const void *data, size_t size);
 

@@ -13,7 +13,7 @@ struct lb_archive {
     struct archive *archive;
     char name[LB_PATH]; /* for messages */
     char member[512]; /* current member, shortened, for messages */
-    int64_t members, bytes; /* so far */
+    int64_t members; /* so far */
 };
 
 bool lb_is_archive(const char *path) {

@@ -26,13 +26,6 @@ typedef struct header {
     uint32_t body_crc, header_crc; /* header_crc: of everything before it */
 } header;
 
-uint64_t lb_hash(uint64_t hash, const void *data, size_t size) {
-    const uint8_t *p = data;
-    for (size_t i = 0; i < size; i++)
-        hash = (hash ^ p[i]) * 0x100000001b3u;
-    return hash;
-}
-
 /* zlib's CRC-32: fast without special instructions. */
 static uint32_t checksum(uint32_t crc, const void *data, size_t size) { return (uint32_t)crc32_z(crc, data, size); }
 

@@ -29,10 +29,6 @@ static inline int64_t lb_limited(int64_t count, int limit) { return limit > 0 &&
 
 /* ---- Cache of decoded images (cache.c) --------------------------------------------------------------------------- */
 
-/* 64-bit FNV-1a, to name and date cached copies. Start with LB_HASH. */
-#define LB_HASH 0xcbf29ce484222325u
-uint64_t lb_hash(uint64_t hash, const void *data, size_t size);
-
 /* Fills data from the cached copy of `path` if there is a sound one made from the same state of the source (`signature`). */
 lb_status lb_cache_load(lb_data *data, const char *path, uint64_t signature, bool *hit);
 

@@ -128,6 +128,7 @@ lb_status lb_import_padded_view(lb_importer *im, int i, lb_view **view);
 
 /* An attribute of the current node, NULL: it has none of that name; `missing`: nor one with a number of this kind. */
 const Onnx__AttributeProto *lb_import_attribute(const lb_importer *im, const char *name);
+bool lb_import_is_text(const Onnx__AttributeProto *a, const char *text); /* has it this text? NULL: no */
 int64_t lb_import_int(const lb_importer *im, const char *name, int64_t missing);
 float lb_import_real(const lb_importer *im, const char *name, float missing);
 /* An attribute of whole numbers; *count 0 if it is missing. */

@@ -3,10 +3,6 @@
 
 /* ---- Windows ---------------------------------------------------------------------------------------------------------- */
 
-static bool is_text(const Onnx__AttributeProto *a, const char *text) {
-    return a && a->has_s && a->s.len == strlen(text) && !memcmp(a->s.data, text, a->s.len);
-}
-
 /* `count` whole numbers of 0 to LB_MAX_EXTENT, for height and width; for a signal (one dimension) what is missing is `fallback`. */
 static lb_status read_pair(lb_importer *im, const char *name, int dims, int fallback, int *first, int *second) {
     size_t count;
@@ -47,14 +43,14 @@ static lb_status read_pads(lb_importer *im, const lb_view *src, lb_window *w) {
     const size_t dims = (size_t)src->ndim - 2;
     size_t count;
     const Onnx__AttributeProto *auto_pad = lb_import_attribute(im, "auto_pad");
-    const bool upper = is_text(auto_pad, "SAME_UPPER");
+    const bool upper = lb_import_is_text(auto_pad, "SAME_UPPER");
     const int64_t *pads = lb_import_ints(im, "pads", &count);
-    if (upper || is_text(auto_pad, "SAME_LOWER")) {
+    if (upper || lb_import_is_text(auto_pad, "SAME_LOWER")) {
         pad_same(s->h, w->kh, w->sh, upper, &w->pt, &w->pb);
         pad_same(s->w, w->kw, w->sw, upper, &w->pl, &w->pr);
         return LB_OK;
     }
-    if (!pads || is_text(auto_pad, "VALID"))
+    if (!pads || lb_import_is_text(auto_pad, "VALID"))
         return LB_OK;
     if (count != 2 * dims)
         return lb_import_refuse(im, "pads has %zu entries; an image needs %zu", count, 2 * dims);
@@ -227,7 +223,7 @@ static lb_status read_trims(lb_importer *im, const lb_view *src, const lb_window
     size_t nextra, nshape;
     const int64_t *extra = lb_import_ints(im, "output_padding", &nextra), *shape = lb_import_ints(im, "output_shape", &nshape);
     const Onnx__AttributeProto *auto_pad = lb_import_attribute(im, "auto_pad");
-    const bool upper = is_text(auto_pad, "SAME_UPPER"), same = upper || is_text(auto_pad, "SAME_LOWER");
+    const bool upper = lb_import_is_text(auto_pad, "SAME_UPPER"), same = upper || lb_import_is_text(auto_pad, "SAME_LOWER");
     if ((extra && nextra != dims) || (shape && nshape != dims))
         return lb_import_refuse(im, "output_padding or output_shape with other than %zu entries", dims);
     *down = (trim){w->pt, w->pb, 0};

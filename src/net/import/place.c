@@ -155,7 +155,7 @@ static lb_status read_mode(lb_importer *im, const char **mode, bool *lowest) {
     float value;
     *mode = a && a->has_s ? NULL : modes[0];
     for (size_t i = 0; i < LB_COUNT(modes) && !*mode; i++)
-        if (a->s.len == strlen(modes[i]) && !memcmp(a->s.data, modes[i], a->s.len))
+        if (lb_import_is_text(a, modes[i]))
             *mode = modes[i];
     if (!*mode)
         return lb_import_refuse(im, "mode %.*s", (int)LB_MIN(a->s.len, 40), (const char *)a->s.data);

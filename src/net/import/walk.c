@@ -48,15 +48,14 @@ lb_status lb_import_damaged(lb_importer *im, const char *fmt, ...) {
 
 /* ---- Tensors by name -------------------------------------------------------------------------------------------------- */
 
-static size_t hash(const lb_importer *im, const char *name) {
-    uint64_t h = 14695981039346656037u; /* FNV-1a */
-    for (; *name; name++)
-        h = (h ^ (unsigned char)*name) * 1099511628211u;
-    return (size_t)(h ^ h >> 32) & (im->table_size - 1);
+/* Where in a table of `size`, a power of two, the search for a name begins. */
+static size_t place_of(const char *name, size_t size) {
+    const uint64_t h = lb_hash(LB_HASH, name, strlen(name));
+    return (size_t)(h ^ h >> 32) & (size - 1);
 }
 
 int lb_import_find(const lb_importer *im, const char *name) {
-    for (size_t at = hash(im, name);; at = (at + 1) & (im->table_size - 1)) {
+    for (size_t at = place_of(name, im->table_size);; at = (at + 1) & (im->table_size - 1)) {
         const int t = im->table[at];
         if (t < 0 || !strcmp(im->tensors[t].name, name))
             return t;
@@ -66,7 +65,7 @@ int lb_import_find(const lb_importer *im, const char *name) {
 static lb_status add_tensor(lb_importer *im, const char *name, bool again) {
     if (!*name)
         return LB_OK;
-    size_t at = hash(im, name);
+    size_t at = place_of(name, im->table_size);
     for (; im->table[at] >= 0; at = (at + 1) & (im->table_size - 1))
         if (!strcmp(im->tensors[im->table[at]].name, name))
             return again ? LB_OK : lb_import_damaged(im, "tensor '%.80s' is made twice", name);
@@ -147,6 +146,10 @@ lb_status lb_import_view(lb_importer *im, int i, lb_view **view) {
 }
 
 /* ---- Attributes ------------------------------------------------------------------------------------------------------- */
+
+bool lb_import_is_text(const Onnx__AttributeProto *a, const char *text) {
+    return a && a->has_s && a->s.len == strlen(text) && !memcmp(a->s.data, text, a->s.len);
+}
 
 const Onnx__AttributeProto *lb_import_attribute(const lb_importer *im, const char *name) {
     for (size_t i = 0; i < im->node->n_attribute; i++)
