@@ -67,6 +67,12 @@ typedef struct lb_concat {
     int n, result;
 } lb_concat;
 
+/* A layer's name, and the least number that may be free behind it. */
+typedef struct lb_taken {
+    const char *name; /* NULL: none here */
+    int next;
+} lb_taken;
+
 typedef struct lb_importer {
     lb_ctx *ctx;
     lb_pool pool;
@@ -81,6 +87,9 @@ typedef struct lb_importer {
     int ntensors;
     int *table; /* hash of names to tensors, -1: free */
     size_t table_size; /* a power of two */
+    lb_taken *taken; /* hash of the layers' names */
+    size_t taken_size; /* a power of two */
+    int ntaken; /* layers that are in it */
     lb_import_values *fills;
     size_t nfills, fills_capacity;
     lb_concat *concats;
@@ -155,7 +164,7 @@ bool lb_import_is_read(const lb_importer *im, size_t o);
 /* A name for a layer from that of one of its parameters ("layer1.0.conv1.weight"; may be NULL), else from the node's own. */
 const char *lb_import_name(lb_importer *im, const char *parameter);
 
-/* The same text, or with a number behind it if a layer has that name. */
+/* The same text, of less than 160 bytes, or with the least number behind it that makes it no layer's yet. */
 const char *lb_import_unique(lb_importer *im, const char *name);
 
 /* Appends a node of ours. */

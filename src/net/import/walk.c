@@ -282,11 +282,47 @@ static void from_path(const char *path, const char *op, char out[NAME]) {
     out[used] = 0;
 }
 
+/* The layer of that name, or the free place in the table where it would be. */
+static lb_taken *find_taken(const lb_importer *im, const char *name) {
+    size_t at = place_of(name, im->taken_size);
+    while (im->taken[at].name && strcmp(im->taken[at].name, name))
+        at = (at + 1) & (im->taken_size - 1);
+    return &im->taken[at];
+}
+
+/* Enters the layers that came since. */
+static lb_status note_names(lb_importer *im) {
+    const size_t count = (size_t)im->net->nnodes;
+    if (im->taken_size < 2 * count) {
+        lb_taken *old = im->taken;
+        const size_t had = im->taken_size;
+        im->taken_size = had ? had : 64;
+        while (im->taken_size < 4 * count)
+            im->taken_size *= 2;
+        im->taken = lb_pool_alloc(&im->pool, im->taken_size, sizeof *im->taken);
+        if (!im->taken)
+            return LB_ERR_MEMORY;
+        for (size_t i = 0; i < had; i++)
+            if (old[i].name)
+                *find_taken(im, old[i].name) = old[i];
+    }
+    for (; im->ntaken < im->net->nnodes; im->ntaken++)
+        *find_taken(im, im->net->nodes[im->ntaken].name) = (lb_taken){im->net->nodes[im->ntaken].name, 2};
+    return LB_OK;
+}
+
 const char *lb_import_unique(lb_importer *im, const char *name) {
-    const char *result = lb_pool_strdup(&im->pool, name);
-    for (int i = 2; result && lb_net_find(im->net, result) >= 0; i++)
-        result = lb_pool_printf(&im->pool, "%s_%d", name, i);
-    return result;
+    char numbered[NAME + 12];
+    if (note_names(im) != LB_OK)
+        return NULL;
+    lb_taken *taken = find_taken(im, name);
+    if (!taken->name)
+        return lb_pool_strdup(&im->pool, name);
+    for (;; taken->next++) {
+        snprintf(numbered, sizeof numbered, "%.*s_%d", NAME - 1, name, taken->next);
+        if (!find_taken(im, numbered)->name)
+            return lb_pool_strdup(&im->pool, numbered);
+    }
 }
 
 const char *lb_import_name(lb_importer *im, const char *parameter) {
