@@ -36,9 +36,114 @@ static void same_names(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* Each wants more numbers than a file of its size may have. */
+static void large_constants(lb_onnx_build *b) { /* the size of weights that are not there allows nothing */
+    test_model(b, b->pool.ctx);
+    test_list(b, "size", 1, (const float[]){1 << 27});
+    lb_onnx_tensor(b, "absent", FLOAT_TYPE, 1, (const int64_t[]){1}, (const float[]){0});
+    tensor_of(b, "absent")->dims[0] = 1 << 27;
+    tensor_of(b, "absent")->has_raw_data = 0;
+    TEST_NODE(b, "Identity", "again", "absent");
+    TEST_NODE(b, "ConstantOfShape", "filled", "size");
+    TEST_NODE(b, "Add", "sum", "again", "filled");
+    TEST_NODE(b, "Conv", "last", "conv_out", "sum");
+}
+static void many_channels(lb_onnx_build *b) {
+    test_model(b, b->pool.ctx);
+    test_weights(b, "wide", 4, (const int64_t[]){1, 4, 1, 1});
+    tensor_of(b, "wide")->dims[0] = 1 << 25;
+    tensor_of(b, "wide")->has_raw_data = 0;
+    test_list(b, "from", 1, (const float[]){0});
+    test_list(b, "to", 1, (const float[]){8});
+    test_list(b, "axis", 1, (const float[]){1});
+    TEST_NODE(b, "GlobalAveragePool", "mean", "relu_out");
+    TEST_NODE(b, "Conv", "widened", "mean", "wide");
+    TEST_NODE(b, "Slice", "last", "widened", "from", "to", "axis");
+}
+static void large_input(lb_onnx_build *b, int c, int side) {
+    lb_onnx_build_init(b, b->pool.ctx, "large");
+    lb_onnx_opset(b, "", 13);
+    lb_onnx_input(b, "image", 4, (const int64_t[]){0, c, side, side});
+}
+static void many_orders(lb_onnx_build *b) {
+    large_input(b, 64, 64);
+    test_weights(b, "fc.weight", 2, (const int64_t[]){1 << 18, 2});
+    lb_onnx_int(b, TEST_NODE(b, "Flatten", "flat", "image"), "axis", 1);
+    for (int i = 0; i < 80; i++)
+        TEST_NODE(b, "MatMul", lb_onnx_name(b, "fc%d", i), "flat", "fc.weight");
+    for (int i = 0; i < 80; i++)
+        TEST_NODE(b, "Add", i == 79 ? "last" : lb_onnx_name(b, "sum%d", i), i ? lb_onnx_name(b, "sum%d", i - 1) : "fc0",
+                  lb_onnx_name(b, "fc%d", i));
+}
+static void many_factors(lb_onnx_build *b) {
+    large_input(b, 65535, 5);
+    test_weights(b, "factors", 4, (const int64_t[]){1, 65535, 1, 1});
+    for (int i = 0; i < 200; i++)
+        TEST_NODE(b, "Mul", i == 199 ? "last" : lb_onnx_name(b, "t%d", i), i ? lb_onnx_name(b, "t%d", i - 1) : "image", "factors");
+}
+static void wide_input(lb_onnx_build *b) {
+    large_input(b, 65536, 5);
+    TEST_NODE(b, "Relu", "last", "image");
+}
+
+static void beyond_reason(void **state) {
+    (void)state;
+    static const struct {
+        void (*make)(lb_onnx_build *b);
+        const char *says;
+    } rows[] = {
+        {large_constants, "node 'filled' (ConstantOfShape): what is computed from constants grows beyond reason"},
+        {many_channels, "node 'last' (Slice): what is computed from constants grows beyond reason"},
+        {many_orders, "(MatMul): what is computed from constants grows beyond reason"},
+        {many_factors, "(Mul): what is computed from constants grows beyond reason"},
+        {wide_input, "and 65536 channels"},
+    };
+    lb_ctx *ctx = test_ctx();
+    for (size_t i = 0; i < LB_COUNT(rows); i++) {
+        lb_onnx_build b = {.pool.ctx = ctx};
+        lb_imported in;
+        rows[i].make(&b);
+        if (b.graph.n_output == 0)
+            lb_onnx_output(&b, "last", "last", 2, (const int64_t[]){0, 2});
+        b.graph.output[0]->name = TEXT("last");
+        const lb_status status = import_built(ctx, &b, true, &in);
+        if (status != LB_ERR_UNSUPPORTED || !strstr(lb_error(ctx), rows[i].says))
+            fail_msg("row %zu, '%s': %s: %s", i, rows[i].says, lb_status_name(status), lb_error(ctx));
+        lb_onnx_build_free(&b);
+    }
+    lb_ctx_destroy(ctx);
+}
+
+/* Weights whose values the graph alone lacks cost nothing there: it must not be refused where the whole file was read. */
+static void graph_of_large_weights(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_onnx_build b;
+    lb_imported in;
+    lb_onnx_build_init(&b, ctx, "turned");
+    lb_onnx_opset(&b, "", 13);
+    lb_onnx_input(&b, "image", 4, (const int64_t[]){0, 2048, 5, 5});
+    test_weights(&b, "wide", 4, (const int64_t[]){1, 1, 1, 1});
+    for (int d = 0; d < 2; d++)
+        tensor_of(&b, "wide")->dims[d] = d ? 9000 : 2048;
+    tensor_of(&b, "wide")->has_raw_data = 0;
+    lb_onnx_scalar(&b, "factor", FLOAT_TYPE, 2);
+    TEST_NODE(&b, "Mul", "larger", "wide", "factor");
+    TEST_NODE(&b, "GlobalAveragePool", "mean", "image");
+    TEST_NODE(&b, "ConvTranspose", "last", "mean", "larger");
+    lb_onnx_output(&b, "last", "scores", 4, (const int64_t[]){0, 9000, 1, 1});
+    assert_ok(ctx, import_built(ctx, &b, true, &in));
+    assert_int_equal(in.net->classes, 9000);
+    lb_net_destroy(in.net);
+    lb_onnx_build_free(&b);
+    lb_ctx_destroy(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_names),
+        cmocka_unit_test(beyond_reason),
+        cmocka_unit_test(graph_of_large_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

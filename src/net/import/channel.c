@@ -21,11 +21,12 @@ static bool counts_channels(const lb_importer *im, const lb_view *v, int dim) {
 }
 
 /* Which element of a list of `count`, along dimension `dim` of a view, belongs to which channel of the node: order[j], NULL: j. A
- * flat image gets its flatten node here, for its channels are all its elements, and shuffled channels are put in order. */
-static lb_status match_channels(lb_importer *im, lb_view *v, int dim, int64_t count, const int64_t **order) {
+ * flat image gets its flatten node here, for its channels are all its elements, and shuffled channels are put in order. Without values the
+ * order is not made. */
+static lb_status match_channels(lb_importer *im, lb_view *v, int dim, int64_t count, bool values, const int64_t **order) {
     *order = NULL;
     if (!counts_channels(im, v, dim))
-        LB_TRY(v->ndim == 2 ? lb_import_flat(im, v, order) : lb_import_straighten(im, v));
+        LB_TRY(v->ndim == 2 ? lb_import_flat(im, v, values, order, NULL) : lb_import_straighten(im, v));
     if (v->ndim != 2 && !counts_channels(im, v, dim))
         return lb_import_refuse(im, "its %lld numbers are not one for each channel", (long long)count);
     if (count != im->net->nodes[v->node].dst.c)
@@ -55,7 +56,10 @@ static lb_status read_batchnorm(lb_importer *im) {
     dst = *src;
     if (src->batch_dim != 0 || src->ndim < 2)
         return lb_import_refuse(im, "its input is no image in the order batch, channels, ...");
-    LB_TRY(match_channels(im, &dst, 1, given[0]->count, &order));
+    bool values = false;
+    for (int i = 0; i < 4; i++)
+        values |= given[i]->f != NULL;
+    LB_TRY(match_channels(im, &dst, 1, given[0]->count, values, &order));
     if (!(eps >= 0) || isinf(eps))
         return lb_import_damaged(im, "its epsilon is %g", (double)eps);
     const lb_tensor *scale = lb_import_input(im, 1);
@@ -77,23 +81,26 @@ static lb_status read_batchnorm(lb_importer *im) {
 /* y = scale * x + offset for each channel of a node, in its order. */
 typedef struct affine {
     int c;
+    int n; /* c, or 1: all channels have the same */
     bool known; /* the numbers are there */
-    float *scale, *offset; /* (c) */
+    float *scale, *offset; /* (n) */
 } affine;
 
 /* All zeros. */
-static lb_status new_affine(lb_importer *im, int c, bool known, affine *a) {
-    *a = (affine){c, known, lb_pool_alloc(&im->pool, (size_t)c, sizeof(float)), lb_pool_alloc(&im->pool, (size_t)c, sizeof(float))};
-    return a->scale && a->offset ? LB_OK : LB_ERR_MEMORY;
+static lb_status new_affine(lb_importer *im, int c, int n, bool known, affine *a) {
+    LB_TRY(lb_import_charge(im, &im->budget, 2 * (int64_t)n));
+    float *both = lb_pool_alloc(&im->pool, 2 * (size_t)n, sizeof *both);
+    *a = (affine){c, n, known, both, both ? both + n : NULL};
+    return both ? LB_OK : LB_ERR_MEMORY;
 }
 
 /* x op k; reversed: k op x, which is no division. */
 static lb_status make_affine(lb_importer *im, lb_arithmetic op, const lb_constant *k, const int64_t *order, int c, bool reversed,
                              affine *a) {
-    LB_TRY(new_affine(im, c, k->f != NULL, a));
-    for (int j = 0; j < c; j++) {
-        const float value = k->f ? k->f[k->count == 1 ? 0 : j] : 1;
-        const int64_t at = order ? order[j] : j;
+    LB_TRY(new_affine(im, c, k->f && k->count > 1 ? c : 1, k->f != NULL, a));
+    for (int j = 0; j < a->n; j++) {
+        const float value = k->f ? k->f[j] : 1;
+        const int64_t at = order && a->n > 1 ? order[j] : j;
         a->scale[at] = op == LB_MUL ? value : op == LB_DIV ? 1 / value : op == LB_SUB && reversed ? -1 : 1;
         a->offset[at] = op == LB_ADD || (op == LB_SUB && reversed) ? value : op == LB_SUB ? -value : 0;
         if (!isfinite(a->scale[at]) || !isfinite(a->offset[at]))
@@ -130,7 +137,7 @@ static lb_status add_bias(lb_importer *im, const lb_view *v, const affine *a) {
     return lb_import_fill(
         im,
         &(lb_import_values){
-            .param = node->param[1], .src = a->known ? a->offset : NULL, .rows = 1, .cols = a->c, .col_stride = 1, .factor = 1});
+            .param = node->param[1], .src = a->known ? a->offset : NULL, .rows = 1, .cols = a->c, .col_stride = a->n > 1, .factor = 1});
 }
 
 static lb_status add_affine(lb_importer *im, lb_view *v, const affine *a) {
@@ -140,9 +147,9 @@ static lb_status add_affine(lb_importer *im, lb_view *v, const affine *a) {
         return LB_OK;
     LB_TRY(lb_import_fill(
         im, &(lb_import_values){
-                .param = param[0], .src = a->scale, .rows = 1, .cols = a->c, .col_stride = 1, .factor = sqrtf(1 + EPS)}));
+                .param = param[0], .src = a->scale, .rows = 1, .cols = a->c, .col_stride = a->n > 1, .factor = sqrtf(1 + EPS)}));
     return lb_import_fill(
-        im, &(lb_import_values){.param = param[1], .src = a->offset, .rows = 1, .cols = a->c, .col_stride = 1, .factor = 1});
+        im, &(lb_import_values){.param = param[1], .src = a->offset, .rows = 1, .cols = a->c, .col_stride = a->n > 1, .factor = 1});
 }
 
 /* Input `which` is the image, the other one k. */
@@ -160,15 +167,16 @@ static lb_status with_constant(lb_importer *im, lb_arithmetic op, int which, con
     dst = *src;
     LB_TRY(find_dim(im, &dst, k, &dim));
     if (dim >= 0)
-        LB_TRY(match_channels(im, &dst, dim, k->count, &order));
+        LB_TRY(match_channels(im, &dst, dim, k->count, k->f != NULL, &order));
     LB_TRY(make_affine(im, op, k, order, im->net->nodes[dst.node].dst.c, which == 1, &a));
     bool positive = a.c <= 4; /* only then it can be a standard deviation */
-    for (int c = 0; positive && c < a.c; c++)
+    for (int c = 0; positive && c < a.n; c++)
         positive = a.scale[c] > 0;
     if (dst.node == 0 && lb_import_is_own(t) && positive) {
         for (int c = 0; c < a.c; c++) {
-            im->scale[c] *= a.scale[c];
-            im->offset[c] = im->offset[c] * a.scale[c] + a.offset[c];
+            const int at = a.n > 1 ? c : 0;
+            im->scale[c] *= a.scale[at];
+            im->offset[c] = im->offset[c] * a.scale[at] + a.offset[at];
         }
     } else if ((op == LB_ADD || (op == LB_SUB && which == 0)) && takes_bias(im, t, &dst)) {
         LB_TRY(add_bias(im, &dst, &a));
@@ -198,7 +206,7 @@ static lb_status read_prelu(lb_importer *im) {
         if (im->opset >= 7 || slope->ndim != 1)
             LB_TRY(find_dim(im, &dst, slope, &dim));
         if (dim >= 0)
-            LB_TRY(match_channels(im, &dst, dim, slope->count, &order));
+            LB_TRY(match_channels(im, &dst, dim, slope->count, slope->f != NULL, &order));
     }
     node.name = lb_import_name(im, single ? NULL : lb_import_input(im, 1)->name);
     node.src[0] = dst.node;
@@ -219,9 +227,8 @@ static lb_status read_prelu(lb_importer *im) {
 /* -x, a batch norm. */
 static lb_status negate(lb_importer *im, lb_view *v) {
     affine a;
-    LB_TRY(new_affine(im, im->net->nodes[v->node].dst.c, true, &a));
-    for (int k = 0; k < a.c; k++)
-        a.scale[k] = -1;
+    LB_TRY(new_affine(im, im->net->nodes[v->node].dst.c, 1, true, &a));
+    a.scale[0] = -1;
     return add_affine(im, v, &a);
 }
 

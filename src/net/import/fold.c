@@ -273,8 +273,12 @@ static lb_status broadcast(lb_importer *im, lb_constant wide[2]) {
                                      (long long)extent[1]);
         dims[d] = extent[0] == 1 ? extent[1] : extent[0];
     }
-    for (int s = 0; s < 2; s++)
-        LB_TRY(rearrange(im, src[s], ndim, dims, 0, stride[s], &wide[s]));
+    const bool values = src[0]->whole || (src[0]->f && src[1]->f);
+    for (int s = 0; s < 2; s++) {
+        lb_constant known = *src[s];
+        known.f = values ? known.f : NULL; /* one without values: the other's are not needed */
+        LB_TRY(rearrange(im, &known, ndim, dims, 0, stride[s], &wide[s]));
+    }
     return LB_OK;
 }
 

@@ -59,7 +59,7 @@ static void find_initializers(lb_importer *im) {
     for (size_t i = 0; i < g->n_initializer; i++)
         if (g->initializer[i]->name && *g->initializer[i]->name)
             im->tensors[lb_import_find(im, g->initializer[i]->name)].initializer = g->initializer[i];
-    im->budget = 1 << 24;
+    im->budget = im->places = 1 << 24;
 }
 
 static lb_status read_initializer(lb_importer *im, lb_tensor *t) {
@@ -68,7 +68,8 @@ static lb_status read_initializer(lb_importer *im, lb_tensor *t) {
         return LB_ERR_MEMORY;
     LB_TRY(lb_import_tensor(im, what, t->initializer, &t->constant));
     t->kind = LB_TENSOR_CONSTANT;
-    im->budget += 4 * t->constant.count;
+    if (t->constant.f || t->constant.i) /* the graph alone may state any size */
+        im->budget += 4 * t->constant.count;
     return LB_OK;
 }
 
@@ -113,7 +114,7 @@ static lb_status find_image(lb_importer *im, int ndim, const int64_t *dims, int6
     c = c ? c : given->c, h = h ? h : given->h, w = w ? w : given->w;
     if (c < 1 || h < 1 || w < 1)
         return lb_import_refuse(im, "its input leaves the size of the images open; say it with model.input_size");
-    if (c > LB_MAX_EXTENT || h > LB_MAX_EXTENT || w > LB_MAX_EXTENT)
+    if (c > LB_MAX_LINES || h > LB_MAX_EXTENT || w > LB_MAX_EXTENT)
         return lb_import_refuse(im, "its input is of %lld x %lld pixels and %lld channels", (long long)h, (long long)w,
                                 (long long)c);
     image[0] = h, image[1] = w, image[2] = c;

@@ -96,7 +96,10 @@ typedef struct lb_importer {
     int nconcats;
     size_t concats_capacity;
     float scale[4], offset[4]; /* of the image: lb_imported */
-    int64_t budget; /* elements that may still be computed from constants: a small file must not fill the memory */
+    /* What may still be made: a small file must not fill the memory. The graph alone has as many places as the whole file, or it
+     * might be refused where that was read. */
+    int64_t budget; /* elements computed from constants; those that have values add to it */
+    int64_t places; /* numbers of rows, columns and channels */
     int nquantized; /* QuantizeLinear nodes */
     int64_t batch; /* images that the file's shapes are made for */
 } lb_importer;
@@ -181,8 +184,9 @@ void lb_view_image(const lb_importer *im, int node, int ndim, lb_view *view);
 /* Is it an image in the usual order, (batch, c, h, w) or (batch, c, w)? */
 bool lb_view_is_image(const lb_importer *im, const lb_view *view);
 
-/* Where in the node's memory the elements behind the batch lie, one after the other. NULL: out of memory. (count of an image) */
-int64_t *lb_view_order(lb_importer *im, const lb_view *view, int64_t *count);
+/* Where in the node's memory the elements behind the batch lie, one after the other: (elements of an image), which count as
+ * computed from constants. */
+lb_status lb_view_order(lb_importer *im, const lb_view *view, const int64_t **order);
 
 /* Are the same elements at the same places? */
 bool lb_view_same(const lb_view *a, const lb_view *b);
@@ -198,7 +202,10 @@ static inline bool lb_view_padded(const lb_view *v) { return v->pt || v->pl || v
 
 /* ---- Pixels in other places (place.c) -------------------------------------------------------------------------------- */
 
-/* Room for rows or columns by their numbers, which count as computed from constants. */
+/* Takes so many of what is left in im->budget or im->places. */
+lb_status lb_import_charge(lb_importer *im, int64_t *left, int64_t count);
+
+/* Room for rows or columns by their numbers. */
 lb_status lb_import_lines(lb_importer *im, int64_t count, int **lines);
 
 /* An image in the usual order becomes one of these rows and columns of it, -1: zeros. Appends nothing if they are all its own. */
@@ -245,8 +252,11 @@ lb_status lb_import_window(lb_importer *im, lb_view *src, int64_t kh, int64_t kw
 /* Adds to the padding behind what ceil_mode asks for. */
 void lb_import_ceil(lb_importer *im, const lb_view *src, lb_window *window);
 
-/* Where each channel of an image is that is in the usual order but for them: (c). NULL: it is something else, or memory is out. */
-int *lb_view_channels(lb_importer *im, const lb_view *view);
+/* Is it an image in the usual order but for its channels? */
+bool lb_view_has_channels(const lb_importer *im, const lb_view *view);
+
+/* Where each channel of such an image is: (c). NULL: it is something else. */
+lb_status lb_view_channels(lb_importer *im, const lb_view *view, int **channels);
 
 /* An image in the usual order; where only its channels are in another, a shortcutpad is appended. */
 lb_status lb_import_image(lb_importer *im, lb_view *view);
@@ -257,8 +267,9 @@ lb_status lb_import_straighten(lb_importer *im, lb_view *view);
 /* Channels first, first + step, ... of an image, `count` of them. dst may be src. */
 lb_status lb_import_slice(lb_importer *im, const lb_view *src, int64_t first, int64_t count, int64_t step, lb_view *dst);
 
-/* A view of 1 x 1 x c: a flatten node is appended if it is not one yet. order: where element j of (batch, c) lies, NULL: at j. */
-lb_status lb_import_flat(lb_importer *im, lb_view *view, const int64_t **order);
+/* A view of 1 x 1 x c: a flatten node is appended if it is not one yet. order: where element j of (batch, c) lies, NULL: at j; it
+ * is made for values only, so without them it is NULL too. *plain: each lies at j; may be NULL. */
+lb_status lb_import_flat(lb_importer *im, lb_view *view, bool values, const int64_t **order, bool *plain);
 
 /* The reader of the current node's operator for an image, or of constants; NULL: there is none. */
 typedef lb_status (*lb_import_reader)(lb_importer *im);

@@ -126,6 +126,16 @@ static lb_status read_bias(lb_importer *im, int i, int64_t oc, const lb_constant
     return LB_OK;
 }
 
+/* Where weights (ic, area) go in (area, ic). */
+static lb_status order_weights(lb_importer *im, int64_t ic, int64_t area, const int64_t **order) {
+    LB_TRY(lb_import_charge(im, &im->budget, ic * area));
+    int64_t *at = lb_pool_alloc(&im->pool, (size_t)(ic * area), sizeof *at);
+    for (int64_t j = 0; at && j < ic * area; j++)
+        at[j] = j % area * ic + j / area;
+    *order = at;
+    return at ? LB_OK : LB_ERR_MEMORY;
+}
+
 /* A convolution of an image in the usual order with weights (oc, ic / groups, kh, kw). */
 static lb_status append_conv(lb_importer *im, const lb_view *src, const lb_constant *weights, int64_t groups, const lb_window *w,
                              const int gap[2]) {
@@ -149,12 +159,9 @@ static lb_status append_conv(lb_importer *im, const lb_view *src, const lb_const
     int index;
     lb_view dst;
     LB_TRY(lb_import_append(im, &node, &index));
-    const int64_t area = kh * kw, fan_in = ic * area;
-    int64_t *order = lb_pool_alloc(&im->pool, (size_t)fan_in, sizeof *order);
-    if (!order)
-        return LB_ERR_MEMORY;
-    for (int64_t j = 0; j < fan_in; j++) /* (ic, kh, kw) to (kh, kw, ic) */
-        order[j] = j % area * ic + j / area;
+    const int64_t area = kh * kw, fan_in = ic * area, *order = NULL;
+    if (weights->f)
+        LB_TRY(order_weights(im, ic, area, &order));
     LB_TRY(lb_import_fill(im, &(lb_import_values){.param = im->net->nodes[index].param[0],
                                                   .src = weights->f,
                                                   .rows = oc,
@@ -194,10 +201,13 @@ static lb_status turn_weights(lb_importer *im, const lb_constant *weights, int64
     memcpy(dims, weights->dims, sizeof dims);
     dims[0] = groups * oc;
     dims[1] = ic;
+    if (!weights->f) {
+        *turned = *weights;
+        memcpy(turned->dims, dims, sizeof dims);
+        return LB_OK;
+    }
     LB_TRY(lb_constant_real(im, weights->ndim, dims, turned, &values));
-    if (!weights->f)
-        turned->f = NULL;
-    for (int64_t k = 0; turned->f && k < turned->count; k++) {
+    for (int64_t k = 0; k < turned->count; k++) {
         const int64_t p = k % area, i = k / area % ic, o = k / area / ic % oc, g = k / area / ic / oc;
         values[k] = weights->f[((g * ic + i) * oc + o) * area + area - 1 - p];
     }
@@ -297,21 +307,23 @@ static lb_status read_conv(lb_importer *im) {
     return append_conv(im, &image, weights, groups, &w, gap);
 }
 
-lb_status lb_import_flat(lb_importer *im, lb_view *v, const int64_t **order) {
+lb_status lb_import_flat(lb_importer *im, lb_view *v, bool values, const int64_t **order, bool *plain) {
     const lb_shape *s = &im->net->nodes[v->node].dst;
-    lb_view plain;
+    lb_view same;
     *order = NULL;
+    if (plain)
+        *plain = false;
     if (v->ndim != 2 || v->batch_dim != 0)
         return lb_import_refuse(im, "its input has %d dimensions; only (batch, features) is read", v->ndim);
     if (s->h == 1 && s->w == 1) {
-        lb_view_image(im, v->node, 2, &plain);
-        if (lb_view_same(v, &plain))
+        lb_view_image(im, v->node, 2, &same);
+        if (plain)
+            *plain = lb_view_same(v, &same);
+        if (lb_view_same(v, &same))
             return LB_OK;
     }
-    int64_t count;
-    *order = lb_view_order(im, v, &count);
-    if (!*order)
-        return LB_ERR_MEMORY;
+    if (values)
+        LB_TRY(lb_view_order(im, v, order));
     if (s->h == 1 && s->w == 1)
         return LB_OK;
     const lb_node node = {.op = LB_OP_FLATTEN, .name = lb_import_unique(im, "flatten"), .nsrc = 1, .src = {v->node}};
@@ -369,7 +381,7 @@ static lb_status read_linear(lb_importer *im) {
     if (src->ndim == 2 && (src->dims[1] != ic || weights->count < 1 || oc > LB_MAX_EXTENT))
         return lb_import_damaged(im, "weights of %lld x %lld do not fit an input of %lld", (long long)ic, (long long)oc,
                                  (long long)src->dims[1]);
-    LB_TRY(lb_import_flat(im, &flat, &order));
+    LB_TRY(lb_import_flat(im, &flat, weights->f != NULL, &order, NULL));
     if (gemm)
         LB_TRY(read_bias(im, 2, oc, &bias));
     lb_node node = {.op = LB_OP_LINEAR, .name = lb_import_name(im, parameter_name(im, 1)), .nsrc = 1, .src = {flat.node}};

@@ -6,9 +6,9 @@
 /* ---- Rows and columns ------------------------------------------------------------------------------------------------- */
 
 lb_status lb_import_lines(lb_importer *im, int64_t count, int **lines) {
-    if (count < 1 || count > LB_MAX_LINES || count > im->budget)
+    if (count < 1 || count > LB_MAX_LINES)
         return lb_import_refuse(im, "makes images of %lld rows or columns; up to %d are read", (long long)count, LB_MAX_LINES);
-    im->budget -= count;
+    LB_TRY(lb_import_charge(im, &im->places, count));
     *lines = lb_pool_alloc(&im->pool, (size_t)count, sizeof **lines);
     return *lines ? LB_OK : LB_ERR_MEMORY;
 }
@@ -86,10 +86,10 @@ lb_status lb_import_turn(lb_importer *im, lb_view *v, bool *last) {
     static const int64_t first[][4] = {{0, 2, 1, 0}, {0, 3, 1, 2}};
     lb_view turned = *v;
     *last = false;
-    if ((v->ndim != 4 && v->ndim != 3) || lb_view_channels(im, v))
+    if ((v->ndim != 4 && v->ndim != 3) || lb_view_has_channels(im, v))
         return LB_OK;
     LB_TRY(lb_view_transpose(im, &turned, first[v->ndim - 3]));
-    *last = lb_view_channels(im, &turned);
+    *last = lb_view_has_channels(im, &turned);
     if (*last)
         *v = turned;
     return LB_OK;

@@ -4,11 +4,11 @@
 
 /* ---- The channels of a view ------------------------------------------------------------------------------------------- */
 
-int *lb_view_channels(lb_importer *im, const lb_view *v) {
+bool lb_view_has_channels(const lb_importer *im, const lb_view *v) {
     const lb_shape *s = &im->net->nodes[v->node].dst;
     lb_view image;
     if ((v->ndim != 4 && v->ndim != 3 && v->ndim != 2) || (v->ndim == 3 && s->h != 1) || (v->ndim == 2 && (s->h != 1 || s->w != 1)))
-        return NULL;
+        return false;
     lb_view_image(im, v->node, v->ndim, &image);
     lb_view rest = *v, rest_image = image; /* without the channels' digits they must be the same */
     int64_t channels = 1;
@@ -17,17 +17,24 @@ int *lb_view_channels(lb_importer *im, const lb_view *v) {
         if (v->digit[i].dim != 1)
             rest.digit[rest.ndigits++] = v->digit[i];
         else if (v->digit[i].stride * v->digit[i].extent > s->c)
-            return NULL;
+            return false;
         else
             channels *= v->digit[i].extent;
     }
     for (int i = 0; i < image.ndigits; i++)
         if (image.digit[i].dim != 1)
             rest_image.digit[rest_image.ndigits++] = image.digit[i];
-    if (!lb_view_same(&rest, &rest_image) || channels != s->c)
-        return NULL;
-    int *channel = lb_pool_alloc(&im->pool, (size_t)s->c, sizeof *channel);
-    for (int c = 0; channel && c < s->c; c++) {
+    return lb_view_same(&rest, &rest_image) && channels == s->c;
+}
+
+lb_status lb_view_channels(lb_importer *im, const lb_view *v, int **channels) {
+    const int count = im->net->nodes[v->node].dst.c;
+    *channels = NULL;
+    if (!lb_view_has_channels(im, v))
+        return LB_OK;
+    LB_TRY(lb_import_charge(im, &im->places, count));
+    int *channel = *channels = lb_pool_alloc(&im->pool, (size_t)count, sizeof *channel);
+    for (int c = 0; channel && c < count; c++) {
         int64_t left = c;
         for (int i = v->ndigits - 1; i >= 0; i--)
             if (v->digit[i].dim == 1) {
@@ -35,11 +42,12 @@ int *lb_view_channels(lb_importer *im, const lb_view *v) {
                 left /= v->digit[i].extent;
             }
     }
-    return channel;
+    return channel ? LB_OK : LB_ERR_MEMORY;
 }
 
 /* Channels from[0 .. count) of a node. */
 static lb_status append_select(lb_importer *im, int src, const int *from, int count, const char *name, int *index) {
+    LB_TRY(lb_import_charge(im, &im->places, count));
     lb_part *parts = lb_pool_alloc(&im->pool, (size_t)count, sizeof *parts);
     int n = 0;
     if (!parts)
@@ -62,9 +70,10 @@ lb_status lb_import_image(lb_importer *im, lb_view *v) {
     if (lb_view_is_image(im, v))
         return LB_OK;
     const lb_view padded = *v;
-    const int *channel = v->ndim > 2 ? lb_view_channels(im, v) : NULL;
     const int c = im->net->nodes[v->node].dst.c;
-    int index;
+    int index, *channel = NULL;
+    if (v->ndim > 2)
+        LB_TRY(lb_view_channels(im, v, &channel));
     if (!channel)
         return lb_import_refuse(im, "its input is no image in the order batch, channels, height, width");
     LB_TRY(append_select(im, v->node, channel, c, lb_import_unique(im, "shuffle"), &index));
@@ -78,7 +87,7 @@ lb_status lb_import_straighten(lb_importer *im, lb_view *v) {
     lb_view turned = *v;
     bool last;
     LB_TRY(lb_import_turn(im, &turned, &last));
-    if (!lb_view_channels(im, &turned))
+    if (!lb_view_has_channels(im, &turned))
         return LB_OK;
     LB_TRY(lb_import_image(im, &turned));
     LB_TRY(lb_import_turn_back(im, &turned, last));
@@ -87,13 +96,14 @@ lb_status lb_import_straighten(lb_importer *im, lb_view *v) {
 }
 
 lb_status lb_import_slice(lb_importer *im, const lb_view *src, int64_t first, int64_t count, int64_t step, lb_view *dst) {
-    const int *channel = lb_view_channels(im, src);
     const int64_t c = im->net->nodes[src->node].dst.c;
-    int index;
+    int index, *channel;
+    LB_TRY(lb_view_channels(im, src, &channel));
     if (!channel || first < 0 || first >= c || count < 1 || count > c || first + (count - 1) * step < 0 ||
         first + (count - 1) * step >= c)
         return lb_import_refuse(im, "only channels of an image are taken apart; not %lld from %lld on", (long long)count,
                                 (long long)first);
+    LB_TRY(lb_import_charge(im, &im->places, count));
     int *from = lb_pool_alloc(&im->pool, (size_t)count, sizeof *from);
     if (!from)
         return LB_ERR_MEMORY;
@@ -169,14 +179,15 @@ static lb_status gather_lines(lb_importer *im, lb_view *v, int axis) {
 /* Channels, rows or columns by their numbers. */
 static lb_status read_gather(lb_importer *im) {
     lb_view *src, v;
-    int axis, index, *from, count;
+    int axis, index, *from, *channel = NULL, count;
     bool last;
     LB_TRY(lb_import_view(im, 0, &src));
     v = *src;
     LB_TRY(lb_import_turn(im, &v, &last));
     LB_TRY(lb_import_axis(im, lb_import_int(im, "axis", 0), v.ndim, &axis));
     axis = lb_import_turned_axis(&v, last, axis);
-    const int *channel = axis == 1 ? lb_view_channels(im, &v) : NULL;
+    if (axis == 1)
+        LB_TRY(lb_view_channels(im, &v, &channel));
     const int c = im->net->nodes[v.node].dst.c;
     if (axis > 1 && v.ndim <= 4) {
         LB_TRY(gather_lines(im, &v, axis));
@@ -219,7 +230,7 @@ static lb_status read_parts(lb_importer *im, lb_view *parts, int *axis, bool *la
     for (int i = 0; i < (int)im->node->n_input; i++) {
         const int64_t *order = NULL;
         lb_view *src;
-        bool turned;
+        bool turned, plain = true;
         LB_TRY(lb_import_view(im, i, &src));
         parts[i] = *src;
         LB_TRY(lb_import_turn(im, &parts[i], &turned));
@@ -228,8 +239,8 @@ static lb_status read_parts(lb_importer *im, lb_view *parts, int *axis, bool *la
             LB_TRY(lb_import_axis(im, lb_import_int(im, "axis", 1), src->ndim, axis));
             *axis = lb_import_turned_axis(&parts[0], turned, *axis);
         }
-        LB_TRY(src->ndim == 2 ? lb_import_flat(im, &parts[i], &order) : lb_import_image(im, &parts[i]));
-        if (order)
+        LB_TRY(src->ndim == 2 ? lb_import_flat(im, &parts[i], false, &order, &plain) : lb_import_image(im, &parts[i]));
+        if (!plain)
             return lb_import_refuse(im, "puts flattened images together; only images and vectors are read");
         bool alike = src->ndim == parts[0].ndim && turned == *last;
         for (int d = 1; alike && d < src->ndim; d++)

@@ -29,6 +29,13 @@ lb_status lb_import_count(lb_importer *im, const char *what, int ndim, const int
     return LB_OK;
 }
 
+lb_status lb_import_charge(lb_importer *im, int64_t *left, int64_t count) {
+    if (count > *left)
+        return lb_import_refuse(im, "what is computed from constants grows beyond reason");
+    *left -= count;
+    return LB_OK;
+}
+
 static lb_status prepare(lb_importer *im, bool whole, int ndim, const int64_t *dims, lb_constant *c) {
     *c = (lb_constant){.whole = whole, .ndim = ndim};
     if (ndim > LB_IMPORT_DIMS)
@@ -36,10 +43,7 @@ static lb_status prepare(lb_importer *im, bool whole, int ndim, const int64_t *d
     if (ndim)
         memcpy(c->dims, dims, (size_t)ndim * sizeof *dims);
     LB_TRY(lb_import_count(im, "a computed tensor", ndim, dims, &c->count));
-    if (c->count > im->budget)
-        return lb_import_refuse(im, "what is computed from constants grows beyond reason");
-    im->budget -= c->count;
-    return LB_OK;
+    return lb_import_charge(im, &im->budget, c->count);
 }
 
 lb_status lb_constant_whole(lb_importer *im, int ndim, const int64_t *dims, lb_constant *c, int64_t **values) {

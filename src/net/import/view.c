@@ -51,17 +51,19 @@ bool lb_view_is_image(const lb_importer *im, const lb_view *v) {
     return lb_view_same(v, &image);
 }
 
-int64_t *lb_view_order(lb_importer *im, const lb_view *v, int64_t *count) {
-    *count = (int64_t)lb_shape_count(&im->net->nodes[v->node].dst);
-    int64_t *order = lb_pool_alloc(&im->pool, (size_t)*count, sizeof *order);
-    for (int64_t k = 0; order && k < *count; k++) {
+lb_status lb_view_order(lb_importer *im, const lb_view *v, const int64_t **order) {
+    const int64_t count = (int64_t)lb_shape_count(&im->net->nodes[v->node].dst);
+    LB_TRY(lb_import_charge(im, &im->budget, count));
+    int64_t *at = lb_pool_alloc(&im->pool, (size_t)count, sizeof *at);
+    for (int64_t k = 0; at && k < count; k++) {
         int64_t rest = k;
         for (int d = v->ndigits - 1; d >= 0; d--) {
-            order[k] += rest % v->digit[d].extent * v->digit[d].stride;
+            at[k] += rest % v->digit[d].extent * v->digit[d].stride;
             rest /= v->digit[d].extent;
         }
     }
-    return order;
+    *order = at;
+    return at ? LB_OK : LB_ERR_MEMORY;
 }
 
 lb_status lb_import_resolve(lb_importer *im, int from, const int64_t *before, int ndim, const int64_t *asked, int64_t *dims) {
