@@ -350,6 +350,12 @@ static void large_turned(lb_onnx_build *b) {
     tensor_of(b, "conv.weight")->dims[1] = 4;
     attribute_of(b, "ConvTranspose", "strides")->ints[1] = 1 << 27;
 }
+static void no_output_size(lb_onnx_build *b) {
+    large_turned(b);
+    attribute_of(b, "ConvTranspose", "strides")->ints[1] = 1;
+    lb_onnx_ints(b, node_of(b, "ConvTranspose"), "output_padding", (const int[]){1, 1}, 2);
+    lb_onnx_ints(b, node_of(b, "ConvTranspose"), "output_shape", (const int[]){8, 0}, 2);
+}
 static void deep_pads(lb_onnx_build *b) {
     large_turned(b);
     attribute_of(b, "ConvTranspose", "strides")->ints[1] = 1;
@@ -382,6 +388,11 @@ static void huge_tensor(lb_onnx_build *b) {
 static void overflowing_tensor(lb_onnx_build *b) {
     for (int d = 0; d < 4; d++)
         tensor_of(b, "conv.weight")->dims[d] = INT64_MAX;
+}
+static void empty_tensor(lb_onnx_build *b) {
+    for (int d = 0; d < 4; d++)
+        tensor_of(b, "conv.weight")->dims[d] = d ? INT32_MAX : 0;
+    tensor_of(b, "conv.weight")->raw_data.len = 0;
 }
 static void text_tensor(lb_onnx_build *b) { tensor_of(b, "conv.weight")->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__STRING; }
 static void whole_weights(lb_onnx_build *b) {
@@ -531,6 +542,7 @@ static void refused(void **state) {
         {no_operator, "no operator"},
         {foreign, "domain 'com.microsoft'"},
         {large_turned, "rows or columns; up to 65535 are read"},
+        {no_output_size, "output_shape has the entry 0"},
         {deep_pads, "makes images of -2 rows or columns"},
         {divided, "divides by an image"},
         {odd_pads, "its pads are not two for each of 4 dimensions"},
@@ -560,6 +572,7 @@ static void refused(void **state) {
         {swapped_dims, "do not fit an input of 3"},
         {huge_tensor, "tensor 'conv.weight' has more than 2^31 - 1 elements"},
         {overflowing_tensor, "more than 2^31 - 1 elements"},
+        {empty_tensor, "would have but for a dimension of none"},
         {text_tensor, "element type 8"},
         {whole_weights, "(Conv): its weights"},
         {real_shape, "(Reshape): its input 1 is no list of whole numbers"},

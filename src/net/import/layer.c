@@ -243,9 +243,10 @@ static lb_status read_trims(lb_importer *im, const lb_view *src, const lb_window
         trim *t = trims[2 - dims + d];
         const bool high = t == down;
         const int64_t in = high ? s->h : s->w, span = high ? w->kh : w->kw, stride = high ? w->sh : w->sw;
-        if ((extra && (extra[d] < 0 || extra[d] > LB_MAX_LINES)) || (shape && (shape[d] < 1 || shape[d] > LB_MAX_LINES)))
-            return lb_import_refuse(im, "output_padding or output_shape has the entry %lld",
-                                    (long long)(extra ? extra[d] : shape[d]));
+        if (extra && (extra[d] < 0 || extra[d] > LB_MAX_LINES))
+            return lb_import_refuse(im, "output_padding has the entry %lld", (long long)extra[d]);
+        if (shape && (shape[d] < 1 || shape[d] > LB_MAX_LINES))
+            return lb_import_refuse(im, "output_shape has the entry %lld", (long long)shape[d]);
         t->extra = extra ? extra[d] : 0;
         if (shape || same)
             trim_to(in, span, stride, shape ? shape[d] : in * stride, upper, t);

@@ -18,14 +18,17 @@ enum {
 };
 
 lb_status lb_import_count(lb_importer *im, const char *what, int ndim, const int64_t *dims, int64_t *count) {
+    int64_t product = 1; /* without the zeros: strides are made of it */
     *count = 1;
     for (int i = 0; i < ndim; i++) {
         if (dims[i] < 0)
             return lb_import_damaged(im, "%s has the negative dimension %lld", what, (long long)dims[i]);
-        if (dims[i] && *count > INT32_MAX / dims[i])
-            return lb_import_refuse(im, "%s has more than 2^31 - 1 elements", what);
-        *count *= dims[i];
+        if (dims[i] && product > INT32_MAX / dims[i])
+            return lb_import_refuse(im, "%s has more than 2^31 - 1 elements, or would have but for a dimension of none", what);
+        product *= dims[i] ? dims[i] : 1;
+        *count = dims[i] ? *count : 0;
     }
+    *count = *count ? product : 0;
     return LB_OK;
 }
 
