@@ -231,23 +231,26 @@ static void graph_of_external_data(void **state) {
     lb_ctx_destroy(ctx);
 }
 
-/* Weights far smaller than He's get his size if a batch norm follows, which takes it back; others stay. */
+/* Weights far smaller than He's get his size if a batch norm follows, which takes it back; others stay, and those whose variance
+ * would be infinite. */
 static void small_weights(void **state) {
     (void)state;
     lb_ctx *ctx = test_ctx();
-    for (int small = 0; small < 2; small++) {
+    for (int kind = 0; kind < 3; kind++) {
         lb_onnx_build b;
         lb_imported in;
         const int64_t four = 4;
-        const float ones[] = {1, 1, 1, 1};
+        const bool small = kind == 1;
+        const float ones[] = {1, 1, 1, 1}, most[] = {1, 1, 1e38f, 1}, *vars = kind == 2 ? most : ones;
         test_model(&b, ctx);
         float *w = (float *)(void *)tensor_of(&b, "conv.weight")->raw_data.data;
         for (int k = 0; k < 108; k++)
-            w[k] *= small ? 0.001f : 0.25f;
+            w[k] *= kind ? 0.001f : 0.25f;
         const float first = w[0];
         lb_onnx_tensor(&b, "bn.weight", FLOAT_TYPE, 1, &four, ones);
+        lb_onnx_tensor(&b, "bn.var", FLOAT_TYPE, 1, &four, vars);
         node_of(&b, "Conv")->output[0] = TEXT("sums");
-        TEST_NODE(&b, "BatchNormalization", "conv_out", "sums", "bn.weight", "bn.weight", "bn.weight", "bn.weight");
+        TEST_NODE(&b, "BatchNormalization", "conv_out", "sums", "bn.weight", "bn.weight", "bn.weight", "bn.var");
         Onnx__NodeProto **nodes = b.graph.node, *last = nodes[b.graph.n_node - 1];
         memmove(nodes + 2, nodes + 1, (b.graph.n_node - 2) * sizeof *nodes);
         nodes[1] = last;
@@ -265,7 +268,7 @@ static void small_weights(void **state) {
             assert_true(fabs((double)lb_param_values(in.net, bn->param[2])[1] / factor - 1) < 1e-6);
             assert_true(fabs((double)lb_param_values(in.net, conv->param[1])[0] / factor + 1) < 1e-6);
         } else {
-            assert_true(factor == 1 && var[1] == 1);
+            assert_true(factor == 1 && var[1] == 1 && var[2] == vars[2]);
         }
         lb_net_destroy(in.net);
         lb_onnx_build_free(&b);

@@ -18,6 +18,22 @@ static double he_ratio(const lb_net *net, const lb_node *layer) {
     return squares > 0 ? sqrt(2.0 * layer->dst.c / squares) : 0;
 }
 
+static float scaled_var(float var, float eps, int doublings) { return ldexpf(var + eps, 2 * doublings) - eps; }
+
+/* Do they stay finite? */
+static bool fits(const lb_net *net, const lb_node *layer, const lb_node *bn, int doublings) {
+    const float *mean = lb_param_values(net, bn->param[2]), *var = lb_param_values(net, bn->param[3]);
+    bool finite = true;
+    for (int i = 0; i < 2 && layer->param[i] >= 0; i++) {
+        const lb_param *p = &net->params[layer->param[i]];
+        for (size_t k = 0; k < p->count; k++)
+            finite &= isfinite(ldexpf(net->values[p->offset + k], doublings)) != 0;
+    }
+    for (int c = 0; c < bn->dst.c; c++)
+        finite &= isfinite(ldexpf(mean[c], doublings)) && isfinite(scaled_var(var[c], bn->u.bn.eps, doublings));
+    return finite;
+}
+
 /* Weights and bias times 2^doublings, of which the batch norm's output knows nothing. */
 static void scale(const lb_net *net, const lb_node *layer, const lb_node *bn, int doublings) {
     const float eps = bn->u.bn.eps;
@@ -29,7 +45,7 @@ static void scale(const lb_net *net, const lb_node *layer, const lb_node *bn, in
     float *mean = lb_param_values(net, bn->param[2]), *var = lb_param_values(net, bn->param[3]);
     for (int c = 0; c < bn->dst.c; c++) {
         mean[c] = ldexpf(mean[c], doublings);
-        var[c] = ldexpf(var[c] + eps, 2 * doublings) - eps;
+        var[c] = scaled_var(var[c], eps, doublings);
     }
 }
 
@@ -48,7 +64,10 @@ lb_status lb_import_scale(lb_importer *im) {
         const double ratio = he_ratio(net, layer);
         if (ratio < SMALL)
             continue;
-        scale(net, layer, bn, (int)fmin(lround(log2(ratio)), MOST_DOUBLINGS));
+        const int doublings = (int)fmin(lround(log2(ratio)), MOST_DOUBLINGS);
+        if (!fits(net, layer, bn, doublings))
+            continue;
+        scale(net, layer, bn, doublings);
         scaled++;
     }
     if (scaled)
