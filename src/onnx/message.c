@@ -3,7 +3,7 @@
 
 #define MAX_BYTES ((size_t)INT32_MAX) /* of a protobuf message */
 #define MAX_DEPTH 64 /* nested messages; a graph inside an attribute takes three levels */
-#define MAX_MESSAGES 4000000 /* a message of 2 bytes becomes hundreds in memory */
+#define MAX_BLOCKS 4000000 /* messages, texts and fields that nobody knows: 2 bytes become hundreds in memory */
 
 static void *allocate(void *ctx, size_t size) { return lb_alloc(ctx, 1, size); }
 static void release(void *ctx, void *ptr) { lb_free(ctx, ptr); }
@@ -36,13 +36,17 @@ static bool skip(cursor *in, uint64_t bytes) {
     return true;
 }
 
-/* True if every length lies inside its message, nesting is at most `depth`, and *budget messages suffice. */
+/* True if every length lies inside its message, nesting is at most `depth`, and *budget blocks of memory suffice. */
 static bool check(cursor in, const ProtobufCMessageDescriptor *type, int depth, int64_t *budget) {
-    if (depth == 0 || --*budget < 0)
+    if (depth == 0)
         return false;
     while (in.at < in.end) {
         uint64_t key, value;
         if (!varint(&in, &key))
+            return false;
+        const ProtobufCFieldDescriptor *field =
+            key >> 3 <= UINT32_MAX ? protobuf_c_message_descriptor_get_field(type, (unsigned)(key >> 3)) : NULL;
+        if (((key & 7) == 2 || !field) && --*budget < 0)
             return false;
         switch (key & 7) {
         case 0:
@@ -61,8 +65,6 @@ static bool check(cursor in, const ProtobufCMessageDescriptor *type, int depth, 
             const unsigned char *body;
             if (!varint(&in, &value) || (body = in.at, !skip(&in, value)))
                 return false;
-            const ProtobufCFieldDescriptor *field =
-                key >> 3 <= UINT32_MAX ? protobuf_c_message_descriptor_get_field(type, (unsigned)(key >> 3)) : NULL;
             if (field && field->type == PROTOBUF_C_TYPE_MESSAGE &&
                 !check((cursor){body, body + value}, field->descriptor, depth - 1, budget))
                 return false;
@@ -78,7 +80,7 @@ static bool check(cursor in, const ProtobufCMessageDescriptor *type, int depth, 
 
 lb_status lb_onnx_parse(lb_ctx *ctx, const char *path, const void *data, size_t size, Onnx__ModelProto **model) {
     *model = NULL;
-    int64_t budget = MAX_MESSAGES;
+    int64_t budget = MAX_BLOCKS;
     const unsigned char *bytes = data;
     if (size > 4 && !memcmp(bytes, "PK\3\4", 4))
         return lb_fail(ctx, LB_ERR_FORMAT,

@@ -86,6 +86,14 @@ static void wide_input(lb_onnx_build *b) {
     TEST_NODE(b, "Relu", "last", "image");
 }
 
+static void many_inputs(lb_onnx_build *b) {
+    static const char *inputs[4097];
+    for (size_t i = 0; i < LB_COUNT(inputs); i++)
+        inputs[i] = "relu_out";
+    test_model(b, b->pool.ctx);
+    lb_onnx_node(b, "Concat", "last", (int)LB_COUNT(inputs), inputs);
+}
+
 static void beyond_reason(void **state) {
     (void)state;
     static const struct {
@@ -96,6 +104,7 @@ static void beyond_reason(void **state) {
         {many_channels, "node 'last' (Slice): what is computed from constants grows beyond reason"},
         {many_orders, "(MatMul): what is computed from constants grows beyond reason"},
         {many_factors, "(Mul): what is computed from constants grows beyond reason"},
+        {many_inputs, "a node has 4097 inputs; up to 4096 are read"},
         {wide_input, "and 65536 channels"},
     };
     lb_ctx *ctx = test_ctx();

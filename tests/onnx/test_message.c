@@ -115,6 +115,34 @@ static void nested(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* Millions of texts, or of fields that no schema has, of two bytes each. */
+static void many_blocks(void **state) {
+    (void)state;
+    enum { COUNT = 4100000 };
+    static const unsigned char inner[][2] = {{1 << 3 | 2 /* node.input */, 0}, {12 << 3 /* a number in a field that nodes have not */, 0}};
+    for (int kind = 0; kind < 2; kind++) {
+        test_allocator allocator = {.left = 1000000};
+        lb_ctx *poor = test_ctx_with(&allocator);
+        unsigned char *data = malloc(2 * COUNT + 32);
+        Onnx__ModelProto *model;
+        size_t at = 0;
+        const unsigned char keys[] = {7 << 3 | 2 /* model.graph */, 1 << 3 | 2 /* graph.node */};
+        for (size_t level = 0; level < 2; level++) {
+            size_t length = 2 * COUNT + (level == 0 ? 5 : 0);
+            data[at++] = keys[level];
+            for (; length > 0x7f; length >>= 7)
+                data[at++] = (unsigned char)((length & 0x7f) | 0x80);
+            data[at++] = (unsigned char)length;
+        }
+        for (int i = 0; i < COUNT; i++, at += 2)
+            memcpy(data + at, inner[kind], 2);
+        assert_int_equal(lb_onnx_parse(poor, "many.onnx", data, at, &model), LB_ERR_FORMAT);
+        free(data);
+        lb_ctx_destroy(poor);
+        assert_int_equal(allocator.alive, 0);
+    }
+}
+
 static void no_memory(void **state) {
     (void)state;
     unsigned char data[512];
@@ -137,8 +165,8 @@ static void no_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trip), cmocka_unit_test(truncated), cmocka_unit_test(mutated),
-        cmocka_unit_test(nested),     cmocka_unit_test(no_memory),
+        cmocka_unit_test(round_trip), cmocka_unit_test(truncated),   cmocka_unit_test(mutated),
+        cmocka_unit_test(nested),     cmocka_unit_test(many_blocks), cmocka_unit_test(no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 
 enum { LB_IMPORT_DIMS = 8, LB_IMPORT_DIGITS = 24 };
 #define LB_IMPORT_MAX_NODES 20000
+#define LB_IMPORT_MAX_INPUTS 4096 /* of one node */
 
 /* A tensor that does not depend on the image. Row-major. */
 typedef struct lb_constant {

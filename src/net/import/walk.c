@@ -80,8 +80,11 @@ lb_status lb_import_list_tensors(lb_importer *im) {
     if (g->n_node > LB_IMPORT_MAX_NODES || count > 10 * LB_IMPORT_MAX_NODES)
         return lb_import_refuse(im, "%zu nodes and %zu weights; up to %d nodes are read", g->n_node, g->n_initializer,
                                 LB_IMPORT_MAX_NODES);
-    for (size_t i = 0; i < g->n_node; i++)
+    for (size_t i = 0; i < g->n_node; i++) {
         count += g->node[i]->n_output;
+        if (g->node[i]->n_input > LB_IMPORT_MAX_INPUTS)
+            return lb_import_refuse(im, "a node has %zu inputs; up to %d are read", g->node[i]->n_input, LB_IMPORT_MAX_INPUTS);
+    }
     if (count > 20 * LB_IMPORT_MAX_NODES)
         return lb_import_refuse(im, "its nodes have %zu outputs", count);
     im->table_size = 16;
