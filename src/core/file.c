@@ -151,6 +151,15 @@ static lb_status write_special(lb_ctx *ctx, const char *path, const lb_span *spa
     return error ? lb_fail_file(ctx, path, "write", error) : LB_OK;
 }
 
+/* Locks a new temporary file against lb_remove_leftovers of other processes; false: one of them was faster. Where the file system
+ * knows no locks, they remove none. */
+static bool keep_from_removal(int fd) {
+    struct stat st;
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+        return false;
+    return fstat(fd, &st) != 0 || st.st_nlink > 0;
+}
+
 static lb_status write_by_rename(lb_pool *pool, const char *path, const lb_span *spans, int nspans) {
     lb_ctx *ctx = pool->ctx;
     size_t size = strlen(path) + 48;
@@ -163,14 +172,22 @@ static lb_status write_by_rename(lb_pool *pool, const char *path, const lb_span 
         fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         if (fd < 0 && errno != EEXIST && errno != EINTR)
             break;
+        if (fd >= 0 && !keep_from_removal(fd)) {
+            close(fd);
+            fd = -1;
+            errno = EEXIST;
+        }
     }
     if (fd < 0)
         return lb_fail_file(ctx, path, "write", errno);
+    const int held = fcntl(fd, F_DUPFD_CLOEXEC, 0); /* the lock, until the file has its name */
     int error = write_spans(fd, spans, nspans);
     if (close(fd) != 0 && !error && errno != EINTR)
         error = errno;
     if (!error && rename(tmp, path) != 0)
         error = errno;
+    if (held >= 0)
+        close(held);
     if (error) {
         unlink(tmp);
         return lb_fail_file(ctx, path, "write", error);
@@ -245,9 +262,15 @@ void lb_remove_leftovers(const char *dir, const char *name) {
         return;
     for (const struct dirent *entry; (entry = readdir(entries));) {
         const char *behind = entry->d_name + length;
-        if (!strncmp(entry->d_name, name, length) && !strncmp(behind, ".tmp.", 5) && behind[5] &&
-            strspn(behind + 5, "0123456789.") == strlen(behind + 5))
+        if (strncmp(entry->d_name, name, length) || strncmp(behind, ".tmp.", 5) || !behind[5] ||
+            strspn(behind + 5, "0123456789.") != strlen(behind + 5))
+            continue;
+        const int fd = openat(dirfd(entries), entry->d_name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (fd < 0)
+            continue;
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0) /* who writes it has it locked */
             unlinkat(dirfd(entries), entry->d_name, 0);
+        close(fd);
     }
     closedir(entries);
 }

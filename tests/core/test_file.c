@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <signal.h>
@@ -328,7 +329,15 @@ static void leftovers(void **state) {
         snprintf(name, sizeof name, "%s/%s", dir, names[i]);
         assert_ok(ctx, lb_write_file(ctx, name, &(lb_span){"x", 1}, 1));
     }
+    snprintf(name, sizeof name, "%s/f.tmp.99.0", dir); /* its writer lives */
+    assert_ok(ctx, lb_write_file(ctx, name, &(lb_span){"x", 1}, 1));
+    const int writer = open(name, O_WRONLY);
+    assert_int_equal(flock(writer, LOCK_EX), 0);
     lb_remove_leftovers(dir, "f");
+    assert_true(lb_exists(name));
+    close(writer);
+    lb_remove_leftovers(dir, "f");
+    assert_false(lb_exists(name));
     lb_remove_leftovers("/nowhere", "f");
     for (size_t i = 0; i < LB_COUNT(names); i++) {
         snprintf(name, sizeof name, "%s/%s", dir, names[i]);
