@@ -50,16 +50,21 @@ static bool cache_path(const lb_data *data, const char *source, char dir[LB_PATH
 
 static uint64_t split_bytes(const header *h, int i) { return (uint64_t)h->split[i].h * h->split[i].w * h->split[i].c; }
 
-/* Everything that is used as a size is checked here, together against the length of the file. */
-static bool header_sound(const header *h, uint64_t signature, uint64_t file_size) {
+/* Everything that is used as a size is checked here, together against the length of the file. Image folders have images of one shape:
+ * of `side` x `side` pixels unless that is 0. */
+static bool header_sound(const header *h, int side, uint64_t signature, uint64_t file_size) {
     if (memcmp(h->magic, CACHE_MAGIC, 8) || h->version != CACHE_VERSION || h->order != 0x01020304 || h->signature != signature ||
-        h->header_crc != checksum(0, h, offsetof(header, header_crc)) || h->classes < 1 || h->classes > 1u << 24 ||
+        h->header_crc != checksum(0, h, offsetof(header, header_crc)) || h->classes < 1 || h->classes > LB_MAX_CLASSES ||
         h->names > 1u << 30)
         return false;
     uint64_t size = sizeof *h + h->names;
     for (int i = 0; i < LB_SPLITS; i++) {
         uint64_t bytes;
         if (h->split[i].h - 1 > 65534 || h->split[i].w - 1 > 65534 || (h->split[i].c != 1 && h->split[i].c != 3))
+            return false;
+        if (h->split[i].h != h->split[0].h || h->split[i].w != h->split[0].w || h->split[i].c != h->split[0].c)
+            return false;
+        if (side && (h->split[i].h != (uint32_t)side || h->split[i].w != (uint32_t)side))
             return false;
         bytes = split_bytes(h, i) + sizeof(int32_t);
         if (h->split[i].count > LB_DATA_LIMIT / bytes)
@@ -119,7 +124,7 @@ lb_status lb_cache_load(lb_data *data, const char *path, uint64_t signature, boo
     const char **class_names = data->class_names;
     lb_status status = LB_OK;
     if (!fstat(fileno(file), &st) && fread(&h, 1, sizeof h, file) == sizeof h &&
-        header_sound(&h, signature, (uint64_t)st.st_size) && body_sound(file, &h))
+        header_sound(&h, data->config.size, signature, (uint64_t)st.st_size) && body_sound(file, &h))
         status = read_body(data, file, &h, hit);
     fclose(file);
     if (status == LB_OK && !*hit) {
@@ -141,6 +146,7 @@ void lb_cache_store(lb_data *data, const char *path, uint64_t signature) {
                 .signature = signature,
                 .classes = (uint32_t)data->classes};
     lb_status status = lb_make_dirs(data->ctx, dir);
+    lb_remove_leftovers(dir, strrchr(name, '/') + 1);
     size_t bytes = 0;
     for (int i = 0; i < data->classes; i++)
         bytes += strlen(data->class_names[i]) + 1;

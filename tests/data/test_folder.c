@@ -371,6 +371,22 @@ static void test_cache(void **state) {
     load_and_check(s, &config);
     assert_int_equal(s->notes, rebuilt);
 
+    /* Splits of different shapes, though as many bytes: no copy of an image folder. Who was killed while writing one leaves nothing. */
+    char leftover[500];
+    uint32_t side[2], sum;
+    assert_int_equal(get_file(find_cached(), copy, sizeof copy), size);
+    snprintf(leftover, sizeof leftover, "%.480s.tmp.1.0", cached);
+    memcpy(side, copy + 64, sizeof side); /* height and width of the second split */
+    assert_true(side[0] == H && side[1] == W);
+    memcpy(copy + 64, &side[1], sizeof *side), memcpy(copy + 68, &side[0], sizeof *side);
+    sum = (uint32_t)crc32(0, copy, 84);
+    memcpy(copy + 84, &sum, sizeof sum);
+    put_file(cached, copy, size);
+    put_file(leftover, "x", 1);
+    load_and_check(s, &config);
+    assert_int_equal(s->notes, ++rebuilt);
+    assert_false(lb_exists(leftover));
+
     /* An altered or added file of a folder is noticed. */
     put_tree("pets");
     config = config_of("folder", "pets");
@@ -392,6 +408,22 @@ static void test_cache(void **state) {
     lb_data_destroy(data);
     assert_int_equal(s->notes, rebuilt + 3);
     assert_int_equal(s->warnings, 0);
+}
+
+/* Whoever reads the data finds both splits alike. */
+static void test_check(void **state) {
+    scratch *s = *state;
+    put_tree("pets");
+    lb_data_config config = config_of("folder", "pets");
+    lb_data *data;
+    assert_ok(s->ctx, lb_data_load(s->ctx, &config, &data));
+    assert_ok(s->ctx, lb_data_check(data, "net", 3, 3));
+    assert_int_equal(lb_data_check(data, "net", 1, 3), LB_ERR_SHAPE);
+    assert_int_equal(lb_data_check(data, "net", 3, 2), LB_ERR_SHAPE);
+    data->split[LB_TEST].c = 1;
+    assert_int_equal(lb_data_check(data, "net", 3, 3), LB_ERR_SHAPE);
+    assert_non_null(strstr(lb_error(s->ctx), "its test images have 1 channel, its training images 3"));
+    lb_data_destroy(data);
 }
 
 static void test_no_cache_possible(void **state) {
@@ -453,6 +485,6 @@ int main(void) {
     const struct CMUnitTest tests[] = {TEST(test_everywhere),     TEST(test_long_top),          TEST(test_val_and_limits),
                                        TEST(test_sizes_and_grey), TEST(test_bad_folders),       TEST(test_bad_archives),
                                        TEST(test_cache),          TEST(test_no_cache_possible), TEST(test_memory),
-                                       TEST(test_interrupt)};
+                                       TEST(test_interrupt),      TEST(test_check)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
