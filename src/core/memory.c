@@ -86,6 +86,16 @@ char *lb_pool_printf(lb_pool *pool, const char *fmt, ...) {
     return text;
 }
 
+void lb_pool_release(lb_pool *pool, void *ptr) {
+    for (lb_pool_block **at = &pool->head; *at; at = &(*at)->next)
+        if (*at + 1 == ptr) {
+            lb_pool_block *block = *at;
+            *at = block->next;
+            lb_free(pool->ctx, block);
+            return;
+        }
+}
+
 void lb_pool_free(lb_pool *pool) {
     while (pool->head) {
         lb_pool_block *block = pool->head;

@@ -277,27 +277,11 @@ static lb_status resize_all(lb_data *data, int size) {
                 return lb_fail(data->ctx, LB_ERR_INTERRUPTED, "%s: interrupted while loading", data->source);
             lb_resize(old.pixels + (size_t)i * from, old.h, old.w, old.c, &box, new->pixels + (size_t)i *to, size, size, scratch);
         }
+        void *const done[] = {scratch, old.labels, old.pixels};
+        for (size_t i = 0; i < LB_COUNT(done); i++)
+            lb_pool_release(&data->pool, done[i]);
     }
     return LB_OK;
-}
-
-/* Exact, in integers: the order of summing does not matter. */
-static void compute_statistics(lb_data *data) {
-    const lb_images *train = &data->split[LB_TRAIN];
-    size_t n = (size_t)train->count * (size_t)train->h * (size_t)train->w, c = (size_t)train->c;
-    uint64_t sum[4] = {0}, squares[4] = {0};
-    for (size_t i = 0; i < n; i++)
-        for (size_t k = 0; k < c; k++) {
-            uint32_t p = train->pixels[i * c + k];
-            sum[k] += p;
-            squares[k] += p * p;
-        }
-    for (size_t k = 0; k < c; k++) {
-        double mean = (double)sum[k] / (double)n, variance = (double)squares[k] / (double)n - mean * mean;
-        data->mean[k] = (float)(mean / 255);
-        data->std[k] =
-            (float)(sqrt(fmax(variance, 1)) / 255); /* at least one grey level: a constant channel must not divide by 0 */
-    }
 }
 
 static lb_status take_figures(lb_data *data, const char *key, const float *given, int n, float *dst) {
@@ -335,7 +319,7 @@ static lb_status finish(lb_data *data, const known_set *set) {
             memcpy(data->mean, set->mean, sizeof set->mean);
             memcpy(data->std, set->std, sizeof set->std);
         } else {
-            compute_statistics(data);
+            LB_TRY(lb_data_statistics(data));
         }
     }
     LB_TRY(take_figures(data, "mean", data->config.mean, data->config.nmean, data->mean));

@@ -24,6 +24,10 @@ void lb_printable(char *dst, size_t size, const char *name);
 /* data->classes and class names "0", "1", ... */
 lb_status lb_number_classes(lb_data *data, int classes);
 
+/* Mean and standard deviation of the training images, which there must be, by as many threads as the context has: data->mean and
+ * std, the same bits whatever their number. LB_ERR_INTERRUPTED. */
+lb_status lb_data_statistics(lb_data *data);
+
 /* min(count, limit), where a limit of 0 means none. */
 static inline int64_t lb_limited(int64_t count, int limit) { return limit > 0 && limit < count ? limit : count; }
 

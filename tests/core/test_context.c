@@ -263,6 +263,10 @@ static void pool(void **state) {
         assert_null(lb_pool_alloc(&p, (SIZE_MAX - 32) / 8, 8)); /* fits, but not with the block's head */
         assert_int_equal(a.left, 1);
         assert_int_equal(a.alive, 5);
+        lb_pool_release(&p, copy);
+        lb_pool_release(&p, NULL);
+        assert_int_equal(a.alive, 4);
+        assert_string_equal(made, "hello-00042");
         lb_pool_free(&p);
         assert_int_equal(a.alive, 1);
     }

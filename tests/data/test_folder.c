@@ -410,6 +410,44 @@ static void test_cache(void **state) {
     assert_int_equal(s->warnings, 0);
 }
 
+/* Figures of the pixels: the same bits for any number of threads; and an interruption is noticed where all else is in the cache. */
+static void test_statistics(void **state) {
+    scratch *s = *state;
+    enum { SIDE = 301 };
+    lb_data_config config = config_of("folder", "large");
+    float first[8];
+    config.cache = true;
+    put_image("large/train/cat/0.png", 1, SIDE, SIDE, 3);
+    put_image("large/train/dog/0.png", 2, SIDE, SIDE, 3);
+    put_image("large/test/cat/0.png", 3, SIDE, SIDE, 3);
+    for (int threads = 1; threads < 6; threads += 2) {
+        lb_ctx_options options = {.threads = threads};
+        lb_ctx *ctx;
+        lb_data *data;
+        assert_int_equal(lb_ctx_create(&options, &ctx), LB_OK);
+        assert_ok(ctx, lb_data_load(ctx, &config, &data));
+        if (threads == 1) {
+            const lb_images *train = &data->split[LB_TRAIN];
+            double sum = 0, squares = 0;
+            for (int i = 0; i < 2 * SIDE * SIDE; i++) {
+                const double p = train->pixels[3 * i + 2];
+                sum += p, squares += p * p;
+            }
+            const double mean = sum / (2 * SIDE * SIDE), variance = squares / (2 * SIDE * SIDE) - mean * mean;
+            assert_true(data->mean[2] == (float)(mean / 255) && data->std[2] == (float)(sqrt(variance) / 255));
+            memcpy(first, data->mean, sizeof data->mean);
+            memcpy(first + 4, data->std, sizeof data->std);
+        }
+        assert_memory_equal(data->mean, first, sizeof data->mean);
+        assert_memory_equal(data->std, first + 4, sizeof data->std);
+        lb_data_destroy(data);
+        lb_interrupt(ctx);
+        assert_int_equal(lb_data_load(ctx, &config, &data), LB_ERR_INTERRUPTED);
+        lb_ctx_destroy(ctx);
+    }
+    assert_int_equal(s->notes, 0);
+}
+
 /* Whoever reads the data finds both splits alike. */
 static void test_check(void **state) {
     scratch *s = *state;
@@ -485,6 +523,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {TEST(test_everywhere),     TEST(test_long_top),          TEST(test_val_and_limits),
                                        TEST(test_sizes_and_grey), TEST(test_bad_folders),       TEST(test_bad_archives),
                                        TEST(test_cache),          TEST(test_no_cache_possible), TEST(test_memory),
-                                       TEST(test_interrupt),      TEST(test_check)};
+                                       TEST(test_interrupt),      TEST(test_check),
+                                       TEST(test_statistics)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
