@@ -14,6 +14,9 @@ LB_OPS(LB_X)
 /* Most rows or columns of an image that can be moved by their numbers: as many as a packed model's have. */
 #define LB_MAX_LINES 65535
 
+/* Most channels of an image that is a network's input: as many as a packed model's may have. */
+#define LB_MAX_IMAGE_CHANNELS (1 << 20)
+
 /* Name of source i's layer. */
 static inline const char *lb_src_name(const lb_net *net, const lb_node *node, int i) { return net->nodes[node->src[i]].name; }
 

@@ -114,7 +114,7 @@ static lb_status find_image(lb_importer *im, int ndim, const int64_t *dims, int6
     c = c ? c : given->c, h = h ? h : given->h, w = w ? w : given->w;
     if (c < 1 || h < 1 || w < 1)
         return lb_import_refuse(im, "its input leaves the size of the images open; say it with model.input_size");
-    if (c > LB_MAX_LINES || h > LB_MAX_EXTENT || w > LB_MAX_EXTENT)
+    if (c > LB_MAX_IMAGE_CHANNELS || h > LB_MAX_EXTENT || w > LB_MAX_EXTENT)
         return lb_import_refuse(im, "its input is of %lld x %lld pixels and %lld channels", (long long)h, (long long)w,
                                 (long long)c);
     image[0] = h, image[1] = w, image[2] = c;
