@@ -86,13 +86,16 @@ static void wide_input(lb_onnx_build *b) {
     TEST_NODE(b, "Relu", "last", "image");
 }
 
-static void many_inputs(lb_onnx_build *b) {
+static void join(lb_onnx_build *b, int nodes, int ninputs) {
     static const char *inputs[4097];
-    for (size_t i = 0; i < LB_COUNT(inputs); i++)
+    for (int i = 0; i < ninputs; i++)
         inputs[i] = "relu_out";
     test_model(b, b->pool.ctx);
-    lb_onnx_node(b, "Concat", "last", (int)LB_COUNT(inputs), inputs);
+    for (int i = 0; i < nodes; i++)
+        lb_onnx_node(b, "Concat", i ? lb_onnx_name(b, "t%d", i) : "last", ninputs, inputs);
 }
+static void many_inputs(lb_onnx_build *b) { join(b, 1, 4097); }
+static void many_lists(lb_onnx_build *b) { join(b, 50, 4000); }
 
 static void beyond_reason(void **state) {
     (void)state;
@@ -105,6 +108,7 @@ static void beyond_reason(void **state) {
         {many_orders, "(MatMul): what is computed from constants grows beyond reason"},
         {many_factors, "(Mul): what is computed from constants grows beyond reason"},
         {many_inputs, "a node has 4097 inputs; up to 4096 are read"},
+        {many_lists, "its nodes have 200"},
         {wide_input, "and 1048577 channels"},
     };
     lb_ctx *ctx = test_ctx();

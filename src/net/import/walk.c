@@ -80,11 +80,15 @@ lb_status lb_import_list_tensors(lb_importer *im) {
     if (g->n_node > LB_IMPORT_MAX_NODES || count > 10 * LB_IMPORT_MAX_NODES)
         return lb_import_refuse(im, "%zu nodes and %zu weights; up to %d nodes are read", g->n_node, g->n_initializer,
                                 LB_IMPORT_MAX_NODES);
+    size_t inputs = 0; /* lists of them become as many layers */
     for (size_t i = 0; i < g->n_node; i++) {
         count += g->node[i]->n_output;
+        inputs += g->node[i]->n_input;
         if (g->node[i]->n_input > LB_IMPORT_MAX_INPUTS)
             return lb_import_refuse(im, "a node has %zu inputs; up to %d are read", g->node[i]->n_input, LB_IMPORT_MAX_INPUTS);
     }
+    if (inputs > 10 * LB_IMPORT_MAX_NODES)
+        return lb_import_refuse(im, "its nodes have %zu inputs", inputs);
     if (count > 20 * LB_IMPORT_MAX_NODES)
         return lb_import_refuse(im, "its nodes have %zu outputs", count);
     im->table_size = 16;
