@@ -89,7 +89,7 @@ void lb_pool_init(lb_pool *pool, lb_ctx *ctx);
 void *lb_pool_alloc(lb_pool *pool, size_t count, size_t size); /* as lb_alloc */
 char *lb_pool_strdup(lb_pool *pool, const char *text);
 char *lb_pool_printf(lb_pool *pool, const char *fmt, ...) LB_PRINTF(2, 3);
-void lb_pool_release(lb_pool *pool, void *ptr); /* this one of its allocations, for large ones: it is searched for; NULL is fine */
+void lb_pool_release(lb_pool *pool, void *ptr); /* one allocation, which is searched for; NULL is fine */
 void lb_pool_free(lb_pool *pool); /* everything; the pool can be used again */
 
 /* ---- Measuring ------------------------------------------------------------------------------------------------- */

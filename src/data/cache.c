@@ -50,8 +50,8 @@ static bool cache_path(const lb_data *data, const char *source, char dir[LB_PATH
 
 static uint64_t split_bytes(const header *h, int i) { return (uint64_t)h->split[i].h * h->split[i].w * h->split[i].c; }
 
-/* Everything that is used as a size is checked here, together against the length of the file. Image folders have images of one shape:
- * of `side` x `side` pixels unless that is 0. */
+/* Everything that is used as a size is checked here, together against the length of the file. Image folders have images of one
+ * shape: of `side` x `side` pixels unless that is 0. */
 static bool header_sound(const header *h, int side, uint64_t signature, uint64_t file_size) {
     if (memcmp(h->magic, CACHE_MAGIC, 8) || h->version != CACHE_VERSION || h->order != 0x01020304 || h->signature != signature ||
         h->header_crc != checksum(0, h, offsetof(header, header_crc)) || h->classes < 1 || h->classes > LB_MAX_CLASSES ||

@@ -371,7 +371,8 @@ static void test_cache(void **state) {
     load_and_check(s, &config);
     assert_int_equal(s->notes, rebuilt);
 
-    /* Splits of different shapes, though as many bytes: no copy of an image folder. Who was killed while writing one leaves nothing. */
+    /* Splits of different shapes, though as many bytes: no copy of an image folder. Who was killed while writing one leaves
+     * nothing. */
     char leftover[500];
     uint32_t side[2], sum;
     assert_int_equal(get_file(find_cached(), copy, sizeof copy), size);
@@ -520,10 +521,9 @@ static void test_interrupt(void **state) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, scratch_setup, scratch_teardown)
 
 int main(void) {
-    const struct CMUnitTest tests[] = {TEST(test_everywhere),     TEST(test_long_top),          TEST(test_val_and_limits),
-                                       TEST(test_sizes_and_grey), TEST(test_bad_folders),       TEST(test_bad_archives),
-                                       TEST(test_cache),          TEST(test_no_cache_possible), TEST(test_memory),
-                                       TEST(test_interrupt),      TEST(test_check),
-                                       TEST(test_statistics)};
+    const struct CMUnitTest tests[] = {
+        TEST(test_everywhere),  TEST(test_long_top),     TEST(test_val_and_limits), TEST(test_sizes_and_grey),
+        TEST(test_bad_folders), TEST(test_bad_archives), TEST(test_cache),          TEST(test_no_cache_possible),
+        TEST(test_memory),      TEST(test_interrupt),    TEST(test_check),          TEST(test_statistics)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

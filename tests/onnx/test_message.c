@@ -119,7 +119,8 @@ static void nested(void **state) {
 static void many_blocks(void **state) {
     (void)state;
     enum { COUNT = 4100000 };
-    static const unsigned char inner[][2] = {{1 << 3 | 2 /* node.input */, 0}, {12 << 3 /* a number in a field that nodes have not */, 0}};
+    static const unsigned char inner[][2] = {{1 << 3 | 2 /* node.input */, 0},
+                                             {12 << 3 /* a number in a field that nodes have not */, 0}};
     for (int kind = 0; kind < 2; kind++) {
         test_allocator allocator = {.left = 1000000};
         lb_ctx *poor = test_ctx_with(&allocator);

@@ -21,8 +21,8 @@ static bool counts_channels(const lb_importer *im, const lb_view *v, int dim) {
 }
 
 /* Which element of a list of `count`, along dimension `dim` of a view, belongs to which channel of the node: order[j], NULL: j. A
- * flat image gets its flatten node here, for its channels are all its elements, and shuffled channels are put in order. Without values the
- * order is not made. */
+ * flat image gets its flatten node here, for its channels are all its elements, and shuffled channels are put in order. Without
+ * values the order is not made. */
 static lb_status match_channels(lb_importer *im, lb_view *v, int dim, int64_t count, bool values, const int64_t **order) {
     *order = NULL;
     if (!counts_channels(im, v, dim))
@@ -134,10 +134,12 @@ static lb_status add_bias(lb_importer *im, const lb_view *v, const affine *a) {
     lb_node *node = &im->net->nodes[v->node];
     node->u.conv.bias = true;
     LB_TRY(lb_net_add_param(im->net, node, "bias", LB_PARAM_BIAS, 1, (int64_t[]){a->c}, &node->param[1]));
-    return lb_import_fill(
-        im,
-        &(lb_import_values){
-            .param = node->param[1], .src = a->known ? a->offset : NULL, .rows = 1, .cols = a->c, .col_stride = a->n > 1, .factor = 1});
+    return lb_import_fill(im, &(lb_import_values){.param = node->param[1],
+                                                  .src = a->known ? a->offset : NULL,
+                                                  .rows = 1,
+                                                  .cols = a->c,
+                                                  .col_stride = a->n > 1,
+                                                  .factor = 1});
 }
 
 static lb_status add_affine(lb_importer *im, lb_view *v, const affine *a) {
