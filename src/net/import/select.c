@@ -27,6 +27,17 @@ bool lb_view_has_channels(const lb_importer *im, const lb_view *v) {
     return lb_view_same(&rest, &rest_image) && channels == s->c;
 }
 
+/* Where channel c of such an image is. */
+static int channel_at(const lb_view *v, int64_t c) {
+    int64_t at = 0;
+    for (int i = v->ndigits - 1; i >= 0; i--)
+        if (v->digit[i].dim == 1) {
+            at += c % v->digit[i].extent * v->digit[i].stride;
+            c /= v->digit[i].extent;
+        }
+    return (int)at;
+}
+
 lb_status lb_view_channels(lb_importer *im, const lb_view *v, int **channels) {
     const int count = im->net->nodes[v->node].dst.c;
     *channels = NULL;
@@ -34,14 +45,8 @@ lb_status lb_view_channels(lb_importer *im, const lb_view *v, int **channels) {
         return LB_OK;
     LB_TRY(lb_import_charge(im, &im->places, count));
     int *channel = *channels = lb_pool_alloc(&im->pool, (size_t)count, sizeof *channel);
-    for (int c = 0; channel && c < count; c++) {
-        int64_t left = c;
-        for (int i = v->ndigits - 1; i >= 0; i--)
-            if (v->digit[i].dim == 1) {
-                channel[c] += (int)(left % v->digit[i].extent * v->digit[i].stride);
-                left /= v->digit[i].extent;
-            }
-    }
+    for (int c = 0; channel && c < count; c++)
+        channel[c] = channel_at(v, c);
     return channel ? LB_OK : LB_ERR_MEMORY;
 }
 
@@ -97,9 +102,8 @@ lb_status lb_import_straighten(lb_importer *im, lb_view *v) {
 
 lb_status lb_import_slice(lb_importer *im, const lb_view *src, int64_t first, int64_t count, int64_t step, lb_view *dst) {
     const int64_t c = im->net->nodes[src->node].dst.c;
-    int index, *channel;
-    LB_TRY(lb_view_channels(im, src, &channel));
-    if (!channel || first < 0 || first >= c || count < 1 || count > c || first + (count - 1) * step < 0 ||
+    int index;
+    if (!lb_view_has_channels(im, src) || first < 0 || first >= c || count < 1 || count > c || first + (count - 1) * step < 0 ||
         first + (count - 1) * step >= c)
         return lb_import_refuse(im, "only channels of an image are taken apart; not %lld from %lld on", (long long)count,
                                 (long long)first);
@@ -108,7 +112,7 @@ lb_status lb_import_slice(lb_importer *im, const lb_view *src, int64_t first, in
     if (!from)
         return LB_ERR_MEMORY;
     for (int64_t k = 0; k < count; k++)
-        from[k] = channel[first + k * step];
+        from[k] = channel_at(src, first + k * step);
     LB_TRY(append_select(im, src->node, from, (int)count, lb_import_name(im, NULL), &index));
     lb_view_image(im, index, src->ndim, dst);
     return LB_OK;
