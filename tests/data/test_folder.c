@@ -415,12 +415,14 @@ static void test_cache(void **state) {
 static void test_statistics(void **state) {
     scratch *s = *state;
     enum { SIDE = 301 };
-    lb_data_config config = config_of("folder", "large");
+    lb_data_config config = config_of("folder", "large.tar");
     float first[8];
     config.cache = true;
-    put_image("large/train/cat/0.png", 1, SIDE, SIDE, 3);
-    put_image("large/train/dog/0.png", 2, SIDE, SIDE, 3);
-    put_image("large/test/cat/0.png", 3, SIDE, SIDE, 3);
+    packer p = pack_open("large.tar");
+    pack_image(p, "train/cat/0.png", 1, SIDE, SIDE, 3);
+    pack_image(p, "train/dog/0.png", 2, SIDE, SIDE, 3);
+    pack_image(p, "test/cat/0.png", 3, SIDE, SIDE, 3);
+    pack_close(p);
     for (int threads = 1; threads < 6; threads += 2) {
         lb_ctx_options options = {.threads = threads};
         lb_ctx *ctx;
@@ -431,8 +433,8 @@ static void test_statistics(void **state) {
             const lb_images *train = &data->split[LB_TRAIN];
             double sum = 0, squares = 0;
             for (int i = 0; i < 2 * SIDE * SIDE; i++) {
-                const double p = train->pixels[3 * i + 2];
-                sum += p, squares += p * p;
+                const double x = train->pixels[3 * i + 2];
+                sum += x, squares += x * x;
             }
             const double mean = sum / (2 * SIDE * SIDE), variance = squares / (2 * SIDE * SIDE) - mean * mean;
             assert_true(data->mean[2] == (float)(mean / 255) && data->std[2] == (float)(sqrt(variance) / 255));
