@@ -9,6 +9,7 @@
  *     loss of the float twin F:     twin_label_weight * CE(z_F) + twin_weight * mean over j of D(z_F, z_j)
  * the second argument held fixed, all z those of the same step, before anybody's update. Tensors of named layers (Zhuang et al.
  * 2018, arXiv 1711.00205, guidance) add feature_weight * mean (f - f_other)^2 for each, in the twin's loss times twin_weight. */
+#include <assert.h>
 #include <stdio.h>
 
 #include "train/loss.h"
@@ -77,6 +78,7 @@ static lb_status want(lb_trainer *t, int place, lb_learner_kind kind, int bits) 
             t->learners[place] = there;
             return LB_OK;
         }
+    assert(t->nlearners < (int)LB_COUNT(t->learners));
     memmove(&t->learners[place + 1], &t->learners[place], (size_t)(t->nlearners - place) * sizeof t->learners[0]);
     lb_learner *l = &t->learners[place];
     *l = (lb_learner){.kind = kind, .bits = bits, .is_new = kind != LB_LEARNER_TEACHER};
@@ -105,7 +107,7 @@ static lb_status requantize(lb_trainer *t, lb_learner *l) {
     return LB_OK;
 }
 
-lb_status lb_distill_learners(lb_trainer *t) {
+static lb_status choose_learners(lb_trainer *t) {
     const lb_distill_config *d = &t->config->distill;
     lb_learner *first = &t->learners[0];
     const int nstudents = d->from == LB_DISTILL_NONE ? 0 : d->nstudents;
@@ -141,6 +143,14 @@ lb_status lb_distill_learners(lb_trainer *t) {
         if (t->learners[i].kind != LB_LEARNER_TEACHER)
             LB_TRY(requantize(t, &t->learners[i]));
     return LB_OK;
+}
+
+lb_status lb_distill_learners(lb_trainer *t) {
+    const lb_status status = choose_learners(t);
+    while (status && t->nlearners > 1) /* half made: another call makes them anew */
+        lb_distill_remove(t, t->nlearners - 1);
+    t->nterms = status ? 0 : t->nterms;
+    return status;
 }
 
 lb_status lb_distill_start(lb_trainer *t) {

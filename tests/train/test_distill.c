@@ -315,6 +315,25 @@ static void test_refused(void **state) {
     remove_dir(teacher);
 }
 
+/* A call that fails leaves no learner behind, however often it is made. */
+static void test_failing_again_and_again(void **state) {
+    (void)state;
+    if (!have_data())
+        return;
+    lb_ctx *ctx = test_ctx();
+    lb_recipe *recipe = recipe_of(ctx, HEAD LOW "distill: {from: teacher, teacher: /nowhere/run, students: [4]}\n");
+    lb_trainer *t;
+    lb_speed speed;
+    assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &t));
+    for (int i = 0; i < 4 * LB_MAX_LEARNERS; i++) {
+        assert_int_not_equal(i % 2 ? lb_trainer_run(t, NULL, false) : lb_trainer_bench(t, 1, &speed), LB_OK);
+        assert_int_equal(t->nlearners, 1);
+    }
+    lb_trainer_destroy(t);
+    lb_recipe_destroy(recipe);
+    lb_ctx_destroy(ctx);
+}
+
 #define ONE_STEP HEAD_OF("width: 0.25", "steps: 1") LOW
 
 static void test_out_of_memory(void **state) {
@@ -359,6 +378,7 @@ int main(void) {
         cmocka_unit_test(test_stages),
         cmocka_unit_test(test_left_as_runs),
         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_failing_again_and_again),
         cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
