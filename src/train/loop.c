@@ -1,4 +1,5 @@
 /* The training loop: steps, epochs, stages and checkpoints. */
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -64,7 +65,7 @@ static lb_status loss_of(lb_trainer *t, int i, const lb_batch *batch, double *lo
                     correct);
     *terms = 0;
     if (t->nterms) {
-        for (int k = 0; k < batch->mb * classes; k++)
+        for (size_t k = 0; k < (size_t)batch->mb * (size_t)classes; k++)
             plan->diff_logits[k] *= l->label_weight;
         *terms = lb_distill_terms(t, i);
     }
@@ -384,7 +385,7 @@ static lb_status finish(lb_trainer *t) {
     LB_TRY(lb_distill_save(t));
     char best[4096];
     snprintf(best, sizeof best, "%s/best.safetensors", t->dir);
-    if (lb_exists(best))
+    if (t->at.best_top1 >= 0 && lb_exists(best)) /* without an evaluation in this stage the file is another's */
         LB_TRY(lb_checkpoint_load(t, best, false));
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
@@ -411,10 +412,29 @@ static lb_status keep_graph(const lb_trainer *t) {
     return status;
 }
 
+/* A run is never overwritten: if it were and the new one were killed before its first checkpoint, resuming would continue the old
+ * one. */
+static lb_status check_no_run(const lb_trainer *t) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/last.safetensors", t->dir);
+    if (!lb_exists(path))
+        return LB_OK;
+    return lb_fail(t->ctx, LB_ERR_IO, "%s: a run is there already; resume it, or choose another directory", t->dir);
+}
+
+/* The best of a run that was killed before it saved its last. */
+static lb_status remove_best(const lb_trainer *t) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/best.safetensors", t->dir);
+    return remove(path) == 0 || errno == ENOENT ? LB_OK : lb_fail_file(t->ctx, path, "remove", errno);
+}
+
 /* Weights to start from, and the run directory with what is in it from the beginning, locked. */
 static lb_status prepare_run(lb_trainer *t, bool resume, int *lock) {
     if (resume)
         LB_TRY(lb_lock_dir(t->ctx, t->dir, lock));
+    else if (t->dir)
+        LB_TRY(check_no_run(t)); /* before the trainer's own weights are gone */
     LB_TRY(start(t, resume));
     lb_warn_unused(t->recipe, t->net);
     if (!t->dir)
@@ -425,6 +445,10 @@ static lb_status prepare_run(lb_trainer *t, bool resume, int *lock) {
     if (*lock != LB_NO_LOCK) {
         lb_remove_leftovers(t->dir, "last.safetensors");
         lb_remove_leftovers(t->dir, "best.safetensors");
+    }
+    if (!resume) {
+        LB_TRY(check_no_run(t)); /* again: another process may have been faster */
+        LB_TRY(remove_best(t));
     }
     LB_TRY(save_recipe(t));
     LB_TRY(keep_graph(t));

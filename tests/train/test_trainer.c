@@ -275,6 +275,80 @@ static void test_run_twice(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+static size_t weight_bytes(const lb_trainer *t) { return t->net->params[0].count * sizeof(float); }
+static const float *weights_of(const lb_trainer *t) { return t->net->values + t->net->params[0].offset; }
+
+/* A directory with a run is left alone, and so is the trainer; the best of a run that came to nothing goes. */
+static void test_directory_of_another_run(void **state) {
+    (void)state;
+    if (!have_data())
+        return;
+    char dir[64], last[100], best[100];
+    make_dir(dir);
+    snprintf(last, sizeof last, "%s/last.safetensors", dir);
+    snprintf(best, sizeof best, "%s/best.safetensors", dir);
+    lb_ctx *ctx = test_ctx();
+    lb_recipe *recipe = recipe_of(ctx, "model: {name: lenet5, width: 0.25}\n"
+                                       "data: {name: fashion-mnist, path: " DATA ", train_limit: 320, test_limit: 50}\n"
+                                       "train: {batch: 32, steps: 2}\n");
+    lb_trainer *t;
+    assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &t));
+    assert_ok(ctx, lb_trainer_run(t, dir, false));
+    size_t size, size_after;
+    unsigned char *before = read_all(dir, "last.safetensors", &size);
+    assert_int_equal(lb_trainer_run(t, dir, false), LB_ERR_IO);
+    assert_non_null(strstr(lb_error(ctx), "a run is there already; resume it"));
+    assert_int_equal(t->at.step, 2);
+    unsigned char *after = read_all(dir, "last.safetensors", &size_after);
+    assert_int_equal(size, size_after);
+    assert_memory_equal(before, after, size);
+    free(before);
+    free(after);
+    assert_int_equal(unlink(last), 0);
+    assert_true(lb_exists(best));
+    lb_trainer_destroy(t);
+    assert_ok(ctx, lb_recipe_set(recipe, "train.steps", "0"));
+    assert_ok(ctx, lb_recipe_set(recipe, "train.epochs", "0"));
+    assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &t));
+    assert_ok(ctx, lb_trainer_run(t, dir, false));
+    assert_false(lb_exists(best));
+    lb_trainer_destroy(t);
+    lb_recipe_destroy(recipe);
+    lb_ctx_destroy(ctx);
+    remove_dir(dir);
+}
+
+/* A last stage without steps has no best of its own: the last weights stay. */
+static void test_last_stage_without_steps(void **state) {
+    (void)state;
+    if (!have_data())
+        return;
+    char dir[64];
+    make_dir(dir);
+    lb_ctx *ctx = test_ctx();
+    lb_recipe *recipe =
+        recipe_of(ctx, "model: {name: lenet5, width: 0.25}\n"
+                       "data: {name: fashion-mnist, path: " DATA ", train_limit: 320, test_limit: 20}\n"
+                       "train: {batch: 32, epochs: 2, eval_every: 0.1, optimizer: {lr: 0.05}}\n"
+                       "stages: [{name: float}, {name: low, train: {epochs: 0}, quant: {weights: {method: lsq}}}]\n");
+    lb_trainer *t, *opened;
+    assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &t));
+    assert_ok(ctx, lb_trainer_run(t, NULL, false));
+    const size_t bytes = weight_bytes(t);
+    float *last = malloc(bytes);
+    memcpy(last, weights_of(t), bytes);
+    assert_ok(ctx, lb_trainer_run(t, dir, false));
+    assert_memory_equal(weights_of(t), last, bytes);
+    assert_ok(ctx, lb_trainer_open(ctx, dir, NULL, &opened)); /* the best, of the first stage, is not the last */
+    assert_memory_not_equal(weights_of(opened), last, bytes);
+    free(last);
+    lb_trainer_destroy(opened);
+    lb_trainer_destroy(t);
+    lb_recipe_destroy(recipe);
+    lb_ctx_destroy(ctx);
+    remove_dir(dir);
+}
+
 /* train.init from a run of other bits: learned steps and clips are those of the same range (or what quant.rescale says); a
  * quantizer of another kind starts its own. */
 static void test_init_from_other_bits(void **state) {
@@ -437,6 +511,8 @@ int main(void) {
         cmocka_unit_test(test_batch_norm_estimate),
         cmocka_unit_test(test_init_from_other_bits),
         cmocka_unit_test(test_run_twice),
+        cmocka_unit_test(test_directory_of_another_run),
+        cmocka_unit_test(test_last_stage_without_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
