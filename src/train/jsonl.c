@@ -88,6 +88,8 @@ lb_status lb_jsonl_open(lb_ctx *ctx, const char *path, int64_t resume_step, lb_j
 lb_status lb_jsonl_write(lb_jsonl *log, const json_t *object) {
     if (log->error)
         return lb_fail_file(log->ctx, log->path, "write", log->error);
+    if (!object)
+        return lb_fail(log->ctx, LB_ERR_MEMORY, "%s: out of memory for a line", log->path);
     if (!json_is_object(object))
         return lb_fail(log->ctx, LB_ERR_ARGUMENT, "%s: a line must be an object of numbers and texts", log->path);
     char *text = json_dumps(object, JSON_REAL_PRECISION(12)); /* without indentation there is no line end inside */

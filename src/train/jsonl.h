@@ -12,8 +12,8 @@ typedef struct lb_jsonl lb_jsonl;
  * the line "done" of a run that goes on; a resumed run's log then equals that of a run never stopped. -1 starts an empty log. */
 lb_status lb_jsonl_open(lb_ctx *ctx, const char *path, int64_t resume_step, lb_jsonl **log);
 
-/* Writes one object (borrowed) as a line. A failure to write (LB_ERR_IO) sticks. NULL, what jansson gives when it has no memory or
- * was handed a NaN, is LB_ERR_ARGUMENT. */
+/* Writes one object (borrowed) as a line. A failure to write (LB_ERR_IO) sticks. NULL, what jansson gives when it has no memory, is
+ * LB_ERR_MEMORY. */
 lb_status lb_jsonl_write(lb_jsonl *log, const json_t *object);
 
 /* A number for such an object: JSON has no NaN and infinity, they become null. */

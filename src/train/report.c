@@ -90,15 +90,20 @@ static lb_status log_learners(const lb_trainer *t) {
     return LB_OK;
 }
 
-static void json_add_learners(const lb_trainer *t, json_t *line) {
-    if (t->nterms)
-        json_object_set_new(line, "distill_loss", lb_json_number(running_terms(t)));
+/* False: out of memory; so is the next. */
+static bool json_add(json_t *line, const char *key, double value) {
+    return json_object_set_new(line, key, lb_json_number(value)) == 0;
+}
+
+static bool json_add_learners(const lb_trainer *t, json_t *line) {
+    bool ok = !t->nterms || json_add(line, "distill_loss", running_terms(t));
     for (int i = 1; i < t->nlearners; i++) {
         char key[64];
         snprintf(key, sizeof key, "test_top1_%s", t->learners[i].name);
         if (t->learners[i].optim)
-            json_object_set_new(line, key, lb_json_number(t->learners[i].top1));
+            ok = ok && json_add(line, key, t->learners[i].top1);
     }
+    return ok;
 }
 
 /* The epoch as a line of text. */
@@ -141,11 +146,11 @@ static lb_status log_to_board(const lb_trainer *t, double epoch, const figure *f
 static lb_status log_to_file(const lb_trainer *t, const lb_pace *pace, double epoch, const figure *figures, size_t count) {
     json_t *line = json_pack("{s:s, s:i, s:o, s:I}", "event", "epoch", "stage", t->at.stage, "epoch", lb_json_number(epoch), "step",
                              (json_int_t)t->at.step);
+    bool ok = true;
     for (size_t i = 0; i < count; i++)
-        json_object_set_new(line, figures[i].key, lb_json_number(figures[i].value));
-    json_object_set_new(line, "seconds", lb_json_number(lb_now() - pace->started));
-    json_add_learners(t, line);
-    const lb_status status = lb_jsonl_write(t->log, line);
+        ok = ok && json_add(line, figures[i].key, figures[i].value);
+    ok = ok && json_add(line, "seconds", lb_now() - pace->started) && json_add_learners(t, line);
+    const lb_status status = lb_jsonl_write(t->log, ok ? line : NULL);
     json_decref(line);
     return status;
 }

@@ -55,7 +55,7 @@ static void lines(void **state) {
     assert_ok(ctx, lb_jsonl_write(log, line));
     assert_file(ctx, "{\"step\": 3, \"loss\": 0.1, \"top1\": null, \"note\": \"a\\nb\"}\n"); /* there before anything is closed */
     assert_ok(ctx, lb_jsonl_write(log, line));
-    assert_int_equal(lb_jsonl_write(log, NULL), LB_ERR_ARGUMENT);
+    assert_int_equal(lb_jsonl_write(log, NULL), LB_ERR_MEMORY);
     json_t *array = json_array();
     assert_int_equal(lb_jsonl_write(log, array), LB_ERR_ARGUMENT);
     json_decref(array);

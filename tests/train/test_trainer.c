@@ -6,6 +6,7 @@
 #include "comma_locale.h"
 #include "lowbit/lowbit.h"
 #include "quant/quant.h"
+#include "train/report.h"
 #include "train/trainer.h"
 
 static void set(lb_ctx *ctx, lb_recipe *recipe, const char *key, const char *value) {
@@ -275,6 +276,49 @@ static void test_run_twice(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+static long json_left = LONG_MAX;
+
+static void *json_alloc(size_t size) { return json_left-- > 0 ? malloc(size) : NULL; }
+
+/* Out of memory while a line of the log is made: an error, and no line lacks a figure. */
+static void test_log_out_of_memory(void **state) {
+    (void)state;
+    if (!have_data())
+        return;
+    static const char *const keys[] = {"\"images_per_s\"", "\"seconds\"", "\"distill_loss\"", "\"test_top1_twin\""};
+    char dir[64], path[100];
+    make_dir(dir);
+    snprintf(path, sizeof path, "%s/metrics.jsonl", dir);
+    lb_ctx *ctx = test_ctx();
+    lb_recipe *recipe = recipe_of(ctx, "model: {name: lenet5, width: 0.1}\n"
+                                       "data: {name: fashion-mnist, path: " DATA ", train_limit: 32, test_limit: 10}\n"
+                                       "train: {batch: 32, steps: 1}\ndistill: {from: twin}\n");
+    lb_trainer *t;
+    assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &t));
+    assert_ok(ctx, lb_trainer_prepare(t));
+    assert_ok(ctx, lb_jsonl_open(ctx, path, -1, &t->log));
+    assert_ok(ctx, lb_tensorboard_open(ctx, dir, -1, &t->board));
+    t->dir = dir;
+    json_set_alloc_funcs(json_alloc, free);
+    lb_status status = LB_ERR_MEMORY;
+    for (long left = 0; status; left++) {
+        json_left = left;
+        status = lb_report_epoch(t, &(lb_pace){.epoch_steps = 1, .stage_steps = 1}, &(lb_metrics){0}, 0.1, 1);
+        assert_true(status == LB_OK || status == LB_ERR_MEMORY);
+    }
+    json_set_alloc_funcs(malloc, free);
+    size_t size;
+    char *log = (char *)read_all(dir, "metrics.jsonl", &size);
+    log[size] = 0;
+    for (size_t i = 0; i < LB_COUNT(keys); i++)
+        assert_non_null(strstr(log, keys[i]));
+    free(log);
+    lb_trainer_destroy(t);
+    lb_recipe_destroy(recipe);
+    lb_ctx_destroy(ctx);
+    remove_dir(dir);
+}
+
 static size_t weight_bytes(const lb_trainer *t) { return t->net->params[0].count * sizeof(float); }
 static const float *weights_of(const lb_trainer *t) { return t->net->values + t->net->params[0].offset; }
 
@@ -511,6 +555,7 @@ int main(void) {
         cmocka_unit_test(test_batch_norm_estimate),
         cmocka_unit_test(test_init_from_other_bits),
         cmocka_unit_test(test_run_twice),
+        cmocka_unit_test(test_log_out_of_memory),
         cmocka_unit_test(test_directory_of_another_run),
         cmocka_unit_test(test_last_stage_without_steps),
     };
