@@ -113,7 +113,7 @@ lb_status lb_fail_file(lb_ctx *ctx, const char *path, const char *what, int erro
 /* Reads a whole file (at most `limit` bytes) into memory made by lb_alloc, with a 0 byte behind it. */
 lb_status lb_read_file(lb_ctx *ctx, const char *path, size_t limit, unsigned char **data, size_t *size);
 
-/* Writes path.tmp, syncs it, renames it over `path`: the old file stays whole whatever happens. */
+/* Writes path.tmp.PID.N, a name that nobody else has, syncs it, renames it over `path`: the old file stays whole whatever happens. */
 typedef struct lb_span {
     const void *data;
     size_t size;

@@ -85,16 +85,24 @@ static void add_learner(writer *w, const lb_learner *l, bool full) {
     }
 }
 
-/* What learned parameters are of, one line each, for train.init of a run with other quantizers: "weight lsq 2 signed LAYER". */
+/* "weight lsq 2 signed LAYER" and a line's end, if the node's quantizer has learned parameters, else nothing; as snprintf. */
+static size_t quantizer_line(const lb_node *node, char *line, size_t room) {
+    const lb_quant *q = node->quant;
+    if (!q || q->param < 0 || !q->initialised)
+        return 0;
+    const int n = snprintf(line, room, "%s %s %d %s %s\n", q->spec.target == LB_WEIGHTS ? "weight" : "act",
+                           q->spec.quantizer->name, q->spec.bits, q->spec.is_signed ? "signed" : "unsigned", node->name);
+    return n > 0 ? (size_t)n : 0;
+}
+
+/* What learned parameters are of, one line each, for train.init of a run with other quantizers. */
 static const char *quantizer_lines(lb_pool *pool, const lb_net *net) {
-    const char *text = "";
-    for (int i = 0; i < net->nnodes && text; i++) {
-        const lb_quant *q = net->nodes[i].quant;
-        if (q && q->param >= 0 && q->initialised)
-            text = lb_pool_printf(pool, "%s%s %s %d %s %s\n", text, q->spec.target == LB_WEIGHTS ? "weight" : "act",
-                                  q->spec.quantizer->name, q->spec.bits, q->spec.is_signed ? "signed" : "unsigned",
-                                  net->nodes[i].name);
-    }
+    size_t size = 1, used = 0;
+    for (int i = 0; i < net->nnodes; i++)
+        size += quantizer_line(&net->nodes[i], NULL, 0);
+    char *text = lb_pool_alloc(pool, size, 1);
+    for (int i = 0; i < net->nnodes && text; i++)
+        used += quantizer_line(&net->nodes[i], text + used, size - used);
     return text;
 }
 
@@ -158,6 +166,11 @@ lb_status lb_checkpoint_save_learner(const lb_trainer *trainer, int learner, con
 }
 
 /* ---- Loading -------------------------------------------------------------------------------------------------------------- */
+
+const char *lb_checkpoint_of(lb_pool *pool, const char *dir) {
+    const char *best = lb_pool_printf(pool, "%s/best.safetensors", dir);
+    return !best || lb_exists(best) ? best : lb_pool_printf(pool, "%s/last.safetensors", dir);
+}
 
 static lb_status get_text(lb_ctx *ctx, const lb_safetensors *file, const char *path, const char *key, const char **text) {
     *text = lb_safetensors_metadata(file, key);
@@ -374,18 +387,20 @@ lb_status lb_checkpoint_data(lb_ctx *ctx, const lb_data_config *config, const ch
 static bool described(const lb_safetensors *file, const char *node, lb_target target, lb_quant *from) {
     const char *line = lb_safetensors_metadata(file, "quantizers"), *kind = target == LB_WEIGHTS ? "weight" : "act";
     for (; line && *line; line = strchr(line, '\n'), line = line ? line + 1 : NULL) {
-        char word[8], name[32], sign[10];
-        int bits, end = 0;
-        if (sscanf(line, "%7s %31s %d %9s%n", word, name, &bits, sign, &end) != 4 || strcmp(word, kind))
+        char word[8], name[32], number[12], sign[10], *number_end;
+        int end = 0;
+        if (sscanf(line, "%7s %31s %11s %9s%n", word, name, number, sign, &end) != 4 || strcmp(word, kind))
             continue;
         const char *rest = line + end;
         const size_t length = strcspn(rest, "\n");
         if (length != strlen(node) + 1 || strncmp(rest + 1, node, length - 1))
             continue;
         const lb_quantizer *quantizer = lb_quantizer_find(name);
-        if (!quantizer || bits < quantizer->min_bits || bits > quantizer->max_bits)
+        const long bits = strtol(number, &number_end, 10);
+        if (!quantizer || *number_end || bits < quantizer->min_bits || bits > quantizer->max_bits)
             return false;
-        *from = (lb_quant){.spec = {.quantizer = quantizer, .target = target, .bits = bits, .is_signed = !strcmp(sign, "signed")}};
+        *from =
+            (lb_quant){.spec = {.quantizer = quantizer, .target = target, .bits = (int)bits, .is_signed = !strcmp(sign, "signed")}};
         quantizer->grid(&from->spec, &from->grid);
         return true;
     }
@@ -458,9 +473,7 @@ lb_status lb_net_init_from(lb_ctx *ctx, lb_net *net, const char *path, lb_rescal
         return init_from_file(ctx, net, path, rescale);
     lb_pool pool;
     lb_pool_init(&pool, ctx);
-    char *file = lb_pool_printf(&pool, "%s/best.safetensors", path);
-    if (file && !lb_exists(file))
-        file = lb_pool_printf(&pool, "%s/last.safetensors", path);
+    const char *file = lb_checkpoint_of(&pool, path);
     lb_status status = file ? init_from_file(ctx, net, file, rescale) : LB_ERR_MEMORY;
     lb_pool_free(&pool);
     return status;

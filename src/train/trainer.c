@@ -238,14 +238,11 @@ static lb_status check_model(lb_ctx *ctx, const char *dir, const char *name) {
 
 static lb_status open_in(lb_ctx *ctx, lb_pool *pool, const char *dir, const char *data_spec, lb_trainer **out) {
     const char *recipe_path = lb_pool_printf(pool, "%s/recipe.yaml", dir);
-    const char *file = lb_pool_printf(pool, "%s/best.safetensors", dir);
-    const char *last = lb_pool_printf(pool, "%s/last.safetensors", dir);
-    if (!recipe_path || !file || !last)
+    const char *file = lb_checkpoint_of(pool, dir);
+    if (!recipe_path || !file)
         return LB_ERR_MEMORY;
     if (!lb_is_dir(dir))
         return lb_fail(ctx, LB_ERR_IO, "%s: no such run directory; `lowbit train RECIPE --out %s` makes one", dir, dir);
-    if (!lb_exists(file))
-        file = last;
     if (!lb_exists(recipe_path) || !lb_exists(file))
         return lb_fail(ctx, LB_ERR_IO, "%s: not a run directory (%s is missing)", dir, lb_exists(recipe_path) ? file : recipe_path);
     lb_recipe *recipe;

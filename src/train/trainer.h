@@ -98,7 +98,7 @@ lb_quant_when lb_trainer_when(const lb_trainer *trainer);
 lb_status lb_trainer_step(lb_trainer *trainer, const lb_batch *batch, double lr);
 
 /* distill.c: the learners besides the first that the current stage has, quantized, and the terms between all; plans are made
- * after. */
+ * after. On failure there is the first alone. */
 lb_status lb_distill_learners(lb_trainer *trainer);
 /* Weights of new learners: those of train.init; else, in a later stage, the first's; else random ones of their own. */
 lb_status lb_distill_start(lb_trainer *trainer);
@@ -127,6 +127,9 @@ lb_status lb_checkpoint_resume(lb_trainer *trainer, const char *path);
 /* Parameters only, of the first learner, into a trainer that has entered a stage: the checkpoint's own stage is entered first if
  * `enter`. */
 lb_status lb_checkpoint_load(lb_trainer *trainer, const char *path, bool enter);
+
+/* A run's checkpoint to be read: best.safetensors, or last.safetensors where there is none. NULL: out of memory. */
+const char *lb_checkpoint_of(lb_pool *pool, const char *dir);
 
 /* The data set that a checkpoint describes, without images; NULL if it does not describe any. */
 lb_status lb_checkpoint_data(lb_ctx *ctx, const lb_data_config *config, const char *path, lb_data **data);

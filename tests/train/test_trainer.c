@@ -7,6 +7,7 @@
 #include "lowbit/lowbit.h"
 #include "quant/quant.h"
 #include "train/report.h"
+#include "train/safetensors.h"
 #include "train/trainer.h"
 
 static void set(lb_ctx *ctx, lb_recipe *recipe, const char *key, const char *value) {
@@ -452,6 +453,58 @@ static void test_init_from_other_bits(void **state) {
     remove_dir(dir);
 }
 
+/* Another program's file that describes conv2's weight quantizer with these bits: is it believed? */
+static bool believed(lb_ctx *ctx, lb_net *net, const char *from, const char *to, const char *bits) {
+    lb_safetensors *file;
+    assert_ok(ctx, lb_safetensors_read(ctx, from, &file));
+    const size_t count = lb_safetensors_count(file);
+    lb_st_tensor *tensors = malloc(count * sizeof *tensors);
+    for (size_t i = 0; i < count; i++)
+        tensors[i] = *lb_safetensors_at(file, i);
+    char text[100];
+    snprintf(text, sizeof text, "weight lsq %s signed conv2\n", bits);
+    assert_ok(ctx, lb_safetensors_write(ctx, to, tensors, count, &(lb_st_pair){"quantizers", text}, 1));
+    free(tensors);
+    lb_safetensors_destroy(file);
+    lb_quant *q = net->nodes[lb_net_find(net, "conv2")].quant;
+    float *step = lb_param_values(net, q->param);
+    *step = -1;
+    q->initialised = false;
+    assert_ok(ctx, lb_net_init_from(ctx, net, to, LB_RESCALE_STEP));
+    return fabsf(*step - 0.25f) < 1e-6f;
+}
+
+static void test_init_from_described_bits(void **state) {
+    (void)state;
+    if (!have_data())
+        return;
+    static const struct {
+        const char *bits;
+        bool good;
+    } rows[] = {{"2", true},   {"4", true},           {"0", false},          {"9", false}, {"-2", false},
+                {"2x", false}, {"4294967298", false}, {"99999999999", false}, {"18446744073709551618", false}};
+    char dir[64], from[100], to[100];
+    make_dir(dir);
+    snprintf(from, sizeof from, "%s/from.safetensors", dir);
+    snprintf(to, sizeof to, "%s/to.safetensors", dir);
+    lb_ctx *ctx = test_ctx();
+    lb_recipe *recipe = small_recipe(ctx, "1");
+    set(ctx, recipe, "quant.weights.method", "lsq");
+    lb_trainer *t;
+    assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &t));
+    lb_quant *q = t->net->nodes[lb_net_find(t->net, "conv2")].quant;
+    *lb_param_values(t->net, q->param) = 0.25f;
+    q->initialised = true;
+    assert_ok(ctx, lb_checkpoint_save(t, from, false));
+    for (size_t i = 0; i < LB_COUNT(rows); i++)
+        if (believed(ctx, t->net, from, to, rows[i].bits) != rows[i].good)
+            fail_msg("%s bits", rows[i].bits);
+    lb_trainer_destroy(t);
+    lb_recipe_destroy(recipe);
+    lb_ctx_destroy(ctx);
+    remove_dir(dir);
+}
+
 /* Estimated statistics are those of the evaluated network; nothing else of training depends on them. */
 static void test_batch_norm_estimate(void **state) {
     (void)state;
@@ -554,6 +607,7 @@ int main(void) {
         cmocka_unit_test(test_warning_of_adam),
         cmocka_unit_test(test_batch_norm_estimate),
         cmocka_unit_test(test_init_from_other_bits),
+        cmocka_unit_test(test_init_from_described_bits),
         cmocka_unit_test(test_run_twice),
         cmocka_unit_test(test_log_out_of_memory),
         cmocka_unit_test(test_directory_of_another_run),
