@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <sys/resource.h>
 
+#include <omp.h>
+
 #include "train/backend/backend.h"
 #include "train/trainer.h"
 
@@ -241,8 +243,7 @@ static lb_status run(lb_trainer *t, int steps, lb_speed *speed, lb_profile *prof
     return lb_backend_peak(t->ctx, t->bf16 ? LB_BF16 : LB_F32, &profile->flops_per_s);
 }
 
-static lb_status bench(lb_trainer *t, int steps, lb_speed *speed, lb_profile *profile) {
-    *speed = (lb_speed){0};
+static lb_status prepare_and_run(lb_trainer *t, int steps, lb_speed *speed, lb_profile *profile) {
     if (steps < 1)
         return lb_fail(t->ctx, LB_ERR_ARGUMENT, "the number of steps to time must be positive");
     LB_TRY(lb_trainer_prepare(t));
@@ -254,6 +255,14 @@ static lb_status bench(lb_trainer *t, int steps, lb_speed *speed, lb_profile *pr
     lb_pool_init(&pool, t->ctx);
     const lb_status status = run(t, steps, speed, profile, &pool);
     lb_pool_free(&pool);
+    return status;
+}
+
+static lb_status bench(lb_trainer *t, int steps, lb_speed *speed, lb_profile *profile) {
+    *speed = (lb_speed){0};
+    const int threads = omp_get_max_threads(); /* the caller's setting, which plans change */
+    const lb_status status = prepare_and_run(t, steps, speed, profile);
+    omp_set_num_threads(threads);
     return status;
 }
 

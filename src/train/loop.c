@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <sys/resource.h>
 
+#include <omp.h>
+
 #include "recipe/recipe.h"
 #include "train/loss.h"
 #include "train/report.h"
@@ -461,6 +463,7 @@ lb_status lb_trainer_run(lb_trainer *t, const char *dir, bool resume) {
         return lb_fail(t->ctx, LB_ERR_ARGUMENT, "resuming needs a run directory");
     if (dir && strlen(dir) > 3900)
         return lb_fail(t->ctx, LB_ERR_ARGUMENT, "%.60s...: the name is too long", dir);
+    const int threads = omp_get_max_threads(); /* the caller's setting, which plans change */
     int lock = LB_NO_LOCK;
     lb_status status = prepare_run(t, resume, &lock);
     if (!status)
@@ -472,5 +475,6 @@ lb_status lb_trainer_run(lb_trainer *t, const char *dir, bool resume) {
     lb_status closed = lb_tensorboard_close(t->board);
     t->board = NULL;
     lb_unlock_dir(lock);
+    omp_set_num_threads(threads);
     return status ? status : closed;
 }

@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include <omp.h>
+
 #include "comma_locale.h"
 #include "lowbit/lowbit.h"
 #include "quant/quant.h"
@@ -320,6 +322,30 @@ static void test_log_out_of_memory(void **state) {
     remove_dir(dir);
 }
 
+/* How many threads OpenMP takes in this thread is the caller's to say. */
+static void test_callers_threads(void **state) {
+    (void)state;
+    if (!have_data())
+        return;
+    lb_ctx *ctx;
+    assert_int_equal(lb_ctx_create(&(lb_ctx_options){.threads = 2}, &ctx), LB_OK);
+    lb_recipe *recipe = small_recipe(ctx, "1");
+    set(ctx, recipe, "train.steps", "1");
+    lb_trainer *t;
+    lb_speed speed;
+    omp_set_num_threads(3);
+    assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &t));
+    assert_ok(ctx, lb_trainer_run(t, NULL, false));
+    assert_int_equal(omp_get_max_threads(), 3);
+    assert_ok(ctx, lb_trainer_eval(t, &(lb_metrics){0}));
+    assert_int_equal(omp_get_max_threads(), 3);
+    assert_ok(ctx, lb_trainer_bench(t, 1, &speed));
+    assert_int_equal(omp_get_max_threads(), 3);
+    lb_trainer_destroy(t);
+    lb_recipe_destroy(recipe);
+    lb_ctx_destroy(ctx);
+}
+
 static size_t weight_bytes(const lb_trainer *t) { return t->net->params[0].count * sizeof(float); }
 static const float *weights_of(const lb_trainer *t) { return t->net->values + t->net->params[0].offset; }
 
@@ -610,6 +636,7 @@ int main(void) {
         cmocka_unit_test(test_init_from_described_bits),
         cmocka_unit_test(test_run_twice),
         cmocka_unit_test(test_log_out_of_memory),
+        cmocka_unit_test(test_callers_threads),
         cmocka_unit_test(test_directory_of_another_run),
         cmocka_unit_test(test_last_stage_without_steps),
     };

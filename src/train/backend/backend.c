@@ -36,7 +36,7 @@ lb_status lb_backend_create(lb_ctx *ctx, lb_backend **out) {
     if (!backend)
         return LB_ERR_MEMORY;
     backend->ctx = ctx;
-    omp_set_num_threads(lb_threads(ctx)); /* this thread's setting: oneDNN's and our loops' */
+    omp_set_num_threads(lb_threads(ctx)); /* this thread's setting, which oneDNN reads; lb_trainer_run and _bench put it back */
     lb_status status = lb_dnnl_check(backend, dnnl_engine_create(&backend->engine, dnnl_cpu, 0), "dnnl_engine_create");
     if (!status)
         status = lb_dnnl_check(backend, dnnl_stream_create(&backend->stream, backend->engine, dnnl_stream_default_flags),
