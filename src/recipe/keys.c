@@ -294,6 +294,14 @@ const char *lb_key_first(const char *section) {
 
 bool lb_key_is_list(const lb_key *key) { return key->type == LB_KEY_LIST || key->type == LB_KEY_PAIR; }
 
+bool lb_key_offers(const lb_key *key, const char *choice) {
+    const bool activations = lb_key_is_below(key, "quant.activations");
+    const lb_quantizer *quantizer = key->choices == methods ? lb_quantizer_find(choice) : NULL;
+    const lb_mixer *mixer = key->choices == mixers ? lb_mixer_find(choice) : NULL;
+    return (!quantizer || (activations ? quantizer->activations : quantizer->weights)) &&
+           (!mixer || (activations ? mixer->activations != NULL : mixer->weights != NULL));
+}
+
 bool lb_key_is_tensors(const lb_key *key) {
     return lb_key_is_below(key, "quant.weights") || lb_key_is_below(key, "quant.activations");
 }

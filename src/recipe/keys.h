@@ -52,6 +52,7 @@ typedef struct lb_key_value {
 } lb_key_value;
 
 #define LB_MAX_KEYS 256 /* rows of the table */
+#define LB_MAX_CHOICES 32 /* of a key */
 
 /* Row i in the order of docs/recipes.md, sections first, NULL after the last. */
 const lb_key *lb_recipe_key(size_t i);
@@ -59,6 +60,7 @@ const lb_key *lb_key_find(const char *path); /* NULL if unknown */
 bool lb_key_is_below(const lb_key *key, const char *section);
 const char *lb_key_first(const char *section); /* for messages: the first key in it */
 bool lb_key_is_list(const lb_key *key); /* its value is a list of numbers */
+bool lb_key_offers(const lb_key *key, const char *choice); /* false for a method or mixer that is not for what the key quantizes */
 bool lb_key_is_tensors(const lb_key *key); /* in quant.weights or quant.activations: what a layer rule may say */
 
 /* A key, or a section of keys, that a stage cannot have of its own, and the reason. */

@@ -71,11 +71,6 @@ static bool parse_number(const lb_key *key, const lb_key_scalar *s, lb_key_value
     return true;
 }
 
-static void append_choices(char why[LB_KEY_WHY], const char *const *choices) {
-    for (size_t i = 0; choices[i]; i++)
-        lb_key_append(why, "%s%s", i ? ", " : "", choices[i]);
-}
-
 static int find_choice(const char *const *choices, const char *text) {
     for (int i = 0; choices[i]; i++)
         if (strcmp(choices[i], text) == 0)
@@ -84,12 +79,15 @@ static int find_choice(const char *const *choices, const char *text) {
 }
 
 static bool fail_choice(const lb_key *key, const char *given, char why[LB_KEY_WHY]) {
+    const char *offered[LB_MAX_CHOICES];
     size_t n = 0;
-    while (key->choices[n])
-        n++;
-    const char *near = lb_nearest(given, key->choices, n);
+    for (size_t i = 0; key->choices[i] && n < LB_COUNT(offered); i++)
+        if (lb_key_offers(key, key->choices[i]))
+            offered[n++] = key->choices[i];
+    const char *near = lb_nearest(given, offered, n);
     lb_key_append(why, "must be one of ");
-    append_choices(why, key->choices);
+    for (size_t i = 0; i < n; i++)
+        lb_key_append(why, "%s%s", i ? ", " : "", offered[i]);
     lb_key_append(why, ", not \"%s\"", given);
     if (near)
         lb_key_append(why, "; did you mean %s?", near);

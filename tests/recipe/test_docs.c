@@ -39,8 +39,9 @@ static void write_type(FILE *f, const lb_key *key) {
         break;
     case LB_KEY_NAME:
     case LB_KEY_ENUM:
-        for (int i = 0; key->choices[i]; i++)
-            fprintf(f, "%s%s", i ? ", " : "", key->choices[i]);
+        for (int i = 0, n = 0; key->choices[i]; i++)
+            if (lb_key_offers(key, key->choices[i]))
+                fprintf(f, "%s%s", n++ ? ", " : "", key->choices[i]);
         break;
     case LB_KEY_EDGE:
         fprintf(f, "float, same, %g to %g", key->min, key->max);
