@@ -41,6 +41,11 @@ static const option_row rows[] = {
 
 /* ---- Parsing ------------------------------------------------------------------------------------------------------- */
 
+/* One option by two names: a verb that has --out knows it as --output too, and the other way round. */
+static const char *other_name(cli_option option) {
+    return option == CLI_OUT ? rows[CLI_OUTPUT].name : option == CLI_OUTPUT ? rows[CLI_OUT].name : NULL;
+}
+
 /* The verb's rows as getopt wants them; --help always. val is the cli_option. */
 static void getopt_tables(const cli_verb *verb, struct option *longs, char *shorts) {
     int n = 0, s = 0;
@@ -49,6 +54,8 @@ static void getopt_tables(const cli_verb *verb, struct option *longs, char *shor
         cli_option option = *o == CLI_OPTIONS_END ? CLI_HELP : *o;
         const option_row *row = &rows[option];
         longs[n++] = (struct option){row->name, row->arg ? required_argument : no_argument, NULL, (int)option};
+        if (other_name(option))
+            longs[n++] = (struct option){other_name(option), required_argument, NULL, (int)option};
         if (row->letter) {
             shorts[s++] = row->letter;
             if (row->arg)
@@ -77,7 +84,7 @@ static bool takes(const cli_verb *verb, cli_option option) {
 }
 
 static int unknown_option(const cli_verb *verb, const struct option *longs, const char *word) {
-    const char *names[NROWS];
+    const char *names[NROWS + 1];
     size_t count = 0;
     char name[64];
     for (; longs[count].name; count++)
@@ -119,6 +126,7 @@ static int take_option(const cli_verb *verb, cli_option option, const char *valu
         if (errno || *end || value[0] < '0' || value[0] > '9')
             return cli_usage(verb, "--seed: '%s' is not a whole number from 0 up", value);
         snprintf(args->seed_set, sizeof args->seed_set, "train.seed=%llu", seed);
+        args->sets[args->nsets++] = args->seed_set;
         break;
     }
     case CLI_OUT: args->out = value; break;
@@ -161,7 +169,7 @@ static int check_complete(const cli_verb *verb, const cli_args *args) {
 }
 
 int cli_parse(const cli_verb *verb, int argc, char **argv, cli_args *args) {
-    struct option longs[NROWS + 1];
+    struct option longs[NROWS + 2]; /* one may have two names */
     char shorts[2 * NROWS + 2];
     memset(args, 0, sizeof *args);
     args->verb = verb;
@@ -197,8 +205,6 @@ int cli_parse(const cli_verb *verb, int argc, char **argv, cli_args *args) {
     }
     args->noperands = argc - optind;
     args->operands = argv + optind;
-    if (args->seed_set[0])
-        args->sets[args->nsets++] = args->seed_set;
     return args->help ? CLI_DONE : check_complete(verb, args);
 }
 

@@ -116,11 +116,11 @@ static int bench_recipe(lb_ctx *ctx, const cli_args *args) {
     if (status != LB_OK) {
         result = cli_library_error(ctx);
     } else if (args->json) {
-        json_t *object = json_pack("{s:o, s:o, s:o, s:o, s:s, s:o, s:o, s:o}", "images_per_s", cli_json_real(s.images_per_s), "step_ms",
-                                   cli_json_real(s.step_ms), "cpu_ms", cli_json_real(s.cpu_ms), "peak_rss_mb",
-                                   cli_json_real(s.peak_rss_mb), "precision", s.precision, "eval_images_per_s",
-                                   cli_json_real(s.eval_images_per_s), "eval_cpu_ms", cli_json_real(s.eval_cpu_ms), "start_s",
-                                   cli_json_real(s.start_s));
+        json_t *object = json_pack(
+            "{s:o, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:i, s:i}", "images_per_s", cli_json_real(s.images_per_s), "step_ms",
+            cli_json_real(s.step_ms), "cpu_ms", cli_json_real(s.cpu_ms), "peak_rss_mb", cli_json_real(s.peak_rss_mb), "precision",
+            s.precision, "eval_images_per_s", cli_json_real(s.eval_images_per_s), "eval_cpu_ms", cli_json_real(s.eval_cpu_ms),
+            "start_s", cli_json_real(s.start_s), "threads", s.threads, "batch", s.batch);
         if (args->profile)
             json_object_set_new(object, "profile", profile_json(&profile));
         result = cli_print_json(object);
@@ -215,8 +215,8 @@ const cli_verb cli_verb_bench = {
         "\n"
         "--json prints {\"latency_ms\": {\"min\", \"median\"}, \"cpu_ms\", \"images_per_s\", \"threads\", \"batch\", \"isa\"}\n"
         "of a model, and {\"images_per_s\", \"step_ms\", \"cpu_ms\", \"peak_rss_mb\", \"precision\", \"eval_images_per_s\",\n"
-        "\"eval_cpu_ms\", \"start_s\"} of a recipe; cpu_ms is the processor time of a batch (the least) or of a step, eval_cpu_ms\n"
-        "of a test image, all threads, for busy machines. With --profile also \"profile\":\n"
+        "\"eval_cpu_ms\", \"start_s\", \"threads\", \"batch\"} of a recipe; cpu_ms is the processor time of a batch (the\n"
+        "least) or of a step, eval_cpu_ms of a test image, all threads, for busy machines. With --profile also \"profile\":\n"
         "{\"peak_gflops\", \"copy_gb_per_s\", \"operators\": [{\"name\", \"op\", \"output\", \"forward\", \"backward_data\",\n"
         "\"backward_weights\"}]}, each pass that there is {\"ms\", \"bytes\", \"flops\", \"bound_ms\"}.",
     .examples = "lowbit bench runs/quickstart/model.lbm --batch 8\nlowbit bench recipes/cifar10/resnet20-dorefa-w2a2.yaml "

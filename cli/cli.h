@@ -29,7 +29,7 @@ typedef struct cli_args {
     int noperands;
     char **operands;         /* (noperands) borrowed from argv */
     int nsets;
-    const char **sets;       /* (nsets) "a.b=value", --seed included */
+    const char **sets;       /* (nsets) "a.b=value", --seed included, in the order given: the last counts */
     const char *out;         /* --out */
     const char *output;      /* -o */
     const char *data;        /* --data */

@@ -10,6 +10,9 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     lb_packed_destroy(model);
     if (status != LB_OK)
         return cli_library_error(ctx);
+    if (args->json)
+        return cli_print_json(json_pack("{s:o, s:I, s:I}", "directory", cli_json_text(args->output), "constant_bytes",
+                                        (json_int_t)info.constants, "ram_bytes", (json_int_t)info.arena));
     char constants[32], arena[32];
     cli_term_clear();
     printf("%s: %s bytes of constants, %s bytes of RAM\n", args->output, cli_commas(constants, info.constants),
@@ -17,7 +20,7 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     return CLI_DONE;
 }
 
-static const cli_option options[] = {CLI_OUTPUT, CLI_DATA, CLI_THREADS, CLI_QUIET, CLI_OPTIONS_END};
+static const cli_option options[] = {CLI_OUTPUT, CLI_DATA, CLI_JSON, CLI_THREADS, CLI_QUIET, CLI_OPTIONS_END};
 
 const cli_verb cli_verb_codegen = {
     .name = "codegen",
@@ -34,7 +37,8 @@ const cli_verb cli_verb_codegen = {
         "of the model's test set (or of the one that --data names; noise, if there is none) is written beside it.\n"
         "\n"
         "-o names the directory. It is made; one that exists must be empty or made by this command, and is replaced file by\n"
-        "file. The README.md in it says how to compile, and how much flash and RAM are needed. Prints both.",
+        "file. The README.md in it says how to compile, and how much flash and RAM are needed. Prints both;\n"
+        "--json prints {\"directory\", \"constant_bytes\", \"ram_bytes\"}.",
     .files = "DIR/model.h            the interface\nDIR/model.c            the only file to compile\n"
              "DIR/README.md          memory, compiling, the self-test",
     .examples = "lowbit codegen runs/quickstart/model.lbm -o firmware/net\n"

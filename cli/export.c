@@ -27,6 +27,18 @@ static lb_status export(lb_ctx *ctx, const char *run, const char *path, const lb
     return status;
 }
 
+static int print(const cli_args *args, const char *path, const char *format) {
+    struct stat st;
+    char text[32];
+    const int64_t bytes = stat(path, &st) == 0 ? (int64_t)st.st_size : 0;
+    if (args->json)
+        return cli_print_json(
+            json_pack("{s:o, s:I, s:s}", "file", cli_json_text(path), "bytes", (json_int_t)bytes, "format", format));
+    cli_term_clear();
+    printf("%s: %s bytes, %s\n", path, cli_commas(text, bytes), format);
+    return CLI_DONE;
+}
+
 static int run(lb_ctx *ctx, const cli_args *args) {
     const char *run_dir = args->operands[0];
     const int format = args->format ? find_format(args->format) : LB_ONNX_QDQ;
@@ -42,17 +54,14 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     } else if (export(ctx, run_dir, path, &options) != LB_OK) {
         result = cli_library_error(ctx);
     } else {
-        struct stat st;
-        char bytes[32];
-        cli_term_clear();
-        printf("%s: %s bytes, %s\n", path, cli_commas(bytes, stat(path, &st) == 0 ? (int64_t)st.st_size : 0),
-               lb_onnx_format_name(format));
+        result = print(args, path, lb_onnx_format_name(format));
     }
     free(path);
     return result;
 }
 
-static const cli_option options[] = {CLI_OUTPUT, CLI_FORMAT, CLI_OPSET, CLI_EXACT, CLI_THREADS, CLI_QUIET, CLI_OPTIONS_END};
+static const cli_option options[] = {CLI_OUTPUT, CLI_FORMAT, CLI_OPSET, CLI_EXACT, CLI_JSON,
+                                     CLI_THREADS, CLI_QUIET, CLI_OPTIONS_END};
 
 const cli_verb cli_verb_export = {
     .name = "export",
@@ -77,7 +86,9 @@ const cli_verb cli_verb_export = {
         "have no such form.\n"
         "\n"
         "Without -o the file is RUN/model.onnx. An existing one is replaced only when the new one is complete.\n"
-        "docs/onnx.md says which runtime takes which format, and how closely predictions agree.",
+        "docs/onnx.md says which runtime takes which format, and how closely predictions agree.\n"
+        "\n"
+        "--json prints {\"file\", \"bytes\", \"format\"}.",
     .files = "RUN                    a directory made by lowbit train",
     .examples = "lowbit export runs/quickstart\nlowbit export runs/quickstart -o net.onnx --opset 25\n"
                 "lowbit export runs/quickstart -o old.onnx --format qcdq",

@@ -39,6 +39,18 @@ static void say_next(const cli_args *args) {
     free(recipe);
 }
 
+static int print(const cli_args *args, const lb_import_result *net) {
+    if (args->json)
+        return cli_print_json(json_pack("{s:o, s:i, s:I, s:i, s:i, s:i, s:i, s:i}", "run", cli_json_text(args->output), "layers",
+                                        net->layers, "parameters", (json_int_t)net->parameters, "height", net->ih, "width",
+                                        net->iw, "channels", net->ic, "classes", net->classes, "added_norms", net->added));
+    char count[32];
+    cli_term_clear();
+    printf("%s: %d layers, %s parameters, images of %dx%dx%d, %d classes\n", args->output, net->layers,
+           cli_commas(count, net->parameters), net->ih, net->iw, net->ic, net->classes);
+    return CLI_DONE;
+}
+
 static int run(lb_ctx *ctx, const cli_args *args) {
     if (args->data && !is_data_name(args->data) && !cli_exists(args->data))
         return cli_fail("--data: '%s' is neither a known data set (lowbit list data) nor a folder or archive", args->data);
@@ -51,10 +63,7 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     if (lb_import(ctx, args->operands[0], args->output, sets, ndata + args->nsets, &net) != LB_OK) {
         result = cli_library_error(ctx);
     } else {
-        char count[32];
-        cli_term_clear();
-        printf("%s: %d layers, %s parameters, images of %dx%dx%d, %d classes\n", args->output, net.layers,
-               cli_commas(count, net.parameters), net.ih, net.iw, net.ic, net.classes);
+        result = print(args, &net);
         fflush(stdout); /* where both streams are one file, the result comes first */
         if (net.added && !args->quiet)
             fprintf(stderr,
@@ -69,7 +78,7 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     return result;
 }
 
-static const cli_option options[] = {CLI_OUTPUT, CLI_DATA, CLI_SET, CLI_QUIET, CLI_OPTIONS_END};
+static const cli_option options[] = {CLI_OUTPUT, CLI_DATA, CLI_SET, CLI_SEED, CLI_JSON, CLI_QUIET, CLI_OPTIONS_END};
 
 const cli_verb cli_verb_import = {
     .name = "import",
@@ -92,7 +101,9 @@ const cli_verb cli_verb_import = {
         "in it.\n"
         "\n"
         "What cannot be read is an error that names the node, its operator and the reason. docs/onnx.md lists the operators,\n"
-        "and says what happens to networks whose batch norms were folded into their convolutions.",
+        "and says what happens to networks whose batch norms were folded into their convolutions.\n"
+        "\n"
+        "--json prints {\"run\", \"layers\", \"parameters\", \"height\", \"width\", \"channels\", \"classes\", \"added_norms\"}.",
     .files = "RUN/net.onnx           the graph, without weights\n"
              "RUN/last.safetensors   the weights\n"
              "RUN/recipe.yaml        a recipe that fine-tunes them",

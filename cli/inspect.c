@@ -61,6 +61,8 @@ static int print_rules(const lb_inspection *in, const char *path) {
 
 static int run(lb_ctx *ctx, const cli_args *args) {
     lb_inspection inspection = {0};
+    if (args->rules && args->json)
+        return cli_usage(args->verb, "inspect: --rules prints lines of a recipe, --json everything; give one of them");
     if (lb_inspect(ctx, args->operands[0], &inspection) != LB_OK)
         return cli_library_error(ctx);
     int status = CLI_DONE;

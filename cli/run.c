@@ -136,6 +136,8 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     session s = {.args = args, .draw = args->draw || cli_colour(stdout)};
     if (args->noperands < 2 && !args->test)
         return cli_usage(args->verb, "run: IMAGE is missing (or give --test N)");
+    if (args->draw && args->json)
+        return cli_usage(args->verb, "run: --draw prints pictures, --json an object; give one of them");
     if (args->data && !args->test)
         return cli_usage(args->verb, "run: --data is for --test N");
     if (lb_packed_load(ctx, args->operands[0], &model) != LB_OK)

@@ -16,6 +16,13 @@ check "no float kernels" -z "$(ls c/kernels | grep float)"
 check "no float arithmetic" -z "$(grep -lE '\b(float|double)\b' c/*.[ch] c/kernels/*.h)"
 arena=$(sed -n 's/#define MODEL_ARENA_SIZE \([0-9]*\) .*/\1/p' c/model.h)
 check "the README says how much RAM" -n "$(grep "MODEL_ARENA_SIZE.*| $arena |" c/README.md)"
+succeed pack run --out same.lbm --json
+json file bytes float_bytes ratio
+check "the packed file's bytes" "$(value bytes)" -eq "$(stat -c %s same.lbm)"
+succeed codegen same.lbm --out same --json
+json directory constant_bytes
+check "how much RAM" "$(value ram_bytes)" -eq "$arena"
+expect 0 cmp c/model.h same/model.h
 succeed codegen floats/model.lbm -o f/deep/down
 check "float kernels" -s f/deep/down/kernels/float_conv.h
 

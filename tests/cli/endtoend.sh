@@ -153,7 +153,7 @@ json ms gops peak_gops layers.0.name layers.0.op layers.0.kernel layers.0.ms lay
 succeed bench small.yaml --steps 5
 says '^training: [0-9,]+ images/s'
 succeed bench small.yaml --steps 5 --threads 1 --json
-json images_per_s step_ms peak_rss_mb precision eval_images_per_s eval_cpu_ms start_s
+json images_per_s step_ms peak_rss_mb precision eval_images_per_s eval_cpu_ms start_s threads batch
 succeed bench small.yaml --steps 5 --profile
 says '^convolutions +[0-9.]+'
 says '^evaluation: [0-9,]+ images/s; first step done after [0-9.]+ s'

@@ -11,6 +11,10 @@ says '^run/model\.onnx: [0-9,]+ bytes, qdq$'
 check "the default file" -s run/model.onnx
 succeed export run -o again.onnx
 check "the same bytes twice" "$(cksum <run/model.onnx)" = "$(cksum <again.onnx)"
+succeed export run --out json.onnx --json
+check "the file's name" "$(value file)" = json.onnx
+check "the format" "$(value format)" = qdq
+check "the file's bytes" "$(value bytes)" -eq "$(stat -c %s json.onnx)"
 for format in qdq qcdq qonnx float; do
     for run in run floats; do
         succeed export $run -o $run-$format.onnx --format $format

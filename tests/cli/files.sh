@@ -82,6 +82,10 @@ succeed train tiny.yaml --set train.epochs=2 --out bad --resume -q
 succeed train tiny.yaml --set train.epochs=0 --out idle
 says '^idle: no training'
 check "there is nothing to evaluate" "$(grep -c next: err)" = 0
+succeed train tiny.yaml --output seeded --seed 7 --set train.seed=8 --set train.epochs=0
+expect 0 grep -q '^  seed: 8$' seeded/recipe.yaml # the last of them counts
+succeed train tiny.yaml --out seeded --set train.seed=8 --seed 7 --set train.epochs=0
+expect 0 grep -q '^  seed: 7$' seeded/recipe.yaml
 (cat tiny.yaml && echo 'stages: [{name: a, train: {steps: 1}}, {name: b, train: {epochs: 0}, quant: {weights: {bits: 1}}}]') >skip.yaml
 succeed train skip.yaml --out skip
 complains 'warning: stage b: its budget is 0 steps'

@@ -12,6 +12,11 @@ for file in net.onnx recipe.yaml last.safetensors; do check "in/$file" -s in/$fi
 expect 0 grep -q '^  size: 12$' in/recipe.yaml # what images of other sizes become
 check "the graph has no weights" "$(stat -c %s in/net.onnx)" -lt 40000
 
+succeed import net.onnx --out seeded --data good --seed 7 --json
+json run parameters channels added_norms
+check "what came in" "$(value layers) $(value height) $(value width) $(value classes)" = "22 12 12 4"
+expect 0 grep -q '^  seed: 7$' seeded/recipe.yaml
+
 # The same accuracy; the normalisation came along.
 succeed eval floats --json
 top1=$(value top1)

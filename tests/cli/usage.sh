@@ -59,6 +59,12 @@ done
 for bad in -1 x '' 99999999999999999999; do
     refuse 2 "--seed: '$bad' is not a whole number" train r.yaml --seed "$bad"
 done
+refuse 1 'r.yaml: cannot open' train r.yaml --output x # one option by either name
+refuse 1 'x: no such run directory' pack x --out y
+refuse 1 'x: no such run directory' export x --out y
+refuse 2 "'--output' wants a value" train r.yaml --output
+refuse 2 "inspect: --rules .*--json" inspect x --rules --json
+refuse 2 "run: --draw .*--json" run model.lbm x.png --draw --json
 refuse 2 "IMAGE is missing" run model.lbm
 refuse 2 "--data is for --test" run model.lbm x.png --data mnist
 refuse 2 "--test: 'none' is not" run model.lbm --test none
