@@ -18,7 +18,7 @@ $(BUILD)/build.ninja:
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
 
-deps: ## install the Debian packages that are missing
+deps: ## install the Debian packages that are missing; on another system: print the list
 	@scripts/deps.sh
 
 quickstart: ## train, test, pack and verify a 2-bit network on Fashion-MNIST (a few minutes)
@@ -33,7 +33,7 @@ test: ## build and run the tests
 
 sanitize: ## build with address and undefined-behaviour sanitizers in build-sanitize/ and run all but the slow tests
 	@scripts/deps.sh
-	@cmake -S . -B build-sanitize -G Ninja -DCMAKE_BUILD_TYPE=Debug -DLOWBIT_SANITIZE=ON
+	@cmake -S . -B build-sanitize -G Ninja -DCMAKE_BUILD_TYPE=Debug -DLOWBIT_SANITIZE=ON -DLOWBIT_WERROR=ON
 	@cmake --build build-sanitize
 	@cd build-sanitize && $(CTEST) -LE slow
 
@@ -90,7 +90,7 @@ torchvision: all ## torchvision's networks imported, trained for an epoch at 4 b
 
 coverage: ## build for coverage in build-coverage/, run the tests, print line coverage per file
 	@scripts/deps.sh gcovr
-	@cmake -S . -B build-coverage -G Ninja -DCMAKE_BUILD_TYPE=Debug -DLOWBIT_COVERAGE=ON
+	@cmake -S . -B build-coverage -G Ninja -DCMAKE_BUILD_TYPE=Debug -DLOWBIT_COVERAGE=ON -DLOWBIT_WERROR=ON
 	@cmake --build build-coverage
 	@cd build-coverage && $(CTEST)
 	@gcovr --root . --filter src/ --filter runtime/ --filter cli/ build-coverage

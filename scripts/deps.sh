@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that lowbit needs and that are missing. Arguments: --emulators for the cross compilers and emulators that
 # the tests of generated C want, then more packages.
-# Quiet when nothing is missing. On another system: prints the list and stops.
+# Quiet when nothing is missing. On another system: prints the list; whether all is there, the build tells.
 set -euo pipefail
 
 packages=(gcc cmake ninja-build pkg-config libc6-dev libdnnl-dev librandom123-dev libyaml-dev libjansson-dev libprotobuf-c-dev
@@ -14,8 +14,8 @@ fi
 packages+=("$@")
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
-    echo "lowbit: error: this is not a Debian system; install what these Debian packages hold, then run 'make': ${packages[*]}" >&2
-    exit 1
+    echo "lowbit: this is not a Debian system; what these Debian packages hold is needed: ${packages[*]}" >&2
+    exit 0
 fi
 
 missing=()

@@ -34,12 +34,17 @@ static void ask_for_large_pages(unsigned char *block, size_t size) {
         (void)madvise(block + before, (size - before) / PAGE * PAGE, MADV_HUGEPAGE); /* slower if it is refused, no more */
 }
 
-/* Linux promises more memory than there is and kills whoever uses it: what would not fit is refused, and what is promised is taken at
- * once, so that the next block sees what is left. */
+/* Linux promises more memory than there is and kills whoever uses it: what would not fit is refused, and what is promised is taken
+ * at once, so that the next block sees what is left. */
 enum { HUGE_BLOCK = 256 << 20 };
 static void take_pages(unsigned char *block, size_t size) {
+#ifdef MADV_POPULATE_WRITE
     const size_t page = (size_t)sysconf(_SC_PAGESIZE), before = (page - (uintptr_t)block % page) % page;
     (void)madvise(block + before, (size - before) / page * page, MADV_POPULATE_WRITE); /* without it they are taken when written */
+#else /* headers before Linux 5.14 */
+    (void)block;
+    (void)size;
+#endif
 }
 
 /* Aligned upwards in a block that is larger by LB_ALIGN; where it begins stands before it. */
