@@ -103,7 +103,7 @@ typedef struct lb_recipe lb_recipe;
 /* Reads a YAML recipe; `overrides` are "a.b=value" texts applied on top, as the program's --set. Errors name file:line. */
 lb_status lb_recipe_load(lb_ctx *ctx, const char *path, const char *const *overrides, int noverrides, lb_recipe **recipe);
 
-/* The resolved recipe of the run at `dir`, to resume it. An imported network's graph is the run's copy, wherever it was moved to. */
+/* The resolved recipe of the run at `dir`, to resume it. An imported network's graph is the run's copy, wherever the run is. */
 lb_status lb_recipe_load_run(lb_ctx *ctx, const char *dir, const char *const *overrides, int noverrides, lb_recipe **recipe);
 
 /* A recipe of defaults, to be filled by lb_recipe_set. */
@@ -149,8 +149,8 @@ void lb_net_destroy(lb_net *net);
 typedef struct lb_trainer lb_trainer;
 
 /* Loads the data, builds the recipe's network (or takes `net`, which the trainer then owns, even on failure; NULL: the recipe's)
- * and prepares the first stage. The recipe is borrowed and must outlive the trainer. The recipe.yaml of a run of `net` has its name;
- * lb_trainer_open cannot build it again, but lb_trainer_run resumes the run with the same `net`. */
+ * and prepares the first stage. The recipe is borrowed and must outlive the trainer. The recipe.yaml of a run of `net` has its
+ * name; lb_trainer_open cannot build it again, but lb_trainer_run resumes the run with the same `net`. */
 lb_status lb_trainer_create(lb_ctx *ctx, const lb_recipe *recipe, lb_net *net, lb_trainer **trainer);
 
 /* Trains all stages, from the beginning unless `resume`. `dir` receives recipe.yaml, last.safetensors, best.safetensors,

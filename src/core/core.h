@@ -67,8 +67,8 @@ bool lb_interrupted(const lb_ctx *ctx);
  * A count of 0 gives a valid pointer. */
 void *lb_alloc(lb_ctx *ctx, size_t count, size_t size);
 
-/* The allocator of a context that was given none. Its memory is zero already, so that pages nobody writes to take no room; but blocks of
- * 256 MB and more take theirs at once, or are refused (NULL) where that is more than lb_available_memory(). */
+/* The allocator of a context that was given none. Its memory is zero already, so that pages nobody writes to take no room; but
+ * blocks of 256 MB and more take theirs at once, or are refused (NULL) where that is more than lb_available_memory(). */
 void *lb_default_alloc(void *user, size_t size);
 
 /* Bytes that the machine, or the container's limit, has left. INT64_MAX if that is not known. */
@@ -113,7 +113,7 @@ lb_status lb_fail_file(lb_ctx *ctx, const char *path, const char *what, int erro
 /* Reads a whole file (at most `limit` bytes) into memory made by lb_alloc, with a 0 byte behind it. */
 lb_status lb_read_file(lb_ctx *ctx, const char *path, size_t limit, unsigned char **data, size_t *size);
 
-/* Writes path.tmp.PID.N, a name that nobody else has, syncs it, renames it over `path`: the old file stays whole whatever happens. */
+/* Writes path.tmp.PID.N, a name nobody else has, syncs it, renames it over `path`: the old file stays whole whatever happens. */
 typedef struct lb_span {
     const void *data;
     size_t size;

@@ -25,8 +25,9 @@ static lb_status check_channels(const lb_recipe *recipe, const lb_net *net) {
     int size, has, classes;
     if (!lb_data_known(data, &size, &has, &classes) || has == takes)
         return LB_OK;
-    return lb_fail(recipe->ctx, LB_ERR_RECIPE, "data.name: the images of %s have %d channel%s, but the network takes %d; name another",
-                   data->name, has, has == 1 ? "" : "s", takes);
+    return lb_fail(recipe->ctx, LB_ERR_RECIPE,
+                   "data.name: the images of %s have %d channel%s, but the network takes %d; name another", data->name, has,
+                   has == 1 ? "" : "s", takes);
 }
 
 static bool says_data(const char *const *overrides, int noverrides) {

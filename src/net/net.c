@@ -31,7 +31,8 @@ static const char *make_name(lb_net *net, lb_op op) {
 static lb_status check_name(lb_net *net, const char *name) {
     size_t length = strlen(name);
     if (!length || length >= LB_NAME_SIZE)
-        return lb_fail(net->ctx, LB_ERR_ARGUMENT, "a layer's name has %zu characters; 1 to %d are allowed", length, LB_NAME_SIZE - 1);
+        return lb_fail(net->ctx, LB_ERR_ARGUMENT, "a layer's name has %zu characters; 1 to %d are allowed", length,
+                       LB_NAME_SIZE - 1);
     for (size_t i = 0; i < length; i++)
         if ((unsigned char)name[i] < ' ' || name[i] == 127)
             return lb_fail(net->ctx, LB_ERR_ARGUMENT, "a layer's name has a control character at position %zu", i + 1);

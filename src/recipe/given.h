@@ -53,7 +53,7 @@ void lb_recipe_resolve(lb_recipe *recipe);
 /* Is the key read by this config's own settings, layer rules left aside? */
 bool lb_key_is_read_base(const lb_key *key, const lb_config *config);
 
-/* Makes `view`, zero but for this, hold a rule's two tensors, so that the keys of quant.weights and quant.activations work on it. */
+/* Makes `view`, zero but for this, hold a rule's two tensors: the keys of quant.weights and quant.activations then work on it. */
 void lb_rule_view(lb_config *view, const lb_layer_rule *rule);
 
 #endif

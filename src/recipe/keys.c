@@ -157,8 +157,8 @@ static const lb_key keys[] = {
     SECTION("train", "Budget, loss, arithmetic and files."),
     FLOAT("train.epochs", train.epochs, 0, 1e6, "30", "train.steps=0", "budget of one stage; may be a fraction"),
     FLOAT("train.total_epochs", train.total_epochs, 0, 1e6, "0", NULL,
-          "if above 0: budget of all stages together; their epochs, and those of schedules, are scaled to it. Stages of train.steps "
-          "come on top"),
+          "if above 0: budget of all stages together; their epochs, and those of schedules, are scaled to it. Stages of "
+          "train.steps come on top"),
     {"train.steps", LB_KEY_INT64, AT(train.steps), 0, 0, 0, 1e12, NULL, "0", NULL,
      "budget in steps instead of epochs; 0: epochs count"},
     INT("train.batch", train.batch, 1, 65536, "128", "images per step"),

@@ -25,8 +25,8 @@ static lb_status one_step(lb_trainer *t, int64_t step) {
     return lb_trainer_step(t, batch, 0);
 }
 
-/* In the middle of the first stage, where schedules mix: at its begin some are still float. times, cpu: (steps) seconds. laps: NULL, or
- * (steps, cells) seconds; of processor time if all work is this thread's. */
+/* In the middle of the first stage, where schedules mix: at its begin some are still float. times, cpu: (steps) seconds. laps:
+ * NULL, or (steps, cells) seconds; of processor time if all work is this thread's. */
 static lb_status timed_steps(lb_trainer *t, int steps, double *times, double *cpu, double *laps, size_t cells, double *start) {
     lb_laps watch = {.clock = lb_threads(t->ctx) == 1 ? lb_thread_time : lb_now};
     lb_status status = lb_loader_start(t->loader, 0, 0);

@@ -1,7 +1,7 @@
 /* The trainer's evaluation: runs a network with the numbers that net/numerics.h prescribes, so that its scores are those of the
  * packed model, bit for bit. Layers that compute in float add up in the packed runtime's order if some activation is quantized or
- * if `ordered` is set; otherwise in whatever way is fast: by oneDNN, or by matrix registers with 16 bits of each number (then scores
- * differ in their last bits). */
+ * if `ordered` is set; otherwise in whatever way is fast: by oneDNN, or by matrix registers with 16 bits of each number (then
+ * scores differ in their last bits). */
 #ifndef LB_EVALUATE_H
 #define LB_EVALUATE_H
 

@@ -65,8 +65,8 @@ static void sum_images(lb_plan *plan, lb_step *step, lb_task_run *run, lb_pass p
     add_sums(step, c, lb_plan_parts(plan));
 }
 
-/* A running statistic towards a batch's. With momentum 1, as an estimate begins, nothing is left of what it was, rounding included: a
- * run that is resumed while it is tested estimates from other statistics. */
+/* A running statistic towards a batch's. With momentum 1, as an estimate begins, nothing is left of what it was, rounding included:
+ * a run that is resumed while it is tested estimates from other statistics. */
 static void move(float *running, float momentum, float batch) {
     *running = momentum == 1 ? batch : *running + momentum * (batch - *running);
 }

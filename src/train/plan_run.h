@@ -76,8 +76,8 @@ static inline lb_quant_when lb_plan_when(const lb_plan *plan, lb_step *step, int
     return when;
 }
 
-/* First batch: the learned parameters of an activation quantizer start from what enters it, or, where that says nothing (zeros; with
- * unsigned codes nothing above zero), as from a 1. */
+/* First batch: the learned parameters of an activation quantizer start from what enters it, or, where that says nothing (zeros;
+ * with unsigned codes nothing above zero), as from a 1. */
 static inline void lb_plan_start_act(lb_plan *plan, lb_quant *q, const float *z, size_t count) {
     static const float one = 1;
     bool any = false;

@@ -130,8 +130,8 @@ static lb_status check_batch(const lb_trainer *t) {
         while (fits * 8 <= images)
             fits *= 2;
         return lb_fail(t->ctx, LB_ERR_RECIPE,
-                       "train.batch is %d but there are only %lld training images; make it smaller, e.g. --set train.batch=%d", batch,
-                       (long long)images, fits);
+                       "train.batch is %d but there are only %lld training images; make it smaller, e.g. --set train.batch=%d",
+                       batch, (long long)images, fits);
     }
     for (int i = 0; batch == 1 && i < t->net->nnodes; i++) {
         const lb_node *node = &t->net->nodes[i];

@@ -302,7 +302,8 @@ static inline void test_random_layer(test_graph *t, const test_weights *format, 
         if ((l->op == LBRT_OP_MUL && !wide) || (l->op == LBRT_OP_SIGMOID && src->type != LBRT_I32))
             continue;
         const bool geometric = l->op == LBRT_OP_CONV || l->op == LBRT_OP_MAXPOOL || l->op == LBRT_OP_SUMPOOL;
-        l->is_float = src->type == LBRT_F32 || (format->bits == 32 && l->op == LBRT_OP_CONV) || (!lbrt_is_bare(l) && test_in(t, 0, 5) == 0);
+        l->is_float = src->type == LBRT_F32 || (format->bits == 32 && l->op == LBRT_OP_CONV) ||
+                      (!lbrt_is_bare(l) && test_in(t, 0, 5) == 0);
         l->src_step = test_float(t, 0.3f);
         l->kh = l->kw = l->sh = l->sw = 1;
         if (geometric && classes == 0) {

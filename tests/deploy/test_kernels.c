@@ -19,8 +19,8 @@ static void run(const lbrt_site *site, const lbrt_kernel *kernel, uint32_t plana
     if (kernel->prepare)
         kernel->prepare(site, prepared);
     const lbrt_tensor tensors[2] = {*site->src, site->res ? *site->res : *site->src};
-    const lbrt_call call = {.site = *site, .planar = planar, .prepared = prepared, .src = src, .res = res, .sources = {src, res}, .tensors = tensors,
-                            .dst = dst, .scratch = scratch, .row0 = row0, .row1 = row1};
+    const lbrt_call call = {.site = *site, .planar = planar, .prepared = prepared, .src = src, .res = res, .sources = {src, res},
+                            .tensors = tensors, .dst = dst, .scratch = scratch, .row0 = row0, .row1 = row1};
     kernel->run(&call);
     free(prepared), free(scratch);
 }

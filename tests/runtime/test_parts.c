@@ -64,7 +64,8 @@ static void sigmoid_and_product(void **state) {
     static const int32_t ends[][2] = {{INT32_MIN, 0}, {-(16 << 16), 0}, {0, 1 << 15}, {16 << 16, 1 << 16}, {INT32_MAX, 1 << 16}};
     for (size_t i = 0; i < LB_COUNT(ends); i++)
         assert_int_equal(lbrt_sigmoid(ends[i][0]), ends[i][1]);
-    static const int32_t products[][3] = {{3 << 16, -(5 << 16), -(15 << 16)}, {1, 1 << 15, 1}, {1, (1 << 15) - 1, 0}, {-1, 1 << 15, 0},
+    static const int32_t products[][3] = {{3 << 16, -(5 << 16), -(15 << 16)}, {1, 1 << 15, 1}, {1, (1 << 15) - 1, 0},
+                                          {-1, 1 << 15, 0},
                                           {INT32_MAX, INT32_MAX, INT32_MAX}, {INT32_MIN, INT32_MIN, INT32_MAX},
                                           {INT32_MIN, INT32_MAX, INT32_MIN}, {INT32_MIN, 1 << 16, INT32_MIN}};
     for (size_t i = 0; i < LB_COUNT(products); i++)

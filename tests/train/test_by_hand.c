@@ -1,4 +1,4 @@
-/* Runs of networks built by hand: their recipe says the network's own name, and they are resumed by the program that builds them. */
+/* Runs of networks built by hand: their recipe says the network's own name; they are resumed by the program that builds them. */
 #include "net/net.h"
 #include "runs.h"
 #include "train/trainer.h"

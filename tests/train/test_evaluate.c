@@ -1,5 +1,6 @@
 /* The evaluator's parts: kernel variants give the same bits, the ordered convolution is the runtime's, thresholds are what they
- * replace, every way of computing an integer convolution gives the exact sums, and results do not depend on batch, chunk or threads. */
+ * replace, every way of computing an integer convolution gives the exact sums, and results do not depend on batch, chunk or
+ * threads. */
 #include <float.h>
 #include <math.h>
 

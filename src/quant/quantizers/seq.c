@@ -6,8 +6,8 @@
  *   init      step = 2 mean |u| / sqrt(n): mean |u| times the sign with 1 bit, and for normal weights near least squares up to 4
  *
  * LSQ on levels that lie evenly on both sides of zero and have none there: at 2 bits its +-1/2 and +-3/2 steps serve both signs
- * alike, where two's complement has -2, -1, 0, 1. The paper's alpha is step (n + 1) / 2, and its init max |u|. g follows LSQ's, with
- * the largest |u~| / step in the place of hi. N: weights that share the step. step is floored at 1e-8. */
+ * alike, where two's complement has -2, -1, 0, 1. The paper's alpha is step (n + 1) / 2, and its init max |u|. g follows LSQ's,
+ * with the largest |u~| / step in the place of hi. N: weights that share the step. step is floored at 1e-8. */
 #include "quant/helpers.h"
 
 static float highest(const lb_quant_spec *spec) { return (float)((1 << spec->bits) - 1); }

@@ -78,8 +78,8 @@ static lb_status describe(lb_backend *backend, const lb_conv_dims *d, lb_pass pa
     return lb_dnnl_check(backend, status, "describing a convolution");
 }
 
-/* oneDNN 2.6 unrolls its AMX kernel for the weights' gradient over a row. From 353 pixels on (3x3) it is wrong and writes before the
- * gradient, and from about 1000 on it is never done with being generated. */
+/* oneDNN 2.6 unrolls its AMX kernel for the weights' gradient over a row. From 353 pixels on (3x3) it is wrong and writes before
+ * the gradient, and from about 1000 on it is never done with being generated. */
 #define AMX_MAX_ROW 320
 
 static lb_status create_pass(lb_conv_prims *p, lb_pass pass, lb_prim *prim) {

@@ -45,8 +45,8 @@ typedef struct lb_tiles_sums {
     /* w: (oc, kh, kw, ic); to: s->weights bytes, aligned to LB_ALIGN. */
     void (*weights)(const lb_sums *s, const float *w, void *to);
     /* All results of `images` images, rows <= oh of them: for each band its sums (scratch: s->scratch bytes, aligned to LB_ALIGN)
-     * and then `finish` of each image's part of it, result rows y .. y + rows - 1 of image n, s->result_row * oc numbers from one to
-     * the next. */
+     * and then `finish` of each image's part of it, result rows y .. y + rows - 1 of image n, s->result_row * oc numbers from one
+     * to the next. */
     void (*conv)(const lb_sums *s, const void *src, int images, int rows, const void *weights, void *scratch,
                  void (*finish)(void *user, int n, int y, int rows, const void *sums), void *user);
 } lb_tiles_sums;
