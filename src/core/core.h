@@ -132,7 +132,8 @@ bool lb_is_same_file(const char *a, const char *b); /* both exist, and the two p
 lb_status lb_lock_dir(lb_ctx *ctx, const char *path, int *lock);
 void lb_unlock_dir(int lock); /* LB_NO_LOCK is fine */
 
-/* Removes what lb_write_file was writing for DIR/name in processes that were killed; what others still write is locked, and stays. */
+/* Removes what lb_write_file was writing for DIR/name in processes that were killed; what others still write is locked and
+ * stays. */
 void lb_remove_leftovers(const char *dir, const char *name);
 
 /* ---- Text ------------------------------------------------------------------------------------------------------ */

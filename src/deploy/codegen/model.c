@@ -384,7 +384,7 @@ void lb_write_model(const lb_generator *g, lb_code *code) {
             write_integer_layer(g, code, i);
     }
     lb_code_printf(code,
-                   "\n/* -DMODEL_AFTER_LAYER=FUNCTION: is called with each layer's number after it, to time layers for example. */\n"
+                   "\n/* -DMODEL_AFTER_LAYER=FUNCTION: is called with each layer's number after it, to time layers. */\n"
                          "#ifdef MODEL_AFTER_LAYER\nvoid MODEL_AFTER_LAYER(int layer);\n"
                          "#else\n#define MODEL_AFTER_LAYER(layer) ((void)0)\n#endif\n\n"
                          "void model_run(const uint8_t *image, int32_t *scores) {\n");
