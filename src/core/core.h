@@ -175,4 +175,7 @@ void lb_rng_uniform(uint64_t seed, lb_purpose purpose, uint64_t step, float rang
 #define LB_HASH 0xcbf29ce484222325u
 uint64_t lb_hash(uint64_t hash, const void *data, size_t size);
 
+/* CRC-32C (Castagnoli), as TensorBoard's record format wants it. Start with crc = 0. */
+uint32_t lb_crc32c(uint32_t crc, const void *data, size_t size);
+
 #endif

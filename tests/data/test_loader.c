@@ -1,5 +1,4 @@
 /* Batches: the same whatever the workers, entered anywhere, every image once. */
-#include "crc32c.h"
 #include "fixtures.h"
 
 enum { H = 6, W = 6, C = 3, N = 203 };
@@ -35,8 +34,8 @@ static void run(lb_loader *loader, int64_t epoch, int64_t first, int steps, uint
             assert_int_equal(lb_loader_start(loader, epoch + at / lb_loader_steps(loader), at % lb_loader_steps(loader)), LB_OK);
         assert_int_equal(lb_loader_next(loader, &batch), LB_OK);
         assert_int_equal(batch->step, at % lb_loader_steps(loader));
-        sums[i] = lbrt_crc32c(0, batch->labels, (size_t)batch->mb * sizeof(int32_t));
-        sums[i] = lbrt_crc32c(sums[i], batch->pixels, (size_t)batch->mb * H * W * C);
+        sums[i] = lb_crc32c(0, batch->labels, (size_t)batch->mb * sizeof(int32_t));
+        sums[i] = lb_crc32c(sums[i], batch->pixels, (size_t)batch->mb * H * W * C);
     }
 }
 

@@ -1,5 +1,4 @@
 /* The real data sets, where they are there. */
-#include "crc32c.h"
 #include "fixtures.h"
 
 #include <time.h>
@@ -80,8 +79,8 @@ static void test_cifar10_jpeg(void **state) {
         assert_balanced(&data->split[LB_TRAIN], 10);
         assert_string_equal(data->class_names[9], "truck");
         for (int split = 0; split < LB_SPLITS; split++) {
-            sums[i] = lbrt_crc32c(sums[i], data->split[split].pixels, (size_t)data->split[split].count * 32 * 32 * 3 / 16);
-            sums[i] = lbrt_crc32c(sums[i], data->split[split].labels, (size_t)data->split[split].count * sizeof(int32_t));
+            sums[i] = lb_crc32c(sums[i], data->split[split].pixels, (size_t)data->split[split].count * 32 * 32 * 3 / 16);
+            sums[i] = lb_crc32c(sums[i], data->split[split].labels, (size_t)data->split[split].count * sizeof(int32_t));
         }
         if (i == 0)
             lb_data_destroy(data);

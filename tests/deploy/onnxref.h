@@ -5,7 +5,6 @@
 
 #include <math.h>
 
-#include "crc32c.h"
 #include "onnx/build.h"
 #include "support.h"
 
@@ -26,7 +25,7 @@ typedef struct onnxref {
     onnxref_tensor tensors[ONNXREF_MAX];
 } onnxref;
 
-static inline uint32_t onnxref_hash(const char *name) { return lbrt_crc32c(0, name, strlen(name)); }
+static inline uint32_t onnxref_hash(const char *name) { return lb_crc32c(0, name, strlen(name)); }
 
 /* Or NULL. */
 static inline const onnxref_tensor *onnxref_look(const onnxref *r, const char *name) {

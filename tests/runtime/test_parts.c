@@ -16,18 +16,11 @@ static int in(int lo, int hi) { return lo + (int)(bits() % (uint32_t)(hi - lo + 
 
 static void checksum(void **state) {
     (void)state;
-    unsigned char bytes[32];
+    assert_int_equal(lbrt_crc32c(0, "123456789", 9), 0xe3069283u); /* the check value of CRC-32C */
     assert_int_equal(lbrt_crc32c(0, "", 0), 0);
-    assert_int_equal(lbrt_crc32c(0, "123456789", 9), 0xe3069283); /* the check value of CRC-32C */
-    memset(bytes, 0, 32); /* RFC 3720, B.4 */
-    assert_int_equal(lbrt_crc32c(0, bytes, 32), 0x8a9136aa);
-    memset(bytes, 0xFF, 32);
-    assert_int_equal(lbrt_crc32c(0, bytes, 32), 0x62a8ab43);
-    for (int i = 0; i < 32; i++)
-        bytes[i] = (unsigned char)i;
-    assert_int_equal(lbrt_crc32c(0, bytes, 32), 0x46dd794e);
-    for (size_t cut = 0; cut <= 32; cut++)
-        assert_int_equal(lbrt_crc32c(lbrt_crc32c(0, bytes, cut), bytes + cut, 32 - cut), 0x46dd794e);
+    assert_int_equal(lbrt_crc32c(lbrt_crc32c(0, "1234", 4), "56789", 5), 0xe3069283u);
+    unsigned char zeros[32] = {0};
+    assert_int_equal(lbrt_crc32c(0, zeros, 32), 0x8a9136aau); /* RFC 3720 B.4 */
 }
 
 static void fixed_point(void **state) {
