@@ -2,7 +2,7 @@
 # Training speed beside PyTorch's and beside what the convolutions alone cost: make bench-train. Arguments: the program.
 #
 # Programs take turns; every figure is the median of ROUNDS rounds, every ratio the median of the rounds' ratios.
-#   PARTS    which of: speed f32 networks memory threads data methods (default: all)
+#   PARTS    which of: speed f32 networks memory threads data evaluation methods (default: all)
 #   ROUNDS   turns (3), STEPS: timed steps a turn (20), THREADS (one per processor)
 #   PIN      a command that pins every program alike, e.g. "taskset -c 1"
 #   CLOCK    wall, or cpu: processor time instead, for THREADS=1 on a machine that others use. The peer is bench/peer.py then
@@ -14,7 +14,7 @@ shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
 lowbit=$1
 peers=${LOWBIT_PEERS:-../shared/peers}
-parts=${PARTS:-speed f32 networks memory threads data methods}
+parts=${PARTS:-speed f32 networks memory threads data evaluation methods}
 rounds=${ROUNDS:-3}
 steps=${STEPS:-20}
 threads=${THREADS:-$(nproc)}
@@ -25,8 +25,8 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
 for part in $parts; do
-    case $part in speed | f32 | networks | memory | threads | data | methods) ;; *)
-        echo "lowbit: error: PARTS: no part '$part'; there are speed f32 networks memory threads data methods" >&2
+    case $part in speed | f32 | networks | memory | threads | data | evaluation | methods) ;; *)
+        echo "lowbit: error: PARTS: no part '$part'; there are speed f32 networks memory threads data evaluation methods" >&2
         exit 2
         ;;
     esac
@@ -69,17 +69,22 @@ fi
 say() { [ ! -t 2 ] || printf '\r\033[K%s' "$*" >&2; }
 median() { sort -g "$1" | awk '{ v[NR] = $1 } END { if (NR) print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
 field() { sed -n "s/.*\"$1\": *\"\{0,1\}\([^,\"}]*\).*/\1/p" "$dir/ours.json" | head -n 1; }
-# ours RECIPE [KEY=VALUE...]: prints images/s; everything else is in ours.json.
+# ours RECIPE [KEY=VALUE...]: prints images/s of w2a2, float or a recipe in recipes/; everything else is in ours.json.
 ours() {
     local recipe=$1 sets=() s
     shift
     for s in "$@"; do sets+=(--set "$s"); done
-    $pin "$lowbit" bench "$dir/$recipe.yaml" --steps "$steps" --threads "$threads" --json -q "${sets[@]}" >"$dir/ours.json"
+    case $recipe in */*) recipe=recipes/$recipe ;; *) recipe=$dir/$recipe ;; esac
+    $pin "$lowbit" bench "$recipe.yaml" --steps "$steps" --threads "$threads" --json -q "${sets[@]}" >"$dir/ours.json"
     if [ "$clock" = wall ]; then
         field images_per_s
     else
-        awk -v ms="$(field cpu_ms)" -v b="${batch:-128}" 'BEGIN { print 1e3 * b / ms }'
+        awk -v ms="$(field cpu_ms)" -v b="$(field batch)" 'BEGIN { print 1e3 * b / ms }'
     fi
+}
+# Images/s of the evaluation after the last `ours`.
+evaluated() {
+    if [ "$clock" = wall ]; then field eval_images_per_s; else awk -v ms="$(field eval_cpu_ms)" 'BEGIN { print 1e3 / ms }'; fi
 }
 # theirs BITS NET [OPTION...]: images/s of the peer, the best of its ways; nothing if it is not there or fails.
 theirs() {
@@ -176,7 +181,7 @@ part_networks() {
     measure "VGG-9 W2A2" 2.0 - w2a2 2 vgg9 "" - - model.name=vgg9
     measure "ResNet-56 W2A2" 2.0 - w2a2 2 resnet56 "" - - model.name=resnet56
     local big=(train.batch=16 train.eval_batch=16 data.size=224 data.train_limit=320 data.test_limit=16 data.augment.pad=0)
-    local options="--size 224 --batch 16" batch=16 steps=$((steps / 4 + 1))
+    local options="--size 224 --batch 16" steps=$((steps / 4 + 1))
     measure "MobileNet v2, 224 x 224, W2A2" 2.0 - w2a2 2 mobilenet-v2 "$options" - - model.name=mobilenet-v2 "${big[@]}"
     measure "ResNet-18, 224 x 224, W2A2" 2.0 - w2a2 2 resnet18 "$options" - - model.name=resnet18 "${big[@]}"
 }
@@ -224,8 +229,7 @@ part_data() {
         jpeg=$(ours w2a2 data.cache=false data.train_limit=12800 data.test_limit=2000)
         memory=$(ours w2a2 data.train_limit=12800 data.test_limit=2000)
         ratio "$jpeg" "$memory" data-ratio
-        rate=$(field eval_images_per_s)
-        [ "$clock" = wall ] || rate=$(awk -v ms="$(field eval_cpu_ms)" 'BEGIN { print 1e3 / ms }')
+        rate=$(evaluated)
         ratio "$rate" "$memory" eval-ratio
         note evaluation "$rate"
         note start "$(field start_s)"
@@ -237,6 +241,35 @@ part_data() {
     printf 'evaluation: %.0f images/s, %.2f times those of training (goal 3.00)\n' "$(median "$dir/evaluation")" \
         "$(median "$dir/eval-ratio")"
     printf 'start to the end of the first step, all images, warm cache: %.2f s (goal 2.00)\n' "$(median "$dir/start")"
+}
+
+# What training evaluates with, beside training itself.
+part_evaluation() {
+    local name recipe training rate
+    printf '%-34s %9s %11s %6s %6s\n' "images/s" training evaluation ratio goal
+    while read -r name recipe; do
+        for ((round = 1; round <= rounds; round++)); do
+            say "$name, round $round of $rounds"
+            training=$(ours "$recipe")
+            rate=$(evaluated)
+            note training "$training"
+            note evaluated "$rate"
+            ratio "$rate" "$training" evaluated-ratio
+        done
+        say
+        printf '%-34s %9.0f %11.0f %6.2f %6s\n' "${name//_/ }" "$(median "$dir/training")" "$(median "$dir/evaluated")" \
+            "$(median "$dir/evaluated-ratio")" 3.00
+        rm "$dir"/{training,evaluated,evaluated-ratio}
+    done <<'END'
+ResNet-20_W2A2                      w2a2
+ResNet-20_W2A2,_a_float_layer_first cifar10/resnet20-plain-w2a2
+ResNet-20_W1A1,_masks               cifar10/resnet20-stompp-w1a1
+MobileNet_v1_W4                     cifar10/mobilenet-v1-ab-w4
+VGG-9_W1                            cifar10/vgg9-bwn
+ResNet-20_W1                        cifar10/resnet20-bwn
+BinaryNet_W1                        cifar10/binarynet-ab-w1
+ResNet-20_float                     float
+END
 }
 
 # Weights and activations, mixers: a quantized step in float steps of the same network.
@@ -280,10 +313,12 @@ cpq_4/4             1.25 both.method=cpq both.bits=4
 cpq_4/4,_alpha      1.25 both.method=cpq both.bits=4 both.mixer=alpha
 cpq_4/4,_mask,_all_layers_at_once 1.25 both.method=cpq both.bits=4 both.mixer=mask both.mix_order=global
 cpq_2,_lsq_2        1.25 weights.method=cpq weights.bits=2 activations.method=lsq activations.bits=2
+cpq_4/4,_mode       -    both.method=cpq both.bits=4 both.cpq_backward=mode
+rq_2/2              -    both.method=rq both.bits=2
 rq_2,_lsq_2         -    weights.method=rq weights.bits=2 activations.method=lsq activations.bits=2
 END
 }
 
 for part in $parts; do "part_$part"; done
-echo "median of $rounds rounds, $threads thread$([ "$threads" = 1 ] || echo s), $clock time, batch 128 (16 at 224 x 224)"
+echo "median of $rounds rounds, $threads thread$([ "$threads" = 1 ] || echo s), $clock time; batch 128, 16 at 224 x 224, recipes their own"
 echo "the peer is the best of f32 and bf16, contiguous and channels-last"
