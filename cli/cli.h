@@ -158,6 +158,7 @@ typedef struct cli_run {
     double minutes;        /* of all epochs, evaluation included */
     double best_epoch;
     double images_per_s;   /* median of the epochs */
+    double weight_bits;    /* mean of all weights after the last epoch; NaN: none yet */
     int64_t packed;        /* bytes of model.lbm, -1: not packed */
 } cli_run;
 

@@ -62,15 +62,28 @@ static bool covers(const cli_run *a, const cli_run *b) {
     return true;
 }
 
-/* "W2A2", "W1A32" where something is float, "W2-4A4" where bit-lengths were learned, "float". */
+/* Whether layers may have other lengths than quant.weights.bits, by what they learned or by rules of their own. */
+static bool lengths_differ(const cli_run *run) {
+    for (int i = 0; i < run->nsettings; i++) {
+        const cli_setting *s = &run->settings[i];
+        if (ends_in(s->key, "weights.bit_lengths") && strcmp(s->value, "fixed"))
+            return true;
+        if (strstr(s->key, "quant.layers.") && ends_in(s->key, ".weights.bits"))
+            return true;
+    }
+    return false;
+}
+
+/* "W2A2", "W1A32" where something is float, "W2.4A4" where weights have 2.4 bits in the mean, "float". */
 static const char *bits_text(char text[64], const cli_run *run) {
     const char *w = get(run, "quant.weights.method", "none"), *a = get(run, "quant.activations.method", "none");
     bool fw = !strcmp(w, "none"), fa = !strcmp(a, "none");
     if (fw && fa)
         snprintf(text, 64, "float");
+    else if (!fw && isfinite(run->weight_bits) && lengths_differ(run))
+        snprintf(text, 64, "W%.1fA%.8s", run->weight_bits, fa ? "32" : get(run, "quant.activations.bits", DEFAULT_BITS));
     else
-        snprintf(text, 64, "W%s%.8sA%.8s", strcmp(get(run, "quant.weights.bit_lengths", "fixed"), "fixed") ? "2-" : "",
-                 fw ? "32" : get(run, "quant.weights.bits", DEFAULT_BITS),
+        snprintf(text, 64, "W%.8sA%.8s", fw ? "32" : get(run, "quant.weights.bits", DEFAULT_BITS),
                  fa ? "32" : get(run, "quant.activations.bits", DEFAULT_BITS));
     return text;
 }

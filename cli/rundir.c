@@ -157,6 +157,7 @@ static void take_epoch(const json_t *entry, cli_run *run, history *h) {
     }
     run->done = false;
     run->minutes += isfinite(seconds) ? seconds / 60 : 0;
+    run->weight_bits = field(entry, "weight_bits");
     run->epochs = h->before + (isfinite(epoch) ? round(1000 * epoch) / 1000 : 0);
     if (isfinite(top1)) {
         run->last = top1;
@@ -206,7 +207,7 @@ static int read_metrics(const char *path, cli_run *run) {
 }
 
 int cli_run_read(const char *dir, cli_run *run) {
-    *run = (cli_run){.dir = dir, .best = NAN, .last = NAN, .images_per_s = NAN, .packed = -1};
+    *run = (cli_run){.dir = dir, .best = NAN, .last = NAN, .images_per_s = NAN, .weight_bits = NAN, .packed = -1};
     if (!cli_is_dir(dir))
         return cli_fail("%s: %s", dir, cli_exists(dir) ? "not a run directory" : "no such run directory");
     char *recipe = cli_join(dir, "recipe.yaml"), *metrics = cli_join(dir, "metrics.jsonl"), *model = cli_join(dir, "model.lbm");

@@ -50,6 +50,9 @@ succeed pack fixed
 check "and the same size" $(($(wc -c <fixed/model.lbm) / 1000)) -eq $((sizes / 1000))
 last() { tail -n 2 "$1/metrics.jsonl" | grep -o '"weight_bits": [0-9.]*' | tail -n 1; }
 check "metrics know the bits" "$(last fixed)" = "$(last learned)"
+succeed compare learned fixed --json
+mean=$(last fixed | awk '{ printf "W%.1fA3", $2 }')
+check "compare tells their mean" "$(value runs.0.bits) $(value runs.1.bits)" = "$mean $mean"
 refuse 1 'no layer has learned' inspect fixed --rules
 refuse 1 'read only with.*learned' train fixed.yaml --set quant.weights.bits_penalty=1 --out bad
 finish
