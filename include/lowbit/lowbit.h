@@ -176,7 +176,8 @@ typedef struct lb_metrics {
 lb_status lb_trainer_eval(lb_trainer *trainer, lb_metrics *metrics);
 
 /* Training speed: `steps` timed steps (after a warm-up) on the recipe's data, in the middle of its first stage, where schedules
- * mix; then some test images. */
+ * mix; then some test images. Weights stay as they are, but batch norm's statistics do not, and quantizers of activations start:
+ * measure with a trainer of its own. lb_trainer_run may follow and begins anew. */
 typedef struct lb_speed {
     double images_per_s, step_ms;  /* median step */
     double cpu_ms;                 /* median processor time of a step, all threads: what to compare on a busy machine */

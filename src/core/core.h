@@ -171,11 +171,18 @@ void lb_normal2(uint32_t a, uint32_t b, float out[2]);
 void lb_rng_normal(uint64_t seed, lb_purpose purpose, uint64_t step, float stddev, float *dst, size_t count);
 void lb_rng_uniform(uint64_t seed, lb_purpose purpose, uint64_t step, float range, float *dst, size_t count);
 
+/* The finaliser of SplitMix64 (Steele, Lea and Flood 2014): different numbers for different ones, without the pattern they had. */
+static inline uint64_t lb_scatter(uint64_t x) {
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
 /* 64-bit FNV-1a of so many bytes more, for tables and for noticing changes. Start with LB_HASH. */
 #define LB_HASH 0xcbf29ce484222325u
 uint64_t lb_hash(uint64_t hash, const void *data, size_t size);
 
-/* CRC-32C (Castagnoli), as TensorBoard's record format wants it. Start with crc = 0. */
+/* CRC-32C (Castagnoli), of TensorBoard's records and of checkpoints. Start with crc = 0. */
 uint32_t lb_crc32c(uint32_t crc, const void *data, size_t size);
 
 #endif

@@ -237,12 +237,15 @@ void lb_net_initialise(lb_net *net, uint64_t seed, float weights_std);
 struct lb_config;
 lb_status lb_net_quantize(lb_net *net, const struct lb_config *config);
 
-/* Carries learned parameters over from `from`, the quantizer that was in the place of `to` before: copies them from `values` to
+/* Bits, below, are those that layers have in training: of kept bit-lengths those that the gates leave.
+ * Carries learned parameters over from `from`, the quantizer that was in the place of `to` before: copies them from `values` to
  * those of `to` (nparams, count), adapted to other bits as `rescale` says:
  *
  *   start   a clip, which is a range, stays; nothing else is carried over
  *   range   likewise, and a step is multiplied by from's largest code / to's, a logarithm of a length likewise
  *   step    steps stay; a clip is multiplied by to's largest code / from's
+ *
+ * Gates of learned bit-lengths that both have are copied in any case.
  *
  * False: they are not comparable (another quantizer, other signs), or not wanted; then `to` starts its own. */
 bool lb_quant_carry(const lb_quant *from, const float *values, const lb_quant *to, float *dst, size_t count, lb_rescale rescale);

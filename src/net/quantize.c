@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "net/quantize.h"
+#include "quant/gates.h"
 
 /* One conv or linear, and what was decided for it. */
 typedef struct layer {
@@ -111,20 +112,35 @@ static lb_status strip(work *w) {
     return LB_OK;
 }
 
+/* Bits that learned parameters are of: where lengths are kept, those that the gates behind the `own` parameters leave. */
+static int bits_of(const lb_quant_spec *spec, const float *values, size_t own) {
+    return spec->options.bit_lengths == LB_BITS_KEPT ? lb_gates_bits(spec, values + own) : spec->bits;
+}
+
+static double largest_code(const lb_quant_spec *spec, int bits) {
+    lb_quant_spec other = *spec;
+    lb_grid grid;
+    other.bits = bits;
+    spec->quantizer->grid(&other, &grid);
+    return LB_MAX(grid.hi, 1);
+}
+
 bool lb_quant_carry(const lb_quant *from, const float *values, const lb_quant *to, float *dst, size_t count, lb_rescale rescale) {
     const lb_quantizer *quantizer = to->spec.quantizer;
-    const bool same = from->spec.bits == to->spec.bits, clips = !strcmp(quantizer->param_names[0], "clip");
-    if (from->spec.quantizer != quantizer || from->spec.is_signed != to->spec.is_signed ||
-        (!same && !clips && rescale == LB_RESCALE_START))
+    const bool clips = quantizer->clips;
+    if (from->spec.quantizer != quantizer || from->spec.is_signed != to->spec.is_signed)
         return false;
-    const double ratio = same ? 1 : (double)LB_MAX(from->grid.hi, 1) / (double)LB_MAX(to->grid.hi, 1);
-    const double factor = rescale == LB_RESCALE_STEP ? (clips ? 1 / ratio : 1) : clips ? 1 : ratio;
     const size_t own = (size_t)quantizer->nparams * count, gates = count * (size_t)LB_MIN(lb_quant_nparams(&from->spec),
                                                                                           lb_quant_nparams(&to->spec));
+    for (size_t i = own; i < gates; i++) /* of learned bits, which come last: those that both have, whatever steps become */
+        dst[i] = values[i];
+    const int before = bits_of(&from->spec, values, own), after = bits_of(&to->spec, dst, own);
+    if (before != after && !clips && rescale == LB_RESCALE_START)
+        return false;
+    const double ratio = largest_code(&from->spec, before) / largest_code(&to->spec, after);
+    const double factor = rescale == LB_RESCALE_STEP ? (clips ? 1 / ratio : 1) : clips ? 1 : ratio;
     for (size_t i = 0; i < own; i++)
         dst[i] = quantizer->log_params ? values[i] + (float)log(factor) : (float)(values[i] * factor);
-    for (size_t i = own; i < gates; i++) /* of learned bits, which come last: those that both have */
-        dst[i] = values[i];
     return true;
 }
 
@@ -200,11 +216,12 @@ static lb_status wish(const work *w, const layer *l, lb_target target, lb_quant_
 
 /* Without an estimator gradients need a part that is not quantized, at least for a while. */
 static lb_status check_gradient(const work *w, const char *what, const lb_quant_spec *spec) {
-    if (spec->options.estimator == LB_EST_NONE && spec->mixer == &lb_mixer_constant && spec->options.mix == 1.f)
+    if (spec->options.estimator == LB_EST_NONE && lb_quant_is_always_whole(spec))
         return lb_fail(w->net->ctx, LB_ERR_UNSUPPORTED,
-                       "%s: estimator none lets no gradient through what is quantized, and mixer constant with mix 1 quantizes "
-                       "everything, so %s; choose another estimator or a mixer",
-                       what, spec->target == LB_WEIGHTS ? "these weights would never change" : "nothing before them would learn");
+                       "%s: estimator none lets no gradient through what is quantized, and mixer %s as it is set quantizes "
+                       "everything from the first step on, so %s; choose another estimator or a mixer that leaves something float",
+                       what, spec->mixer->name,
+                       spec->target == LB_WEIGHTS ? "these weights would never change" : "nothing before them would learn");
     return LB_OK;
 }
 

@@ -35,10 +35,10 @@ void lb_spec_set_quantizer(lb_quant_spec *spec, const lb_quantizer *quantizer) {
     spec->quantizer = quantizer;
     spec->options.bit_lengths = LB_BITS_FIXED;
     spec->options.per = LB_PER_DEFAULT;
-    /* Asked for: the default of such a mixer has none at all. */
-    const bool keeps = spec->mixer && spec->mixer->ste_free && spec->options.estimator == LB_EST_STE;
-    if (!keeps)
-        spec->options.estimator = LB_EST_DEFAULT;
+    const lb_estimator asked = spec->options.estimator;
+    spec->options.estimator = LB_EST_DEFAULT;
+    if (spec->mixer && spec->mixer->ste_free && asked != LB_EST_DEFAULT && asked != LB_EST_NONE) /* its default has none at all */
+        spec->options.estimator = asked == LB_EST_OWN ? lb_quantizer_estimator(quantizer, spec->target) : asked;
     spec->options.surrogate = LB_SUR_DEFAULT;
     spec->options.scale = LB_SCALE_MINMAX;
 }

@@ -367,22 +367,15 @@ void lb_logistic_noise(const lb_quant_when *when, float noise[LB_QUANT_NOISE]) {
     }
 }
 
-/* The finaliser of SplitMix64 (Steele, Lea and Flood 2014). */
-static uint64_t scatter(uint64_t x) {
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return x ^ x >> 31;
-}
-
 void lb_logistic_take(const lb_quant_when *when, const lb_logistic *l, const float noise[LB_QUANT_NOISE], int64_t first, int n,
                       float *race) {
     enum { RUN = LB_SOFT_BLOCK, PLACES = (LB_QUANT_NOISE - RUN) / 16 + 1 };
-    const uint64_t key = scatter(when->seed + when->step * 0x9e3779b97f4a7c15u);
+    const uint64_t key = lb_scatter(when->seed + when->step * 0x9e3779b97f4a7c15u);
     for (int done = 0; done < n;) {
         const int64_t run = (first + done) / RUN, skip = (first + done) % RUN;
         const int count = (int)LB_MIN(n - done, RUN - skip);
         for (int k = 0; k < l->codes; k++) {
-            const uint64_t draw = scatter(key + (uint64_t)run * LB_SOFT_MAX_CODES + (uint64_t)k);
+            const uint64_t draw = lb_scatter(key + (uint64_t)run * LB_SOFT_MAX_CODES + (uint64_t)k);
             const size_t place = (size_t)((draw >> 32) * PLACES >> 32) * 16;
             memcpy(race + k * LB_SOFT_BLOCK + done, noise + place + skip, (size_t)count * sizeof *race);
         }
@@ -437,15 +430,14 @@ LB_CLONES void lb_soft_mode(const lb_logistic *l, const float *u, int n, lb_soft
 
 void lb_logistic_init(const lb_quant_spec *spec, const float *u, int oc, int64_t fan_in, float *param) {
     const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
+    const bool kept = spec->options.bit_lengths == LB_BITS_KEPT;
     float lo, hi;
-    codes_in_play(spec, spec->bits, &lo, &hi);
+    codes_in_play(spec, kept ? lb_gates_bits(spec, param + spec->quantizer->nparams) : spec->bits, &lo, &hi);
     for (int g = 0; g < groups.count; g++) {
         const double step = (double)lb_learned_bound(lb_step_l2(u + g * groups.size, groups.size, lo, hi));
         param[g] = (float)log(step);
         param[groups.count + g] = (float)log(step / 3.0);
     }
-    for (int p = spec->quantizer->nparams; p < lb_quant_nparams(spec); p++) /* gates: one group */
-        param[p] = 0.f;
 }
 
 void lb_logistic_form(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, float reach, lb_act_form *form) {

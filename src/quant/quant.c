@@ -38,7 +38,7 @@ static void fill_defaults(lb_quant_spec *spec) {
     if (o->per == LB_PER_DEFAULT)
         o->per = weights ? q->granularity : LB_PER_TENSOR;
     if (o->estimator == LB_EST_DEFAULT)
-        o->estimator = spec->mixer->ste_free ? LB_EST_NONE : weights ? q->estimator : q->estimator_activations;
+        o->estimator = spec->mixer->ste_free ? LB_EST_NONE : lb_quantizer_estimator(q, spec->target);
     if (o->surrogate == LB_SUR_DEFAULT)
         o->surrogate = weights ? q->surrogate_weights : q->surrogate_activations;
     if (o->surrogate == LB_SUR_DEFAULT)
@@ -181,6 +181,14 @@ LB_CLONES static void part_gradient(const float *restrict u, const float *restri
         diff_u[i] += ((v > lo) & (v < hi)) ? (1.f - mi) * d : 0.f;
         m[i] = mi * d;
     }
+}
+
+lb_estimator lb_quantizer_estimator(const lb_quantizer *quantizer, lb_target target) {
+    return target == LB_WEIGHTS ? quantizer->estimator : quantizer->estimator_activations;
+}
+
+bool lb_quant_is_always_whole(const lb_quant_spec *spec) {
+    return spec->mixer->share(spec, &(lb_quant_when){.stage_step = 0, .stage_steps = INT32_MAX}) >= 1.f;
 }
 
 void lb_quant_weights_forward(const lb_quant *q, const lb_quant_when *when, const float *param, const float *u, int oc,

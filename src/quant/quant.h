@@ -222,6 +222,7 @@ typedef struct lb_quantizer {
     bool weight_params;                 /* weights have them too, not only activations */
     bool learns_bits;                   /* weights can have LB_BITS_LEARNED: gates follow the parameters (gates.h) */
     bool log_params;                    /* they are logarithms of lengths: any sign, no floor */
+    bool clips;                         /* its parameter is the range's end, step * hi, not a step */
     bool fixed_params;                  /* set once by init and never trained: no gradient, no decay, no update */
     lb_granularity granularity;         /* default for weights; activations are always per tensor */
     lb_estimator estimator;             /* default for weights */
@@ -237,7 +238,8 @@ typedef struct lb_quantizer {
     void (*grid)(const lb_quant_spec *spec, lb_grid *grid);
 
     /* Learned parameters' first values from the tensor: weights at start (u is (oc, fan_in)), activations from the first batch
-     * (u is (1, count), what enters the activation node). param is (nparams, 1 or oc). NULL if nparams is 0. */
+     * (u is (1, count), what enters the activation node). param is (nparams, 1 or oc); behind it
+     * are the gates of learned bit-lengths, which have values already. NULL if nparams is 0. */
     void (*init)(const lb_quant_spec *spec, const float *u, int oc, int64_t fan_in, float *param);
 
     /* Weights: step[oc] (all equal when per tensor; positive and finite whatever u holds) and code (oc, fan_in) as whole floats on
@@ -245,9 +247,10 @@ typedef struct lb_quantizer {
     void (*forward)(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
                     int64_t fan_in, float *step, float *code);
 
-    /* Weights: adds m = 1's part E(u) * diff to diff_u, and learned parameters' gradients to diff_param. Either may be NULL: not
-     * wanted (diff_u for LB_EST_NONE). diff is m * dL/du~ (oc, fan_in), so this must be linear in it. step and code are what
-     * forward returned. NULL: the shared code's STE, or clipped STE with range -1 .. 1. */
+    /* Weights: adds m = 1's part E(u) * diff to diff_u, and learned parameters' gradients to diff_param. What is not
+     * wanted is NULL: diff_u where the estimator is LB_EST_NONE, diff_param where nothing is learned; one of them is wanted. diff is
+     * m * dL/du~ (oc, fan_in), so this must be linear in it. step and code are what forward returned. NULL: the shared code's STE,
+     * or clipped STE with range -1 .. 1. */
     void (*backward)(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
                      int64_t fan_in, const float *step, const float *code, const float *diff, float *diff_u, float *diff_param);
 
@@ -305,6 +308,7 @@ LB_MIXERS(LB_X)
 
 const lb_quantizer *const *lb_quantizer_list(size_t *count);
 const lb_quantizer *lb_quantizer_find(const char *name);   /* NULL if unknown */
+lb_estimator lb_quantizer_estimator(const lb_quantizer *quantizer, lb_target target); /* its default */
 const lb_mixer *const *lb_mixer_list(size_t *count);
 const lb_mixer *lb_mixer_find(const char *name);
 
@@ -330,6 +334,9 @@ void lb_quant_update_grid(lb_quant *q, const float *param);
  * the quantizer cannot do, a quantizer for weights on activations, `own` where there is none. `what` names the tensor in the
  * message. */
 lb_status lb_quant_resolve(lb_ctx *ctx, const char *what, lb_quant_spec *spec, lb_grid *grid);
+
+/* Whether m is 1 everywhere from a stage's first step on; shares only grow. */
+bool lb_quant_is_always_whole(const lb_quant_spec *spec);
 
 /* The equation, forward, for weights: uhat = u~ / step (oc, fan_in) and step (oc). `work` is (oc, fan_in), for the mixer.
  * With m = 1 uhat holds whole numbers. when->evaluation forces m = 1. */

@@ -10,7 +10,7 @@
 
 enum { WARM_UP = 3 };
 
-/* One step with its batch. A learning rate of 0: the same work, no change. */
+/* One step with its batch. A learning rate of 0: the same work, and weights stay as they are. */
 static lb_status one_step(lb_trainer *t, int64_t step) {
     const lb_batch *batch;
     if (step && step % lb_trainer_epoch_steps(t) == 0)

@@ -14,7 +14,8 @@
 
 /* The metadata, in the order that the checksum covers it; those from "data" on need not be there. */
 static const char *const metadata_keys[] = {"format",   "model",   "stage",  "step", "stage_step", "best_top1",
-                                            "loss_sum", "correct", "images", "data", "quantizers", "terms_sum"};
+                                            "loss_sum", "correct", "images", "data", "quantizers", "terms_sum",
+                                            "learners_top1"};
 
 static uint32_t checksum_pair(uint32_t crc, const char *key, const char *value) {
     crc = lb_crc32c(crc, key, strlen(key) + 1);
@@ -106,6 +107,31 @@ static const char *quantizer_lines(lb_pool *pool, const lb_net *net) {
     return text;
 }
 
+/* Accuracies at the last evaluation, of all learners but the first, one after the other. */
+static const char *top1_of_learners(const lb_trainer *t, lb_pool *pool) {
+    const lb_c_locale locale = lb_c_locale_begin();
+    const char *text = "";
+    for (int i = 1; i < t->nlearners && text; i++)
+        text = lb_pool_printf(pool, "%s%s%a", text, i > 1 ? " " : "", t->learners[i].top1);
+    lb_c_locale_end(locale);
+    return text;
+}
+
+/* As top1_of_learners wrote it; older checkpoints have none. */
+static void read_top1(lb_trainer *t, const lb_safetensors *file) {
+    const char *text = lb_safetensors_metadata(file, "learners_top1");
+    const lb_c_locale locale = lb_c_locale_begin();
+    for (int i = 1; i < t->nlearners && text; i++) {
+        char *end;
+        const double top1 = strtod(text, &end);
+        if (end == text)
+            break;
+        t->learners[i].top1 = top1;
+        text = end;
+    }
+    lb_c_locale_end(locale);
+}
+
 /* Learners [first, last), with optimizer state and what else resuming needs if `full`. */
 static lb_status save(const lb_trainer *t, writer *w, const char *path, int first, int last, bool full) {
     const lb_net *net = t->learners[first].net;
@@ -134,8 +160,10 @@ static lb_status save(const lb_trainer *t, writer *w, const char *path, int firs
     if (t->data) /* an imported network has seen none yet */
         add_pair(w, "data", lb_data_describe(t->data, &w->pool));
     add_pair(w, "quantizers", quantizer_lines(&w->pool, net));
-    if (last - first > 1)
+    if (last - first > 1) {
         add_real(w, "terms_sum", t->at.terms_sum);
+        add_pair(w, "learners_top1", top1_of_learners(t, &w->pool));
+    }
     if (w->failed)
         return LB_ERR_MEMORY;
     uint32_t crc = 0;
@@ -330,6 +358,7 @@ static lb_status resume(lb_trainer *t, const lb_safetensors *file, const char *p
         LB_TRY(read_optimizer(t, l, file, path, pool));
         l->is_new = false;
     }
+    read_top1(t, file);
     const int64_t bytes = ((int64_t)t->net->nvalues + 7) / 8;
     const void *data;
     LB_TRY(lb_safetensors_get(file, "train.signs", LB_ST_U8, 1, &bytes, &data));

@@ -10,6 +10,7 @@
  * the second argument held fixed, all z those of the same step, before anybody's update. Tensors of named layers (Zhuang et al.
  * 2018, arXiv 1711.00205, guidance) add feature_weight * mean (f - f_other)^2 for each, in the twin's loss times twin_weight. */
 #include <assert.h>
+#include <math.h>
 #include <stdio.h>
 
 #include "train/loss.h"
@@ -81,7 +82,7 @@ static lb_status want(lb_trainer *t, int place, lb_learner_kind kind, int bits) 
     assert(t->nlearners < (int)LB_COUNT(t->learners));
     memmove(&t->learners[place + 1], &t->learners[place], (size_t)(t->nlearners - place) * sizeof t->learners[0]);
     lb_learner *l = &t->learners[place];
-    *l = (lb_learner){.kind = kind, .bits = bits, .is_new = kind != LB_LEARNER_TEACHER};
+    *l = (lb_learner){.kind = kind, .bits = bits, .is_new = kind != LB_LEARNER_TEACHER, .top1 = NAN};
     t->nlearners++;
     if (kind == LB_LEARNER_STUDENT)
         snprintf(l->name, sizeof l->name, "%dbit", bits);
@@ -94,11 +95,27 @@ static void add_term(lb_trainer *t, int learner, int target, float weight, float
     t->terms[t->nterms++] = (lb_term){learner, target, weight, feature_weight};
 }
 
+static bool is_low_bit(const lb_net *net) {
+    for (int i = 0; i < net->nnodes; i++)
+        if (net->nodes[i].quant)
+            return true;
+    return false;
+}
+
+/* The recipe's own network has these bits, weights and activations, as far as they are quantized. */
+static bool is_own_bits(const lb_quant_config *quant, int bits) {
+    const bool weights = strcmp(quant->weights.method, "none") != 0, activations = strcmp(quant->activations.method, "none") != 0;
+    return (weights || activations) && (!weights || quant->weights.bits == bits) &&
+           (!activations || quant->activations.bits == bits);
+}
+
 static lb_status requantize(lb_trainer *t, lb_learner *l) {
     own_config(t->config, l, l->config);
     lb_evaluator_destroy(l->evaluator);
     l->evaluator = NULL;
     lb_status status = lb_net_quantize(l->net, l->config);
+    if (!status && l->kind == LB_LEARNER_STUDENT && !is_low_bit(l->net))
+        status = lb_fail(t->ctx, LB_ERR_RECIPE, "nothing of it is quantized, which is what distill.from twin is for");
     if (status)
         return lb_fail_in(t->ctx, status, l->kind == LB_LEARNER_STUDENT ? "distill.students: network %s" : "distill: network %s",
                           l->name);
@@ -112,10 +129,15 @@ static lb_status choose_learners(lb_trainer *t) {
     lb_learner *first = &t->learners[0];
     const int nstudents = d->from == LB_DISTILL_NONE ? 0 : d->nstudents;
     int n = 1;
+    if (d->from != LB_DISTILL_NONE && d->label_weight == 0 && d->weight == 0 && !(d->features[0] && d->feature_weight > 0))
+        return lb_fail(t->ctx, LB_ERR_RECIPE, "distill: label_weight and weight are both 0, so there is nothing to learn from");
     for (int i = 0; i < nstudents; i++, n++) {
         for (int k = 1; k < n; k++)
             if (t->learners[k].bits == (int)d->students[i])
                 return lb_fail(t->ctx, LB_ERR_RECIPE, "distill.students: %d bits are given twice", (int)d->students[i]);
+        if (is_own_bits(&t->config->quant, (int)d->students[i]))
+            return lb_fail(t->ctx, LB_ERR_RECIPE, "distill.students: the network itself has %d bits; give others",
+                           (int)d->students[i]);
         LB_TRY(want(t, n, LB_LEARNER_STUDENT, (int)d->students[i]));
     }
     if (d->from != LB_DISTILL_NONE) {

@@ -354,6 +354,9 @@ static lb_status start_over(lb_trainer *t) {
     for (int i = 0; i < t->net->nnodes; i++)
         if (t->net->nodes[i].quant)
             t->net->nodes[i].quant->initialised = false;
+    for (int i = 0; i < t->net->nparams; i++)
+        if (t->net->params[i].kind == LB_PARAM_QUANT) /* gates of learned bits begin at 0 */
+            memset(lb_param_values(t->net, i), 0, t->net->params[i].count * sizeof(float));
     LB_TRY(lb_trainer_enter_stage(t, 0));
     lb_net_initialise(t->net, t->config->train.seed, t->config->model.init_std);
     return LB_OK;
@@ -376,9 +379,7 @@ static lb_status start(lb_trainer *t, bool resume) {
     if (t->config->train.init[0])
         LB_TRY(take_init(t));
     LB_TRY(lb_trainer_prepare(t));
-    LB_TRY(lb_distill_start(t));
-    lb_sign_flips(t);
-    return LB_OK;
+    return lb_distill_start(t);
 }
 
 static lb_status finish(lb_trainer *t) {
@@ -476,5 +477,6 @@ lb_status lb_trainer_run(lb_trainer *t, const char *dir, bool resume) {
     t->board = NULL;
     lb_unlock_dir(lock);
     omp_set_num_threads(threads);
+    t->dir = NULL; /* the caller's text */
     return status ? status : closed;
 }

@@ -53,6 +53,12 @@ typedef struct rule {
     float correct1, correct2; /* adam: 1 / (1 - beta1^t), 1 / sqrt(1 - beta2^t) */
 } rule;
 
+/* Images have no gradient, so their quantizer keeps its first parameters; decay alone would move them. */
+static bool of_image(const lb_net *net, const lb_param *param) {
+    const lb_node *node = &net->nodes[param->node];
+    return node->op == LB_OP_ACT && net->nodes[node->src[0]].op == LB_OP_INPUT;
+}
+
 /* False: not trained. */
 static bool rule_of(const lb_optimizer_config *c, const lb_net *net, const lb_param *param, double lr, rule *r) {
     const lb_quant *quant = net->nodes[param->node].quant;
@@ -76,7 +82,7 @@ static bool rule_of(const lb_optimizer_config *c, const lb_net *net, const lb_pa
         decay *= c->decay_bn;
         break;
     case LB_PARAM_QUANT:
-        if (quant && quant->spec.quantizer->fixed_params)
+        if ((quant && quant->spec.quantizer->fixed_params) || of_image(net, param))
             return false;
         if (quant && quant->spec.options.bit_lengths != LB_BITS_FIXED &&
             (int)(param - net->params) - quant->param >= quant->spec.quantizer->nparams) { /* a gate */

@@ -6,11 +6,12 @@
  *           p -= lr / (1 - beta1^t) * m / (sqrt(u / (1 - beta2^t)) + eps)
  *   adamw   p -= lr wd p first, then adam without the decay
  *
- * By kind: weights have factor 1 on the decay, biases decay_bias, gamma and beta decay_bn, learned quantizer parameters
- * decay_quant, and lr_quant on the rate. Afterwards the weights of quantized layers are clamped to +-clip_weights (if not 0), and
- * learned quantizer parameters (steps, clips), which must stay positive, are floored at 1e-6. Running statistics and the
- * parameters of quantizers that do not train theirs (fixed_params) are left alone. An element whose gradient is not finite keeps
- * its value and its state. */
+ * By kind: weights have factor 1 on the decay, biases decay_bias, gamma and beta decay_bn, slopes 0, learned quantizer parameters
+ * decay_quant, and lr_quant on the rate; gates of learned bit-lengths have no decay and lr_gates on the rate. Afterwards the
+ * weights of quantized layers are clamped to +-clip_weights (if not 0), and learned steps and clips, which must stay positive,
+ * are floored at 1e-6; parameters that are logarithms (log_params) have any sign. Left alone are running statistics and the
+ * parameters of quantizers that do not train theirs (fixed_params), of the image's quantizer, and gates that are kept. An element
+ * whose gradient is not finite keeps its value and its state. */
 #ifndef LB_OPTIM_H
 #define LB_OPTIM_H
 

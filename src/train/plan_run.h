@@ -62,9 +62,10 @@ static inline void lb_plan_grads(const lb_plan *plan, const lb_value *v, float r
 
 /* ---- Quantizers of activations ---------------------------------------------------------------------------------------------- */
 
-/* A seed for the random numbers of one tensor. */
+/* A seed for the random numbers of one tensor. Scattered, as purposes move seeds along a line (lb_rng4), on which nodes must not
+ * meet. */
 static inline uint64_t lb_plan_seed(const lb_plan *plan, int node) {
-    return plan->options.seed ^ (uint64_t)(node + 1) * 0x9e3779b97f4a7c15u;
+    return lb_scatter(plan->options.seed ^ (uint64_t)(node + 1) * 0x9e3779b97f4a7c15u);
 }
 
 /* This training step, for the tensor of a step's node. */

@@ -49,8 +49,9 @@ static lb_status describe(lb_ctx *ctx, json_t *header, const lb_st_tensor *t, ui
         return lb_fail(ctx, LB_ERR_ARGUMENT, "tensor '" NAME "': no data", t->name);
     if (json_object_get(header, t->name))
         return lb_fail(ctx, LB_ERR_ARGUMENT, "tensor '" NAME "': twice the same name", t->name);
-    json_t *key = json_string(t->name); /* NULL when it is not UTF-8 */
-    json_decref(key);
+    json_t *name = json_string(t->name); /* NULL when it is not UTF-8 */
+    const bool utf8 = name != NULL;
+    json_decref(name);
     json_t *shape = json_array();
     int bad = !shape;
     for (int i = 0; i < t->ndims; i++)
@@ -58,8 +59,8 @@ static lb_status describe(lb_ctx *ctx, json_t *header, const lb_st_tensor *t, ui
     json_t *offsets = json_pack("[I, I]", (json_int_t)*offset, (json_int_t)(*offset + bytes));
     json_t *entry = json_pack("{s:s, s:o, s:o}", "dtype", lb_st_dtype_name(t->dtype), "shape", shape, "data_offsets", offsets);
     if (json_object_set_new(header, t->name, entry) != 0 || bad)
-        return key ? lb_fail(ctx, LB_ERR_MEMORY, "out of memory for the header")
-                   : lb_fail(ctx, LB_ERR_ARGUMENT, "tensor '" NAME "': the name is not UTF-8", t->name);
+        return utf8 ? lb_fail(ctx, LB_ERR_MEMORY, "out of memory for the header")
+                    : lb_fail(ctx, LB_ERR_ARGUMENT, "tensor '" NAME "': the name is not UTF-8", t->name);
     *offset += bytes;
     return LB_OK;
 }

@@ -1,5 +1,5 @@
 /* Making a trainer, entering its stages, and evaluation. */
-#include "train/trainer.h"
+#include "train/report.h"
 
 #include <math.h>
 
@@ -160,7 +160,10 @@ lb_status lb_trainer_prepare(lb_trainer *t) {
     LB_TRY(lb_distill_check(t));
     LB_TRY(lb_loader_create(t->data, &t->config->data, input->h, input->w, train->batch, train->seed, &t->loader));
     t->signs = lb_alloc(t->ctx, (t->net->nvalues + 7) / 8, 1);
-    return t->signs ? LB_OK : LB_ERR_MEMORY;
+    if (!t->signs)
+        return LB_ERR_MEMORY;
+    lb_sign_flips(t); /* from here on they are counted */
+    return LB_OK;
 }
 
 static lb_status create(lb_trainer *t) {

@@ -42,7 +42,7 @@ typedef struct lb_learner {
     lb_evaluator *evaluator;
     float lr;                    /* factor on the learning rate */
     float label_weight;          /* of train.loss in its loss; the terms below are the rest */
-    double top1;                 /* at the last evaluation, percent */
+    double top1;                 /* at the last evaluation, percent; NaN: none yet */
     bool is_new;                 /* no weights yet that this run gave it */
 } lb_learner;
 

@@ -35,7 +35,8 @@ static bool learns_bits(const lb_tensor_config *tensor, bool weights) {
 }
 
 static bool is_partly_float(const lb_tensor_config *tensor) {
-    return strcmp(tensor->mixer, "constant") != 0 || tensor->options.mix < 1;
+    const lb_mixer *mixer = lb_mixer_find(tensor->mixer);
+    return mixer && !lb_quant_is_always_whole(&(lb_quant_spec){.mixer = mixer, .options = tensor->options});
 }
 static bool is_partly_float_weights(const lb_tensor_config *tensor, bool weights) { return weights && is_partly_float(tensor); }
 static bool is_partly_float_activation(const lb_tensor_config *tensor, bool weights) { return !weights && is_partly_float(tensor); }
@@ -58,6 +59,12 @@ static bool counts_epochs(const view *v) { return v->stage->train.steps == 0 && 
 static bool mixes_weights(const view *v) { return any_tensor(&v->stage->quant, is_partly_float_weights); }
 static bool mixes_activations(const view *v) { return any_tensor(&v->stage->quant, is_partly_float_activation); }
 
+static bool drops_lower(const lb_tensor_config *tensor, bool weights) {
+    return weights && tensor->options.drop_lower > 0 && tensor->bits > 2;
+}
+static bool has_lower_levels(const view *v) { return any_tensor(&v->stage->quant, drops_lower); }
+static bool has_lengths(const view *v) { return has_learned_bits(v) || v->stage->train.init[0]; }
+
 /* ---- The keys ------------------------------------------------------------------------------------------------------ */
 
 static const struct {
@@ -74,8 +81,10 @@ static const struct {
     {"train.optimizer.clip_weights", has_low_bit_weights, "all weights are float"},
     {"quant.rescale", has_weights_before, "there is neither an earlier stage nor train.init"},
     {"quant.edges.shortcut", has_shortcut_layer, "the network has no convolutions in shortcuts"},
-    {"quant.weights.surrogate", mixes_weights, "all weights are quantized at every step (mixer constant, mix 1)"},
-    {"quant.activations.surrogate", mixes_activations, "all activations are quantized at every step (mixer constant, mix 1)"},
+    {"quant.weights.surrogate", mixes_weights, "all weights are quantized at every step"},
+    {"quant.activations.surrogate", mixes_activations, "all activations are quantized at every step"},
+    {"quant.weights.drop_lower", has_lower_levels, "with 2 bits all that can be dropped is the highest level, by drop_top"},
+    {"quant.weights.bit_lengths", has_lengths, "no earlier stage has learned lengths to be kept, and there is no train.init"},
 };
 
 static bool is_set(const lb_key *key, const lb_config *stage, lb_config *defaults) {

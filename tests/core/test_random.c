@@ -56,6 +56,22 @@ static void arguments_matter(void **state) {
             assert_memory_not_equal(seen[i], seen[j], sizeof seen[i]);
 }
 
+/* Seeds of a network's tensors (train/plan_run.h) never meet where purposes move them to. */
+static void tensors_are_apart(void **state) {
+    (void)state;
+    enum { NODES = 200, PURPOSES = LB_RNG_GUMBEL + 1 };
+    static uint64_t seeds[NODES];
+    const uint64_t line = 0x9e3779b97f4a7c15u;
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        for (uint64_t node = 0; node < NODES; node++)
+            seeds[node] = lb_scatter(seed ^ (node + 1) * line);
+        for (int i = 0; i < NODES; i++)
+            for (int k = 0; k < i; k++)
+                for (uint64_t p = 0; p < PURPOSES; p++)
+                    assert_true(seeds[i] - seeds[k] != p * line && seeds[k] - seeds[i] != p * line);
+    }
+}
+
 static void uniform_ends(void **state) {
     (void)state;
     assert_true(lb_uniform(0) == 0.0f);
@@ -179,7 +195,7 @@ static void crc(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(philox),       cmocka_unit_test(arguments_matter),
+        cmocka_unit_test(philox),       cmocka_unit_test(arguments_matter), cmocka_unit_test(tensors_are_apart),
         cmocka_unit_test(uniform_ends), cmocka_unit_test(prefix_of_itself),
         cmocka_unit_test(normals),      cmocka_unit_test(uniforms),
         cmocka_unit_test(crc),          cmocka_unit_test(many),

@@ -424,6 +424,45 @@ static void test_options(void **state) {
     assert_true(a->options.estimator == LB_EST_NONE && a->options.surrogate == LB_SUR_CLIP01 && a->bits == 4 &&
                 a->options.mix == 0.5f && !a->is_signed);
 
+    static const struct {
+        const char *mixer;
+        float start, end, from, ratio;
+        lb_mix_schedule schedule;
+        bool refused;
+    } wholes[] = {{"alpha", 0, 0, 0, 0, LB_RATIO_EXP, true},        {"alpha", 0, 1, 0, 0, LB_RATIO_EXP, false},
+                  {"stochastic", 0, 0, 0, 0, LB_RATIO_EXP, true},   {"stochastic", 0, 1, 1, 0, LB_RATIO_EXP, true},
+                  {"stochastic", 0, 1, 0, 0, LB_RATIO_EXP, false},  {"roulette", 0, 0, 0, 0, LB_RATIO_TUNE, true},
+                  {"roulette", 0, 0, 0, 1, LB_RATIO_CONSTANT, true}, {"roulette", 0, 0, 0, 0.5f, LB_RATIO_CONSTANT, false},
+                  {"roulette", 0, 0, 0, 0, LB_RATIO_EXP, false}};
+    for (size_t i = 0; i < LB_COUNT(wholes); i++) { /* from the first step on */
+        config = quant_config("lenet5", "bwn", 1, "none", 2, 0, 0, LB_EDGE_SAME);
+        lb_quant_options *o = &config.quant.weights.options;
+        strcpy(config.quant.weights.mixer, wholes[i].mixer);
+        o->estimator = LB_EST_NONE;
+        o->mix_start = wholes[i].start;
+        o->mix_end = wholes[i].end;
+        o->mix_from = wholes[i].from;
+        o->mix_ratio = wholes[i].ratio;
+        o->mix_schedule = wholes[i].schedule;
+        assert_int_equal(lb_net_quantize(net, &config), wholes[i].refused ? LB_ERR_UNSUPPORTED : LB_OK);
+    }
+
+    /* The estimator that was asked for, or else the default, where edges take another quantizer. */
+    static const struct {
+        lb_estimator asked, first, inner;
+    } asked[] = {{LB_EST_DEFAULT, LB_EST_NONE, LB_EST_NONE},
+                 {LB_EST_STE, LB_EST_STE, LB_EST_STE},
+                 {LB_EST_CLIPPED, LB_EST_CLIPPED, LB_EST_CLIPPED},
+                 {LB_EST_OWN, LB_EST_CLIPPED, LB_EST_OWN}};
+    for (size_t i = 0; i < LB_COUNT(asked); i++) {
+        config = quant_config("lenet5", "xnor", 1, "none", 2, 8, 8, LB_EDGE_SAME);
+        strcpy(config.quant.weights.mixer, "mask");
+        config.quant.weights.options.estimator = asked[i].asked;
+        assert_ok(ctx, lb_net_quantize(net, &config));
+        assert_int_equal(node_of(net, "conv1")->quant->spec.options.estimator, asked[i].first);
+        assert_int_equal(node_of(net, "conv2")->quant->spec.options.estimator, asked[i].inner);
+    }
+
     config = quant_config("lenet5", "twn", 2, "none", 2, 0, 0, LB_EDGE_SAME);
     config.quant.weights.options.threshold = 0.75f;
     assert_ok(ctx, lb_net_quantize(net, &config));
@@ -603,14 +642,38 @@ static void test_lengths(void **state) {
     assert_int_equal(node_of(net, "conv1")->quant->spec.options.bit_lengths, LB_BITS_FIXED);
     assert_int_equal(lb_quant_nparams(&node_of(net, "conv1")->quant->spec), 2);
     p[2] = -6;
+    learned(net, "layer2.1.conv1"); /* which stays at four bits */
+    node_of(net, "layer2.1.conv1")->quant->initialised = true;
     assert_int_equal(node_of(net, "layer2.1.conv2")->quant->grid.bits, 4);
     lb_net_update_grids(net);
     assert_int_equal(node_of(net, "layer2.1.conv2")->quant->grid.bits, 2);
 
     config.quant.weights.options.bit_lengths = LB_BITS_KEPT;
     assert_ok(ctx, lb_net_quantize(net, &config));
+    p = learned(net, "layer2.1.conv2"); /* of four bits, but two are kept: its step is started anew */
+    assert_false(node_of(net, "layer2.1.conv2")->quant->initialised);
+    assert_true(node_of(net, "layer2.1.conv1")->quant->initialised);
+    assert_true(p[2] == -6);
+    lb_quant *kept = node_of(net, "layer2.1.conv2")->quant;
+    const float u[4] = {-0.5f, -0.25f, 0.25f, 0.5f};
+    float anew[4] = {0, 0, -6, 0}, two[2];
+    kept->spec.quantizer->init(&kept->spec, u, 1, 4, anew);
+    lb_quant_spec fixed = kept->spec;
+    fixed.options.bit_lengths = LB_BITS_FIXED;
+    fixed.bits = 2;
+    fixed.quantizer->init(&fixed, u, 1, 4, two);
+    assert_memory_equal(anew, two, sizeof two);
+    assert_true(anew[2] == -6);
+    kept->initialised = true;
+    p[0] = -1.25f;
+    assert_ok(ctx, lb_net_quantize(net, &config)); /* another stage that keeps them */
     p = learned(net, "layer2.1.conv2");
-    assert_true(p[0] == -1.5f && p[2] == -6);
+    assert_true(p[0] == -1.25f && p[2] == -6 && node_of(net, "layer2.1.conv2")->quant->initialised);
+    config.quant.weights.bits = 6; /* gates are kept whatever becomes of steps */
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    assert_true(learned(net, "layer2.1.conv2")[2] == -6 && learned(net, "layer2.1.conv2")[0] == -1.25f);
+    config.quant.weights.bits = 4;
+    assert_ok(ctx, lb_net_quantize(net, &config));
     assert_int_equal(node_of(net, "layer2.1.conv2")->quant->grid.bits, 2);
     assert_int_equal(node_of(net, "layer2.1.conv1")->quant->grid.bits, 4);
     assert_true(lb_net_describe_lengths(net, text, sizeof text));

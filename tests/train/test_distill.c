@@ -170,6 +170,7 @@ static void check_resume(const char *recipe, const char *const *names) {
     done += train(recipe, parts, -1, true);
     done += train(recipe, parts, 3, true);
     done += train(recipe, parts, 0, true);
+    done += train(recipe, parts, 0, true); /* it is at its end: nothing is left to do */
     assert_int_equal(done, epochs);
     assert_same_file(whole, parts, "last.safetensors");
     assert_same_file(whole, parts, "best.safetensors");
@@ -186,7 +187,7 @@ static void test_resume_gives_the_same_bits(void **state) {
     char teacher[64];
     make_teacher(teacher);
     static const char *const none[] = {NULL}, *const all[] = {"twin/last.safetensors", "twin/recipe.yaml", "4bit/last.safetensors",
-                                                              NULL};
+                                                              "twin/metrics.jsonl", "4bit/metrics.jsonl", NULL};
     static const char *const precisions[] = {"f32", "bf16"};
     for (int i = 0; i < 2; i++) {
         char head[1024];
@@ -309,6 +310,9 @@ static void test_refused(void **state) {
     refused(with(HEAD, "distill: {from: teacher, teacher: %s, features: conv9}\n", teacher), NULL,
             "\"conv9\" matches no convolution");
     refused(HEAD "distill: {from: twin, students: [4, 4]}\n", NULL, "4 bits are given twice");
+    refused(HEAD LOW "distill: {from: twin, students: [2]}\n", NULL, "the network itself has 2 bits");
+    refused(HEAD LOW "distill: {from: twin, label_weight: 0, weight: 0}\n", NULL, "there is nothing to learn from");
+    refused(HEAD "distill: {from: twin, students: [4]}\n", NULL, "network 4bit: nothing of it is quantized");
     refused(HEAD "quant: {weights: {method: bwn, bits: 1}}\ndistill: {from: twin, students: [4]}\n", NULL,
             "distill.students: network 4bit: weights of conv2: bwn has 1 bit, not 4");
     refused(HEAD "distill: {from: twin}\n", by_hand(), "built by hand");

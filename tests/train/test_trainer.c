@@ -322,6 +322,63 @@ static void test_log_out_of_memory(void **state) {
     remove_dir(dir);
 }
 
+/* Signs that changed are counted from a stage's begin: at a rate of almost 0 there are none. */
+static void test_sign_flips(void **state) {
+    (void)state;
+    if (!have_data())
+        return;
+    char dir[64];
+    make_dir(dir);
+    lb_ctx *ctx = test_ctx();
+    lb_recipe *recipe = recipe_of(ctx, "model: {name: lenet5, width: 0.25}\n"
+                                       "data: {name: fashion-mnist, path: " DATA ", train_limit: 320, test_limit: 20}\n"
+                                       "train: {batch: 32, steps: 2, optimizer: {lr: 0.05}}\n"
+                                       "stages: [{name: one}, {name: two, train: {optimizer: {lr: 1.0e-30}}}]\n");
+    lb_trainer *t;
+    assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &t));
+    assert_ok(ctx, lb_trainer_run(t, dir, false));
+    size_t size;
+    char *log = (char *)read_all(dir, "metrics.jsonl", &size);
+    log[size] = 0;
+    const char *second = strstr(log, "\"stage\": 1");
+    assert_non_null(second);
+    assert_non_null(strstr(second, "\"sign_flips\": 0.0,"));
+    assert_true(strstr(log, "\"sign_flips\": 0.0,") > second);
+    free(log);
+    lb_trainer_destroy(t);
+    lb_recipe_destroy(recipe);
+    lb_ctx_destroy(ctx);
+    remove_dir(dir);
+}
+
+/* No gradient reaches the image's quantizer, and decay does not either. */
+static void test_images_quantizer_stays(void **state) {
+    (void)state;
+    if (!have_data())
+        return;
+    lb_ctx *ctx = test_ctx();
+    float first[2][2];
+    for (int i = 0; i < 2; i++) {
+        lb_recipe *recipe = recipe_of(ctx, "model: {name: lenet5, width: 0.25}\n"
+                                           "data: {name: fashion-mnist, path: " DATA ", train_limit: 320, test_limit: 20}\n"
+                                           "train: {batch: 32, optimizer: {lr: 0.05, weight_decay: 0.01, decay_quant: 1}}\n"
+                                           "quant: {edges: {first: same}, weights: {method: lsq, bits: 4},\n"
+                                           "        activations: {method: lsq, bits: 4}}\n");
+        set(ctx, recipe, "train.steps", i ? "9" : "1");
+        lb_trainer *t;
+        assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &t));
+        assert_ok(ctx, lb_trainer_run(t, NULL, false));
+        const int layers[] = {lb_net_find(t->net, "conv1"), lb_net_find(t->net, "conv2")};
+        for (int k = 0; k < 2; k++)
+            first[i][k] = *lb_param_values(t->net, t->net->nodes[lb_net_source_act(t->net, layers[k])].quant->param);
+        lb_trainer_destroy(t);
+        lb_recipe_destroy(recipe);
+    }
+    assert_true(first[0][0] == first[1][0]);
+    assert_true(first[0][1] != first[1][1]);
+    lb_ctx_destroy(ctx);
+}
+
 /* How many threads OpenMP takes in this thread is the caller's to say. */
 static void test_callers_threads(void **state) {
     (void)state;
@@ -637,6 +694,8 @@ int main(void) {
         cmocka_unit_test(test_run_twice),
         cmocka_unit_test(test_log_out_of_memory),
         cmocka_unit_test(test_callers_threads),
+        cmocka_unit_test(test_sign_flips),
+        cmocka_unit_test(test_images_quantizer_stays),
         cmocka_unit_test(test_directory_of_another_run),
         cmocka_unit_test(test_last_stage_without_steps),
     };

@@ -118,12 +118,17 @@ static void draw(const lb_quant_spec *spec, const lb_quant_when *when, const flo
     choose_largest(m, n, draw_real ? real : n - real, draw_real ? 0.f : 1.f);
 }
 
+/* How many of n stay real. */
+static int64_t count_real(double r, int64_t n) {
+    const double decimal = round(r * 1e6) / 1e6; /* 0.8 as a float is not 0.8 */
+    return decimal < 1 ? LB_MIN((int64_t)((1 - decimal) * (double)n + 1e-6), n) : 0;
+}
+
 static bool weights(const lb_quant_spec *spec, const lb_quant_when *when, const float *u, const float *step, const float *code,
                     int oc, int64_t fan_in, float *scalar, float *m) {
     const bool elements = spec->options.mix_scope == LB_SCOPE_ELEMENT;
     const int64_t n = elements ? oc * fan_in : oc;
-    const double r = (double)ratio(spec, when);
-    const int64_t real = r < 1 ? LB_MIN((int64_t)((1 - r + 1e-7) * (double)n), n) : 0; /* 1e-7: 0.8 as a float is not 0.8 */
+    const int64_t real = count_real((double)ratio(spec, when), n);
     if (real == 0 || real == n) {
         *scalar = real == 0 ? 1.f : 0.f;
         return true;

@@ -46,6 +46,7 @@ const lb_quantizer lb_quantizer_pact = {
     .max_bits = 8,
     .nparams = 1,
     .param_names = {"clip"},
+    .clips = true,
     .estimator = LB_EST_STE,
     .estimator_activations = LB_EST_OWN,
     .no_clipped = "tanh brings every weight inside the range, there is nothing to clip; use ste",

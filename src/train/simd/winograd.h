@@ -68,7 +68,7 @@ typedef struct lb_winograd_kernels {
     size_t (*diff_scratch)(const lb_winograd_dims *d);
 } lb_winograd_kernels;
 
-/* The variant for a type, NULL if oneDNN is faster: without AVX-512, and in bf16 with AMX. */
+/* The variant for a type; NULL without AVX-512, where oneDNN is faster. (So it is in bf16 with AMX: backend/winograd.c asks.) */
 const lb_winograd_kernels *lb_winograd_select(lb_dtype type);
 
 /* Variant `name` if it was built and this CPU can run it, else NULL; for tests. */
