@@ -46,7 +46,8 @@ typedef enum lb_status {
 /* Name of a status, e.g. "out of memory". Never NULL. */
 const char *lb_status_name(lb_status status);
 
-/* Memory for everything the library allocates itself. `alloc` returns memory aligned to 64 bytes, or NULL. */
+/* Memory for everything the library allocates itself. `alloc` returns memory aligned to 64 bytes, or NULL.
+ * Both may be called from threads of the library (which read images), one at a time. */
 typedef struct lb_allocator {
     void *(*alloc)(void *user, size_t size);
     void (*free)(void *user, void *ptr);
@@ -149,8 +150,8 @@ void lb_net_destroy(lb_net *net);
 typedef struct lb_trainer lb_trainer;
 
 /* Loads the data, builds the recipe's network (or takes `net`, which the trainer then owns, even on failure; NULL: the recipe's)
- * and prepares the first stage. The recipe is borrowed and must outlive the trainer. The recipe.yaml of a run of `net` has its
- * name; lb_trainer_open cannot build it again, but lb_trainer_run resumes the run with the same `net`. */
+ * and prepares the first stage. The recipe is borrowed, must outlive the trainer and stay as it is meanwhile. The recipe.yaml of a
+ * run of `net` has its name; lb_trainer_open cannot build it again, but lb_trainer_run resumes the run with the same `net`. */
 lb_status lb_trainer_create(lb_ctx *ctx, const lb_recipe *recipe, lb_net *net, lb_trainer **trainer);
 
 /* Trains all stages, from the beginning unless `resume`. `dir` receives recipe.yaml, last.safetensors, best.safetensors,

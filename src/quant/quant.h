@@ -248,7 +248,7 @@ typedef struct lb_quantizer {
                     int64_t fan_in, float *step, float *code);
 
     /* Weights: adds m = 1's part E(u) * diff to diff_u, and learned parameters' gradients to diff_param. What is not
-     * wanted is NULL: diff_u where the estimator is LB_EST_NONE, diff_param where nothing is learned; one of them is wanted. diff is
+     * wanted is NULL: diff_u where the estimator is LB_EST_NONE, diff_param where nothing is learned; one of them is. diff is
      * m * dL/du~ (oc, fan_in), so this must be linear in it. step and code are what forward returned. NULL: the shared code's STE,
      * or clipped STE with range -1 .. 1. */
     void (*backward)(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
