@@ -68,7 +68,8 @@ static bool lengths_differ(const cli_run *run) {
         const cli_setting *s = &run->settings[i];
         if (ends_in(s->key, "weights.bit_lengths") && strcmp(s->value, "fixed"))
             return true;
-        if (strstr(s->key, "quant.layers.") && ends_in(s->key, ".weights.bits"))
+        if (strstr(s->key, "quant.layers.") && ends_in(s->key, ".weights.bits") &&
+            strcmp(s->value, get(run, "quant.weights.bits", DEFAULT_BITS)))
             return true;
     }
     return false;
