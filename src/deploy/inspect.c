@@ -177,8 +177,21 @@ static void start_quantizers(lb_net *net) {
     }
 }
 
-static lb_status inspect_config(lb_ctx *ctx, const lb_config *config, lb_inspection *in) {
+/* What comes out of the last stage; the stages before it must be possible. */
+static lb_status quantize_stages(const lb_recipe *recipe, lb_net *net) {
+    const int last = recipe->nstages - 1;
+    for (int i = 0; i <= last; i++) {
+        const lb_config *config = &recipe->stages[i];
+        const lb_status status = i < last ? lb_net_can_quantize(net, config) : lb_net_quantize(net, config);
+        if (status)
+            return last > 0 ? lb_fail_in(net->ctx, status, "stage %s", config->stage) : status;
+    }
+    return LB_OK;
+}
+
+static lb_status inspect_stages(lb_ctx *ctx, const lb_recipe *recipe, lb_inspection *in) {
     static const float mean[4] = {0.5f, 0.5f, 0.5f, 0.5f}, std[4] = {0.25f, 0.25f, 0.25f, 0.25f};
+    const lb_config *config = &recipe->stages[0]; /* all have the same network and data */
     lb_shape image;
     int classes;
     LB_TRY(data_shape(ctx, config, &image, &classes));
@@ -187,7 +200,7 @@ static lb_status inspect_config(lb_ctx *ctx, const lb_config *config, lb_inspect
     lb_net *net;
     LB_TRY(lb_net_from_config(ctx, config, image, classes, &net));
     lb_net_initialise(net, config->train.seed, config->model.init_std);
-    lb_status status = lb_net_quantize(net, config);
+    lb_status status = quantize_stages(recipe, net);
     if (status == LB_OK) {
         start_quantizers(net);
         status = inspect_net(ctx, net, mean, std, NULL, in);
@@ -199,7 +212,7 @@ static lb_status inspect_config(lb_ctx *ctx, const lb_config *config, lb_inspect
 static lb_status inspect_recipe(lb_ctx *ctx, const char *path, lb_inspection *in) {
     lb_recipe *recipe;
     LB_TRY(lb_recipe_load(ctx, path, NULL, 0, &recipe));
-    const lb_status status = inspect_config(ctx, &recipe->stages[recipe->nstages - 1], in); /* what comes out of the last stage */
+    const lb_status status = inspect_stages(ctx, recipe, in);
     lb_recipe_destroy(recipe);
     return status;
 }

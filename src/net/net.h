@@ -236,6 +236,8 @@ void lb_net_initialise(lb_net *net, uint64_t seed, float weights_std);
  * What was chosen is reported by lb_note. After a failure the net can only be destroyed or quantized again. */
 struct lb_config;
 lb_status lb_net_quantize(lb_net *net, const struct lb_config *config);
+/* The same without a word, for a config that comes later: whether it can be done. To be followed by lb_net_quantize. */
+lb_status lb_net_can_quantize(lb_net *net, const struct lb_config *config);
 
 /* Bits, below, are those that layers have in training: of kept bit-lengths those that the gates leave.
  * Carries learned parameters over from `from`, the quantizer that was in the place of `to` before: copies them from `values` to

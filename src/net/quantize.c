@@ -149,9 +149,9 @@ static void restore(const work *w, const char *name, lb_quant *quant) {
     const size_t each = w->net->params[quant->param].count;
     for (int i = 0; i < w->nkept; i++) {
         const kept *k = &w->kept[i];
-        if (!strcmp(k->node, name) && k->quant.spec.target == quant->spec.target && k->each == each &&
+        if (k->quant.initialised && !strcmp(k->node, name) && k->quant.spec.target == quant->spec.target && k->each == each &&
             lb_quant_carry(&k->quant, k->values, quant, lb_param_values(w->net, quant->param), each, w->config->quant.rescale))
-            quant->initialised = k->quant.initialised;
+            quant->initialised = true;
     }
 }
 
@@ -449,6 +449,15 @@ lb_status lb_net_quantize(lb_net *net, const lb_config *config) {
                 w.activations.quantizer ? w.activations.quantizer->name : "the method", w.replaced_name,
                 w.replaced > 1 ? " and other layer inputs without an activation" : "", w.replaced > 1 ? "" : "s");
     return LB_OK;
+}
+
+lb_status lb_net_can_quantize(lb_net *net, const lb_config *config) {
+    lb_ctx_options *options = &net->ctx->options;
+    const lb_ctx_options own = *options;
+    options->report = NULL;
+    const lb_status status = lb_net_quantize(net, config);
+    *options = own;
+    return status;
 }
 
 /* ---- Describing ------------------------------------------------------------------------------------------------ */

@@ -43,12 +43,16 @@ static void own_config(const lb_config *config, const lb_learner *l, lb_config *
     }
 }
 
+static lb_status check_not_given(const lb_trainer *t) {
+    if (!t->net_is_given)
+        return LB_OK;
+    return lb_fail(t->ctx, LB_ERR_UNSUPPORTED,
+                   "distill.from twin and distill.students build the recipe's network again, which a network built by hand does "
+                   "not have; use distill.from teacher");
+}
+
 static lb_status make_network(lb_trainer *t, lb_learner *l) {
-    if (t->net_is_given)
-        return lb_fail(
-            t->ctx, LB_ERR_UNSUPPORTED,
-            "distill.from twin and distill.students build the recipe's network again, which a network built by hand does "
-            "not have; use distill.from teacher");
+    LB_TRY(check_not_given(t));
     l->config = lb_alloc(t->ctx, 1, sizeof *l->config);
     return l->config ? lb_net_from_config(t->ctx, t->config, t->net->nodes[0].dst, t->net->classes, &l->net) : LB_ERR_MEMORY;
 }
@@ -70,6 +74,15 @@ static lb_status open_teacher(lb_trainer *t, lb_learner *l) {
     return LB_OK;
 }
 
+static lb_learner new_learner(lb_learner_kind kind, int bits) {
+    lb_learner l = {.kind = kind, .bits = bits, .is_new = kind != LB_LEARNER_TEACHER, .top1 = NAN};
+    if (kind == LB_LEARNER_STUDENT)
+        snprintf(l.name, sizeof l.name, "%dbit", bits);
+    else
+        snprintf(l.name, sizeof l.name, "%s", kind == LB_LEARNER_TWIN ? "twin" : "teacher");
+    return l;
+}
+
 /* A learner of this kind at place `place`: the one that the stage before had, or a new one. */
 static lb_status want(lb_trainer *t, int place, lb_learner_kind kind, int bits) {
     for (int i = place; i < t->nlearners && kind != LB_LEARNER_TEACHER; i++)
@@ -82,12 +95,8 @@ static lb_status want(lb_trainer *t, int place, lb_learner_kind kind, int bits) 
     assert(t->nlearners < (int)LB_COUNT(t->learners));
     memmove(&t->learners[place + 1], &t->learners[place], (size_t)(t->nlearners - place) * sizeof t->learners[0]);
     lb_learner *l = &t->learners[place];
-    *l = (lb_learner){.kind = kind, .bits = bits, .is_new = kind != LB_LEARNER_TEACHER, .top1 = NAN};
+    *l = new_learner(kind, bits);
     t->nlearners++;
-    if (kind == LB_LEARNER_STUDENT)
-        snprintf(l->name, sizeof l->name, "%dbit", bits);
-    else
-        snprintf(l->name, sizeof l->name, "%s", kind == LB_LEARNER_TWIN ? "twin" : "teacher");
     return kind == LB_LEARNER_TEACHER ? open_teacher(t, l) : make_network(t, l);
 }
 
@@ -109,18 +118,40 @@ static bool is_own_bits(const lb_quant_config *quant, int bits) {
            (!activations || quant->activations.bits == bits);
 }
 
+/* What quantizing this learner's network, `net`, came to: the message has the learner's name before it. */
+static lb_status check_learner(const lb_trainer *t, const lb_learner *l, const lb_net *net, lb_status status) {
+    if (!status && l->kind == LB_LEARNER_STUDENT && !is_low_bit(net))
+        status = lb_fail(t->ctx, LB_ERR_RECIPE, "nothing of it is quantized, which is what distill.from twin is for");
+    if (!status)
+        return LB_OK;
+    return lb_fail_in(t->ctx, status, l->kind == LB_LEARNER_STUDENT ? "distill.students: network %s" : "distill: network %s",
+                      l->name);
+}
+
 static lb_status requantize(lb_trainer *t, lb_learner *l) {
     own_config(t->config, l, l->config);
     lb_evaluator_destroy(l->evaluator);
     l->evaluator = NULL;
-    lb_status status = lb_net_quantize(l->net, l->config);
-    if (!status && l->kind == LB_LEARNER_STUDENT && !is_low_bit(l->net))
-        status = lb_fail(t->ctx, LB_ERR_RECIPE, "nothing of it is quantized, which is what distill.from twin is for");
-    if (status)
-        return lb_fail_in(t->ctx, status, l->kind == LB_LEARNER_STUDENT ? "distill.students: network %s" : "distill: network %s",
-                          l->name);
+    LB_TRY(check_learner(t, l, l->net, lb_net_quantize(l->net, l->config)));
     if (!l->is_new)
         lb_plan_init_weights(l->net);
+    return LB_OK;
+}
+
+static lb_status check_config(const lb_trainer *t) {
+    const lb_distill_config *d = &t->config->distill;
+    if (d->from == LB_DISTILL_NONE)
+        return LB_OK;
+    if (d->label_weight == 0 && d->weight == 0 && !(d->features[0] && d->feature_weight > 0))
+        return lb_fail(t->ctx, LB_ERR_RECIPE, "distill: label_weight and weight are both 0, so there is nothing to learn from");
+    for (int i = 0; i < d->nstudents; i++) {
+        const int bits = (int)d->students[i];
+        for (int k = 0; k < i; k++)
+            if ((int)d->students[k] == bits)
+                return lb_fail(t->ctx, LB_ERR_RECIPE, "distill.students: %d bits are given twice", bits);
+        if (is_own_bits(&t->config->quant, bits))
+            return lb_fail(t->ctx, LB_ERR_RECIPE, "distill.students: the network itself has %d bits; give others", bits);
+    }
     return LB_OK;
 }
 
@@ -129,17 +160,9 @@ static lb_status choose_learners(lb_trainer *t) {
     lb_learner *first = &t->learners[0];
     const int nstudents = d->from == LB_DISTILL_NONE ? 0 : d->nstudents;
     int n = 1;
-    if (d->from != LB_DISTILL_NONE && d->label_weight == 0 && d->weight == 0 && !(d->features[0] && d->feature_weight > 0))
-        return lb_fail(t->ctx, LB_ERR_RECIPE, "distill: label_weight and weight are both 0, so there is nothing to learn from");
-    for (int i = 0; i < nstudents; i++, n++) {
-        for (int k = 1; k < n; k++)
-            if (t->learners[k].bits == (int)d->students[i])
-                return lb_fail(t->ctx, LB_ERR_RECIPE, "distill.students: %d bits are given twice", (int)d->students[i]);
-        if (is_own_bits(&t->config->quant, (int)d->students[i]))
-            return lb_fail(t->ctx, LB_ERR_RECIPE, "distill.students: the network itself has %d bits; give others",
-                           (int)d->students[i]);
+    LB_TRY(check_config(t));
+    for (int i = 0; i < nstudents; i++, n++)
         LB_TRY(want(t, n, LB_LEARNER_STUDENT, (int)d->students[i]));
-    }
     if (d->from != LB_DISTILL_NONE) {
         LB_TRY(want(t, n, d->from == LB_DISTILL_TWIN ? LB_LEARNER_TWIN : LB_LEARNER_TEACHER, 0));
         n++;
@@ -214,7 +237,7 @@ static bool matches(const char *patterns, const char *name) {
 lb_status lb_distill_taps(const lb_trainer *t, const lb_learner *l, lb_plan_options *options) {
     const char *patterns = t->config->distill.features;
     const lb_net *first = t->net;
-    if (t->nlearners == 1 || !patterns[0])
+    if (!patterns[0]) /* nor are there any without distill.from */
         return LB_OK;
     for (int i = 0; i < first->nnodes; i++) {
         const lb_node *node = &first->nodes[i];
@@ -232,6 +255,26 @@ lb_status lb_distill_taps(const lb_trainer *t, const lb_learner *l, lb_plan_opti
                        "distill.features: \"%.80s\" matches no convolution or linear layer of %s; `lowbit inspect` lists them",
                        patterns, first->name);
     return LB_OK;
+}
+
+lb_status lb_distill_check_stage(const lb_trainer *t) {
+    const lb_distill_config *d = &t->config->distill;
+    lb_plan_options options = {0};
+    if (d->from == LB_DISTILL_NONE)
+        return LB_OK;
+    if (d->from == LB_DISTILL_TWIN || d->nstudents)
+        LB_TRY(check_not_given(t));
+    LB_TRY(check_config(t));
+    LB_TRY(lb_distill_taps(t, &t->learners[0], &options));
+    lb_config *own = lb_alloc(t->ctx, 1, sizeof *own);
+    lb_status status = own ? LB_OK : LB_ERR_MEMORY;
+    for (int i = 0; i < d->nstudents && !status; i++) {
+        const lb_learner student = new_learner(LB_LEARNER_STUDENT, (int)d->students[i]);
+        own_config(t->config, &student, own);
+        status = check_learner(t, &student, t->net, lb_net_can_quantize(t->net, own));
+    }
+    lb_free(t->ctx, own);
+    return status;
 }
 
 lb_status lb_distill_check(const lb_trainer *t) {

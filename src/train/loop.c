@@ -362,6 +362,45 @@ static lb_status start_over(lb_trainer *t) {
     return LB_OK;
 }
 
+static const char *without_dots(const char *path) {
+    while (!strncmp(path, "./", 2))
+        for (path += 2; *path == '/'; path++)
+            ;
+    return path;
+}
+
+/* Is it of this very run, which writes it before it is read? */
+static bool is_own(const lb_trainer *t, const char *path) {
+    if (!t->dir)
+        return false;
+    const char *dir = without_dots(t->dir);
+    size_t n = strlen(dir);
+    while (n && dir[n - 1] == '/')
+        n--;
+    path = without_dots(path);
+    return n && !strncmp(path, dir, n) && (!path[n] || path[n] == '/');
+}
+
+/* A run or, if `file_will_do`, a checkpoint. */
+static lb_status check_there(const lb_trainer *t, const lb_config *config, const char *key, const char *path, bool file_will_do) {
+    if (is_own(t, path) || (lb_exists(path) && (file_will_do || lb_is_dir(path))))
+        return LB_OK;
+    return lb_fail(t->ctx, LB_ERR_IO, "stage %s: %s: %s: %s", config->stage, key, path,
+                   file_will_do ? "no such run directory or checkpoint" : "no such run directory");
+}
+
+/* What stages after the current one start or learn from: missed at once, not when they begin. */
+static lb_status check_runs(const lb_trainer *t) {
+    for (int i = t->at.stage + 1; i < t->recipe->nstages; i++) {
+        const lb_config *config = &t->recipe->stages[i];
+        if (config->train.init[0])
+            LB_TRY(check_there(t, config, "train.init", config->train.init, true));
+        if (config->distill.from == LB_DISTILL_TEACHER)
+            LB_TRY(check_there(t, config, "distill.teacher", config->distill.teacher, false));
+    }
+    return LB_OK;
+}
+
 static lb_status start(lb_trainer *t, bool resume) {
     char path[4096];
     if (resume) {
@@ -370,12 +409,14 @@ static lb_status start(lb_trainer *t, bool resume) {
             return lb_fail(t->ctx, LB_ERR_IO, "%s: nothing to resume; run without --resume to start", path);
         LB_TRY(check_same_recipe(t));
         LB_TRY(lb_checkpoint_resume(t, path));
+        LB_TRY(check_runs(t));
         if (t->at.stage == t->recipe->nstages - 1 && t->at.stage_step == lb_trainer_stage_steps(t, t->at.stage) && !t->at.images)
             lb_note(t->ctx, "%s: trained to its end already; a larger train.epochs continues it", t->dir);
         return LB_OK;
     }
     if (t->at.step > 0 || t->at.stage > 0)
         LB_TRY(start_over(t));
+    LB_TRY(check_runs(t));
     if (t->config->train.init[0])
         LB_TRY(take_init(t));
     LB_TRY(lb_trainer_prepare(t));

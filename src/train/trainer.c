@@ -166,6 +166,21 @@ lb_status lb_trainer_prepare(lb_trainer *t) {
     return LB_OK;
 }
 
+/* The mistakes of later stages, before the stages ahead of them take their hours: a run is only continued with the recipe it was
+ * started with. */
+static lb_status check_later_stages(lb_trainer *t) {
+    for (int i = 1; i < t->recipe->nstages; i++) {
+        t->config = &t->recipe->stages[i];
+        lb_status status = check_batch(t);
+        status = status ? status : lb_net_can_quantize(t->net, t->config);
+        status = status ? status : lb_distill_check_stage(t);
+        if (status)
+            return lb_fail_in(t->ctx, status, "stage %s", t->config->stage);
+    }
+    t->config = &t->recipe->stages[0];
+    return LB_OK;
+}
+
 static lb_status create(lb_trainer *t) {
     LB_TRY(lb_recipe_check(t->recipe));
     t->config = &t->recipe->stages[0];
@@ -181,6 +196,8 @@ static lb_status create(lb_trainer *t) {
     t->learners[0] = (lb_learner){.net = t->net, .lr = 1, .label_weight = 1};
     t->nlearners = 1;
     LB_TRY(check_input(t));
+    if (!t->owned_recipe) /* what has been trained of a run can be used, whatever is wrong with the rest */
+        LB_TRY(check_later_stages(t));
     lb_net_initialise(t->net, t->config->train.seed, t->config->model.init_std);
     t->at.best_top1 = -1;
     return lb_trainer_enter_stage(t, 0);

@@ -100,6 +100,9 @@ lb_status lb_trainer_step(lb_trainer *trainer, const lb_batch *batch, double lr)
 /* distill.c: the learners besides the first that the current stage has, quantized, and the terms between all; plans are made
  * after. On failure there is the first alone. */
 lb_status lb_distill_learners(lb_trainer *trainer);
+/* What can be said of a later stage, t->config, before training: whether the further students can be quantized, and what features
+ * there are. Quantizes t->net. */
+lb_status lb_distill_check_stage(const lb_trainer *trainer);
 /* Weights of new learners: those of train.init; else, in a later stage, the first's; else random ones of their own. */
 lb_status lb_distill_start(lb_trainer *trainer);
 /* The nodes whose tensors are compared, into options (taps). */

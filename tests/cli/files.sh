@@ -91,6 +91,26 @@ succeed train skip.yaml --out skip
 complains 'warning: stage b: its budget is 0 steps'
 check "only what is trained is told" "$(grep -c ^quantization: err)" = 1
 
+# What a later stage cannot do is said before the first one is trained, by what looks at the recipe too.
+later() {
+    (cat tiny.yaml && printf 'stages: [{name: a}, {name: low, %s}, {name: d}]\n' "$2") >later.yaml
+    refuse 1 "stage low: .*$1" train later.yaml --out later
+    check "nothing was begun ($1)" ! -e later
+}
+later 'twn.* bits' 'quant: {weights: {method: twn, bits: 3}}'
+refuse 1 'stage low: .*twn.* bits' inspect later.yaml
+refuse 1 'stage low: .*twn.* bits' bench later.yaml
+later 'layer9.*matches no' 'quant: {layers: [{match: layer9.*, weights: {bits: 4}}]}'
+refuse 1 'stage low: .*layer9.*matches no' inspect later.yaml
+later 'only 64 training images' 'train: {batch: 65}'
+later 'train\.init: nowhere: no such run' 'train: {init: nowhere}'
+later 'distill\.teacher: nowhere: no such run' 'distill: {from: teacher, teacher: nowhere}'
+later 'network 3bit: .*twn' 'quant: {weights: {method: twn}}, distill: {from: twin, students: [3]}'
+later 'students: 4 bits are given twice' 'distill: {from: twin, students: [4, 4]}'
+later 'features: .*matches no' 'distill: {from: twin, features: layer9.*}'
+(cat tiny.yaml && echo 'stages: [{name: a, train: {epochs: 1}}, {name: b, train: {epochs: 1, init: own/best.safetensors}}]') >own.yaml
+succeed train own.yaml --out ./own -q # which the first stage writes
+
 # ---- Packed models --------------------------------------------------------------------------------------------------
 readers() {
     refuse 1 "$1" eval "$2"

@@ -631,6 +631,17 @@ static void test_lengths(void **state) {
     assert_ok(ctx, lb_net_quantize(net, &config));
     learned(net, "layer2.1.conv2")[0] = -1.5f;
     learned(net, "layer2.1.conv2")[1] = -2.5f;
+    config.quant.rescale = LB_RESCALE_RANGE; /* values of no meaning yet are not carried over */
+    config.quant.weights.bits = 2;
+    assert_ok(ctx, lb_net_can_quantize(net, &config));
+    assert_true(learned(net, "layer2.1.conv2")[0] == 0);
+    config.quant.weights.bits = 4;
+    assert_ok(ctx, lb_net_quantize(net, &config));
+    assert_true(learned(net, "layer2.1.conv2")[0] == 0);
+    config.quant.rescale = LB_RESCALE_START;
+    learned(net, "layer2.1.conv2")[0] = -1.5f;
+    learned(net, "layer2.1.conv2")[1] = -2.5f;
+    node_of(net, "layer2.1.conv2")->quant->initialised = true;
     assert_false(lb_net_describe_lengths(net, text, sizeof text));
 
     config.quant.weights.options.bit_lengths = LB_BITS_LEARNED;
