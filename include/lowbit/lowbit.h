@@ -110,7 +110,8 @@ lb_status lb_recipe_load_run(lb_ctx *ctx, const char *dir, const char *const *ov
 /* A recipe of defaults, to be filled by lb_recipe_set. */
 lb_status lb_recipe_create(lb_ctx *ctx, lb_recipe **recipe);
 
-/* Sets one key, e.g. lb_recipe_set(r, "quant.weights.bits", "2"). Values are written as in YAML. */
+/* Sets one key, e.g. lb_recipe_set(r, "quant.weights.bits", "2"). Values are written as in YAML. A key that nothing reads under the
+ * others is an error once the recipe is used. */
 lb_status lb_recipe_set(lb_recipe *recipe, const char *key, const char *value);
 
 /* Writes the recipe with every key resolved, so that the run can be repeated from it. */

@@ -69,29 +69,18 @@ static lb_status set_normalisation(lb_recipe *recipe, const char *path, const lb
     return set_list(recipe, "data.std", std, c);
 }
 
-static lb_status apply_override(lb_recipe *recipe, const char *text) {
-    char key[128];
-    const size_t n = strcspn(text, "=");
-    if (!text[n] || n >= sizeof key)
-        return lb_fail(recipe->ctx, LB_ERR_ARGUMENT, "'%.80s' is not KEY=VALUE", text);
-    memcpy(key, text, n);
-    key[n] = 0;
-    return lb_recipe_set(recipe, key, text + n + 1);
-}
-
 static lb_status fill_recipe(lb_recipe *recipe, const char *path, const char *dir, const char *graph, const lb_imported *in,
                              const char *const *overrides, int noverrides) {
     char epochs[] = "15", lr[] = "0.01"; /* fine-tuning takes less of both than training from nothing */
-    LB_TRY(lb_recipe_set(recipe, "model.name", "onnx"));
-    LB_TRY(lb_recipe_set(recipe, "model.path", graph));
-    LB_TRY(lb_recipe_set(recipe, "train.init", dir));
-    LB_TRY(lb_recipe_set(recipe, "train.epochs", epochs));
-    LB_TRY(lb_recipe_set(recipe, "train.optimizer.lr", lr));
+    LB_TRY(lb_recipe_propose(recipe, "model.name", "onnx"));
+    LB_TRY(lb_recipe_propose(recipe, "model.path", graph));
+    LB_TRY(lb_recipe_propose(recipe, "train.init", dir));
+    LB_TRY(lb_recipe_propose(recipe, "train.epochs", epochs));
+    LB_TRY(lb_recipe_propose(recipe, "train.optimizer.lr", lr));
     const lb_shape *input = &in->net->nodes[0].dst;
     const char *guess = guess_data(in->net);
-    LB_TRY(lb_recipe_set(recipe, "data.name", guess ? guess : "folder"));
-    for (int i = 0; i < noverrides; i++)
-        LB_TRY(apply_override(recipe, overrides[i]));
+    LB_TRY(lb_recipe_propose(recipe, "data.name", guess ? guess : "folder"));
+    LB_TRY(lb_recipe_override(recipe, overrides, noverrides));
     const struct lb_data_config *data = &recipe->stages[0].data;
     const bool is_folder = !strcmp(data->name, "folder");
     if (is_folder && !data->path[0])
@@ -116,7 +105,7 @@ static int given_size(lb_ctx *ctx, const char *const *overrides, int noverrides)
     if (lb_recipe_create(ctx, &recipe) != LB_OK)
         return 0;
     for (int i = 0; i < noverrides; i++)
-        if (!strncmp(overrides[i], "model.input_size=", 17) && apply_override(recipe, overrides[i]) == LB_OK)
+        if (!strncmp(overrides[i], "model.input_size=", 17) && lb_recipe_override(recipe, &overrides[i], 1) == LB_OK)
             size = recipe->stages[0].model.input_size;
     lb_recipe_destroy(recipe);
     return size;

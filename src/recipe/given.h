@@ -14,6 +14,7 @@ typedef struct lb_entry {
     int rule; /* of quant.layers, -1: none */
     int line; /* 0: an override */
     const char *source; /* override: its text as given */
+    bool yields; /* override: a program's own default, which others may leave without effect */
 } lb_entry;
 
 typedef struct lb_given_rule {

@@ -15,10 +15,10 @@ lb_status lb_given_add(lb_recipe *recipe, const lb_entry *entry) {
 /* ---- Overrides ----------------------------------------------------------------------------------------------------- */
 
 /* Sets "key" or "stages.NAME.key". `source` is what messages begin with. */
-static lb_status add_override(lb_recipe *recipe, const char *source, const char *path, const char *text) {
+static lb_status add_override(lb_recipe *recipe, const char *source, const char *path, const char *text, bool yields) {
     lb_ctx *ctx = recipe->ctx;
     lb_recipe_given *given = recipe->given;
-    lb_entry entry = {.stage = -1, .rule = -1};
+    lb_entry entry = {.stage = -1, .rule = -1, .yields = yields};
     char why[LB_KEY_WHY], name[80];
     if (strncmp(path, "stages.", 7) == 0) {
         const char *rest = strchr(path + 7, '.');
@@ -74,7 +74,7 @@ static lb_status add_override_text(lb_recipe *recipe, const char *text) {
         return lb_fail(recipe->ctx, LB_ERR_RECIPE, "%s: unknown key: too long", source);
     memcpy(path, text, (size_t)(equals - text));
     path[equals - text] = 0;
-    return add_override(recipe, source, path, equals + 1);
+    return add_override(recipe, source, path, equals + 1, false);
 }
 
 /* ---- Checks of the whole ------------------------------------------------------------------------------------------- */
@@ -95,47 +95,6 @@ static void locate(const lb_recipe *recipe, const char *path, int stage, char ou
         snprintf(out, 200, "%s:%d", recipe->path, best->line);
     else
         snprintf(out, 200, "%s", best ? best->source : recipe->path[0] ? recipe->path : "recipe");
-}
-
-lb_status lb_recipe_check(const lb_recipe *recipe) {
-    char where[200];
-    for (int i = 0; i < recipe->nstages; i++) {
-        const lb_config *c = &recipe->stages[i];
-        const lb_schedule_config *s = &c->train.schedule;
-        if (c->data.nmean != c->data.nstd) {
-            locate(recipe, c->data.nmean ? "data.mean" : "data.std", i, where);
-            return lb_fail(recipe->ctx, LB_ERR_RECIPE, "%s: data.mean has %d numbers and data.std %d; give both, one per channel",
-                           where, c->data.nmean, c->data.nstd);
-        }
-        if (s->name == LB_SCHED_MULTISTEP) {
-            bool ascending = s->nmilestones > 0;
-            for (int k = 1; k < s->nmilestones; k++)
-                ascending &= s->milestones[k] > s->milestones[k - 1];
-            locate(recipe, s->nmilestones ? "train.schedule.milestones" : "train.schedule.name", i, where);
-            if (!ascending)
-                return lb_fail(recipe->ctx, LB_ERR_RECIPE,
-                               "%s: a multistep schedule needs train.schedule.milestones, ascending, e.g. [15, 25]", where);
-        }
-        const lb_distill_config *d = &c->distill;
-        if (d->from == LB_DISTILL_TEACHER && !d->teacher[0]) {
-            locate(recipe, "distill.from", i, where);
-            return lb_fail(recipe->ctx, LB_ERR_RECIPE, "%s: a teacher needs distill.teacher, the directory of a finished run",
-                           where);
-        }
-        for (int k = 0; k < d->nstudents; k++)
-            if (d->students[k] != (float)(int)d->students[k]) {
-                locate(recipe, "distill.students", i, where);
-                return lb_fail(recipe->ctx, LB_ERR_RECIPE, "%s: distill.students must be whole numbers of bits, not %g", where,
-                               (double)d->students[k]);
-            }
-        if (s->name == LB_SCHED_EXPONENTIAL && !(s->lr_end > 0 && c->train.optimizer.lr > 0)) {
-            locate(recipe, s->lr_end > 0 ? "train.optimizer.lr" : "train.schedule.lr_end", i, where);
-            return lb_fail(
-                recipe->ctx, LB_ERR_RECIPE,
-                "%s: an exponential schedule needs train.optimizer.lr and train.schedule.lr_end above 0, e.g. lr_end: 1e-5", where);
-        }
-    }
-    return LB_OK;
 }
 
 /* "train.schedule.name=step|multistep" in words. */
@@ -177,7 +136,7 @@ static lb_status check_unread(const lb_recipe *recipe, bool from_file) {
     const lb_recipe_given *given = recipe->given;
     for (size_t i = 0; i < given->nentries; i++) {
         const lb_entry *e = &given->entries[i];
-        if ((e->line > 0) != from_file || is_read(recipe, e))
+        if ((e->line > 0) != from_file || e->yields || is_read(recipe, e))
             continue;
         char when[160], where[200];
         describe_when(e->key->when, when, sizeof when);
@@ -188,6 +147,47 @@ static lb_status check_unread(const lb_recipe *recipe, bool from_file) {
         return lb_fail(recipe->ctx, LB_ERR_RECIPE, "%s: %s has no effect here: it is read only with %s", where, e->key->path, when);
     }
     return LB_OK;
+}
+
+lb_status lb_recipe_check(const lb_recipe *recipe) {
+    char where[200];
+    for (int i = 0; i < recipe->nstages; i++) {
+        const lb_config *c = &recipe->stages[i];
+        const lb_schedule_config *s = &c->train.schedule;
+        if (c->data.nmean != c->data.nstd) {
+            locate(recipe, c->data.nmean ? "data.mean" : "data.std", i, where);
+            return lb_fail(recipe->ctx, LB_ERR_RECIPE, "%s: data.mean has %d numbers and data.std %d; give both, one per channel",
+                           where, c->data.nmean, c->data.nstd);
+        }
+        if (s->name == LB_SCHED_MULTISTEP) {
+            bool ascending = s->nmilestones > 0;
+            for (int k = 1; k < s->nmilestones; k++)
+                ascending &= s->milestones[k] > s->milestones[k - 1];
+            locate(recipe, s->nmilestones ? "train.schedule.milestones" : "train.schedule.name", i, where);
+            if (!ascending)
+                return lb_fail(recipe->ctx, LB_ERR_RECIPE,
+                               "%s: a multistep schedule needs train.schedule.milestones, ascending, e.g. [15, 25]", where);
+        }
+        const lb_distill_config *d = &c->distill;
+        if (d->from == LB_DISTILL_TEACHER && !d->teacher[0]) {
+            locate(recipe, "distill.from", i, where);
+            return lb_fail(recipe->ctx, LB_ERR_RECIPE, "%s: a teacher needs distill.teacher, the directory of a finished run",
+                           where);
+        }
+        for (int k = 0; k < d->nstudents; k++)
+            if (d->students[k] != (float)(int)d->students[k]) {
+                locate(recipe, "distill.students", i, where);
+                return lb_fail(recipe->ctx, LB_ERR_RECIPE, "%s: distill.students must be whole numbers of bits, not %g", where,
+                               (double)d->students[k]);
+            }
+        if (s->name == LB_SCHED_EXPONENTIAL && !(s->lr_end > 0 && c->train.optimizer.lr > 0)) {
+            locate(recipe, s->lr_end > 0 ? "train.optimizer.lr" : "train.schedule.lr_end", i, where);
+            return lb_fail(
+                recipe->ctx, LB_ERR_RECIPE,
+                "%s: an exponential schedule needs train.optimizer.lr and train.schedule.lr_end above 0, e.g. lr_end: 1e-5", where);
+        }
+    }
+    return check_unread(recipe, false);
 }
 
 /* Keys of a sound file that the overrides left without effect: most often meant, so no mistake. */
@@ -242,14 +242,19 @@ static lb_status make_stages(lb_recipe *r) {
     return LB_OK;
 }
 
+/* On top of a sound recipe. */
+static lb_status override(lb_recipe *r, const char *const *overrides, int noverrides) {
+    for (int i = 0; i < noverrides; i++)
+        LB_TRY(add_override_text(r, overrides[i]));
+    lb_recipe_resolve(r);
+    return check_unread(r, false);
+}
+
 static lb_status fill(lb_recipe *r, const char *text, size_t size, const char *const *overrides, int noverrides) {
     LB_TRY(lb_recipe_read_yaml(r, text, size));
     LB_TRY(make_stages(r));
     LB_TRY(check_unread(r, true));
-    for (int i = 0; i < noverrides; i++)
-        LB_TRY(add_override_text(r, overrides[i]));
-    lb_recipe_resolve(r);
-    LB_TRY(check_unread(r, false));
+    LB_TRY(override(r, overrides, noverrides));
     note_unread(r);
     return lb_recipe_check(r);
 }
@@ -289,16 +294,29 @@ lb_status lb_recipe_create(lb_ctx *ctx, lb_recipe **recipe) {
     return status;
 }
 
-lb_status lb_recipe_set(lb_recipe *recipe, const char *key, const char *value) {
-    if (!key || !value)
-        return lb_fail(recipe->ctx, LB_ERR_ARGUMENT, "lb_recipe_set: key and value must not be NULL");
+static lb_status set(lb_recipe *recipe, const char *key, const char *value, bool yields) {
     char source[200], quoted_key[80], quoted[80];
     snprintf(source, sizeof source, "setting %s=%s", lb_key_quote(key, strlen(key), quoted_key),
              lb_key_quote(value, strlen(value), quoted));
     lb_c_locale locale = lb_c_locale_begin();
-    lb_status status = add_override(recipe, source, key, value);
+    lb_status status = add_override(recipe, source, key, value, yields);
     if (status == LB_OK)
         lb_recipe_resolve(recipe);
+    lb_c_locale_end(locale);
+    return status;
+}
+
+lb_status lb_recipe_set(lb_recipe *recipe, const char *key, const char *value) {
+    if (!key || !value)
+        return lb_fail(recipe->ctx, LB_ERR_ARGUMENT, "lb_recipe_set: key and value must not be NULL");
+    return set(recipe, key, value, false);
+}
+
+lb_status lb_recipe_propose(lb_recipe *recipe, const char *key, const char *value) { return set(recipe, key, value, true); }
+
+lb_status lb_recipe_override(lb_recipe *recipe, const char *const *overrides, int noverrides) {
+    lb_c_locale locale = lb_c_locale_begin();
+    const lb_status status = override(recipe, overrides, noverrides);
     lb_c_locale_end(locale);
     return status;
 }

@@ -69,6 +69,11 @@ refuse 1 'net.pt: a zip archive.*torch.onnx.export' import net.pt -o new
 refuse 1 'nothere.onnx' import nothere.onnx -o new
 refuse 1 'tiny.yaml: not an ONNX model' import tiny.yaml -o new
 refuse 1 'has no data' import moved/in/net.onnx -o new
+refuse 1 'train.schedule.gamma.* read only with train.schedule.name step or multistep' import net.onnx -o new --data good --set train.schedule.gamma=0.5
+check "nothing was made of it" ! -e new
+succeed import net.onnx -o stepped --data good --set train.schedule.gamma=0.5 --set train.schedule.name=step --set train.steps=7
+expect 0 grep -q '^    gamma: 0.5$' stepped/recipe.yaml
+expect 0 grep -q '^  steps: 7$' stepped/recipe.yaml # instead of import's own epochs
 refuse 1 'data.nome' import net.onnx -o new --set data.nome=cifar10
 refuse 1 'data.name: the images of cifar10 have 3 channels, but the network takes 1' import net.onnx -o new --data cifar10
 refuse 1 "'cifar11' is neither a known data set" import net.onnx -o new --data cifar11

@@ -466,6 +466,20 @@ static void test_set(void **state) {
     assert_int_equal(lb_recipe_check(r), LB_ERR_RECIPE);
     assert_ok(ctx, lb_recipe_set(r, "train.schedule.lr_end", "1e-5"));
     assert_ok(ctx, lb_recipe_check(r));
+    /* Nothing reads it: an error when all is set. A default that is left without effect is none. */
+    assert_ok(ctx, lb_recipe_set(r, "train.schedule.gamma", "0.5"));
+    assert_int_equal(lb_recipe_check(r), LB_ERR_RECIPE);
+    test_contains(lb_error(ctx), "setting train.schedule.gamma=0.5: train.schedule.gamma has no effect here");
+    assert_ok(ctx, lb_recipe_propose(r, "train.schedule.gamma", "0.5"));
+    assert_ok(ctx, lb_recipe_check(r));
+    const char *unread = "train.optimizer.beta1=0.5";
+    assert_int_equal(lb_recipe_override(r, &unread, 1), LB_ERR_RECIPE);
+    assert_ok(ctx, lb_recipe_set(r, "train.optimizer.name", "adam"));
+    assert_ok(ctx, lb_recipe_override(r, &unread, 1));
+    assert_true(r->stages[0].train.optimizer.beta1 == 0.5f);
+    assert_ok(ctx, lb_recipe_set(r, "train.schedule.name", "step"));
+    assert_true(r->stages[0].train.schedule.gamma == 0.5f);
+    assert_ok(ctx, lb_recipe_set(r, "train.schedule.name", "exponential"));
     size_t entries = r->given->nentries;
     for (int i = 0; i < 100; i++)
         assert_ok(ctx, lb_recipe_set(r, "train.schedule.lr_end", i % 2 ? "1e-5" : "1e-4"));
