@@ -387,6 +387,7 @@ static lb_status save_run(lb_trainer *t, int learner, lb_pool *pool) {
         own_config(&t->recipe->stages[i], l, &recipe.stages[i]);
     LB_TRY(lb_make_dirs(t->ctx, dir));
     LB_TRY(lb_recipe_save(&recipe, recipe_path));
+    LB_TRY(lb_trainer_keep_graph(t, dir));
     LB_TRY(lb_checkpoint_save_learner(t, learner, path));
     LB_TRY(save_log(t, l, log_path));
     lb_note(t->ctx, "%s: the %s network, as a run of its own", dir, l->name);

@@ -440,17 +440,17 @@ static lb_status finish(lb_trainer *t) {
     return status;
 }
 
-/* A run of an imported network has its own copy of the graph, so that it can be opened wherever it is. */
-static lb_status keep_graph(const lb_trainer *t) {
+lb_status lb_trainer_keep_graph(const lb_trainer *t, const char *dir) {
     if (t->net_is_given || strcmp(t->config->model.name, "onnx"))
         return LB_OK;
-    char path[4096];
+    char path[4096], own[4096];
     unsigned char *data;
     size_t size;
-    snprintf(path, sizeof path, "%s/" LB_GRAPH_FILE, t->dir);
+    snprintf(path, sizeof path, "%s/" LB_GRAPH_FILE, dir);
+    snprintf(own, sizeof own, "%s/" LB_GRAPH_FILE, t->dir);
     if (lb_exists(path))
         return LB_OK;
-    LB_TRY(lb_read_file(t->ctx, t->config->model.path, INT32_MAX, &data, &size));
+    LB_TRY(lb_read_file(t->ctx, lb_exists(own) ? own : t->config->model.path, INT32_MAX, &data, &size));
     const lb_status status = lb_write_file(t->ctx, path, &(lb_span){data, size}, 1);
     lb_free(t->ctx, data);
     return status;
@@ -495,7 +495,7 @@ static lb_status prepare_run(lb_trainer *t, bool resume, int *lock) {
         LB_TRY(remove_best(t));
     }
     LB_TRY(save_recipe(t));
-    LB_TRY(keep_graph(t));
+    LB_TRY(lb_trainer_keep_graph(t, t->dir));
     return open_logs(t, resume);
 }
 

@@ -114,6 +114,9 @@ lb_status lb_distill_check(const lb_trainer *trainer);
 double lb_distill_terms(const lb_trainer *trainer, int learner);
 /* Removes a learner that is not the first. */
 void lb_distill_remove(lb_trainer *trainer, int learner);
+/* A run of an imported network, and those of its students, have their own copies of the graph, so that they can be opened wherever
+ * they are: puts one into `dir`, if it is such a network. The first goes into t->dir. */
+lb_status lb_trainer_keep_graph(const lb_trainer *trainer, const char *dir);
 /* Once training has ended: students and twin as runs of their own, DIR/NAME/ with recipe.yaml and last.safetensors. */
 lb_status lb_distill_save(lb_trainer *trainer);
 

@@ -35,8 +35,14 @@ succeed pack low
 succeed verify low
 says 'equal on 32 images'
 succeed train in/recipe.yaml --out low --resume --set train.epochs=2 --set train.batch=32 --set quant.weights.method=lsq --set quant.activations.method=lsq -q
+succeed train in/recipe.yaml --out pair --set train.epochs=1 --set train.batch=32 --set quant.weights.method=lsq \
+    --set quant.activations.method=lsq --set distill.from=twin --set distill.students=[4] -q
 mkdir moved && mv low in moved/
 succeed eval moved/low
+mkdir alone && mv pair/4bit pair/twin alone/ && rm -r pair # what was trained beside a run has graphs of its own, too
+succeed pack alone/4bit
+succeed verify alone/4bit
+succeed eval alone/twin
 succeed train moved/low --resume --set train.epochs=3 -q
 succeed train moved/low --resume --set train.total_epochs=4 -q # a budget too
 succeed eval moved/in
