@@ -13,8 +13,9 @@ enum { WARM_UP = 3 };
 /* One step with its batch. A learning rate of 0: the same work, and weights stay as they are. */
 static lb_status one_step(lb_trainer *t, int64_t step) {
     const lb_batch *batch;
-    if (step && step % lb_trainer_epoch_steps(t) == 0)
-        LB_TRY(lb_loader_start(t->loader, step / lb_trainer_epoch_steps(t), 0));
+    const int64_t epoch_steps = lb_trainer_epoch_steps(t, t->at.stage);
+    if (step && step % epoch_steps == 0)
+        LB_TRY(lb_loader_start(t->loader, step / epoch_steps, 0));
     lb_laps *laps = t->learners[0].plan->laps;
     const double begin = lb_now(); /* waiting takes no processor time */
     LB_TRY(lb_loader_next(t->loader, &batch));

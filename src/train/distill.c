@@ -355,10 +355,8 @@ double lb_distill_terms(const lb_trainer *t, int learner) {
 static lb_status save_log(const lb_trainer *t, const lb_learner *l, const char *path) {
     lb_jsonl *log;
     double epochs = 0;
-    for (int i = 0; i < t->recipe->nstages; i++) {
-        const int64_t steps = t->data->split[LB_TRAIN].count / t->recipe->stages[i].train.batch;
-        epochs += (double)lb_trainer_stage_steps(t, i) / (double)steps;
-    }
+    for (int i = 0; i < t->recipe->nstages; i++)
+        epochs += (double)lb_trainer_stage_steps(t, i) / (double)lb_trainer_epoch_steps(t, i);
     LB_TRY(lb_jsonl_open(t->ctx, path, -1, &log));
     json_t *lines[] = {json_pack("{s:s, s:i, s:o, s:I, s:o}", "event", "epoch", "stage", 0, "epoch", lb_json_number(epochs), "step",
                                  (json_int_t)t->at.step, "test_top1", lb_json_number(l->top1)),

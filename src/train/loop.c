@@ -182,7 +182,7 @@ static lb_status finish_epoch_or_stop(loop *l) {
 static lb_status run_stage(loop *l) {
     lb_trainer *t = l->t;
     const lb_train_config *train = &t->config->train;
-    l->pace.epoch_steps = lb_trainer_epoch_steps(t);
+    l->pace.epoch_steps = lb_trainer_epoch_steps(t, t->at.stage);
     l->pace.stage_steps = lb_trainer_stage_steps(t, t->at.stage);
     l->eval_steps = LB_MAX((int64_t)llround((double)train->eval_every * (double)l->pace.epoch_steps), (int64_t)1);
     l->pace.started = lb_now();
@@ -212,8 +212,8 @@ static lb_status run_stage(loop *l) {
 static int64_t epochs_before(const lb_trainer *t, int stage) {
     int64_t epochs = 0;
     for (int i = 0; i < stage; i++) {
-        int64_t per_epoch = t->data->split[LB_TRAIN].count / t->recipe->stages[i].train.batch;
-        epochs += (lb_trainer_stage_steps(t, i) + per_epoch - 1) / LB_MAX(per_epoch, (int64_t)1);
+        const int64_t per_epoch = lb_trainer_epoch_steps(t, i);
+        epochs += (lb_trainer_stage_steps(t, i) + per_epoch - 1) / per_epoch;
     }
     return epochs;
 }

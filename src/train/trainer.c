@@ -6,16 +6,15 @@
 #include "recipe/recipe.h"
 #include "train/loss.h"
 
-int64_t lb_trainer_epoch_steps(const lb_trainer *trainer) {
-    return trainer->data->split[LB_TRAIN].count / trainer->config->train.batch;
+int64_t lb_trainer_epoch_steps(const lb_trainer *trainer, int stage) {
+    return LB_MAX(trainer->data->split[LB_TRAIN].count / trainer->recipe->stages[stage].train.batch, (int64_t)1);
 }
 
 int64_t lb_trainer_stage_steps(const lb_trainer *trainer, int stage) {
     const lb_train_config *train = &trainer->recipe->stages[stage].train;
     if (train->steps > 0)
         return train->steps;
-    int64_t per_epoch = trainer->data->split[LB_TRAIN].count / train->batch;
-    return (int64_t)llround((double)train->epochs * (double)per_epoch);
+    return (int64_t)llround((double)train->epochs * (double)lb_trainer_epoch_steps(trainer, stage));
 }
 
 static void unprepare_learner(lb_trainer *t, lb_learner *l) {

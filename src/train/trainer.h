@@ -120,8 +120,9 @@ lb_status lb_trainer_keep_graph(const lb_trainer *trainer, const char *dir);
 /* Once training has ended: students and twin as runs of their own, DIR/NAME/ with recipe.yaml and last.safetensors. */
 lb_status lb_distill_save(lb_trainer *trainer);
 
-/* Steps of one epoch, whole batches only; the budget of a stage, whether the recipe says it in steps or epochs. */
-int64_t lb_trainer_epoch_steps(const lb_trainer *trainer);
+/* Of a stage: steps of one epoch, whole batches only, at least 1 (a set without a whole batch is not trained on); its budget,
+ * whether the recipe says it in steps or epochs. */
+int64_t lb_trainer_epoch_steps(const lb_trainer *trainer, int stage);
 int64_t lb_trainer_stage_steps(const lb_trainer *trainer, int stage);
 
 /* Checkpoints. Saving needs a prepared trainer if `full` (all learners, optimizer state and progress, for resuming). */
