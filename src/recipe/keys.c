@@ -42,31 +42,35 @@ static const char *const mixers[] = {
 #define AT(field) offsetof(lb_config, field)
 #define SIZE(field) sizeof(((lb_config *)0)->field)
 
+/* What ends a row that may be marked: its help, then perhaps MAY_CHANGE. */
+#define MAY_CHANGE true
+#define HELP(help, may_change, ...) help, may_change
+
 #define SECTION(path, help)                                                                                                        \
-    { path, LB_KEY_SECTION, 0, 0, 0, 0, 0, NULL, NULL, NULL, help }
-#define INT(path, field, lo, hi, fallback, help)                                                                                   \
-    { path, LB_KEY_INT, AT(field), 0, 0, lo, hi, NULL, fallback, NULL, help }
-#define FLOAT(path, field, lo, hi, fallback, when, help)                                                                           \
-    { path, LB_KEY_FLOAT, AT(field), 0, 0, lo, hi, NULL, fallback, when, help }
-#define BOOL(path, field, fallback, when, help)                                                                                    \
-    { path, LB_KEY_BOOL, AT(field), 0, 0, 0, 0, NULL, fallback, when, help }
-#define TEXT(path, field, fallback, help)                                                                                          \
-    { path, LB_KEY_TEXT, AT(field), 0, SIZE(field), 0, 0, NULL, fallback, NULL, help }
+    { path, LB_KEY_SECTION, 0, 0, 0, 0, 0, NULL, NULL, NULL, help, false }
+#define INT(path, field, lo, hi, fallback, ...)                                                                                    \
+    { path, LB_KEY_INT, AT(field), 0, 0, lo, hi, NULL, fallback, NULL, HELP(__VA_ARGS__, false, 0) }
+#define FLOAT(path, field, lo, hi, fallback, when, ...)                                                                            \
+    { path, LB_KEY_FLOAT, AT(field), 0, 0, lo, hi, NULL, fallback, when, HELP(__VA_ARGS__, false, 0) }
+#define BOOL(path, field, fallback, when, ...)                                                                                     \
+    { path, LB_KEY_BOOL, AT(field), 0, 0, 0, 0, NULL, fallback, when, HELP(__VA_ARGS__, false, 0) }
+#define TEXT(path, field, fallback, ...)                                                                                           \
+    { path, LB_KEY_TEXT, AT(field), 0, SIZE(field), 0, 0, NULL, fallback, NULL, HELP(__VA_ARGS__, false, 0) }
 #define NAME(path, field, list, fallback, when, help)                                                                              \
-    { path, LB_KEY_NAME, AT(field), 0, SIZE(field), 0, 0, list, fallback, when, help }
+    { path, LB_KEY_NAME, AT(field), 0, SIZE(field), 0, 0, list, fallback, when, help, false }
 #define ENUM(path, field, list, fallback, help)                                                                                    \
-    { path, LB_KEY_ENUM, AT(field), 0, 0, 0, 0, list, fallback, NULL, help }
+    { path, LB_KEY_ENUM, AT(field), 0, 0, 0, 0, list, fallback, NULL, help, false }
 #define EDGE(path, field, fallback, help)                                                                                          \
-    { path, LB_KEY_EDGE, AT(field), 0, 0, 1, 8, edges, fallback, "quant", help }
+    { path, LB_KEY_EDGE, AT(field), 0, 0, 1, 8, edges, fallback, "quant", help, false }
 #define LIST(path, field, count, lo, hi, when, help)                                                                               \
-    { path, LB_KEY_LIST, AT(field), AT(count), SIZE(field) / sizeof(float), lo, hi, NULL, "[]", when, help }
+    { path, LB_KEY_LIST, AT(field), AT(count), SIZE(field) / sizeof(float), lo, hi, NULL, "[]", when, help, false }
 #define PAIR(path, field, lo, hi, fallback, when, help)                                                                            \
-    { path, LB_KEY_PAIR, AT(field), 0, 2, lo, hi, NULL, fallback, when, help }
+    { path, LB_KEY_PAIR, AT(field), 0, 2, lo, hi, NULL, fallback, when, help, false }
 
 #define WHEN_ENUM(path, field, list, fallback, when, help)                                                                         \
-    { path, LB_KEY_ENUM, AT(field), 0, 0, 0, 0, list, fallback, when, help }
+    { path, LB_KEY_ENUM, AT(field), 0, 0, 0, 0, list, fallback, when, help, false }
 #define WHEN_TEXT(path, field, fallback, when, help)                                                                               \
-    { path, LB_KEY_TEXT, AT(field), 0, SIZE(field), 0, 0, NULL, fallback, when, help }
+    { path, LB_KEY_TEXT, AT(field), 0, SIZE(field), 0, 0, NULL, fallback, when, help, false }
 
 #define DISTILLS "distill.from!=none"
 #define TWIN "distill.from=twin"
@@ -76,7 +80,7 @@ static const char *const mixers[] = {
 /* What weights and activations have in common. */
 #define TENSOR(path, field)                                                                                                        \
     NAME(path ".method", field.method, methods, "none", NULL, "quantizer; `none`: float (`lowbit list methods` describes them)"),  \
-        {path ".bits", LB_KEY_INT, AT(field.bits), 0, 0, 1, 8, NULL, "2", path ".method!=none", "bits of one value"},              \
+        {path ".bits", LB_KEY_INT, AT(field.bits), 0, 0, 1, 8, NULL, "2", path ".method!=none", "bits of one value", false},       \
         WHEN_ENUM(path ".estimator", field.options.estimator, estimators, "default", path ".method!=none",                         \
              "gradient through the quantized part; `default`: the quantizer's usual one"),                                         \
         WHEN_ENUM(path ".surrogate", field.options.surrogate, surrogates, "default", path ".method!=none",                         \
@@ -93,7 +97,7 @@ static const char *const mixers[] = {
         FLOAT(path ".mix_exponent", field.options.mix_exponent, 0.01, 100, "3", path ".mixer=alpha",                               \
               "of the ramp; 1: a straight line, 3: fast first"),                                                                   \
         {path ".mix_every", LB_KEY_INT, AT(field.options.mix_every), 0, 0, 1, 1000000000, NULL, "1", path ".mixer=alpha",          \
-         "steps between updates of the ramp"},                                                                                     \
+         "steps between updates of the ramp", false},                                                                              \
         FLOAT(path ".mix_from", field.options.mix_from, 0, 1, "0.5", path ".mixer=stochastic",                                     \
               "probability of being quantized before the ramp"),                                                                   \
         WHEN_ENUM(path ".mix_scope", field.options.mix_scope, mix_scopes, "default", path ".mixer=roulette|stochastic",            \
@@ -103,7 +107,7 @@ static const char *const mixers[] = {
         WHEN_ENUM(path ".mix_ramp", field.options.mix_ramp, ramps, "cubic", path ".mixer=mask",                                    \
              "how a layer's frozen share grows"),                                                                                  \
         {path ".mix_refresh", LB_KEY_INT, AT(field.options.mix_refresh), 0, 0, 1, LB_MAX_REFRESH, NULL, "100", path ".mixer=mask", \
-         "steps in which each entry draws once whether it is frozen"},                                                             \
+         "steps in which each entry draws once whether it is frozen", false},                                                      \
         FLOAT(path ".mix_settle", field.options.mix_settle, 0, 0.99, "0.1", path ".mixer=mask",                                    \
               "last share of the stage in which everything is frozen"),                                                            \
         WHEN_ENUM(path ".cpq_backward", field.options.cpq_backward, cpq_backwards, "expect", path ".method=cpq",                   \
@@ -119,7 +123,7 @@ static const lb_key keys[] = {
     SECTION("model", "The network. May not change between stages."),
     TEXT("model.name", model.name, "resnet20", "a network of `lowbit list models`"),
     {"model.path", LB_KEY_TEXT, AT(model.path), 0, SIZE(model.path), 0, 0, NULL, "\"\"", "model.name=onnx",
-     "the graph of an imported network, which `lowbit import` writes"},
+     "the graph of an imported network, which `lowbit import` writes", MAY_CHANGE},
     FLOAT("model.width", model.width, 0.01, 64, "1", NULL, "multiplies every channel count"),
     INT("model.input_size", model.input_size, 0, 4096, "0", "pixels per side that the network sees; 0: the data's"),
     NAME("model.act", model.act, acts, "auto", NULL, "activation function before quantization; `auto`: the family's"),
@@ -133,18 +137,20 @@ static const lb_key keys[] = {
 
     SECTION("data", "The images. May not change between stages."),
     TEXT("data.name", data.name, "fashion-mnist", "a data set of `lowbit list data`, or `folder`"),
-    TEXT("data.path", data.path, "\"\"", "folder or archive; empty: looked for in `$LOWBIT_DATA`, `data/` and `../shared/data`"),
+    TEXT("data.path", data.path, "\"\"",
+         "folder or archive; empty: looked for in `$LOWBIT_DATA`, `data/` and `../shared/data`", MAY_CHANGE),
     LIST("data.mean", data.mean, data.nmean, -10, 10, NULL, "mean of pixels in 0..1 per channel; empty: the data set's own"),
     LIST("data.std", data.std, data.nstd, 1e-3, 10, NULL, "standard deviation likewise"),
     INT("data.size", data.size, 0, 4096, "0", "images are resized to size x size when decoded; 0: left as they are"),
     INT("data.train_limit", data.train_limit, 0, 2147483647.0, "0", "first N training images only; 0: all"),
     INT("data.test_limit", data.test_limit, 0, 2147483647.0, "0", "first N test images only; 0: all"),
-    INT("data.workers", data.workers, 1, 64, "1", "threads that prepare batches"),
-    BOOL("data.cache", data.cache, "true", NULL, "keep a decoded copy in `$XDG_CACHE_HOME/lowbit` where decoding is slow"),
+    INT("data.workers", data.workers, 1, 64, "1", "threads that prepare batches", MAY_CHANGE),
+    BOOL("data.cache", data.cache, "true", NULL,
+         "keep a decoded copy in `$XDG_CACHE_HOME/lowbit` where decoding is slow", MAY_CHANGE),
     SECTION("data.augment", "Changes made to training images."),
     INT("data.augment.pad", data.augment.pad, 0, 64, "0", "pad by N pixels, then crop at random; 0: no"),
     {"data.augment.fill", LB_KEY_ENUM, AT(data.augment.fill), 0, 0, 0, 0, fills, "black", "data.augment.pad!=0",
-     "their colour: black, or the data's mean, which normalisation makes 0"},
+     "their colour: black, or the data's mean, which normalisation makes 0", false},
     BOOL("data.augment.flip", data.augment.flip, "false", NULL, "mirror every second image, at random"),
     BOOL("data.augment.resized_crop", data.augment.resized_crop, "false", NULL, "crop a random part, resized to the input size"),
     PAIR("data.augment.scale", data.augment.scale, 1e-3, 1, "[0.08, 1]", "data.augment.resized_crop=true",
@@ -155,28 +161,30 @@ static const lb_key keys[] = {
         "test images: shorter side to N, then centre crop; 0: straight to the input size"),
 
     SECTION("train", "Budget, loss, arithmetic and files."),
-    FLOAT("train.epochs", train.epochs, 0, 1e6, "30", "train.steps=0", "budget of one stage; may be a fraction"),
+    FLOAT("train.epochs", train.epochs, 0, 1e6, "30", "train.steps=0", "budget of one stage; may be a fraction", MAY_CHANGE),
     FLOAT("train.total_epochs", train.total_epochs, 0, 1e6, "0", NULL,
           "if above 0: budget of all stages together; their epochs, and those of schedules, are scaled to it. Stages of "
-          "train.steps come on top"),
+          "train.steps come on top", MAY_CHANGE),
     {"train.steps", LB_KEY_INT64, AT(train.steps), 0, 0, 0, 1e12, NULL, "0", NULL,
-     "budget in steps instead of epochs; 0: epochs count"},
+     "budget in steps instead of epochs; 0: epochs count", MAY_CHANGE},
     INT("train.batch", train.batch, 1, 65536, "128", "images per step"),
     {"train.seed", LB_KEY_UINT64, AT(train.seed), 0, 0, 0, 18446744073709551615.0, NULL, "1", NULL,
-     "of everything random: same seed, machine and threads, same bits"},
+     "of everything random: same seed, machine and threads, same bits", false},
     ENUM("train.precision", train.precision, precisions, "auto",
          "arithmetic of convolutions; `auto`: bf16 where the CPU is fast at it"),
     ENUM("train.loss", train.loss, losses, "cross-entropy", "squared-hinge has targets of +1 and -1"),
     FLOAT("train.label_smoothing", train.label_smoothing, 0, 0.99, "0", "train.loss=cross-entropy",
           "share of the target spread over all classes"),
-    INT("train.eval_batch", train.eval_batch, 1, 65536, "250", "images per step of evaluation"),
-    FLOAT("train.eval_every", train.eval_every, 1e-3, 1e6, "1", NULL, "epochs between evaluations"),
-    INT("train.save_every", train.save_every, 0, 2147483647.0, "0", "steps between checkpoints besides each epoch's; 0: none"),
+    INT("train.eval_batch", train.eval_batch, 1, 65536, "250", "images per step of evaluation", MAY_CHANGE),
+    FLOAT("train.eval_every", train.eval_every, 1e-3, 1e6, "1", NULL, "epochs between evaluations", MAY_CHANGE),
+    INT("train.save_every", train.save_every, 0, 2147483647.0, "0",
+        "steps between checkpoints besides each epoch's; 0: none", MAY_CHANGE),
     INT("train.bn_estimate", train.bn_estimate, 0, 1000000, "0",
         "batches over which batch norm's statistics are estimated, everything quantized, before each evaluation; 0: those of "
         "training"),
-    INT("train.histograms", train.histograms, 0, 1000000, "5", "epochs between TensorBoard histograms; 0: none"),
-    TEXT("train.init", train.init, "\"\"", "run directory or checkpoint to start from (first stage only, unless a stage says it)"),
+    INT("train.histograms", train.histograms, 0, 1000000, "5", "epochs between TensorBoard histograms; 0: none", MAY_CHANGE),
+    TEXT("train.init", train.init, "\"\"",
+         "run directory or checkpoint to start from (first stage only, unless a stage says it)", MAY_CHANGE),
 
     SECTION("train.optimizer", "How weights are updated."),
     ENUM("train.optimizer.name", train.optimizer.name, optimizers, "sgd",

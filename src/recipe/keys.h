@@ -30,6 +30,7 @@ typedef struct lb_key {
     const char *fallback; /* the default, written as in YAML */
     const char *when; /* NULL: always read. "KEY=a|b" or "KEY!=a": read only then; "quant": only if anything is quantized */
     const char *help; /* one line for docs/recipes.md */
+    bool may_change; /* in a run that is continued: budgets, and what does not touch the weights */
 } lb_key;
 
 #define LB_KEY_VALUES LB_MAX_MILESTONES /* longest list */

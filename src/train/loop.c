@@ -263,34 +263,6 @@ static lb_status open_logs(lb_trainer *t, bool resume) {
     return lb_tensorboard_open(t->ctx, t->dir, resume ? t->at.step : -1, &t->board);
 }
 
-/* May the line differ between a run and its continuation? Budgets and what does not touch the weights. */
-static bool may_change(const char *line) {
-    static const char *const keys[] = {"epochs:",     "total_epochs:", "steps:", "eval_every:", "save_every:", "histograms:",
-                                       "eval_batch:", "workers:",      "cache:", "path:",       "init:"};
-    line += strspn(line, " -");
-    for (size_t i = 0; i < LB_COUNT(keys); i++)
-        if (!strncmp(line, keys[i], strlen(keys[i])))
-            return true;
-    return false;
-}
-
-/* Compares line by line what the run was started with and what it is to be continued with. Both are resolved, so the lines match
- * up. */
-static lb_status compare_recipes(lb_ctx *ctx, const char *path, char *before, char *after) {
-    char *rest_before = NULL, *rest_after = NULL;
-    char *a = strtok_r(before, "\n", &rest_before), *b = strtok_r(after, "\n", &rest_after);
-    while (a || b) {
-        if (!a || !b || (strcmp(a, b) && !(may_change(a) && may_change(b))))
-            return lb_fail(ctx, LB_ERR_RECIPE,
-                           "%s says \"%.80s\" but the recipe to resume with \"%.80s\"; only the budget may change, start "
-                           "another run for the rest",
-                           path, a ? a + strspn(a, " ") : "nothing", b ? b + strspn(b, " ") : "nothing");
-        a = strtok_r(NULL, "\n", &rest_before);
-        b = strtok_r(NULL, "\n", &rest_after);
-    }
-    return LB_OK;
-}
-
 /* A network built by hand is none that model.name knows. */
 static void name_model(const lb_trainer *t, const lb_recipe *recipe) {
     for (int i = 0; t->net_is_given && i < recipe->nstages; i++)
@@ -324,23 +296,16 @@ static lb_status save_recipe(const lb_trainer *t) {
 
 /* A resumed run must be the run that was started. */
 static lb_status check_same_recipe(lb_trainer *t) {
-    char path[4096], *before = NULL, *after = NULL;
+    char path[4096];
     snprintf(path, sizeof path, "%s/recipe.yaml", t->dir);
     lb_recipe *recipe, own;
     lb_pool pool;
-    size_t size;
     LB_TRY(lb_recipe_load(t->ctx, path, NULL, 0, &recipe));
     lb_pool_init(&pool, t->ctx);
     name_model(t, recipe); /* older versions wrote the name that the recipe had; the checkpoint tells whether it is this network */
-    lb_status status = lb_recipe_format(recipe, &before, &size);
+    lb_status status = own_recipe(t, &pool, &own);
     if (!status)
-        status = own_recipe(t, &pool, &own);
-    if (!status)
-        status = lb_recipe_format(&own, &after, &size);
-    if (!status)
-        status = compare_recipes(t->ctx, path, before, after);
-    lb_free(t->ctx, before);
-    lb_free(t->ctx, after);
+        status = lb_recipe_check_resume(recipe, &own);
     lb_pool_free(&pool);
     lb_recipe_destroy(recipe);
     return status;

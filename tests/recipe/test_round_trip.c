@@ -278,6 +278,69 @@ static void test_mutations(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* What a run may be continued with: other budgets and places; else the key is named with both values. */
+static void test_resume(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    static const char *const free_to_change[] = {"model.path", "data.path", "data.workers", "data.cache", "train.epochs",
+                                                 "train.total_epochs", "train.steps", "train.eval_batch", "train.eval_every",
+                                                 "train.save_every", "train.histograms", "train.init"};
+    size_t marked = 0;
+    const lb_key *key;
+    for (size_t i = 0; (key = lb_recipe_key(i)); i++)
+        marked += key->may_change;
+    for (size_t i = 0; i < LB_COUNT(free_to_change); i++) {
+        key = lb_key_find(free_to_change[i]);
+        assert_non_null(key);
+        assert_true(key->may_change);
+    }
+    assert_int_equal(marked, LB_COUNT(free_to_change));
+    static const struct {
+        const char *set, *message; /* NULL: the same run */
+    } cases[] = {
+        {"train.epochs=3", NULL},
+        {"data.path=elsewhere", NULL},
+        {"stages.last.train.init=x", NULL},
+        {"train.batch=16", "r.yaml says train.batch of stage weights-only: 128, but the recipe to resume with 16; only the budget"},
+        {"stages.both.train.optimizer.lr=0.5", "says train.optimizer.lr of stage both: 0.001, but the recipe to resume with 0.5;"},
+        {"data.augment.flip=false", "says data.augment.flip of stage weights-only: true, but the recipe to resume with false;"},
+        {"stages.both.quant.weights.method=lsq", "says quant.weights.method of stage both: dorefa, but"},
+    };
+    static const struct {
+        const char *from, *to, *message;
+    } edits[] = {
+        {"bits: 4}", "bits: 5}",
+         "says quant.weights.bits of layers 'layer1.*' of stage weights-only: 4, but the recipe to resume with 5;"},
+        {"layer1.*", "layer2.*", "says quant.layers of stage weights-only: layer1.*, but the recipe to resume with layer2.*;"},
+        {"[{match: fc, weights: {bits: 8}}]", "[]", "says quant.layers of stage last: fc, but the recipe to resume with nothing;"},
+        {"name: last", "name: lost", "says stages: last, but the recipe to resume with lost;"},
+        {"  - {name: plain, quant: {layers: []}}\n", "", "says stages: plain, but the recipe to resume with nothing;"},
+    };
+    lb_recipe *before, *after;
+    assert_ok(ctx, parse(ctx, full, &before));
+    for (size_t i = 0; i < LB_COUNT(cases); i++) {
+        assert_ok(ctx, lb_recipe_parse(ctx, "new.yaml", full, strlen(full), &cases[i].set, 1, &after));
+        const lb_status status = lb_recipe_check_resume(before, after);
+        assert_int_equal(status, cases[i].message ? LB_ERR_RECIPE : LB_OK);
+        if (status && !strstr(lb_error(ctx), cases[i].message))
+            fail_msg("%s\ngives: %s", cases[i].set, lb_error(ctx));
+        lb_recipe_destroy(after);
+    }
+    for (size_t i = 0; i < LB_COUNT(edits); i++) {
+        char text[sizeof full + 100];
+        const char *at = strstr(full, edits[i].from);
+        assert_non_null(at);
+        snprintf(text, sizeof text, "%.*s%s%s", (int)(at - full), full, edits[i].to, at + strlen(edits[i].from));
+        assert_ok(ctx, parse(ctx, text, &after));
+        assert_int_equal(lb_recipe_check_resume(before, after), LB_ERR_RECIPE);
+        if (!strstr(lb_error(ctx), edits[i].message))
+            fail_msg("%s\ngives: %s", edits[i].to, lb_error(ctx));
+        lb_recipe_destroy(after);
+    }
+    lb_recipe_destroy(before);
+    lb_ctx_destroy(ctx);
+}
+
 /* Every shipped recipe loads. */
 static void test_shipped(void **state) {
     (void)state;
@@ -299,6 +362,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_floats),    cmocka_unit_test(test_locale),
         cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_mutations), cmocka_unit_test(test_shipped),
+        cmocka_unit_test(test_resume),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
