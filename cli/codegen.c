@@ -36,9 +36,9 @@ const cli_verb cli_verb_codegen = {
         "model, bit for bit; there is no float arithmetic unless the network has float layers. A self-test with three images\n"
         "of the model's test set (or of the one that --data names; noise, if there is none) is written beside it.\n"
         "\n"
-        "-o names the directory. It is made; one that exists must be empty or made by this command, and is replaced file by\n"
-        "file. The README.md in it says how to compile, and how much flash and RAM are needed. Prints both;\n"
-        "--json prints {\"directory\", \"constant_bytes\", \"ram_bytes\"}.",
+        "-o names the directory. It is made; one that exists must be empty or made by this command, and is replaced only\n"
+        "when all new files are complete. The README.md in it says how to compile, and how much flash and RAM are needed.\n"
+        "Prints both; --json prints {\"directory\", \"constant_bytes\", \"ram_bytes\"}.",
     .files = "DIR/model.h            the interface\nDIR/model.c            the only file to compile\n"
              "DIR/README.md          memory, compiling, the self-test",
     .examples = "lowbit codegen runs/quickstart/model.lbm -o firmware/net\n"

@@ -120,8 +120,29 @@ typedef struct lb_span {
 } lb_span;
 lb_status lb_write_file(lb_ctx *ctx, const char *path, const lb_span *spans, int nspans);
 
+/* Files that only make sense together: each is written under its temporary name, and all are renamed once the last is complete. */
+typedef struct lb_temporary {
+    char *path, *name; /* what it is to be called, and is called now (NULL: no longer) */
+    int held;          /* the lock, until the file has its name; -1: none */
+} lb_temporary;
+
+typedef struct lb_staged {
+    lb_pool pool;
+    lb_temporary *files; /* (count) */
+    size_t count, capacity;
+} lb_staged;
+
+void lb_staged_init(lb_staged *staged, lb_ctx *ctx);
+lb_status lb_staged_write(lb_staged *staged, const char *path, const lb_span *spans, int nspans);
+lb_status lb_staged_commit(lb_staged *staged); /* the first that was written gets its name last */
+void lb_staged_free(lb_staged *staged);        /* what has no name yet is removed */
+
 /* Makes a directory and its parents; one that exists is fine. */
 lb_status lb_make_dirs(lb_ctx *ctx, const char *path);
+/* The same; *made: how many directories it made, also on failure. What fails later takes them away again, as far as they are
+ * empty. */
+lb_status lb_make_new_dirs(lb_ctx *ctx, const char *path, int *made);
+void lb_remove_made_dirs(lb_ctx *ctx, const char *path, int made);
 bool lb_exists(const char *path);
 bool lb_is_dir(const char *path);
 bool lb_is_same_file(const char *a, const char *b); /* both exist, and the two paths lead to one file */

@@ -160,16 +160,29 @@ static bool keep_from_removal(int fd) {
     return fstat(fd, &st) != 0 || st.st_nlink > 0;
 }
 
-static lb_status write_by_rename(lb_pool *pool, const char *path, const lb_span *spans, int nspans) {
+static void release(lb_temporary *file) {
+    if (file->held >= 0)
+        close(file->held);
+    file->held = -1;
+    file->name = NULL;
+}
+
+static void drop_temporary(lb_temporary *file) {
+    unlink(file->name);
+    release(file);
+}
+
+/* Writes `path`.tmp.PID.N, a name nobody else has. Nothing is left of it on failure. */
+static lb_status write_temporary(lb_pool *pool, const char *path, const lb_span *spans, int nspans, lb_temporary *file) {
     lb_ctx *ctx = pool->ctx;
     size_t size = strlen(path) + 48;
-    char *tmp = lb_pool_alloc(pool, size, 1);
-    if (!tmp)
+    *file = (lb_temporary){.path = lb_pool_strdup(pool, path), .name = lb_pool_alloc(pool, size, 1), .held = -1};
+    if (!file->path || !file->name)
         return LB_ERR_MEMORY;
     int fd = -1;
     for (int i = 0; i < 1000 && fd < 0; i++) {
-        snprintf(tmp, size, "%s.tmp.%ld.%d", path, (long)getpid(), i);
-        fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        snprintf(file->name, size, "%s.tmp.%ld.%d", path, (long)getpid(), i);
+        fd = open(file->name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         if (fd < 0 && errno != EEXIST && errno != EINTR)
             break;
         if (fd >= 0 && !keep_from_removal(fd)) {
@@ -180,24 +193,37 @@ static lb_status write_by_rename(lb_pool *pool, const char *path, const lb_span 
     }
     if (fd < 0)
         return lb_fail_file(ctx, path, "write", errno);
-    const int held = fcntl(fd, F_DUPFD_CLOEXEC, 0); /* the lock, until the file has its name */
+    file->held = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     int error = write_spans(fd, spans, nspans);
     if (close(fd) != 0 && !error && errno != EINTR)
         error = errno;
-    if (!error && rename(tmp, path) != 0)
-        error = errno;
-    if (held >= 0)
-        close(held);
     if (error) {
-        unlink(tmp);
+        drop_temporary(file);
         return lb_fail_file(ctx, path, "write", error);
     }
-    sync_dir(pool, path);
     return LB_OK;
 }
 
+/* Renames it over what was there. */
+static lb_status name_temporary(lb_pool *pool, lb_temporary *file) {
+    if (rename(file->name, file->path) != 0) {
+        const int error = errno;
+        drop_temporary(file);
+        return lb_fail_file(pool->ctx, file->path, "write", error);
+    }
+    release(file);
+    sync_dir(pool, file->path);
+    return LB_OK;
+}
+
+/* The file behind a symbolic link, which stays; NULL: none. free() */
+static char *link_target(const char *path) {
+    struct stat link;
+    return lstat(path, &link) == 0 && S_ISLNK(link.st_mode) ? realpath(path, NULL) : NULL;
+}
+
 lb_status lb_write_file(lb_ctx *ctx, const char *path, const lb_span *spans, int nspans) {
-    struct stat st, link;
+    struct stat st;
     bool there = stat(path, &st) == 0;
     if (there && S_ISDIR(st.st_mode))
         return lb_fail_file(ctx, path, "write", EISDIR);
@@ -205,17 +231,59 @@ lb_status lb_write_file(lb_ctx *ctx, const char *path, const lb_span *spans, int
         return write_special(ctx, path, spans, nspans);
     lb_pool pool;
     lb_pool_init(&pool, ctx);
-    char *target = NULL; /* behind a symbolic link, which stays */
-    if (there && lstat(path, &link) == 0 && S_ISLNK(link.st_mode))
-        target = realpath(path, NULL);
-    lb_status status = write_by_rename(&pool, target ? target : path, spans, nspans);
+    lb_temporary file;
+    char *target = there ? link_target(path) : NULL;
+    lb_status status = write_temporary(&pool, target ? target : path, spans, nspans, &file);
+    if (status == LB_OK)
+        status = name_temporary(&pool, &file);
     free(target);
     lb_pool_free(&pool);
     return status;
 }
 
+void lb_staged_init(lb_staged *staged, lb_ctx *ctx) {
+    *staged = (lb_staged){0};
+    lb_pool_init(&staged->pool, ctx);
+}
+
+lb_status lb_staged_write(lb_staged *staged, const char *path, const lb_span *spans, int nspans) {
+    lb_ctx *ctx = staged->pool.ctx;
+    struct stat st;
+    const bool there = stat(path, &st) == 0;
+    if (there && !S_ISREG(st.st_mode))
+        return lb_fail(ctx, LB_ERR_IO, "%s: cannot write: it is not a file; move it away", path);
+    LB_TRY(lb_grow(ctx, (void **)&staged->files, &staged->capacity, staged->count + 1, sizeof *staged->files));
+    char *target = there ? link_target(path) : NULL;
+    const lb_status status = write_temporary(&staged->pool, target ? target : path, spans, nspans, &staged->files[staged->count]);
+    staged->count += status == LB_OK;
+    free(target);
+    return status;
+}
+
+lb_status lb_staged_commit(lb_staged *staged) {
+    for (; staged->count > 0; staged->count--)
+        LB_TRY(name_temporary(&staged->pool, &staged->files[staged->count - 1]));
+    return LB_OK;
+}
+
+void lb_staged_free(lb_staged *staged) {
+    for (size_t i = 0; i < staged->count; i++)
+        if (staged->files[i].name)
+            drop_temporary(&staged->files[i]);
+    lb_free(staged->pool.ctx, staged->files);
+    lb_pool_free(&staged->pool);
+    staged->files = NULL;
+    staged->count = staged->capacity = 0;
+}
+
 lb_status lb_make_dirs(lb_ctx *ctx, const char *path) {
+    int made;
+    return lb_make_new_dirs(ctx, path, &made);
+}
+
+lb_status lb_make_new_dirs(lb_ctx *ctx, const char *path, int *made) {
     lb_pool pool;
+    *made = 0;
     lb_pool_init(&pool, ctx);
     char *part = lb_pool_strdup(&pool, path);
     lb_status status = part ? LB_OK : LB_ERR_MEMORY;
@@ -224,6 +292,7 @@ lb_status lb_make_dirs(lb_ctx *ctx, const char *path) {
         if ((c == '/' || c == 0) && end > part) {
             *end = 0;
             const int error = mkdir(part, 0777) != 0 ? errno : 0; /* before lb_is_dir has its own */
+            *made += !error;
             if (error && !lb_is_dir(part))
                 status = error == EEXIST ? lb_fail(ctx, LB_ERR_IO, "%s: cannot make the directory: %s is a file", path, part)
                                          : lb_fail_file(ctx, path, "make the directory", error);
@@ -236,6 +305,22 @@ lb_status lb_make_dirs(lb_ctx *ctx, const char *path) {
         status = lb_fail(ctx, LB_ERR_ARGUMENT, "cannot make a directory without a name");
     lb_pool_free(&pool);
     return status;
+}
+
+void lb_remove_made_dirs(lb_ctx *ctx, const char *path, int made) {
+    lb_pool pool;
+    lb_pool_init(&pool, ctx);
+    char *part = made > 0 ? lb_pool_strdup(&pool, path) : NULL;
+    for (size_t size = part ? strlen(part) : 0; size > 0 && made > 0; made--) {
+        while (size > 1 && part[size - 1] == '/')
+            size--;
+        part[size] = 0;
+        if (rmdir(part) != 0)
+            break;
+        while (size > 0 && part[size - 1] != '/')
+            size--;
+    }
+    lb_pool_free(&pool);
 }
 
 lb_status lb_lock_dir(lb_ctx *ctx, const char *path, int *lock) {

@@ -77,6 +77,43 @@ succeed codegen floats/model.lbm -o c
 check "float kernels came" -s c/kernels/float_conv.h
 check "integer kernels went" ! -e c/kernels/packed_conv.h
 mkdir empty && succeed codegen run/model.lbm -o empty
+
+# A disk that fills up, at any file (none may have more than so many blocks of 1024 bytes): what was there is there, nothing new.
+rm -rf before && cp -r c before
+codegen_full() { bash -c "trap '' XFSZ; (ulimit -f $1; \"\$LOWBIT\" codegen run/model.lbm -o $2 -q) 2>&1 | cat; exit \${PIPESTATUS[0]}"; }
+for blocks in 0 1 2 4 8; do
+    expect 1 codegen_full $blocks c
+    says '^lowbit: error: c/.*: cannot write: File too large'
+    check "the earlier network is whole ($blocks)" "$(fingerprint c)" = "$(fingerprint before)"
+    expect 1 codegen_full $blocks fresh/deep/
+    check "no directory is left ($blocks)" ! -e fresh
+    mkdir -p kept
+    expect 1 codegen_full $blocks kept/fresh
+    check "a directory of the user's stays ($blocks)" -d kept -a -z "$(ls -A kept)"
+done
+mkdir disk
+if [ "$(id -u)" -eq 0 ] && mount -t tmpfs -o size=1m lowbit-test disk 2>/dev/null; then
+    trap 'umount "$work/disk"; rm -rf "$work"' EXIT
+    cp -r before disk/c
+    cp -r disk/c full
+    head -c 2m /dev/zero >disk/filler 2>/dev/null
+    for room in 0 5000 20000; do
+        truncate -s -$room disk/filler
+        refuse 1 'disk/c/.*the disk is full' codegen run/model.lbm -o disk/c
+        check "the earlier network is whole (room $room)" "$(fingerprint disk/c)" = "$(fingerprint full)"
+        refuse 1 'disk/new.*the disk is full' codegen run/model.lbm -o disk/new
+        check "no directory is left (room $room)" ! -e disk/new
+    done
+    rm disk/filler
+    succeed codegen run/model.lbm -o disk/c
+else
+    echo "skipped: a disk that is full (only root can mount one)"
+fi
+
+# What a process that was killed left: its directory is known by the first file, and cleaned.
+mkdir left && cp before/model.h left/model.h.tmp.99999999.0 && cp before/weights.h left/weights.h.tmp.99999999.0
+succeed codegen run/model.lbm -o left
+check "no temporary file is left" -z "$(ls left | grep tmp)"
 whole=$(fingerprint run)
 refuse 1 'run: has files that lowbit codegen did not make' codegen run/model.lbm -o run
 check "the run is as it was" "$(fingerprint run)" = "$whole"

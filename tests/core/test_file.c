@@ -257,6 +257,64 @@ static void directories(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* Only what was made goes, and only while it is empty. */
+static void made_directories(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    char name[300], top[300];
+    int made;
+    snprintf(top, sizeof top, "%s/made", dir);
+    snprintf(name, sizeof name, "%s/made//e/f/", dir);
+    assert_ok(ctx, lb_make_new_dirs(ctx, name, &made));
+    assert_int_equal(made, 3);
+    lb_remove_made_dirs(ctx, name, made);
+    assert_false(lb_exists(top));
+    assert_true(lb_exists(dir));
+    assert_ok(ctx, lb_make_dirs(ctx, top));
+    assert_ok(ctx, lb_make_new_dirs(ctx, name, &made));
+    assert_int_equal(made, 2);
+    lb_remove_made_dirs(ctx, name, made);
+    assert_true(lb_is_dir(top));
+    assert_ok(ctx, lb_make_new_dirs(ctx, top, &made));
+    assert_int_equal(made, 0);
+    lb_remove_made_dirs(ctx, top, made);
+    assert_true(lb_is_dir(top));
+    rmdir(top);
+    lb_ctx_destroy(ctx);
+}
+
+/* All or none; temporary files go with the list. */
+static void staged_files(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    char names[3][300];
+    const int before = entries();
+    for (int commit = 0; commit < 2; commit++) {
+        lb_staged staged;
+        lb_staged_init(&staged, ctx);
+        for (int i = 0; i < 3; i++) {
+            snprintf(names[i], sizeof names[i], "%s/staged%d", dir, i);
+            assert_ok(ctx, lb_staged_write(&staged, names[i], &(lb_span){"new", 3}, 1));
+            assert_false(lb_exists(names[i]));
+        }
+        assert_int_equal(lb_staged_write(&staged, dir, &(lb_span){"new", 3}, 1), LB_ERR_IO);
+        assert_int_equal(lb_staged_write(&staged, "/nowhere/f", &(lb_span){"new", 3}, 1), LB_ERR_IO);
+        if (commit)
+            assert_ok(ctx, lb_staged_commit(&staged));
+        lb_staged_free(&staged);
+        assert_int_equal(entries(), before + 3 * commit);
+    }
+    for (int i = 0; i < 3; i++) {
+        unsigned char *data;
+        size_t size;
+        assert_ok(ctx, lb_read_file(ctx, names[i], LIMIT, &data, &size));
+        assert_string_equal((char *)data, "new");
+        lb_free(ctx, data);
+        unlink(names[i]);
+    }
+    lb_ctx_destroy(ctx);
+}
+
 /* Every allocation of every function refused in turn: the right status, nothing leaked, no file half made. */
 static void without_memory(void **state) {
     (void)state;
@@ -265,7 +323,7 @@ static void without_memory(void **state) {
     assert_ok(ctx, lb_write_file(ctx, path, &(lb_span){big, 20000}, 1));
     lb_free(ctx, big);
     lb_ctx_destroy(ctx);
-    for (int what = 0; what < 4; what++) {
+    for (int what = 0; what < 5; what++) {
         lb_status status = LB_ERR_MEMORY;
         int failures = 0;
         for (int blocks = 1; status != LB_OK; blocks++) {
@@ -282,8 +340,14 @@ static void without_memory(void **state) {
                 status = lb_read_file(ctx, "/proc/self/environ", LIMIT, &data, &size);
             else if (what == 2)
                 status = lb_make_dirs(ctx, name);
-            else
+            else if (what == 3)
                 status = lb_write_file(ctx, path, &(lb_span){"x", 1}, 1);
+            else {
+                lb_staged staged;
+                lb_staged_init(&staged, ctx);
+                status = lb_staged_write(&staged, path, &(lb_span){"x", 1}, 1);
+                lb_staged_free(&staged);
+            }
             if (status != LB_OK) {
                 assert_int_equal(status, LB_ERR_MEMORY);
                 assert_non_null(strstr(lb_error(ctx), "out of memory"));
@@ -353,6 +417,7 @@ int main(void) {
         cmocka_unit_test(write_errors),     cmocka_unit_test(old_file_survives), cmocka_unit_test(unwritable_directory),
         cmocka_unit_test(links_stay_links), cmocka_unit_test(stale_temporaries), cmocka_unit_test(directories),
         cmocka_unit_test(without_memory),   cmocka_unit_test(locks),             cmocka_unit_test(leftovers),
+        cmocka_unit_test(made_directories), cmocka_unit_test(staged_files),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

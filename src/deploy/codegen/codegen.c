@@ -11,18 +11,6 @@
 
 /* ---- The directory ------------------------------------------------------------------------------------------------------ */
 
-/* True if there is nothing in it, or it cannot be read (then writing says why). */
-static bool is_empty(const char *path) {
-    DIR *dir = opendir(path);
-    if (!dir)
-        return true;
-    bool empty = true;
-    for (const struct dirent *entry; empty && (entry = readdir(dir));)
-        empty = !strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..");
-    closedir(dir);
-    return empty;
-}
-
 static bool starts_with_mark(const char *path) {
     char head[sizeof LB_CODEGEN_MARK - 1];
     FILE *file = fopen(path, "rb");
@@ -33,21 +21,39 @@ static bool starts_with_mark(const char *path) {
     return size == sizeof head && !memcmp(head, LB_CODEGEN_MARK, sizeof head);
 }
 
+/* True if there is nothing in it, it cannot be read (then writing says why), or it has a model.h of ours, be it one that still has
+ * its temporary name because its process was killed. */
+static bool is_ours(lb_generator *g, const char *path) {
+    DIR *dir = opendir(path);
+    if (!dir)
+        return true;
+    bool empty = true, ours = false;
+    for (const struct dirent *entry; !ours && (entry = readdir(dir));) {
+        empty = empty && (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."));
+        if (!strcmp(entry->d_name, "model.h") || !strncmp(entry->d_name, "model.h.tmp.", 12)) {
+            const char *header = lb_pool_printf(&g->pool, "%s/%s", path, entry->d_name);
+            ours = header && starts_with_mark(header);
+        }
+    }
+    closedir(dir);
+    return empty || ours;
+}
+
 static lb_status check_dir(lb_generator *g, const char *dir) {
-    const char *header = lb_pool_printf(&g->pool, "%s/model.h", dir);
-    if (!header)
-        return LB_ERR_MEMORY;
     if (lb_exists(dir) && !lb_is_dir(dir))
         return lb_fail(g->ctx, LB_ERR_ARGUMENT, "%s: a file, but the generated C needs a directory; name a new one", dir);
-    if (lb_is_dir(dir) && !is_empty(dir) && !starts_with_mark(header))
+    if (lb_is_dir(dir) && !is_ours(g, dir))
         return lb_fail(g->ctx, LB_ERR_ARGUMENT, "%s: has files that lowbit codegen did not make; name a new directory", dir);
     return LB_OK;
 }
 
-static lb_status write_file(lb_generator *g, const char *dir, const char *name, const char *text) {
+static lb_status write_file(lb_generator *g, lb_staged *staged, const char *dir, const char *name, const char *text) {
     const char *path = lb_pool_printf(&g->pool, "%s/%s", dir, name);
     const lb_span span = {text, strlen(text)};
-    return path ? lb_write_file(g->ctx, path, &span, 1) : LB_ERR_MEMORY;
+    if (!path)
+        return LB_ERR_MEMORY;
+    lb_remove_leftovers(dir, name);
+    return lb_staged_write(staged, path, &span, 1);
 }
 
 /* ---- Copied files --------------------------------------------------------------------------------------------------------- */
@@ -77,23 +83,29 @@ static void mark_includes(const char *text, bool *needed) {
     }
 }
 
-/* The kernels that model.c includes; those of a network that was here before go away. */
-static lb_status write_kernels(lb_generator *g, const char *dir, const char *model) {
+static int count_kernels(void) {
     int count = 0;
     while (lb_codegen_kernels[count].name)
         count++;
-    bool *needed = lb_pool_alloc(&g->pool, (size_t)count, sizeof *needed);
-    if (!needed)
-        return LB_ERR_MEMORY;
+    return count;
+}
+
+/* The kernels that model.c includes. needed: (count_kernels()). */
+static lb_status write_kernels(lb_generator *g, lb_staged *staged, const char *kernels, const char *model, bool *needed) {
     mark_includes(model, needed);
-    for (int i = 0; i < count; i++) {
-        const lb_template *t = &lb_codegen_kernels[i];
-        const char *name = lb_pool_printf(&g->pool, "kernels/%s", t->name), *path = lb_pool_printf(&g->pool, "%s/%s", dir, name);
-        if (!name || !path)
-            return LB_ERR_MEMORY;
+    for (int i = 0; lb_codegen_kernels[i].name; i++)
         if (needed[i])
-            LB_TRY(write_file(g, dir, name, t->text));
-        else if (unlink(path) != 0 && errno != ENOENT)
+            LB_TRY(write_file(g, staged, kernels, lb_codegen_kernels[i].name, lb_codegen_kernels[i].text));
+    return LB_OK;
+}
+
+/* Those of a network that was here before go away. */
+static lb_status remove_kernels(lb_generator *g, const char *kernels, const bool *needed) {
+    for (int i = 0; lb_codegen_kernels[i].name; i++) {
+        const char *path = lb_pool_printf(&g->pool, "%s/%s", kernels, lb_codegen_kernels[i].name);
+        if (!path)
+            return LB_ERR_MEMORY;
+        if (!needed[i] && unlink(path) != 0 && errno != ENOENT)
             return lb_fail(g->ctx, LB_ERR_IO, "%s: cannot remove what an earlier network needed; remove it yourself", path);
     }
     return LB_OK;
@@ -171,13 +183,10 @@ static void write_text(lb_generator *g, int file, lb_code *code) {
     }
 }
 
-/* Files 0 .. nfiles - 1; the first one marks the directory as ours, before anything else is there. */
-static lb_status write_files(lb_generator *g, const char *dir, int nfiles) {
+/* Files 0 .. nfiles - 1, and the self-test if those are all. model.h, by which the directory is known as ours, comes first: what
+ * is left of a process that was killed can be replaced. It gets its name last. */
+static lb_status stage_files(lb_generator *g, lb_staged *staged, const char *dir, const char *kernels, int nfiles, bool *needed) {
     static const char *const names[FILES] = {"model.h", "weights.h", "model.c", "test_images.h", "README.md"};
-    const char *kernels = lb_pool_printf(&g->pool, "%s/kernels", dir);
-    if (!kernels)
-        return LB_ERR_MEMORY;
-    LB_TRY(lb_make_dirs(g->ctx, dir));
     for (int i = 0; i < nfiles; i++) {
         lb_code code = {.ctx = g->ctx};
         const lb_c_locale locale = lb_c_locale_begin();
@@ -185,16 +194,38 @@ static lb_status write_files(lb_generator *g, const char *dir, int nfiles) {
         lb_c_locale_end(locale);
         lb_status status = code.status;
         if (status == LB_OK)
-            status = write_file(g, dir, names[i], code.text);
+            status = write_file(g, staged, dir, names[i], code.text);
         if (status == LB_OK && i == MODEL)
-            status = lb_make_dirs(g->ctx, kernels);
-        if (status == LB_OK && i == MODEL)
-            status = write_kernels(g, dir, code.text);
+            status = write_kernels(g, staged, kernels, code.text, needed);
         lb_code_free(&code);
         if (status != LB_OK)
             return status;
     }
-    return LB_OK;
+    return nfiles == FILES ? write_file(g, staged, dir, "test.c", lb_codegen_test->text) : LB_OK;
+}
+
+/* All of them or, if one cannot be written, what was there before. */
+static lb_status write_files(lb_generator *g, const char *dir, int nfiles) {
+    const char *kernels = lb_pool_printf(&g->pool, "%s/kernels", dir);
+    bool *needed = lb_pool_alloc(&g->pool, (size_t)count_kernels(), sizeof *needed);
+    if (!kernels || !needed)
+        return LB_ERR_MEMORY;
+    int made, made_kernels = 0;
+    lb_staged staged;
+    lb_staged_init(&staged, g->ctx);
+    lb_status status = lb_make_new_dirs(g->ctx, dir, &made);
+    if (status == LB_OK)
+        status = lb_make_new_dirs(g->ctx, kernels, &made_kernels);
+    if (status == LB_OK)
+        status = stage_files(g, &staged, dir, kernels, nfiles, needed);
+    if (status == LB_OK)
+        status = lb_staged_commit(&staged);
+    lb_staged_free(&staged);
+    if (status == LB_OK)
+        return remove_kernels(g, kernels, needed);
+    lb_remove_made_dirs(g->ctx, kernels, made_kernels);
+    lb_remove_made_dirs(g->ctx, dir, made);
+    return status;
 }
 
 static void start(lb_generator *g, lb_packed *model) {
@@ -228,7 +259,5 @@ lb_status lb_codegen(lb_packed *model, const char *dir, const char *data_spec, l
         status = make_images(&g, data_spec);
     if (status == LB_OK)
         status = write_files(&g, dir, FILES);
-    if (status == LB_OK)
-        status = write_file(&g, dir, "test.c", lb_codegen_test->text);
     return end(&g, status, info);
 }
