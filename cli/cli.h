@@ -169,9 +169,9 @@ void cli_run_free(cli_run *run);
 /* A setting's value in the last stage, or NULL. */
 const char *cli_run_get(const cli_run *run, const char *key);
 
-/* True if a result may be written there: no file, or one whose first bytes `ours` knows (up to 16 of them), so that a recipe or a
- * checkpoint is not replaced by mistake. */
-bool cli_may_replace(const char *path, bool (*ours)(const unsigned char *head, size_t size));
+/* CLI_DONE if a result may be written there: no file, or one whose first bytes `ours` knows (up to 16 of them), so that a recipe or
+ * a checkpoint is not replaced by mistake; else CLI_FAILED with the error printed. kind: "a packed model". */
+int cli_check_output(const char *path, const char *kind, bool (*ours)(const unsigned char *head, size_t size));
 
 char *cli_join(const char *dir, const char *name); /* "dir/name"; free() */
 bool cli_exists(const char *path);

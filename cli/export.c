@@ -49,8 +49,8 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     char *path = args->output ? cli_strdup(args->output) : cli_join(run_dir, "model.onnx");
     const lb_export_options options = {.format = (lb_onnx_format)format, .opset = args->opset, .exact = args->exact};
     int result = CLI_DONE;
-    if (!cli_may_replace(path, is_onnx)) {
-        result = cli_fail("%s: a file is there already that is not an ONNX model; choose another with -o", path);
+    if (cli_check_output(path, "an ONNX model", is_onnx) != CLI_DONE) {
+        result = CLI_FAILED;
     } else if (export(ctx, run_dir, path, &options) != LB_OK) {
         result = cli_library_error(ctx);
     } else {

@@ -34,8 +34,8 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     if (!cli_is_dir(args->operands[0])) {
         result =
             cli_fail("%s: %s", args->operands[0], cli_exists(args->operands[0]) ? "not a run directory" : "no such run directory");
-    } else if (!cli_may_replace(path, is_packed)) {
-        result = cli_fail("%s: a file is there already that is not a packed model; choose another with -o", path);
+    } else if (cli_check_output(path, "a packed model", is_packed) != CLI_DONE) {
+        result = CLI_FAILED;
     } else if (pack(ctx, args, path, &inspection) != LB_OK) {
         result = cli_library_error(ctx);
     } else {

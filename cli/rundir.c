@@ -11,16 +11,22 @@
 
 #define STAGES_MAX 1000
 
-bool cli_may_replace(const char *path, bool (*ours)(const unsigned char *head, size_t size)) {
+int cli_check_output(const char *path, const char *kind, bool (*ours)(const unsigned char *head, size_t size)) {
     struct stat st;
     unsigned char head[16];
-    if (stat(path, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size == 0)
-        return true;
+    if (stat(path, &st) != 0)
+        return CLI_DONE;
+    if (S_ISDIR(st.st_mode))
+        return cli_fail("%s: a directory; name a file in it with -o", path);
+    if (!S_ISREG(st.st_mode))
+        return cli_fail("%s: not a file but a pipe or a device; name a file with -o", path);
+    if (st.st_size == 0)
+        return CLI_DONE;
     FILE *file = fopen(path, "rb");
     const bool known = file && ours(head, fread(head, 1, sizeof head, file));
     if (file)
         fclose(file);
-    return known;
+    return known ? CLI_DONE : cli_fail("%s: a file is there already that is not %s; choose another with -o", path, kind);
 }
 
 char *cli_join(const char *dir, const char *name) {

@@ -203,3 +203,12 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 intact "all this"
 finish
+for verb in pack export; do # nothing is read back from them, and what is printed does not follow the file in them
+    for device in /dev/null /dev/full; do
+        refuse 1 "$device: not a file but a pipe or a device; name a file" $verb run -o $device
+    done
+    expect 1 timeout 60 bash -c "\"\$LOWBIT\" $verb run -o /dev/stdout | cat; exit \${PIPESTATUS[0]}"
+    complains '/dev/stdout: not a file but a pipe'
+    check "nothing was printed" ! -s out
+    refuse 1 'run: a directory; name a file in it' $verb run -o run
+done
