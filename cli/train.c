@@ -41,6 +41,8 @@ static char *run_of(const char *recipe) {
 static int say_interrupted(const cli_args *args, const char *dir) {
     char *text = NULL;
     size_t size;
+    if (!has_file(dir, "last.safetensors"))
+        return cli_fail("interrupted before the first checkpoint, nothing is saved");
     FILE *line = open_memstream(&text, &size);
     if (line) {
         cli_print_command(line, args, "train", dir);

@@ -88,7 +88,15 @@ lb_status lb_prim_arg(lb_backend *backend, lb_prim *prim, int arg) {
 }
 
 lb_status lb_prim_finish(lb_backend *backend, lb_prim *prim) {
-    LB_DNNL(backend, lb_dnnl_generate(&prim->handle, prim->desc));
+    if (lb_interrupted(backend->ctx)) /* kernels of large layers take long to be generated */
+        return lb_fail(backend->ctx, LB_ERR_INTERRUPTED, "interrupted while the layers were set up");
+    const dnnl_status_t status = lb_dnnl_generate(&prim->handle, prim->desc);
+    if (status != dnnl_success && status != dnnl_out_of_memory)
+        return lb_fail(backend->ctx, LB_ERR_BACKEND,
+                       "oneDNN has no kernel for a layer of this size (status %d); make model.input_size, train.batch or "
+                       "model.width smaller",
+                       (int)status);
+    LB_TRY(lb_dnnl_check(backend, status, "generating a kernel"));
     size_t scratch = dnnl_memory_desc_get_size(lb_prim_md(prim, DNNL_ARG_SCRATCHPAD));
     backend->scratch_size = LB_MAX(backend->scratch_size, scratch);
     return lb_prim_arg(backend, prim, DNNL_ARG_SCRATCHPAD);
