@@ -77,6 +77,20 @@ refuse 1 '^lowbit: error: train\.init: nothere' train tiny.yaml --out mixed --se
 # Resuming with another budget; a budget of nothing.
 fresh
 refuse 1 'bad/last\.safetensors: has done 2 steps.* only 1; .*train\.epochs' train tiny.yaml --set train.epochs=0.5 --out bad --resume
+cp bad/metrics.jsonl lines
+echo '{"step": 1, broken' >bad/metrics.jsonl
+refuse 1 'metrics\.jsonl:1: not a line of JSON.*move the file away' train bad --resume --set train.epochs=1.5
+rm bad/metrics.jsonl # as it says
+refuse 1 'bad/recipe.yaml: the recipe of a run; `lowbit train bad --resume`' train bad/recipe.yaml
+succeed train bad --resume -q
+succeed train bad --resume --set train.epochs=1.5 -q
+fresh
+succeed train tiny.yaml --out counted --set train.steps=2 -q
+succeed train counted --resume
+complains 'trained to its end already; a larger train\.steps continues it'
+refuse 1 'has done 2 steps.* only 1; was train\.steps, ' train counted --resume --set train.steps=1
+succeed train bad --resume
+complains 'trained to its end already; a larger train\.epochs continues it'
 refuse 1 'bad/recipe\.yaml says train\.batch: 32, but the recipe to resume with 16; only the budget may change' train tiny.yaml --set train.batch=16 --set train.epochs=2 --out bad --resume
 succeed train tiny.yaml --set train.epochs=2 --out bad --resume -q
 succeed train tiny.yaml --set train.epochs=0 --out idle
