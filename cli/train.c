@@ -89,11 +89,12 @@ static int check_dir(const char *dir, bool resume) {
 
 /* A directory in the recipe's place is a run to resume. */
 static int check_run(const cli_args *args, const char *source) {
+    if (!has_file(source, "recipe.yaml"))
+        return cli_fail(args->resume ? "%s: no training to resume, recipe.yaml is missing; name a directory that lowbit train made"
+                                     : "%s: a directory without a run, recipe.yaml is missing; name a recipe",
+                        source);
     if (!args->resume)
         return cli_fail("%s: a directory, not a recipe; --resume continues a run, and %s/recipe.yaml repeats it in another --out",
-                        source, source);
-    if (!has_file(source, "metrics.jsonl"))
-        return cli_fail("%s: no training to resume, metrics.jsonl is missing; `lowbit train %s/recipe.yaml --out RUN` starts one",
                         source, source);
     if (args->out)
         return cli_usage(args->verb, "--out: the run %s goes on where it is; leave --out away", source);
@@ -102,7 +103,7 @@ static int check_run(const cli_args *args, const char *source) {
 
 /* A run's own recipe, without a place for the new run. */
 static int refuse_own(const char *recipe, const char *dir) {
-    if (has_file(dir, "metrics.jsonl"))
+    if (has_file(dir, "metrics.jsonl") || has_file(dir, "best.safetensors")) /* an imported one has neither */
         return cli_fail("%s: the recipe of a run; `lowbit train %s --resume` continues it, --out DIR repeats it elsewhere", recipe,
                         dir);
     return cli_fail("%s: the recipe of a run that is not trained yet; --out DIR says where the trained one is to be", recipe);

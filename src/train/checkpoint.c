@@ -349,6 +349,11 @@ static lb_status resume(lb_trainer *t, const lb_safetensors *file, const char *p
     LB_TRY(load_progress(t, file, path, &at));
     LB_TRY(lb_trainer_enter_stage(t, at.stage));
     LB_TRY(read_params(t, &t->learners[0], file, path, pool)); /* before plans are made: what is started needs no room for it */
+    const int64_t bytes = ((int64_t)t->net->nvalues + 7) / 8;
+    const void *data;
+    if (lb_safetensors_get(file, "train.signs", LB_ST_U8, 1, &bytes, &data) != LB_OK)
+        return lb_fail(t->ctx, LB_ERR_FORMAT,
+                       "%s: no training to resume, it has weights only; train the run's recipe.yaml with another --out", path);
     LB_TRY(lb_trainer_prepare(t));
     for (int i = 0; i < t->nlearners; i++) {
         lb_learner *l = &t->learners[i];
@@ -360,9 +365,6 @@ static lb_status resume(lb_trainer *t, const lb_safetensors *file, const char *p
         l->is_new = false;
     }
     read_top1(t, file);
-    const int64_t bytes = ((int64_t)t->net->nvalues + 7) / 8;
-    const void *data;
-    LB_TRY(lb_safetensors_get(file, "train.signs", LB_ST_U8, 1, &bytes, &data));
     memcpy(t->signs, data, (size_t)bytes);
     t->at = at;
     return LB_OK;

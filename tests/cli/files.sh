@@ -15,7 +15,8 @@ intact "a second train"
 mkdir bare
 refuse 1 'other: nothing to resume' train tiny.yaml --out other --resume
 refuse 1 'run: a directory, not a recipe; --resume' train run
-refuse 1 'bare: no training to resume' train bare --resume
+refuse 1 'bare: no training to resume, recipe.yaml is missing' train bare --resume
+refuse 1 'bare: a directory without a run' train bare
 refuse 2 'run goes on where it is' train run --resume --out other
 intact "wrong ways to resume"
 for verb in eval verify inspect; do

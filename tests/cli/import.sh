@@ -28,7 +28,8 @@ says '^in +onnx +none +float +1 +0 +0.0 +- '
 
 # Another method, from these weights.
 refuse 1 'in/recipe.yaml: the recipe of a run that is not trained yet; --out DIR' train in/recipe.yaml
-refuse 1 'in: no training to resume' train in/recipe.yaml --resume
+refuse 1 'in/last.safetensors: no training to resume, .*recipe.yaml with another --out' train in/recipe.yaml --resume
+refuse 1 'in/last.safetensors: no training to resume' train in --resume
 succeed train in/recipe.yaml --out low --set train.epochs=1 --set train.batch=32 --set quant.weights.method=lsq --set quant.activations.method=lsq -q
 check "its own graph" -s low/net.onnx
 succeed pack low
