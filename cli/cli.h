@@ -86,6 +86,7 @@ void cli_report(void *user, const lb_event *event);
 void cli_term_clear(void);
 
 bool cli_colour(FILE *file);   /* colours are fine there: a terminal, and NO_COLOR is not set */
+bool cli_shown(void);          /* standard output is a terminal, be it one without colours */
 bool cli_utf8(void);           /* the locale's characters are UTF-8 */
 
 /* Draws an image (h, w, c), c = 1 or 3, in at most `columns` characters; beside its first lines stand those of `captions`. */

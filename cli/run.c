@@ -133,7 +133,7 @@ static int classify(lb_ctx *ctx, lb_packed *model, session *s) {
 
 static int run(lb_ctx *ctx, const cli_args *args) {
     lb_packed *model = NULL;
-    session s = {.args = args, .draw = args->draw || cli_colour(stdout)};
+    session s = {.args = args, .draw = args->draw || cli_shown()};
     if (args->noperands < 2 && !args->test)
         return cli_usage(args->verb, "run: IMAGE is missing (or give --test N)");
     if (args->draw && args->json)

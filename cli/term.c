@@ -39,6 +39,7 @@ void cli_term_init(void) {
 }
 
 bool cli_colour(FILE *file) { return !term.plain && (file == stderr ? term.err_tty : term.out_tty); }
+bool cli_shown(void) { return term.out_tty; }
 bool cli_utf8(void) { return term.utf8; }
 
 void cli_term_clear(void) {

@@ -181,6 +181,25 @@ refuse 1 'file' train tiny.yaml --out file
 refuse 1 'file/sub' train tiny.yaml --out file/sub
 refuse 1 'file/model\.lbm' pack run -o file/model.lbm
 refuse 1 'nodir/model\.lbm' pack run -o nodir/model.lbm
+# On a terminal images are drawn, in characters where there are no colours.
+if command -v script >/dev/null; then
+    for plain in NO_COLOR=1 "NO_COLOR= TERM=dumb"; do
+        expect 0 script -qec "env $plain '$LOWBIT' run run/model.lbm --test 1" /dev/null
+        check "lines of a drawing ($plain)" "$(wc -l <out)" -ge 7
+        check "no colours ($plain)" "$(grep -c $'\033\\[' out)" -eq 0
+    done
+else
+    echo "skipped: drawing on a terminal (there is no script)"
+fi
+succeed run run/model.lbm --test 1
+check "no drawing elsewhere" "$(wc -l <out)" -eq 2
+succeed compare run --json
+check "the seed is a number" "$("$HELPER" json out runs.0.seed)" = 1
+says '"seed": ?1[,}]'
+refuse 1 "its images have 3 channels, but .* takes 1; pass data with 1" eval run --data images
+expect 1 "$BUILD/example_classify" nothere.lbm image
+complains 'nothere\.lbm: No such file'
+
 refuse 1 'file: .*not a packed model; .*-o' pack run -o file
 refuse 1 'run/recipe\.yaml: .*not a packed model' pack run -o run/recipe.yaml
 refuse 1 '/dev/full' pack run -o /dev/full/model.lbm
