@@ -126,8 +126,9 @@ static lb_status write_run(lb_ctx *ctx, lb_pool *pool, Onnx__ModelProto *model, 
     const lb_trainer trainer = {.ctx = ctx, .recipe = recipe, .net = in->net, .learners = {{.net = in->net}}, .nlearners = 1,
                                 .at = {.best_top1 = -1}};
     lb_status status = fill_recipe(recipe, path, dir, graph, in, overrides, noverrides);
+    int made = 0;
     if (status == LB_OK)
-        status = lb_make_dirs(ctx, dir);
+        status = lb_make_new_dirs(ctx, dir, &made);
     if (status == LB_OK)
         status = lb_import_strip(ctx, path, model);
     if (status == LB_OK)
@@ -140,6 +141,7 @@ static lb_status write_run(lb_ctx *ctx, lb_pool *pool, Onnx__ModelProto *model, 
         remove(graph);
         remove(text);
         remove(weights);
+        lb_remove_made_dirs(ctx, dir, made);
     }
     if (status == LB_OK && !says_data(overrides, noverrides))
         lb_note(ctx, "data set %s guessed from %d channel%s and %d classes; data.name or data.path say otherwise",

@@ -91,6 +91,15 @@ succeed export moved/low -o qonnx.onnx --format qonnx
 refuse 1 "Round.*only quantized networks" import rounded.onnx -o new
 refuse 1 "Quant.*only quantized networks" import qonnx.onnx -o new
 check "no directory is left" ! -e new
+mkdir own
+for blocks in 0 4 40; do # a disk that fills up
+    for dir in new new/deep/er own; do
+        expect 1 bash -c "trap '' XFSZ; (ulimit -f $blocks; \"\$LOWBIT\" import net.onnx -o $dir --data good -q) 2>&1 | cat; exit \${PIPESTATUS[0]}"
+        says "^lowbit: error: $dir/.*: cannot write: File too large"
+    done
+    check "no directory is left ($blocks blocks)" ! -e new
+    check "nothing is left ($blocks blocks)" -d own -a -z "$(ls -A own)"
+done
 refuse 1 'model.path' train tiny.yaml --out new --set model.name=onnx --set model.width=1
 refuse 1 'nothere' train tiny.yaml --out new --set model.name=onnx --set model.width=1 --set model.path=nothere
 refuse 1 'width' train moved/in/recipe.yaml --out new --set model.path=net.onnx --set model.width=2 --set train.init=
