@@ -110,46 +110,51 @@ static lb_status verify(lb_trainer *t, lb_packed *model, lb_verify_result *resul
     return status;
 }
 
-/* The model at `file`, or if that is NULL, the run packed in memory. */
-static lb_status open_model(lb_trainer *t, const char *dir, const char *file, lb_packed **model) {
-    if (file)
-        return lb_packed_load(t->ctx, file, model);
+static lb_status pack_in_memory(lb_trainer *t, const char *dir, lb_packed **model) {
     unsigned char *bytes;
     size_t size;
     LB_TRY(lb_pack_trainer(t, &bytes, &size));
     return lb_packed_from_memory(t->ctx, dir, bytes, size, model);
 }
 
+/* A run's own model; *model is NULL if there is none. */
+static lb_status open_run(lb_ctx *ctx, lb_pool *pool, const char *dir, lb_packed **model) {
+    const char *file = lb_pool_printf(pool, "%s/model.lbm", dir);
+    if (!file)
+        return LB_ERR_MEMORY;
+    const bool there = lb_exists(file);
+    lb_note(ctx, there ? "verifying %s" : "verifying %s, packed in memory", there ? file : dir);
+    return there ? lb_packed_load(ctx, file, model) : LB_OK;
+}
+
+/* The model itself first: what is wrong with it matters more than where it lies. *dir: its run. */
+static lb_status open_file(lb_ctx *ctx, lb_pool *pool, const char *path, lb_packed **model, const char **dir) {
+    const char *slash = strrchr(path, '/'), *dot = strrchr(path, '.');
+    *dir = slash ? lb_pool_printf(pool, "%.*s", (int)LB_MAX(slash - path, 1), path) : ".";
+    const char *recipe = *dir ? lb_pool_printf(pool, "%s/recipe.yaml", *dir) : NULL;
+    if (!recipe)
+        return LB_ERR_MEMORY;
+    if (!lb_exists(path))
+        return lb_fail(ctx, LB_ERR_IO, "%s: no such file or run directory", path);
+    LB_TRY(lb_refuse_onnx(ctx, path));
+    if (!lb_is_packed(path) && !(dot && !strcmp(dot, ".lbm"))) /* a damaged one keeps its name */
+        return lb_fail(ctx, LB_ERR_FORMAT, "%s: neither a packed model nor a run directory", path);
+    LB_TRY(lb_packed_load(ctx, path, model));
+    if (!lb_exists(recipe))
+        return lb_fail(ctx, LB_ERR_ARGUMENT,
+                       "%s: verifying compares with the trained weights, but %s is not a run directory; pass the run", path, *dir);
+    return LB_OK;
+}
+
 static lb_status verify_in(lb_ctx *ctx, lb_pool *pool, const char *path, const char *data_spec, lb_verify_result *result) {
-    const char *dir = path, *file = NULL;
-    if (lb_is_dir(path)) {
-        const char *packed = lb_pool_printf(pool, "%s/model.lbm", path);
-        if (!packed)
-            return LB_ERR_MEMORY;
-        if (lb_exists(packed))
-            file = packed;
-        lb_note(ctx, file ? "verifying %s" : "verifying %s, packed in memory", file ? file : dir);
-    } else {
-        file = path;
-        const char *slash = strrchr(path, '/');
-        dir = slash ? lb_pool_printf(pool, "%.*s", (int)LB_MAX(slash - path, 1), path) : ".";
-        const char *recipe = dir ? lb_pool_printf(pool, "%s/recipe.yaml", dir) : NULL;
-        if (!recipe)
-            return LB_ERR_MEMORY;
-        if (!lb_exists(path))
-            return lb_fail(ctx, LB_ERR_IO, "%s: no such file or run directory", path);
-        LB_TRY(lb_refuse_onnx(ctx, path));
-        if (!lb_is_packed(path))
-            return lb_fail(ctx, LB_ERR_FORMAT, "%s: neither a packed model nor a run directory", path);
-        if (!lb_exists(recipe))
-            return lb_fail(ctx, LB_ERR_ARGUMENT,
-                           "%s: verifying compares with the trained weights, but %s is not a run directory; pass the run", path,
-                           dir);
-    }
-    lb_trainer *trainer;
-    LB_TRY(lb_trainer_open(ctx, dir, data_spec, &trainer));
+    const char *dir = path;
     lb_packed *model = NULL;
-    lb_status status = open_model(trainer, dir, file, &model);
+    lb_trainer *trainer = NULL;
+    lb_status status = lb_is_dir(path) ? open_run(ctx, pool, path, &model) : open_file(ctx, pool, path, &model, &dir);
+    if (status == LB_OK)
+        status = lb_trainer_open(ctx, dir, data_spec, &trainer);
+    if (status == LB_OK && !model)
+        status = pack_in_memory(trainer, dir, &model);
     if (status == LB_OK)
         status = verify(trainer, model, result);
     lb_packed_destroy(model);

@@ -77,7 +77,6 @@ refuse 1 '^lowbit: error: train\.init: nothere' train tiny.yaml --out mixed --se
 
 # Resuming with another budget; a budget of nothing.
 fresh
-refuse 1 'bad/last\.safetensors: has done 2 steps.* only 1; .*train\.epochs' train tiny.yaml --set train.epochs=0.5 --out bad --resume
 cp bad/metrics.jsonl lines
 echo '{"step": 1, broken' >bad/metrics.jsonl
 refuse 1 'metrics\.jsonl:1: not a line of JSON.*move the file away' train bad --resume --set train.epochs=1.5
@@ -92,6 +91,7 @@ complains 'trained to its end already; a larger train\.steps continues it'
 refuse 1 'has done 2 steps.* only 1; was train\.steps, ' train counted --resume --set train.steps=1
 succeed train bad --resume
 complains 'trained to its end already; a larger train\.epochs continues it'
+refuse 1 'bad/last\.safetensors: has done 2 steps.* only 1; .*train\.epochs' train tiny.yaml --set train.epochs=0.5 --out bad --resume
 refuse 1 'bad/recipe\.yaml says train\.batch: 32, but the recipe to resume with 16; only the budget may change' train tiny.yaml --set train.batch=16 --set train.epochs=2 --out bad --resume
 succeed train tiny.yaml --set train.epochs=2 --out bad --resume -q
 succeed train tiny.yaml --set train.epochs=0 --out idle
@@ -154,6 +154,12 @@ for at in 0 4 8 16 40 $((size / 3)) $((size / 2)) -1; do
     refuse 1 'altered\.lbm' eval altered.lbm
 done
 refuse 1 'altered\.lbm' verify altered.lbm
+mkdir apart # no run is there: what is wrong with the file comes first
+cp altered.lbm cut.lbm apart/ && : >apart/empty.lbm && cp kept/model.lbm apart/
+refuse 1 'apart/altered\.lbm: .*(checksum|altered|damaged)' verify apart/altered.lbm
+refuse 1 'apart/cut\.lbm: .*truncated' verify apart/cut.lbm
+refuse 1 'apart/empty\.lbm: an empty file' verify apart/empty.lbm
+refuse 1 'apart/model\.lbm: verifying compares with the trained weights, but apart is not a run' verify apart/model.lbm
 
 # ---- Images ---------------------------------------------------------------------------------------------------------
 "$HELPER" folder images 4 4
@@ -175,12 +181,6 @@ cp -r run $'run\xe9'
 succeed compare $'run\xe9' --json
 says '"run\?"'
 
-# ---- Disks ----------------------------------------------------------------------------------------------------------
-echo old >file
-refuse 1 'file' train tiny.yaml --out file
-refuse 1 'file/sub' train tiny.yaml --out file/sub
-refuse 1 'file/model\.lbm' pack run -o file/model.lbm
-refuse 1 'nodir/model\.lbm' pack run -o nodir/model.lbm
 # On a terminal images are drawn, in characters where there are no colours.
 if command -v script >/dev/null; then
     for plain in NO_COLOR=1 "NO_COLOR= TERM=dumb"; do
@@ -200,9 +200,24 @@ refuse 1 "its images have 3 channels, but .* takes 1; pass data with 1" eval run
 expect 1 "$BUILD/example_classify" nothere.lbm image
 complains 'nothere\.lbm: No such file'
 
+# ---- Disks ----------------------------------------------------------------------------------------------------------
+echo old >file
+refuse 1 'file' train tiny.yaml --out file
+refuse 1 'file/sub' train tiny.yaml --out file/sub
+refuse 1 'file/model\.lbm' pack run -o file/model.lbm
+refuse 1 'nodir/model\.lbm' pack run -o nodir/model.lbm
 refuse 1 'file: .*not a packed model; .*-o' pack run -o file
 refuse 1 'run/recipe\.yaml: .*not a packed model' pack run -o run/recipe.yaml
 refuse 1 '/dev/full' pack run -o /dev/full/model.lbm
+for verb in pack export; do # nothing is read back from them, and what is printed does not follow the file in them
+    for device in /dev/null /dev/full; do
+        refuse 1 "$device: not a file but a pipe or a device; name a file" $verb run -o $device
+    done
+    expect 1 timeout 60 bash -c "\"\$LOWBIT\" $verb run -o /dev/stdout | cat; exit \${PIPESTATUS[0]}"
+    complains '/dev/stdout: not a file but a pipe'
+    check "nothing was printed" ! -s out
+    refuse 1 'run: a directory; name a file in it' $verb run -o run
+done
 check "the file is intact" "$(cat file)" = old
 for verb in eval verify inspect; do
     expect 1 bash -c "\"\$LOWBIT\" $verb run -q >/dev/full"
@@ -237,12 +252,3 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 intact "all this"
 finish
-for verb in pack export; do # nothing is read back from them, and what is printed does not follow the file in them
-    for device in /dev/null /dev/full; do
-        refuse 1 "$device: not a file but a pipe or a device; name a file" $verb run -o $device
-    done
-    expect 1 timeout 60 bash -c "\"\$LOWBIT\" $verb run -o /dev/stdout | cat; exit \${PIPESTATUS[0]}"
-    complains '/dev/stdout: not a file but a pipe'
-    check "nothing was printed" ! -s out
-    refuse 1 'run: a directory; name a file in it' $verb run -o run
-done
