@@ -412,15 +412,15 @@ bool lb_data_known(const lb_data_config *config, int *size, int *channels, int *
 lb_status lb_data_check(const lb_data *data, const char *name, int channels, int classes) {
     const int has = data->split[LB_TRAIN].c;
     if (has != channels)
-        return lb_fail(data->ctx, LB_ERR_SHAPE, "%s: its images have %d channel%s, but %s takes %d", data->source, has,
-                       has == 1 ? "" : "s", name, channels);
+        return lb_fail(data->ctx, LB_ERR_SHAPE, "%s: its images have %d channel%s, but %s takes %d; pass data with %d",
+                       data->source, has, has == 1 ? "" : "s", name, channels, channels);
     const lb_images *test = &data->split[LB_TEST];
     if (test->pixels && test->c != channels)
         return lb_fail(data->ctx, LB_ERR_SHAPE, "%s: its test images have %d channel%s, its training images %d", data->source,
                        test->c, test->c == 1 ? "" : "s", has);
     if (data->classes > classes)
-        return lb_fail(data->ctx, LB_ERR_SHAPE, "%s: has %d classes, but %s tells only %d apart", data->source, data->classes, name,
-                       classes);
+        return lb_fail(data->ctx, LB_ERR_SHAPE, "%s: has %d classes, but %s tells only %d apart; pass data with these",
+                       data->source, data->classes, name, classes);
     return LB_OK;
 }
 

@@ -145,11 +145,14 @@ lb_status lb_net_add_param(lb_net *net, lb_node *node, const char *suffix, lb_pa
     for (int i = 0; i < ndim; i++) {
         assert(dims[i] > 0);
         if (count > LB_MAX_VALUES / dims[i])
-            return lb_fail(net->ctx, LB_ERR_SHAPE, "%s: %s has more than 2^31 - 1 elements", node->name, suffix);
+            return lb_fail(net->ctx, LB_ERR_SHAPE,
+                           "%s: %s has more than 2^31 - 1 elements; make model.width or model.input_size smaller", node->name,
+                           suffix);
         count *= dims[i];
     }
     if ((size_t)count > (size_t)LB_MAX_VALUES - net->nvalues)
-        return lb_fail(net->ctx, LB_ERR_SHAPE, "%s: with %s the network has more than 2^31 - 1 parameters", node->name, suffix);
+        return lb_fail(net->ctx, LB_ERR_SHAPE,
+                       "%s: with %s the network has more than 2^31 - 1 parameters; make model.width smaller", node->name, suffix);
     void *params = net->params;
     LB_TRY(lb_grow(net->ctx, &params, &net->params_capacity, (size_t)net->nparams + 1, sizeof(lb_param)));
     net->params = params;

@@ -188,7 +188,8 @@ static lb_status parse_tensor(lb_ctx *ctx, json_t *value, uint64_t space, lb_st_
         return lb_fail(ctx, LB_ERR_FORMAT, "data_offsets is missing or not a list of two numbers");
     int64_t from = json_integer_value(begin), to = json_integer_value(end);
     if (from < 0 || to < from || (uint64_t)to > space)
-        return lb_fail(ctx, LB_ERR_FORMAT, "data_offsets %lld to %lld lie outside the %llu bytes of data; is the file cut short?",
+        return lb_fail(ctx, LB_ERR_FORMAT, "data_offsets %lld to %lld lie outside the %llu bytes of data; "
+                       "is the file cut short? Use another copy",
                        (long long)from, (long long)to, (unsigned long long)space);
     if ((uint64_t)(to - from) != bytes)
         return lb_fail(ctx, LB_ERR_FORMAT, "its shape takes %llu bytes, data_offsets hold %lld", (unsigned long long)bytes,
@@ -276,13 +277,13 @@ static lb_status parse_tensors(lb_safetensors *file, const unsigned char *data, 
 static lb_status parse_file(lb_safetensors *file, size_t size) {
     lb_ctx *ctx = file->ctx;
     if (size < 8)
-        return lb_fail(ctx, LB_ERR_FORMAT, "%zu bytes are too few for a safetensors file", size);
+        return lb_fail(ctx, LB_ERR_FORMAT, "%zu bytes are too few for a safetensors file; use another copy", size);
     uint64_t length = 0;
     for (int i = 0; i < 8; i++)
         length |= (uint64_t)file->bytes[i] << 8 * i;
     if (length > LONGEST_HEADER || length > size - 8)
         return lb_fail(ctx, LB_ERR_FORMAT,
-                       "a header of %llu bytes does not fit a file of %zu: cut short, or not a safetensors file",
+                       "a header of %llu bytes does not fit a file of %zu: cut short, or not a safetensors file; use another copy",
                        (unsigned long long)length, size);
     const char *text = (const char *)file->bytes + 8;
     json_error_t error;

@@ -32,8 +32,8 @@ check "4-bit weights are smaller than 8-bit ones" "$(stat -c %s run-qdq.onnx)" -
 
 expect 0 grep -aq 'classes' run-qdq.onnx # the metadata
 refuse 2 'format.*qdcq.*qdq, qcdq, qonnx, float' export run --format qdcq
-refuse 1 'opset 12; 13 to 25' export run --opset 12
-refuse 1 'opset 26' export run --opset 26
+refuse 2 "opset: 12 is none of 13 to 25 .*export --help" export run --opset 12
+refuse 2 'opset: 26 is none of' export run --opset 26
 refuse 2 'opset' export run --opset none
 refuse 2 'RUN is missing' export
 refuse 1 'nothere: no such run directory' export nothere
