@@ -63,7 +63,10 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     lb_inspection inspection = {0};
     if (args->rules && args->json)
         return cli_usage(args->verb, "inspect: --rules prints lines of a recipe, --json everything; give one of them");
-    if (lb_inspect(ctx, args->operands[0], &inspection) != LB_OK)
+    if (args->nsets && (cli_is_dir(args->operands[0]) || !cli_is_recipe(args->operands[0])))
+        return cli_usage(args->verb, "inspect: --set is for a recipe (.yaml); %s is none", args->operands[0]);
+    if ((args->nsets ? lb_inspect_recipe(ctx, args->operands[0], args->sets, args->nsets, &inspection)
+                     : lb_inspect(ctx, args->operands[0], &inspection)) != LB_OK)
         return cli_library_error(ctx);
     int status = CLI_DONE;
     if (args->rules)
@@ -76,7 +79,7 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     return status;
 }
 
-static const cli_option options[] = {CLI_RULES, CLI_JSON, CLI_THREADS, CLI_QUIET, CLI_OPTIONS_END};
+static const cli_option options[] = {CLI_SET, CLI_RULES, CLI_JSON, CLI_THREADS, CLI_QUIET, CLI_OPTIONS_END};
 
 const cli_verb cli_verb_inspect = {
     .name = "inspect",
@@ -88,14 +91,16 @@ const cli_verb cli_verb_inspect = {
     .description =
         "Prints a line for each layer: output shape, bits of its weights and of its input, number of weights, multiply-\n"
         "accumulates per image, bytes in the packed model, and the relative L1 error of quantizing its weights; then the\n"
-        "totals, and the size of the same network in 32-bit float. Of a recipe it tells the same before any training.\n"
+        "totals, and the size of the same network in 32-bit float. Of a recipe it tells the same before any training,\n"
+        "with what --set changes.\n"
         "\n"
         "Where bit-lengths were learned (quant.weights.bit_lengths), the bits are those that were chosen. --rules prints them\n"
         "as quant.layers, to be appended to a recipe that ends with its quant section: the same bits from the start.\n"
         "\n"
         "--json prints {\"layers\": [{\"name\", \"op\", \"weight_bits\", \"activation_bits\", \"weights\", \"macs\", \"bytes\"}],\n"
         "\"bytes\", \"float_bytes\"}; bits are 32 for float and 0 where there is nothing to quantize.",
-    .examples = "lowbit inspect recipes/fashion-mnist/quickstart.yaml\nlowbit inspect runs/quickstart/model.lbm --json\n"
+    .examples = "lowbit inspect recipes/fashion-mnist/quickstart.yaml --set quant.weights.bits=1\n"
+                "lowbit inspect runs/quickstart/model.lbm --json\n"
                 "lowbit inspect runs/lenet5-cpq-learned --rules >>fixed.yaml",
     .exit_failed = "the run, model or recipe cannot be read",
     .run = run,

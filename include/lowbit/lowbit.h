@@ -378,6 +378,10 @@ typedef struct lb_inspection {
 
 /* path: run directory, packed model, or recipe (then nothing is trained and sizes are those of initial weights). */
 lb_status lb_inspect(lb_ctx *ctx, const char *path, lb_inspection *inspection);
+
+/* The same of a recipe, with overrides as in lb_recipe_load. */
+lb_status lb_inspect_recipe(lb_ctx *ctx, const char *path, const char *const *overrides, int noverrides,
+                            lb_inspection *inspection);
 void lb_inspection_free(lb_inspection *inspection);
 
 /* Rows of `lowbit list`: name and one line of help. */

@@ -209,11 +209,14 @@ static lb_status inspect_stages(lb_ctx *ctx, const lb_recipe *recipe, lb_inspect
     return status;
 }
 
-static lb_status inspect_recipe(lb_ctx *ctx, const char *path, lb_inspection *in) {
+lb_status lb_inspect_recipe(lb_ctx *ctx, const char *path, const char *const *overrides, int noverrides, lb_inspection *in) {
     lb_recipe *recipe;
-    LB_TRY(lb_recipe_load(ctx, path, NULL, 0, &recipe));
+    *in = (lb_inspection){.ctx = ctx};
+    LB_TRY(lb_recipe_load(ctx, path, overrides, noverrides, &recipe));
     const lb_status status = inspect_stages(ctx, recipe, in);
     lb_recipe_destroy(recipe);
+    if (status != LB_OK)
+        lb_inspection_free(in);
     return status;
 }
 
@@ -226,7 +229,7 @@ lb_status lb_inspect(lb_ctx *ctx, const char *path, lb_inspection *inspection) {
     const bool is_model = lb_is_packed(path) || (dot && !strcmp(dot, ".lbm")); /* a damaged one keeps its name */
     const lb_status status = lb_is_dir(path) ? inspect_run(ctx, path, inspection)
                              : is_model      ? inspect_model(ctx, path, inspection)
-                                             : inspect_recipe(ctx, path, inspection);
+                                             : lb_inspect_recipe(ctx, path, NULL, 0, inspection);
     if (status != LB_OK)
         lb_inspection_free(inspection);
     return status;

@@ -64,6 +64,8 @@ refuse 1 'x: no such run directory' pack x --out y
 refuse 1 'x: no such run directory' export x --out y
 refuse 2 "'--output' wants a value" train r.yaml --output
 refuse 2 "inspect: --rules .*--json" inspect x --rules --json
+refuse 2 "inspect: --set is for a recipe" inspect model.lbm --set model.width=2
+refuse 2 "inspect: --set is for a recipe" inspect . --set model.width=2
 refuse 2 "run: --draw .*--json" run model.lbm x.png --draw --json
 refuse 2 "IMAGE is missing" run model.lbm
 refuse 2 "--data is for --test" run model.lbm x.png --data mnist
