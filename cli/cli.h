@@ -115,6 +115,9 @@ json_t *cli_json_text(const char *text);
 /* 1234567 -> "1,234,567". Returns text (at least 32 bytes). */
 const char *cli_commas(char *text, int64_t value);
 
+/* What a packed model's size is beside that in float: "14.0 times smaller", "3 % larger". Returns text (at least 64 bytes). */
+const char *cli_smaller(char *text, int64_t bytes, int64_t float_bytes);
+
 /* " PROGRAM VERB OPERAND" for the user to copy: the program as it was called, words quoted where the shell wants it. */
 void cli_print_command(FILE *file, const cli_args *args, const char *verb, const char *operand);
 

@@ -1,4 +1,5 @@
 /* lowbit compare */
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -145,15 +146,24 @@ static void print_table(const entry *entries, int n) {
     }
 }
 
+/* A number, as text where it is too large for JSON's; null: none. */
+static json_t *seed_json(const cli_run *r) {
+    const char *text = get(r, "train.seed", "");
+    char *end;
+    errno = 0;
+    const long long seed = strtoll(text, &end, 10);
+    return !*text ? json_null() : *end || errno ? cli_json_text(text) : json_integer(seed);
+}
+
 static int print_json(const entry *entries, int n) {
     char bits[64], method[80];
     json_t *runs = json_array(), *groups = json_array();
     for (int i = 0; i < n; i++) {
         const cli_run *r = &entries[i].run;
         json_array_append_new(runs,
-                              json_pack("{s:o, s:s, s:s, s:s, s:s, s:o, s:o, s:b, s:o, s:o, s:o, s:o}", "run",
+                              json_pack("{s:o, s:s, s:s, s:s, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o}", "run",
                                         cli_json_text(r->dir), "model", get(r, "model.name", "-"), "method", method_text(method, r),
-                                        "bits", bits_text(bits, r), "seed", get(r, "train.seed", "-"), "epochs",
+                                        "bits", bits_text(bits, r), "seed", seed_json(r), "epochs",
                                         cli_json_real(r->epochs), "minutes", cli_json_real(r->minutes), "done", r->done,
                                         "best_top1", cli_json_real(r->best), "last_top1", cli_json_real(r->last), "packed_bytes",
                                         r->packed >= 0 ? json_integer(r->packed) : json_null(), "images_per_s",

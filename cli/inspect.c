@@ -23,7 +23,7 @@ static const char *bits_text(char text[16], int bits) {
 }
 
 static void print_table(const lb_inspection *in) {
-    char wbits[16], abits[16], weights[32], macs[32], bytes[32], error[32];
+    char wbits[16], abits[16], weights[32], macs[32], bytes[32], error[32], smaller[64];
     int64_t all_weights = 0, all_macs = 0;
     cli_table table;
     cli_table_init(&table, "<<<>>>>>>");
@@ -40,8 +40,8 @@ static void print_table(const lb_inspection *in) {
     cli_table_row(&table, "total\t\t\t\t\t%s\t%s\t%s", cli_commas(weights, all_weights), cli_commas(macs, all_macs),
                   cli_commas(bytes, in->bytes));
     cli_table_print(&table);
-    printf("packed %s bytes, in float %s bytes, %.1f times smaller\n", cli_commas(bytes, in->bytes),
-           cli_commas(weights, in->float_bytes), in->bytes > 0 ? (double)in->float_bytes / (double)in->bytes : 0);
+    printf("packed %s bytes, in float %s bytes, %s\n", cli_commas(bytes, in->bytes), cli_commas(weights, in->float_bytes),
+           cli_smaller(smaller, in->bytes, in->float_bytes));
 }
 
 /* Learned bit-lengths as the last lines of a recipe's quant section. */

@@ -83,6 +83,17 @@ void cli_print_command(FILE *file, const cli_args *args, const char *verb, const
     print_word(file, operand);
 }
 
+const char *cli_smaller(char *text, int64_t bytes, int64_t float_bytes) {
+    const double ratio = bytes > 0 ? (double)float_bytes / (double)bytes : 0;
+    if (ratio >= 1.05)
+        snprintf(text, 64, "%.1f times smaller", ratio);
+    else if (bytes == float_bytes || float_bytes <= 0)
+        snprintf(text, 64, "no smaller");
+    else
+        snprintf(text, 64, "%.2g %% %s", 100 * fabs(1 - (double)bytes / (double)float_bytes), ratio > 1 ? "smaller" : "larger");
+    return text;
+}
+
 void cli_table_init(cli_table *table, const char *align) { *table = (cli_table){.align = align}; }
 
 void cli_table_row(cli_table *table, const char *fmt, ...) {

@@ -16,14 +16,14 @@ static lb_status pack(lb_ctx *ctx, const cli_args *args, const char *path, lb_in
 static bool is_packed(const unsigned char *head, size_t size) { return size >= 3 && !memcmp(head, "LBM", 3); }
 
 static int print(const cli_args *args, const char *path, const lb_inspection *in) {
-    char bytes[32], floats[32];
+    char bytes[32], floats[32], smaller[64];
     const double ratio = in->bytes > 0 ? (double)in->float_bytes / (double)in->bytes : 0;
     if (args->json)
         return cli_print_json(json_pack("{s:o, s:I, s:I, s:o}", "file", cli_json_text(path), "bytes", (json_int_t)in->bytes,
                                         "float_bytes", (json_int_t)in->float_bytes, "ratio", cli_json_real(ratio)));
     cli_term_clear();
-    printf("%s: %s bytes; in float %s bytes; %.1f times smaller\n", path, cli_commas(bytes, in->bytes),
-           cli_commas(floats, in->float_bytes), ratio);
+    printf("%s: %s bytes; in float %s bytes; %s\n", path, cli_commas(bytes, in->bytes), cli_commas(floats, in->float_bytes),
+           cli_smaller(smaller, in->bytes, in->float_bytes));
     return CLI_DONE;
 }
 

@@ -4,6 +4,7 @@
  *
  * Built beside the program (build/example_classify); elsewhere:  cc classify.c $(pkg-config --cflags --libs lowbit_rt) */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include <lowbit/lowbit_rt.h>
 
@@ -12,9 +13,12 @@ static int32_t scores[1000];
 
 static size_t load(const char *path, unsigned char *bytes, size_t limit) {
     FILE *f = fopen(path, "rb");
-    const size_t size = f != NULL ? fread(bytes, 1, limit, f) : 0;
-    if (f != NULL)
-        fclose(f);
+    if (f == NULL) {
+        perror(path);
+        exit(1);
+    }
+    const size_t size = fread(bytes, 1, limit, f);
+    fclose(f);
     return size;
 }
 

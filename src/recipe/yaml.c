@@ -349,7 +349,8 @@ static lb_status read_document(reader *r, const char *text, size_t size) {
     LB_TRY(open_document(r, text, size));
     char value[80];
     if (r->event.type == YAML_STREAM_END_EVENT || is_null(r))
-        return lb_fail(r->ctx, LB_ERR_RECIPE, "%s: the recipe is empty; it needs at least model and data (docs/recipes.md)",
+        return lb_fail(r->ctx, LB_ERR_RECIPE,
+                       "%s: the recipe is empty; name what is not to have its default, such as model and data (docs/recipes.md)",
                        r->recipe->path);
     if (r->event.type != YAML_MAPPING_START_EVENT)
         return fail_here(r, "a recipe must be a mapping of keys such as model:, data:, train:, not %s", shown(r, value));

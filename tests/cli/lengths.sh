@@ -55,4 +55,14 @@ mean=$(last fixed | awk '{ printf "W%.1fA3", $2 }')
 check "compare tells their mean" "$(value runs.0.bits) $(value runs.1.bits)" = "$mean $mean"
 refuse 1 'no layer has learned' inspect fixed --rules
 refuse 1 'read only with.*learned' train fixed.yaml --set quant.weights.bits_penalty=1 --out bad
+# A recipe with other settings; a packed model that is no smaller.
+succeed inspect tiny.yaml --json
+two=$(value bytes)
+succeed inspect tiny.yaml --set quant.weights.bits=1 --json
+check "fewer bits, fewer bytes" "$(value bytes)" -lt "$two"
+refuse 1 'quant\.weights\.bitz' inspect tiny.yaml --set quant.weights.bitz=1
+refuse 1 'weight has more than .* elements; make model\.width' inspect tiny.yaml --set model.width=64 --set model.name=vgg7
+refuse 1 'it has plain, sq$' inspect tiny.yaml --set model.variant=square
+succeed inspect tiny.yaml --set quant.weights.method=none --set quant.activations.method=none --set model.width=0.1
+says 'packed [0-9,]+ bytes, in float [0-9,]+ bytes, [0-9.]+ % larger$'
 finish

@@ -301,7 +301,7 @@ static void test_refused(void **state) {
     } rows[] = {
         {"resnet21", "plain", "auto", "did you mean 'resnet20'", 1, -1, LB_SHORTCUT_CONV, LB_ERR_RECIPE},
         {"", "plain", "auto", "lowbit list models", 1, -1, LB_SHORTCUT_CONV, LB_ERR_RECIPE},
-        {"resnet20", "sqq", "auto", "resnet20 has no variant 'sqq'; it has plain,sq", 1, -1, LB_SHORTCUT_CONV, LB_ERR_RECIPE},
+        {"resnet20", "sqq", "auto", "resnet20 has no variant 'sqq'; it has plain, sq", 1, -1, LB_SHORTCUT_CONV, LB_ERR_RECIPE},
         {"vgg9", "sq", "auto", "vgg9 has no variant 'sq'", 1, -1, LB_SHORTCUT_CONV, LB_ERR_RECIPE},
         {"resnet20", "s", "auto", "no variant", 1, -1, LB_SHORTCUT_CONV, LB_ERR_RECIPE},
         {"resnet20", "plain", "relu5", "did you mean 'relu", 1, -1, LB_SHORTCUT_CONV, LB_ERR_RECIPE},

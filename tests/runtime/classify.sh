@@ -14,8 +14,8 @@ fails() { # STATUS TEXT ARGUMENT...
 }
 fails 2 usage "$2" "$dir/tiny.lbm"
 fails 1 "wants an image of 2x2" "$2" "$dir/tiny.lbm" "$dir/wide.pgm"
-fails 1 "wants an image of 2x2" "$2" "$dir/tiny.lbm" "$dir/missing.pgm"
-fails 1 truncated "$2" "$dir/missing.lbm" "$dir/image.pgm"
+fails 1 "missing.pgm: No such file" "$2" "$dir/tiny.lbm" "$dir/missing.pgm"
+fails 1 "missing.lbm: No such file" "$2" "$dir/missing.lbm" "$dir/image.pgm"
 fails 1 magic "$2" "$dir/image.pgm" "$dir/image.pgm"
 head -c 60 "$dir/tiny.lbm" >"$dir/short.lbm"
 fails 1 truncated "$2" "$dir/short.lbm" "$dir/image.pgm"
