@@ -88,8 +88,6 @@ lb_status lb_prim_arg(lb_backend *backend, lb_prim *prim, int arg) {
 }
 
 lb_status lb_prim_finish(lb_backend *backend, lb_prim *prim) {
-    if (lb_interrupted(backend->ctx)) /* kernels of large layers take long to be generated */
-        return lb_fail(backend->ctx, LB_ERR_INTERRUPTED, "interrupted while the layers were set up");
     const dnnl_status_t status = lb_dnnl_generate(&prim->handle, prim->desc);
     if (status != dnnl_success && status != dnnl_out_of_memory)
         return lb_fail(backend->ctx, LB_ERR_BACKEND,
