@@ -17,6 +17,7 @@ typedef struct lb_exporting {
     lb_onnx_format format;
     int opset;
     bool exact;
+    const char **names; /* (nnodes) lb_export_names */
     struct lb_onnx_value *values; /* (nnodes) */
 } lb_exporting;
 
@@ -32,6 +33,23 @@ static inline int64_t lb_onnx_place(const lb_onnx_value *v, int64_t k) {
     const int64_t area = (int64_t)v->image.h * v->image.w;
     return v->flat && area > 1 ? k % area * v->image.c + k / area : k;
 }
+
+/* ---- Names (export_names.c) -------------------------------------------------------------------------------------------- */
+
+/* The graph's own names, which no layer's tensor has. */
+#define LB_EXPORT_INPUT "image"
+#define LB_EXPORT_OUTPUT "logits"
+
+/* Fills e->names: what node i's result is called, its own name as far as that cannot meet another's. A tensor is called like
+ * that, or like that with a slash and what it is behind it. */
+lb_status lb_export_names(lb_exporting *e);
+
+static inline const char *lb_export_name(const lb_exporting *e, const lb_node *node) { return e->names[node - e->net->nodes]; }
+
+/* "NAME/part", NULL after a failure. */
+const char *lb_export_part(lb_exporting *e, const lb_node *node, const char *part);
+
+/* ---- The walk (export_graph.c) ----------------------------------------------------------------------------------------- */
 
 /* A node whose output is called `output`; returns that. */
 const char *lb_export_op(lb_exporting *e, const char *op, const char *output, int n, const char *const *inputs);

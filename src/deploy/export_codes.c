@@ -105,7 +105,7 @@ static const char *dequantized(lb_exporting *e, const lb_node *node, const lb_nu
                                float *codes) {
     lb_onnx_build *b = e->b;
     const lb_grid *grid = &node->quant->grid;
-    const char *name = node->name;
+    const char *name = lb_export_name(e, node);
     int type = weight_type(e, grid->lo, grid->hi);
     const bool shifted = !type;
     if (shifted) {
@@ -137,11 +137,11 @@ static const char *as_floats(lb_exporting *e, const lb_node *node, const lb_nume
                              const float *values) {
     lb_onnx_build *b = e->b;
     const lb_grid *grid = x->code ? &node->quant->grid : NULL;
-    const char *name = lb_onnx_name(b, "%s/weight", node->name);
+    const char *name = lb_export_part(e, node, "weight");
     if (!grid || e->format == LB_ONNX_FLOAT)
         return lb_onnx_tensor(b, name, FLOAT, ndim, dims, values);
-    const char *raw = lb_onnx_tensor(b, lb_onnx_name(b, "%s/weight_values", node->name), FLOAT, ndim, dims, values);
-    const char *scale = steps(e, lb_onnx_name(b, "%s/weight_scale", node->name), x->weight_step, node->dst.c, 1, ndim);
+    const char *raw = lb_onnx_tensor(b, lb_export_part(e, node, "weight_values"), FLOAT, ndim, dims, values);
+    const char *scale = steps(e, lb_export_part(e, node, "weight_scale"), x->weight_step, node->dst.c, 1, ndim);
     if (grid->bits == 1)
         return bipolar_node(e, name, raw, scale);
     return quant_node(e, name, raw, scale, grid->lo, grid->hi);
@@ -171,7 +171,7 @@ const char *lb_export_weights(lb_exporting *e, int i, int ndim, const int64_t *d
 
 const char *lb_export_act(lb_exporting *e, int i, const char *from) {
     lb_onnx_build *b = e->b;
-    const char *name = e->net->nodes[i].name;
+    const char *name = lb_export_name(e, &e->net->nodes[i]);
     const lb_numeric *x = &e->n->nodes[i];
     const float step = (float)x->step[0], lo = (float)x->qlo, hi = (float)x->qhi;
     const char *scale = lb_onnx_scalar(b, lb_onnx_name(b, "%s/scale", name), FLOAT, step);

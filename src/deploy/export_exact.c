@@ -107,7 +107,7 @@ lb_onnx_value lb_exact_affine(lb_exporting *e, int i, const char *output, lb_onn
 lb_onnx_value lb_exact_to_float(lb_exporting *e, int i, int s, lb_onnx_value v) {
     const lb_node *node = &e->net->nodes[i];
     const lb_numeric *x = lb_numeric_src(e->n, node, s);
-    const char *output = lb_onnx_name(e->b, "%s/float%d", node->name, s);
+    const char *output = lb_onnx_name(e->b, "%s/float%d", lb_export_name(e, node), s);
     if (x->kind == LB_NUM_F32)
         return v;
     if (x->kind == LB_NUM_FIXED) {
@@ -125,7 +125,7 @@ lb_onnx_value lb_exact_to_fixed(lb_exporting *e, int i, int s, lb_onnx_value v) 
     const lb_numeric *x = lb_numeric_src(e->n, node, s);
     if (x->kind != LB_NUM_INT)
         return v;
-    const char *output = lb_onnx_name(e->b, "%s/fixed%d", node->name, s);
+    const char *output = lb_onnx_name(e->b, "%s/fixed%d", lb_export_name(e, node), s);
     v = apply(e, lb_onnx_name(e->b, "%s/wide", output), v, x->to_fixed, x->nsteps, lb_src_shape(e->net, node, s)->c);
     return lb_exact_saturate(e, output, v);
 }
@@ -203,12 +203,12 @@ lb_onnx_value lb_exact_average(lb_exporting *e, int i, lb_onnx_value v) {
     const lb_shape *s = lb_src_shape(e->net, node, 0);
     const side down = {2, s->h, node->dst.h, p->kh, p->sh, p->pt, p->pb};
     const side across = {3, s->w, node->dst.w, p->kw, p->sw, p->pl, p->pr};
-    v = sum_side(e, lb_onnx_name(e->b, "%s/down", node->name), v, &down);
-    v = sum_side(e, lb_onnx_name(e->b, "%s/sum", node->name), v, &across);
-    v = lb_exact_saturate(e, lb_onnx_name(e->b, "%s/saturated", node->name), v);
+    v = sum_side(e, lb_export_part(e, node, "down"), v, &down);
+    v = sum_side(e, lb_export_part(e, node, "sum"), v, &across);
+    v = lb_exact_saturate(e, lb_export_part(e, node, "saturated"), v);
     if (p->inside)
-        v = make_whole(e, lb_onnx_name(e->b, "%s/whole", node->name), v, &down, &across);
-    return lb_exact_affine(e, i, node->name, v, node->dst.c);
+        v = make_whole(e, lb_export_part(e, node, "whole"), v, &down, &across);
+    return lb_exact_affine(e, i, lb_export_name(e, node), v, node->dst.c);
 }
 
 /* ---- Functions and products -------------------------------------------------------------------------------------------- */
@@ -226,7 +226,7 @@ lb_onnx_value lb_exact_product(lb_exporting *e, const char *output, lb_onnx_valu
 lb_onnx_value lb_exact_func(lb_exporting *e, int i, lb_onnx_value v) {
     const lb_node *node = &e->net->nodes[i];
     const lb_numeric *x = &e->n->nodes[i];
-    const char *name = node->name, *line = lb_onnx_name(e->b, "%s/line", name);
+    const char *name = lb_export_name(e, node), *line = lb_onnx_name(e->b, "%s/line", name);
     const bool leaky = node->u.func.kind == LB_FUNC_LEAKY, swish = node->u.func.kind == LB_FUNC_HARDSWISH;
     v = lb_exact_to_fixed(e, i, 0, v);
     lb_onnx_value y = leaky ? clip(e, lb_onnx_name(e->b, "%s/negative", name), v, INT32_MIN, 0) : v;
@@ -243,7 +243,7 @@ lb_onnx_value lb_exact_func(lb_exporting *e, int i, lb_onnx_value v) {
 
 /* Codes of FIXED, of F32 or of pixels, as f32. */
 static lb_onnx_value codes(lb_exporting *e, const lb_node *node, const lb_numeric *x, lb_onnx_value v, bool is_float) {
-    const char *name = node->name, *output = lb_onnx_name(e->b, "%s/codes", name);
+    const char *name = lb_export_name(e, node), *output = lb_onnx_name(e->b, "%s/codes", name);
     if (x->sign) {
         const double zero = 0;
         const char *limit = constants(e, lb_onnx_name(e->b, "%s/zero", name), &v, &zero, 1, 1, is_float ? FLOAT : DOUBLE);
@@ -273,21 +273,21 @@ lb_onnx_value lb_exact_act(lb_exporting *e, int i, lb_onnx_value v) {
     if (!x->from_pixels && !is_float)
         v = lb_exact_to_fixed(e, i, 0, v);
     if (!x->quantized && is_float) {
-        const char *lo = lb_onnx_scalar(e->b, lb_onnx_name(e->b, "%s/lo", node->name), FLOAT, x->flo);
-        const char *hi = lb_onnx_scalar(e->b, lb_onnx_name(e->b, "%s/hi", node->name), FLOAT, x->fhi);
-        v.name = lb_export_op(e, "Clip", node->name, 3, (const char *[]){v.name, lo, hi});
+        const char *lo = lb_onnx_scalar(e->b, lb_export_part(e, node, "lo"), FLOAT, x->flo);
+        const char *hi = lb_onnx_scalar(e->b, lb_export_part(e, node, "hi"), FLOAT, x->fhi);
+        v.name = lb_export_op(e, "Clip", lb_export_name(e, node), 3, (const char *[]){v.name, lo, hi});
         return v;
     }
     if (!x->quantized)
-        return clip(e, node->name, v, x->clo, x->chi);
+        return clip(e, lb_export_name(e, node), v, x->clo, x->chi);
     v = codes(e, node, x, v, is_float);
     if (e->format == LB_ONNX_FLOAT || x->qlo < -128 || x->qhi > (x->qlo < 0 ? 127 : 255))
         return v;
-    const char *one = lb_onnx_scalar(e->b, lb_onnx_name(e->b, "%s/scale", node->name), FLOAT, 1);
-    const char *zero = lb_onnx_scalar(e->b, lb_onnx_name(e->b, "%s/zero_point", node->name), x->qlo < 0 ? INT8 : UINT8, 0);
-    const char *quantized = lb_onnx_name(e->b, "%s/quantized", node->name);
+    const char *one = lb_onnx_scalar(e->b, lb_export_part(e, node, "scale"), FLOAT, 1);
+    const char *zero = lb_onnx_scalar(e->b, lb_export_part(e, node, "zero_point"), x->qlo < 0 ? INT8 : UINT8, 0);
+    const char *quantized = lb_export_part(e, node, "quantized");
     v.name = lb_export_op(e, "QuantizeLinear", quantized, 3, (const char *[]){v.name, one, zero});
-    v.name = lb_export_op(e, "DequantizeLinear", node->name, 3, (const char *[]){v.name, one, zero});
+    v.name = lb_export_op(e, "DequantizeLinear", lb_export_name(e, node), 3, (const char *[]){v.name, one, zero});
     return v;
 }
 
@@ -297,8 +297,10 @@ lb_onnx_value lb_exact_scores(lb_exporting *e, lb_onnx_value v) {
     const double step = 0x1p-16;
     if (x->kind == LB_NUM_F32)
         return v;
+    const lb_node *node = &e->net->nodes[last];
     if (x->kind == LB_NUM_INT)
-        v = apply(e, "scores/fixed", v, x->to_fixed, x->nsteps, e->net->nodes[last].dst.c);
-    v = op2(e, "Mul", "scores/real", v, constants(e, "scores/step", &v, &step, 1, 1, DOUBLE));
-    return cast(e, "scores", v, FLOAT);
+        v = apply(e, lb_export_part(e, node, "scores/fixed"), v, x->to_fixed, x->nsteps, node->dst.c);
+    const char *unit = constants(e, lb_export_part(e, node, "scores/step"), &v, &step, 1, 1, DOUBLE);
+    v = op2(e, "Mul", lb_export_part(e, node, "scores/real"), v, unit);
+    return cast(e, lb_export_part(e, node, "scores"), v, FLOAT);
 }

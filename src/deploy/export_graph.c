@@ -2,9 +2,6 @@
  * where an image was flattened, everything that counts its elements is put into the other order. */
 #include "deploy/export.h"
 
-#define INPUT_NAME "image"
-#define OUTPUT_NAME "logits"
-
 enum { FLOAT = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT, INT64 = ONNX__TENSOR_PROTO__DATA_TYPE__INT64 };
 
 const char *lb_export_op(lb_exporting *e, const char *op, const char *output, int n, const char *const *inputs) {
@@ -63,15 +60,14 @@ static lb_onnx_value export_input(lb_exporting *e, const lb_node *node) {
     const lb_shape *s = &node->dst;
     const int64_t dims[] = {0, s->c, s->h, s->w};
     const lb_onnx_value none = {0};
-    lb_onnx_input(e->b, INPUT_NAME, 4, dims);
+    lb_onnx_input(e->b, LB_EXPORT_INPUT, 4, dims);
     if (e->exact && e->n->pixels_direct)
-        return (lb_onnx_value){.name = INPUT_NAME};
-    const char *scale = per_channel(e, &none, lb_onnx_name(e->b, "%s/scale", node->name), e->n->scale, s->c, true);
-    const char *offset = per_channel(e, &none, lb_onnx_name(e->b, "%s/offset", node->name), e->n->offset, s->c, true);
-    const char *scaled =
-        lb_export_op(e, "Mul", lb_onnx_name(e->b, "%s/scaled", node->name), 2, (const char *[]){INPUT_NAME, scale});
-    return (lb_onnx_value){
-        .name = lb_export_op(e, "Add", lb_onnx_name(e->b, "%s/normalised", node->name), 2, (const char *[]){scaled, offset})};
+        return (lb_onnx_value){.name = LB_EXPORT_INPUT};
+    const char *scale = per_channel(e, &none, lb_export_part(e, node, "scale"), e->n->scale, s->c, true);
+    const char *offset = per_channel(e, &none, lb_export_part(e, node, "offset"), e->n->offset, s->c, true);
+    const char *scaled = lb_export_op(e, "Mul", lb_export_part(e, node, "scaled"), 2, (const char *[]){LB_EXPORT_INPUT, scale});
+    return (lb_onnx_value){.name =
+                               lb_export_op(e, "Add", lb_export_part(e, node, "normalised"), 2, (const char *[]){scaled, offset})};
 }
 
 /* order[k]: where element k of the transposed weights lies in (oc, kh, kw, ic / groups). Freed by the caller. */
@@ -99,19 +95,19 @@ static lb_onnx_value finish_sums(lb_exporting *e, int i, const char *sum, bool f
     const lb_node *node = &e->net->nodes[i];
     lb_onnx_value v = {.name = sum, .flat = flat, .image = node->dst};
     if (e->exact)
-        return lb_exact_affine(e, i, node->name, v, node->dst.c);
+        return lb_exact_affine(e, i, lb_export_name(e, node), v, node->dst.c);
     if (node->param[1] < 0)
         return v;
     const char *bias =
-        per_channel(e, &v, lb_onnx_name(e->b, "%s/bias", node->name), lb_param_values(e->net, node->param[1]), node->dst.c, !flat);
-    v.name = lb_export_op(e, "Add", node->name, 2, (const char *[]){sum, bias});
+        per_channel(e, &v, lb_export_part(e, node, "bias"), lb_param_values(e->net, node->param[1]), node->dst.c, !flat);
+    v.name = lb_export_op(e, "Add", lb_export_name(e, node), 2, (const char *[]){sum, bias});
     return v;
 }
 
 static const char *sums_name(lb_exporting *e, int i) {
     const lb_numeric *x = &e->n->nodes[i];
     const bool more = e->exact ? x->requant || x->scale : e->net->nodes[i].param[1] >= 0;
-    return more ? lb_onnx_name(e->b, "%s/sums", e->net->nodes[i].name) : e->net->nodes[i].name;
+    return more ? lb_export_part(e, &e->net->nodes[i], "sums") : lb_export_name(e, &e->net->nodes[i]);
 }
 
 /* What node i multiplies: codes if it sums integers, else real numbers. */
@@ -121,7 +117,7 @@ static lb_onnx_value factors(lb_exporting *e, int i, lb_onnx_value src) {
 
 static lb_onnx_value export_linear(lb_exporting *e, int i, lb_onnx_value src) {
     const lb_node *node = &e->net->nodes[i];
-    src = flatten(e, lb_onnx_name(e->b, "%s/flat", node->name), factors(e, i, src), lb_src_shape(e->net, node, 0));
+    src = flatten(e, lb_export_part(e, node, "flat"), factors(e, i, src), lb_src_shape(e->net, node, 0));
     const int64_t oc = node->dst.c, dims[] = {oc, (int64_t)e->net->params[node->param[0]].count / oc};
     int64_t *order = weight_order(e, node, &src, true);
     const char *weights = order ? lb_export_weights(e, i, 2, dims, order) : NULL;
@@ -141,7 +137,7 @@ static lb_status export_conv(lb_exporting *e, int i, lb_onnx_value src, lb_onnx_
     }
     if (reordered(&src))
         return refuse(e, node, "a convolution in groups behind flatten");
-    src = unflatten(e, lb_onnx_name(e->b, "%s/image", node->name), factors(e, i, src), lb_src_shape(e->net, node, 0)->c);
+    src = unflatten(e, lb_export_part(e, node, "image"), factors(e, i, src), lb_src_shape(e->net, node, 0)->c);
     const int64_t ic = lb_src_shape(e->net, node, 0)->c / c->groups, dims[] = {c->oc, ic, c->kh, c->kw};
     int64_t *order = weight_order(e, node, &src, false);
     const char *weights = order ? lb_export_weights(e, i, 4, dims, order) : NULL;
@@ -161,15 +157,15 @@ static lb_status export_conv(lb_exporting *e, int i, lb_onnx_value src, lb_onnx_
 static lb_onnx_value export_batchnorm(lb_exporting *e, int i, lb_onnx_value src) {
     const lb_node *node = &e->net->nodes[i];
     if (e->exact)
-        return lb_exact_affine(e, i, node->name, src, node->dst.c);
+        return lb_exact_affine(e, i, lb_export_name(e, node), src, node->dst.c);
     static const char *const names[] = {"gamma", "beta", "mean", "var"};
     const char *inputs[5] = {src.name};
     for (int p = 0; p < 4; p++)
-        inputs[p + 1] = per_channel(e, &src, lb_onnx_name(e->b, "%s/%s", node->name, names[p]),
+        inputs[p + 1] = per_channel(e, &src, lb_onnx_name(e->b, "%s/%s", lb_export_name(e, node), names[p]),
                                     lb_param_values(e->net, node->param[p]), node->dst.c, false);
-    Onnx__NodeProto *bn = lb_onnx_node(e->b, "BatchNormalization", node->name, 5, inputs);
+    Onnx__NodeProto *bn = lb_onnx_node(e->b, "BatchNormalization", lb_export_name(e, node), 5, inputs);
     lb_onnx_real(e->b, bn, "epsilon", node->u.bn.eps);
-    src.name = node->name;
+    src.name = lb_export_name(e, node);
     return src;
 }
 
@@ -180,11 +176,11 @@ static lb_onnx_value export_act(lb_exporting *e, int i, lb_onnx_value src) {
     if (e->n->nodes[i].quantized) {
         src.name = lb_export_act(e, i, src.name);
     } else if (node->u.act.kind == LB_ACT_RELU) {
-        src.name = lb_export_op(e, "Relu", node->name, 1, &src.name);
+        src.name = lb_export_op(e, "Relu", lb_export_name(e, node), 1, &src.name);
     } else if (node->u.act.kind != LB_ACT_IDENTITY) {
-        const char *lo = lb_onnx_scalar(e->b, lb_onnx_name(e->b, "%s/lo", node->name), FLOAT, node->u.act.lo);
-        const char *hi = lb_onnx_scalar(e->b, lb_onnx_name(e->b, "%s/hi", node->name), FLOAT, node->u.act.hi);
-        src.name = lb_export_op(e, "Clip", node->name, 3, (const char *[]){src.name, lo, hi});
+        const char *lo = lb_onnx_scalar(e->b, lb_export_part(e, node, "lo"), FLOAT, node->u.act.lo);
+        const char *hi = lb_onnx_scalar(e->b, lb_export_part(e, node, "hi"), FLOAT, node->u.act.hi);
+        src.name = lb_export_op(e, "Clip", lb_export_name(e, node), 3, (const char *[]){src.name, lo, hi});
     }
     return src;
 }
@@ -197,22 +193,22 @@ static lb_status export_add(lb_exporting *e, int i, lb_onnx_value a, lb_onnx_val
         b = fixed ? lb_exact_to_fixed(e, i, 1, b) : lb_exact_to_float(e, i, 1, b);
     }
     if (a.flat != b.flat) {
-        a = flatten(e, lb_onnx_name(e->b, "%s/flat0", node->name), a, lb_src_shape(e->net, node, 0));
-        b = flatten(e, lb_onnx_name(e->b, "%s/flat1", node->name), b, lb_src_shape(e->net, node, 1));
+        a = flatten(e, lb_export_part(e, node, "flat0"), a, lb_src_shape(e->net, node, 0));
+        b = flatten(e, lb_export_part(e, node, "flat1"), b, lb_src_shape(e->net, node, 1));
     }
     const bool same = a.image.h == b.image.h && a.image.w == b.image.w && a.image.c == b.image.c;
     if (!same && (reordered(&a) || reordered(&b)))
         return refuse(e, node, "adds a flattened image to a vector");
-    const char *sum = fixed ? lb_onnx_name(e->b, "%s/sum", node->name) : node->name;
+    const char *sum = fixed ? lb_export_part(e, node, "sum") : lb_export_name(e, node);
     a.name = lb_export_op(e, "Add", sum, 2, (const char *[]){a.name, b.name});
-    *result = fixed ? lb_exact_saturate(e, node->name, a) : a;
+    *result = fixed ? lb_exact_saturate(e, lb_export_name(e, node), a) : a;
     return LB_OK;
 }
 
 static lb_onnx_value pool(lb_exporting *e, const lb_node *node, const char *output, lb_onnx_value src) {
     const lb_pooling *p = &node->u.pool;
     const lb_shape *s = lb_src_shape(e->net, node, 0);
-    src = unflatten(e, lb_onnx_name(e->b, "%s/image", node->name), src, s->c);
+    src = unflatten(e, lb_export_part(e, node, "image"), src, s->c);
     const bool max = node->op == LB_OP_MAXPOOL, all = p->kh == s->h && p->kw == s->w && node->dst.h == 1 && node->dst.w == 1;
     if (!max && all && !(p->pt || p->pl || p->pb || p->pr)) {
         src.name = lb_export_op(e, "GlobalAveragePool", output, 1, &src.name);
@@ -231,7 +227,7 @@ static lb_onnx_value pool(lb_exporting *e, const lb_node *node, const char *outp
 /* Averages of integers are their sums. */
 static lb_onnx_value exact_sum(lb_exporting *e, const lb_node *node, lb_onnx_value v) {
     const lb_pooling *p = &node->u.pool;
-    const char *name = node->name;
+    const char *name = lb_export_name(e, node);
     const char *area = lb_onnx_scalar(e->b, lb_onnx_name(e->b, "%s/area", name), FLOAT, (float)(p->kh * p->kw));
     v = pool(e, node, lb_onnx_name(e->b, "%s/mean", name), v);
     v.name = lb_export_op(e, "Mul", lb_onnx_name(e->b, "%s/sum", name), 2, (const char *[]){v.name, area});
@@ -243,20 +239,20 @@ static lb_onnx_value export_pool(lb_exporting *e, int i, lb_onnx_value src) {
     const lb_node *node = &e->net->nodes[i];
     const lb_numeric *x = &e->n->nodes[i];
     if (!e->exact || node->op == LB_OP_MAXPOOL || x->kind == LB_NUM_F32)
-        return pool(e, node, node->name, src);
+        return pool(e, node, lb_export_name(e, node), src);
     if (x->kind == LB_NUM_INT)
         return exact_sum(e, node, src);
     src = lb_exact_to_fixed(e, i, 0, src);
-    return lb_exact_average(e, i, unflatten(e, lb_onnx_name(e->b, "%s/image", node->name), src, node->dst.c));
+    return lb_exact_average(e, i, unflatten(e, lb_export_part(e, node, "image"), src, node->dst.c));
 }
 
 static const char *export_stride(lb_exporting *e, const lb_node *node, const char *src, const char *output) {
     const float starts[] = {0, 0}, ends[] = {0x1p30f, 0x1p30f}, axes[] = {2, 3};
     const float steps[] = {(float)node->u.shortcutpad.stride, (float)node->u.shortcutpad.stride};
-    const char *inputs[] = {src, vector(e, lb_onnx_name(e->b, "%s/starts", node->name), INT64, 2, starts),
-                            vector(e, lb_onnx_name(e->b, "%s/ends", node->name), INT64, 2, ends),
-                            vector(e, lb_onnx_name(e->b, "%s/axes", node->name), INT64, 2, axes),
-                            vector(e, lb_onnx_name(e->b, "%s/steps", node->name), INT64, 2, steps)};
+    const char *inputs[] = {src, vector(e, lb_export_part(e, node, "starts"), INT64, 2, starts),
+                            vector(e, lb_export_part(e, node, "ends"), INT64, 2, ends),
+                            vector(e, lb_export_part(e, node, "axes"), INT64, 2, axes),
+                            vector(e, lb_export_part(e, node, "steps"), INT64, 2, steps)};
     return lb_export_op(e, "Slice", output, 5, inputs);
 }
 
@@ -274,11 +270,12 @@ static const char *export_lines(lb_exporting *e, const lb_node *node, const char
         return src; /* the pool's failure is the file's */
     if (zeros) {
         const float pads[] = {0, 0, 0, 0, 0, 0, axis == 2, axis == 3};
-        const char *amounts = vector(e, lb_onnx_name(e->b, "%s/%s_pads", node->name, what), INT64, 8, pads);
-        src = lb_export_op(e, "Pad", lb_onnx_name(e->b, "%s/%s_padded", node->name, what), 2, (const char *[]){src, amounts});
+        const char *amounts = vector(e, lb_onnx_name(e->b, "%s/%s_pads", lb_export_name(e, node), what), INT64, 8, pads);
+        src = lb_export_op(e, "Pad", lb_onnx_name(e->b, "%s/%s_padded", lb_export_name(e, node), what), 2,
+                           (const char *[]){src, amounts});
     }
-    const char *output = lb_onnx_name(e->b, "%s/%s", node->name, what);
-    const char *inputs[] = {src, vector(e, lb_onnx_name(e->b, "%s/%s_numbers", node->name, what), INT64, count, from)};
+    const char *output = lb_onnx_name(e->b, "%s/%s", lb_export_name(e, node), what);
+    const char *inputs[] = {src, vector(e, lb_onnx_name(e->b, "%s/%s_numbers", lb_export_name(e, node), what), INT64, count, from)};
     lb_onnx_int(e->b, lb_onnx_node(e->b, "Gather", output, 2, inputs), "axis", axis);
     return output;
 }
@@ -295,10 +292,10 @@ static lb_status export_gather(lb_exporting *e, const lb_node *node, const char 
             from[node->u.shortcutpad.parts[p].dst + c] = (float)(node->u.shortcutpad.parts[p].src + c);
     if (filled != oc)
         return refuse(e, node, "channels from other places with zeros between them");
-    const char *inputs[] = {src, vector(e, lb_onnx_name(e->b, "%s/channels", node->name), INT64, oc, from)};
-    Onnx__NodeProto *gather = lb_onnx_node(e->b, "Gather", node->name, 2, inputs);
+    const char *inputs[] = {src, vector(e, lb_export_part(e, node, "channels"), INT64, oc, from)};
+    Onnx__NodeProto *gather = lb_onnx_node(e->b, "Gather", lb_export_name(e, node), 2, inputs);
     lb_onnx_int(e->b, gather, "axis", 1);
-    v->name = node->name;
+    v->name = lb_export_name(e, node);
     return LB_OK;
 }
 
@@ -306,20 +303,20 @@ static lb_status export_shortcutpad(lb_exporting *e, const lb_node *node, lb_onn
     const int ic = lb_src_shape(e->net, node, 0)->c, stride = node->u.shortcutpad.stride;
     const lb_part *part = node->u.shortcutpad.parts;
     const bool whole = node->u.shortcutpad.nparts == 1 && part->src == 0 && part->count == ic, more = node->u.shortcutpad.oc != ic;
-    src = unflatten(e, lb_onnx_name(e->b, "%s/image", node->name), src, ic);
+    src = unflatten(e, lb_export_part(e, node, "image"), src, ic);
     if (!node->u.shortcutpad.strided) {
         const lb_shape *s = lb_src_shape(e->net, node, 0);
         src.name = export_lines(e, node, src.name, 2, s->h, node->u.shortcutpad.rows, node->dst.h);
         src.name = export_lines(e, node, src.name, 3, s->w, node->u.shortcutpad.cols, node->dst.w);
     } else if (stride > 1)
-        src.name = export_stride(e, node, src.name, more || !whole ? lb_onnx_name(e->b, "%s/strided", node->name) : node->name);
+        src.name = export_stride(e, node, src.name, more || !whole ? lb_export_part(e, node, "strided") : lb_export_name(e, node));
     *v = src;
     if (!whole)
         return export_gather(e, node, src.name, v);
     if (more) {
         const float pads[] = {0, (float)part->dst, 0, 0, 0, (float)(node->u.shortcutpad.oc - ic - part->dst), 0, 0};
-        const char *amounts = vector(e, lb_onnx_name(e->b, "%s/pads", node->name), INT64, 8, pads);
-        v->name = lb_export_op(e, "Pad", node->name, 2, (const char *[]){src.name, amounts});
+        const char *amounts = vector(e, lb_export_part(e, node, "pads"), INT64, 8, pads);
+        v->name = lb_export_op(e, "Pad", lb_export_name(e, node), 2, (const char *[]){src.name, amounts});
     }
     return LB_OK;
 }
@@ -336,18 +333,18 @@ static lb_status export_func(lb_exporting *e, int i, lb_onnx_value src, lb_onnx_
     }
     *v = src;
     if (node->u.func.slopes) {
-        const char *slopes = per_channel(e, &src, lb_onnx_name(e->b, "%s/slope", node->name),
-                                         lb_param_values(e->net, node->param[0]), node->dst.c, !src.flat);
-        v->name = lb_export_op(e, "PRelu", node->name, 2, (const char *[]){src.name, slopes});
+        const char *slopes =
+            per_channel(e, &src, lb_export_part(e, node, "slope"), lb_param_values(e->net, node->param[0]), node->dst.c, !src.flat);
+        v->name = lb_export_op(e, "PRelu", lb_export_name(e, node), 2, (const char *[]){src.name, slopes});
         return LB_OK;
     }
-    const char *output = swish ? lb_onnx_name(e->b, "%s/gate", node->name) : node->name;
+    const char *output = swish ? lb_export_part(e, node, "gate") : lb_export_name(e, node);
     Onnx__NodeProto *func = lb_onnx_node(e->b, names[swish ? LB_FUNC_HARDSIGMOID : node->u.func.kind], output, 1, &src.name);
     if (swish || node->u.func.kind == LB_FUNC_HARDSIGMOID || node->u.func.kind == LB_FUNC_LEAKY)
         lb_onnx_real(e->b, func, "alpha", swish ? 1.0f / 6 : node->u.func.alpha);
     if (swish || node->u.func.kind == LB_FUNC_HARDSIGMOID)
         lb_onnx_real(e->b, func, "beta", swish ? 0.5f : node->u.func.beta);
-    v->name = swish ? lb_export_op(e, "Mul", node->name, 2, (const char *[]){src.name, output}) : output;
+    v->name = swish ? lb_export_op(e, "Mul", lb_export_name(e, node), 2, (const char *[]){src.name, output}) : output;
     return LB_OK;
 }
 
@@ -357,11 +354,11 @@ static lb_onnx_value image_source(lb_exporting *e, int i, int s) {
     lb_onnx_value v = e->values[node->src[s]];
     if (e->exact)
         v = e->n->nodes[i].kind == LB_NUM_FIXED ? lb_exact_to_fixed(e, i, s, v) : lb_exact_to_float(e, i, s, v);
-    return unflatten(e, lb_onnx_name(e->b, "%s/image%d", node->name, s), v, lb_src_shape(e->net, node, s)->c);
+    return unflatten(e, lb_onnx_name(e->b, "%s/image%d", lb_export_name(e, node), s), v, lb_src_shape(e->net, node, s)->c);
 }
 
 static lb_onnx_value export_mul(lb_exporting *e, int i) {
-    const char *name = e->net->nodes[i].name;
+    const char *name = lb_export_name(e, &e->net->nodes[i]);
     lb_onnx_value a = image_source(e, i, 0);
     const lb_onnx_value b = image_source(e, i, 1);
     if (e->exact && e->n->nodes[i].kind == LB_NUM_FIXED)
@@ -378,9 +375,9 @@ static lb_onnx_value export_concat(lb_exporting *e, int i) {
         v = image_source(e, i, s);
         inputs[s] = v.name;
     }
-    Onnx__NodeProto *concat = lb_onnx_node(e->b, "Concat", node->name, node->nsrc, inputs);
+    Onnx__NodeProto *concat = lb_onnx_node(e->b, "Concat", lb_export_name(e, node), node->nsrc, inputs);
     lb_onnx_int(e->b, concat, "axis", 1);
-    v.name = node->name;
+    v.name = lb_export_name(e, node);
     return v;
 }
 
@@ -396,7 +393,7 @@ static lb_status export_node(lb_exporting *e, int i, lb_onnx_value *v) {
     case LB_OP_ADD: return export_add(e, i, *src, e->values[node->src[1]], v);
     case LB_OP_MAXPOOL:
     case LB_OP_AVGPOOL: *v = export_pool(e, i, *src); return LB_OK;
-    case LB_OP_FLATTEN: *v = flatten(e, node->name, *src, lb_src_shape(e->net, node, 0)); return LB_OK;
+    case LB_OP_FLATTEN: *v = flatten(e, lb_export_name(e, node), *src, lb_src_shape(e->net, node, 0)); return LB_OK;
     case LB_OP_DROPOUT: *v = *src; return LB_OK;
     case LB_OP_SHORTCUTPAD: return export_shortcutpad(e, node, *src, v);
     case LB_OP_FUNC: return export_func(e, i, *src, v);
@@ -426,11 +423,11 @@ static lb_status export_all(lb_exporting *e) {
         if (i == 0 || e->n->nodes[i].live)
             LB_TRY(export_node(e, i, &e->values[i]));
     const lb_node *last = &net->nodes[net->nnodes - 1];
-    lb_onnx_value scores = flatten(e, lb_onnx_name(b, "%s/flat", last->name), e->values[net->nnodes - 1], &last->dst);
+    lb_onnx_value scores = flatten(e, lb_export_part(e, last, "flat"), e->values[net->nnodes - 1], &last->dst);
     if (e->exact)
         scores = lb_exact_scores(e, scores);
     if (b->status == LB_OK)
-        lb_onnx_output(b, scores.name, OUTPUT_NAME, 2, (const int64_t[]){0, net->classes});
+        lb_onnx_output(b, scores.name, LB_EXPORT_OUTPUT, 2, (const int64_t[]){0, net->classes});
     return b->status;
 }
 
@@ -455,7 +452,11 @@ lb_status lb_export_net(lb_ctx *ctx, const lb_net *net, const float mean[4], con
     LB_TRY(lb_numerics_create(ctx, net, mean, std, &n));
     lb_exporting e = {.b = b, .net = net, .n = n, .format = options->format, .opset = options->opset, .exact = options->exact};
     e.values = lb_alloc(ctx, (size_t)net->nnodes, sizeof *e.values);
-    const lb_status status = e.values ? export_all(&e) : LB_ERR_MEMORY;
+    e.names = lb_alloc(ctx, (size_t)net->nnodes, sizeof *e.names);
+    lb_status status = e.values && e.names ? lb_export_names(&e) : LB_ERR_MEMORY;
+    if (status == LB_OK)
+        status = export_all(&e);
+    lb_free(ctx, e.names);
     lb_free(ctx, e.values);
     lb_numerics_destroy(n);
     return status;

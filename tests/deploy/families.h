@@ -105,6 +105,23 @@ static inline lb_net *make_mixed(lb_ctx *ctx) {
     return net;
 }
 
+/* Layers called like the graph's own tensors in ONNX, and like tensors of each other. */
+static inline lb_net *make_named(lb_ctx *ctx) {
+    lb_net *net;
+    assert_ok(ctx, lb_net_create(ctx, "named", 9, 7, 3, &net));
+    int x = lb_net_batchnorm(net, lb_net_conv2d(net, 0, "image", 6, 3, 1, 1, 1, true), "image/scale", 0, 0);
+    const int left = lb_net_relu(net, x, "logits");
+    x = lb_net_relu(net, lb_net_conv2d(net, left, "a", 6, 3, 1, 1, 1, true), "a/sums");
+    x = lb_net_relu(net, lb_net_batchnorm(net, lb_net_conv2d(net, x, "a/weight", 6, 1, 1, 0, 1, false), "a_sums_2", 0, 0),
+                    "a/sums/lo");
+    x = lb_net_relu(net, lb_net_conv2d(net, x, "image_2/x", 6, 1, 1, 0, 1, true), "image_3/bias");
+    x = lb_net_add(net, x, left, "a/bias");
+    x = lb_net_relu(net, x, "fc/flat");
+    lb_net_linear(net, lb_net_flatten(net, lb_net_globalpool(net, x, "fc/weight_codes"), "fc/scores"), "fc", CLASSES, true);
+    assert_ok(ctx, lb_net_finish(net));
+    return net;
+}
+
 static inline void family_name(const family *f, char name[64]) {
     snprintf(name, 64, "%s_%s%s_%dx%d", f->name, f->variant, f->shortcut == LB_SHORTCUT_PAD ? "_pad" : "", f->h, f->w);
 }

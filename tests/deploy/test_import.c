@@ -103,6 +103,13 @@ static void moved(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+static void named(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    compare(ctx, "named", make_named(ctx), 13);
+    lb_ctx_destroy(ctx);
+}
+
 /* Squeeze-and-excitation and every function: written and read back; evaluated. */
 static lb_net *make_gated(lb_ctx *ctx) {
     lb_net *net;
@@ -194,7 +201,7 @@ static void quantized_round_trip(void **state) {
 }
 
 int main(void) {
-    struct CMUnitTest tests[LB_COUNT(families) + 4];
+    struct CMUnitTest tests[LB_COUNT(families) + 5];
     char names[LB_COUNT(families)][64];
     for (size_t i = 0; i < LB_COUNT(families); i++) {
         family_name(&families[i], names[i]);
@@ -204,5 +211,6 @@ int main(void) {
     tests[LB_COUNT(families) + 1] = (struct CMUnitTest)cmocka_unit_test(gated);
     tests[LB_COUNT(families) + 2] = (struct CMUnitTest)cmocka_unit_test(quantized_round_trip);
     tests[LB_COUNT(families) + 3] = (struct CMUnitTest)cmocka_unit_test(moved);
+    tests[LB_COUNT(families) + 4] = (struct CMUnitTest)cmocka_unit_test(named);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
