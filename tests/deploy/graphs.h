@@ -85,10 +85,14 @@ static inline const float *test_floats(test_graph *t, size_t n, float range) {
     return v;
 }
 
-/* A code range and the type that holds it. */
+/* A code range and the type that holds it; now and then without 0, which padding is all the same. */
 static inline void test_codes(test_graph *t, lbrt_epilogue *e, lbrt_tensor *dst, int bits) {
     const int is_signed = test_in(t, 0, 1);
     e->qlo = is_signed ? -(1 << (bits - 1)) : 0;
+    if (bits < 7 && test_in(t, 0, 3) == 0) {
+        const int below = is_signed && test_in(t, 0, 1), most = (is_signed ? 128 : 256) - (1 << bits);
+        e->qlo = below ? test_in(t, -128, -(1 << bits)) : test_in(t, 1, most);
+    }
     e->qhi = e->qlo + (1 << bits) - 1;
     dst->type = test_in(t, 0, 5) == 0 ? LBRT_I32 : is_signed ? LBRT_I8 : LBRT_U8;
     if (test_in(t, 0, 30) == 0) { /* more than 32 bits apart */

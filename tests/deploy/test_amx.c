@@ -72,7 +72,7 @@ static void network(void **state) {
     static const char *const kernels[] = {"table", "tiles", "tiles", "tiles", "tiles", "tiles"};
     lb_ctx *ctx;
     assert_int_equal(lb_ctx_create(NULL, &ctx), LB_OK);
-    test_graph t = {.state = 31337, .g = {.name = "network", .classes = CLASSES, .ntensors = 1}};
+    test_graph t = {.state = 31338, .g = {.name = "network", .classes = CLASSES, .ntensors = 1}};
     t.g.tensors = t.tensors, t.g.layers = t.layers;
     t.tensors[0] = (lbrt_tensor){56, 60, 3, LBRT_U8, 0, 255};
     test_input_layer(&t, false);

@@ -168,6 +168,34 @@ static void lines_with_residual(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+static bool pads_codes_below_zero(const lbrt_graph *graph) {
+    lb_packing p;
+    for (int i = 0; i < graph->nlayers; i++) {
+        const lbrt_layer *l = &graph->layers[i];
+        if (lb_codegen_packing(graph, i, &p) && p.lane > 0 && graph->tensors[l->src].hi < 0 && l->pt + l->pl + l->pb + l->pr > 0)
+            return true;
+    }
+    return false;
+}
+
+/* Padding, 0, is then larger than every code. */
+static void codes_below_zero(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    int found = 0;
+    for (int seed = 1; found < 5 && seed < 20000; seed++) {
+        test_graph t;
+        test_graph_random(&t, (uint64_t)seed, &weight_formats[seed % 5], 4);
+        if (pads_codes_below_zero(&t.g)) {
+            check(ctx, &t, "codes below 0", seed);
+            found++;
+        }
+        test_graph_free(&t);
+    }
+    assert_int_equal(found, 5);
+    lb_ctx_destroy(ctx);
+}
+
 /* Strides and windows may be far wider than an image: then the plain kernel runs the layer. */
 static void windows_beyond_memory(void **state) {
     (void)state;
@@ -194,7 +222,7 @@ static void all_kernels_ran(void **state) {
 }
 
 int main(void) {
-    struct CMUnitTest tests[LB_COUNT(weight_formats) + 4];
+    struct CMUnitTest tests[LB_COUNT(weight_formats) + 5];
     for (size_t i = 0; i < LB_COUNT(weight_formats); i++) {
         union {
             const test_weights *from;
@@ -206,5 +234,6 @@ int main(void) {
     tests[LB_COUNT(weight_formats) + 1] = (struct CMUnitTest)cmocka_unit_test(all_kernels_ran);
     tests[LB_COUNT(weight_formats) + 2] = (struct CMUnitTest)cmocka_unit_test(comma_locale);
     tests[LB_COUNT(weight_formats) + 3] = (struct CMUnitTest)cmocka_unit_test(windows_beyond_memory);
+    tests[LB_COUNT(weight_formats) + 4] = (struct CMUnitTest)cmocka_unit_test(codes_below_zero);
     return _cmocka_run_group_tests("codegen", tests, LB_COUNT(tests), NULL, NULL);
 }

@@ -8,13 +8,14 @@
 /* Words that tile.h takes at a time. */
 static int32_t at_a_time(const lb_packing *p) { return p->width < 5 ? 1 : 2; }
 
-/* Two pixels share a half where amax * (2^lane + 1) fits into it; then the sums of a chunk of products must stay below 2^lane, and
- * those of the second pixel below 2^(32 - lane), which is more. */
-static void share_halves(lb_packing *p, int32_t amax, int32_t wmax) {
+/* Two pixels share a half where xmax * (2^lane + 1) fits into it, xmax the largest x of window memory, which are codes less base
+ * and, for padding, 0 less base; then the sums of a chunk of products must stay below 2^lane, and those of the second pixel below
+ * 2^(32 - lane), which is more. */
+static void share_halves(lb_packing *p, int32_t xmax, int32_t wmax) {
     int32_t lane = 15;
-    while (lane > 0 && (int64_t)amax * ((1 << lane) + 1) > HALF)
+    while (lane > 0 && (int64_t)xmax * ((1 << lane) + 1) > HALF)
         lane--;
-    const int32_t pairs = amax > 0 ? ((1 << lane) - 1) / (2 * amax * wmax) : INT32_MAX;
+    const int32_t pairs = xmax > 0 ? ((1 << lane) - 1) / (2 * xmax * wmax) : INT32_MAX;
     if (pairs >= MIN_SHARED && pairs >= p->pairs) {
         p->lane = lane;
         p->chunk = LB_MIN(pairs / p->pairs / at_a_time(p) * at_a_time(p), p->words);
@@ -50,7 +51,7 @@ bool lb_codegen_packing(const lbrt_graph *graph, int i, lb_packing *p) {
     p->words += p->words % at_a_time(p);
     p->column = 2 * LB_MAX(p->words * p->pairs, pairs);
     p->chunk = p->words;
-    share_halves(p, src->hi - p->base, (1 << bits) - 1);
+    share_halves(p, LB_MAX(src->hi, 0) - p->base, (1 << bits) - 1);
     const int32_t last = LB_MIN(p->lane > 0 ? 4 : 2, graph->tensors[i + 1].w) - 1;
     for (int32_t k = 0; k < 3; k++)
         p->next[k] = LB_MIN(k + 1, last) * l->sw;
