@@ -139,12 +139,7 @@ static lb_status open_runtime(lb_packed *m, lbrt_isa isa) {
     m->arena_size = lbrt_arena_size(m->model, m->chunk);
     m->shared_size = lbrt_arena_size_threads(m->model, 1, m->threads);
     m->arenas = lb_alloc(m->ctx, (size_t)m->threads, sizeof *m->arenas);
-    if (!m->arenas)
-        return LB_ERR_MEMORY;
-    for (int t = 0; t < m->threads; t++)
-        if (!(m->arenas[t] = lb_alloc(m->ctx, t == 0 ? LB_MAX(m->arena_size, m->shared_size) : m->arena_size, 1)))
-            return LB_ERR_MEMORY;
-    return LB_OK;
+    return m->arenas ? LB_OK : LB_ERR_MEMORY;
 }
 
 lb_status lb_packed_set_isa(lb_packed *m, lbrt_isa isa) {
@@ -244,17 +239,28 @@ static void parallel_for(void *user, int count, void (*task)(void *arg, int i), 
         task(arg, i);
 }
 
+/* Memory of the first `count` threads, taken when they first run: a model may be opened only to be looked at. */
+static lb_status take_arenas(lb_packed *m, int count) {
+    for (int t = 0; t < count; t++)
+        if (!m->arenas[t] && !(m->arenas[t] = lb_alloc(m->ctx, t == 0 ? LB_MAX(m->arena_size, m->shared_size) : m->arena_size, 1)))
+            return LB_ERR_MEMORY;
+    return LB_OK;
+}
+
 /* Images are shared out among the threads; the layers of a single one are. */
 lb_status lb_packed_scores(lb_packed *m, const uint8_t *pixels, int mb, int32_t *scores) {
     if (mb == 1 && m->shared_size > 0) {
+        LB_TRY(take_arenas(m, 1));
         const lbrt_threads threads = {m->threads, parallel_for, NULL};
         const lbrt_status status = lbrt_run_threads(m->model, pixels, 1, m->arenas[0], m->shared_size, scores, &threads);
         return status == LBRT_OK ? LB_OK : lb_fail(m->ctx, LB_ERR_BACKEND, "%s: %s", m->name, lbrt_status_text(status));
     }
     const size_t image = (size_t)m->info.ih * (size_t)m->info.iw * (size_t)m->info.ic;
     const int share = LB_MAX(LB_MIN(m->chunk, (mb + m->threads - 1) / m->threads), 1), chunks = (mb + share - 1) / share;
+    const int threads = LB_MAX(LB_MIN(m->threads, chunks), 1);
     int failed = LBRT_OK;
-#pragma omp parallel for num_threads(LB_MAX(LB_MIN(m->threads, chunks), 1)) schedule(dynamic) reduction(max : failed)
+    LB_TRY(take_arenas(m, threads));
+#pragma omp parallel for num_threads(threads) schedule(dynamic) reduction(max : failed)
     for (int i = 0; i < chunks; i++) {
         const int first = i * share, count = LB_MIN(share, mb - first);
         const int status = (int)lbrt_run(m->model, pixels + (size_t)first * image, count, m->arenas[omp_get_thread_num()],

@@ -17,7 +17,7 @@ struct lb_packed {
     lbrt_isa isa;           /* whose kernels it uses */
     int threads, chunk;     /* images a thread takes at a time */
     size_t arena_size, shared_size; /* for `chunk` images on one thread, for one image on all */
-    void **arenas;          /* (threads) */
+    void **arenas;          /* (threads) each NULL before its first run */
     lb_data_config config;  /* what the file says about its data */
     lb_data *data;          /* loaded when first wanted */
     char *data_spec;        /* of `data`; NULL: the model's own */
@@ -57,7 +57,7 @@ bool lb_peak_row(int i, lb_peak *peak);
 /* GOP/s of an instruction set's best 8-bit multiply-adds; 0: it has none (ref). */
 double lb_peak_gops(lbrt_isa isa);
 
-/* pixels (mb, h, w, c) to scores (mb, classes), on all threads. */
+/* pixels (mb, h, w, c) to scores (mb, classes), on all threads. The first call takes their memory; one call at a time. */
 lb_status lb_packed_scores(lb_packed *model, const uint8_t *pixels, int mb, int32_t *scores);
 
 /* The data set `spec` names, NULL: the model's own; model->data, checked against the model's input. */

@@ -340,12 +340,15 @@ static lb_status change_kernels(lb_ctx *ctx, test_allocator *a, long left) {
     assert_ok(ctx, lb_pack_graph(ctx, &t.g, notes, 1, &bytes, &size));
     assert_ok(ctx, lb_packed_from_memory(ctx, "model", bytes, size, &model));
     assert_ok(ctx, lb_packed_set_isa(model, LBRT_ISA_REF));
-    a->left = left;
-    const lb_status status = lb_packed_set_isa(model, lbrt_best_isa());
-    a->left = LONG_MAX;
-    assert_ok(ctx, lb_packed_set_isa(model, LBRT_ISA_REF));
     uint8_t *image = calloc(1, (size_t)lbrt_elements(&t.g.tensors[0]));
     int32_t *scores = calloc((size_t)t.g.classes, sizeof *scores);
+    assert_true(image && scores);
+    a->left = left;
+    lb_status status = lb_packed_set_isa(model, lbrt_best_isa());
+    if (status == LB_OK)
+        status = lb_packed_scores(model, image, 1, scores);
+    a->left = LONG_MAX;
+    assert_ok(ctx, lb_packed_set_isa(model, LBRT_ISA_REF));
     assert_ok(ctx, lb_packed_scores(model, image, 1, scores));
     free(image);
     free(scores);
@@ -360,12 +363,39 @@ static void no_memory_for_kernels(void **state) {
         assert_true(test_memory_runs_out(change_kernels) >= 3);
 }
 
+/* What runs takes memory; what is only looked at does not. */
+static void opened_without_arenas(void **state) {
+    (void)state;
+    enum { SIDE = 16384 }; /* 1 GB a tensor */
+    lb_ctx *ctx = test_ctx();
+    test_graph t = {.g = {.name = "large", .classes = 1, .ntensors = 4, .nlayers = 3}};
+    t.g.tensors = t.tensors, t.g.layers = t.layers;
+    t.tensors[0] = (lbrt_tensor){SIDE, SIDE, 1, LBRT_U8, 0, 255};
+    for (int i = 0; i < 2; i++) {
+        t.layers[i] = (lbrt_layer){.op = LBRT_OP_POINT, .src = i, .dst = i + 1, .groups = 1};
+        t.tensors[i + 1] = (lbrt_tensor){SIDE, SIDE, 1, LBRT_I32, 0, 255};
+    }
+    t.layers[2] = (lbrt_layer){.op = LBRT_OP_MAXPOOL, .src = 2, .dst = 3, .groups = 1, .kh = SIDE, .kw = SIDE, .sh = 1, .sw = 1};
+    t.tensors[3] = (lbrt_tensor){1, 1, 1, LBRT_I32, 0, 255};
+    unsigned char *bytes;
+    size_t size;
+    lb_packed *model;
+    assert_ok(ctx, lb_pack_graph(ctx, &t.g, NULL, 0, &bytes, &size));
+    assert_true(size < 200);
+    assert_ok(ctx, lb_packed_from_memory(ctx, "large", bytes, size, &model));
+    assert_true(lbrt_arena_size(model->model, 1) > (size_t)SIDE * SIDE * 4);
+    for (int i = 0; i < model->threads; i++)
+        assert_null(model->arenas[i]);
+    lb_packed_destroy(model);
+    lb_ctx_destroy(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_graphs),         cmocka_unit_test(thresholds_equal_affine_and_code),
         cmocka_unit_test(what_the_file_says),    cmocka_unit_test(overhead_is_small),
         cmocka_unit_test(refused_graphs),        cmocka_unit_test(out_of_memory),
-        cmocka_unit_test(no_memory_for_kernels),
+        cmocka_unit_test(no_memory_for_kernels), cmocka_unit_test(opened_without_arenas),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
