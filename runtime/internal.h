@@ -172,9 +172,13 @@ static inline lbrt_tensor lbrt_view(const lbrt_site *site) {
     return t;
 }
 
-/* The interval an epilogue gives from [lo, hi]; channel c's requant is given apart because loading has it before it has memory.
- * Integer domain. */
-void lbrt_epilogue_range(const lbrt_epilogue *e, const lbrt_requant *requant, const lbrt_tensor *res, int32_t *lo, int32_t *hi);
+/* Grows [*lo, *hi] by what channel c of an integer layer with an epilogue can give; 0: its sums could leave 32 bits. Its requant (with
+ * LBRT_AFFINE) is given apart because loading has it before it has memory. */
+int lbrt_channel_range(const lbrt_site *site, int32_t c, const lbrt_requant *requant, int32_t *lo, int32_t *hi);
+
+/* How many channels lbrt_channel_range must see: all give what the first one gives if nothing is per channel but, perhaps,
+ * thresholds. A file has something for each of the channels counted here. */
+int32_t lbrt_range_channels(const lbrt_site *site);
 
 /* The interval a pool, copy, product or sigmoid gives; needs no weights. sources: copy, mul: the tensors of layer->sources. */
 void lbrt_bare_range(const lbrt_layer *layer, const lbrt_tensor *sources, int32_t *lo, int32_t *hi);

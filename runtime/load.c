@@ -48,8 +48,8 @@ lbrt_tensor lbrt_load_tensor(lbrt_loader *l, int32_t index) {
         return l->image;
     lbrt_reader r = l->r; /* the table was read once without failure */
     lbrt_tensor t = l->image;
-    r.at = l->tensors_at;
-    for (int32_t i = 0; i < index; i++)
+    r.at = l->tensors_at[(index - 1) / LBRT_LEAP];
+    for (int32_t i = (index - 1) / LBRT_LEAP * LBRT_LEAP; i < index; i++)
         t = read_tensor(&r);
     return t;
 }
@@ -98,12 +98,13 @@ static const char **load_class_names(lbrt_loader *l, int32_t classes) {
 /* The image and the results of all layers, the last of which are the scores. */
 static lbrt_tensor *load_tensors(lbrt_loader *l, int32_t classes) {
     lbrt_reader *r = &l->r;
-    l->tensors_at = r->at;
     lbrt_tensor *tensors = lbrt_take(&l->carve, (size_t)l->ntensors, sizeof *tensors);
     lbrt_tensor last = l->image;
     if (tensors != NULL)
         tensors[0] = l->image;
     for (int32_t i = 1; i < l->ntensors && r->what == NULL; i++) {
+        if ((i - 1) % LBRT_LEAP == 0)
+            l->tensors_at[(i - 1) / LBRT_LEAP] = r->at;
         last = read_tensor(r);
         if (tensors != NULL)
             tensors[i] = last;

@@ -21,10 +21,12 @@ enum {
     LBRT_FILE_OPTIONS = 63
 };
 
+#define LBRT_LEAP 64 /* tensors of the file's table */
+
 typedef struct lbrt_loader {
     lbrt_reader r;
     lbrt_carve carve;
-    size_t tensors_at; /* where the file's tensor table starts, after the image's shape */
+    size_t tensors_at[LBRT_MAX_LAYERS / LBRT_LEAP]; /* where every LBRT_LEAP'th of the tensors behind the image stands */
     int32_t ntensors, nlayers;
     lbrt_tensor image;
     size_t scratch;

@@ -133,14 +133,6 @@ static lbrt_requant read_requant(lbrt_reader *r) {
     return next_requant(r, &b);
 }
 
-/* Grows [*lo, *hi] by what channel c can give. */
-static void widen(const lbrt_epilogue *e, const lbrt_requant *q, const lbrt_tensor *res, int32_t a, int32_t b, int32_t *lo,
-                  int32_t *hi) {
-    lbrt_epilogue_range(e, q, res, &a, &b);
-    *lo = a < *lo ? a : *lo;
-    *hi = b > *hi ? b : *hi;
-}
-
 /* The requants of all channels. But for the input layer, proves the range of each channel. */
 static const lbrt_requant *read_requants(lbrt_loader *l, const lbrt_layer *layer, const lbrt_site *site, int32_t *lo, int32_t *hi) {
     lbrt_reader *r = &l->r;
@@ -151,13 +143,8 @@ static const lbrt_requant *read_requants(lbrt_loader *l, const lbrt_layer *layer
     lbrt_requant *all = lbrt_take(&l->carve, (size_t)n, sizeof *all);
     for (int32_t c = 0; c < n && r->what == NULL; c++) {
         const lbrt_requant q = next_requant(r, &block);
-        if (r->what == NULL && layer->op != LBRT_OP_INPUT) {
-            int32_t a, b;
-            if (!lbrt_source_range(layer, site->src, c, &a, &b))
-                lbrt_reject(r, "sums that could leave 32 bits");
-            else
-                widen(&layer->epilogue, &q, site->res, a, b, lo, hi);
-        }
+        if (r->what == NULL && layer->op != LBRT_OP_INPUT && !lbrt_channel_range(site, c, &q, lo, hi))
+            lbrt_reject(r, "sums that could leave 32 bits");
         if (all != NULL)
             all[c] = q;
     }
@@ -297,13 +284,9 @@ static void read_epilogue(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt
     } else if (e->flags & LBRT_AFFINE) {
         e->requant = read_requants(l, layer, site, &lo, &hi);
     } else {
-        for (int32_t c = 0; c < dst->c && r->what == NULL; c++) {
-            int32_t a, b;
-            if (!lbrt_source_range(layer, site->src, c, &a, &b))
+        for (int32_t c = 0; c < lbrt_range_channels(site) && r->what == NULL; c++)
+            if (!lbrt_channel_range(site, c, NULL, &lo, &hi))
                 lbrt_reject(r, "sums that could leave 32 bits");
-            else
-                widen(e, NULL, site->res, a, b, &lo, &hi);
-        }
     }
     if (dst->type != LBRT_F32 && (lo < dst->lo || hi > dst->hi))
         lbrt_reject(r, "results that could leave the stated range");

@@ -42,7 +42,8 @@ int lbrt_source_range(const lbrt_layer *layer, const lbrt_tensor *src, int oc, i
     return 1;
 }
 
-void lbrt_epilogue_range(const lbrt_epilogue *e, const lbrt_requant *requant, const lbrt_tensor *res, int32_t *lo, int32_t *hi) {
+/* The interval an epilogue gives from [*lo, *hi]. */
+static void epilogue_range(const lbrt_epilogue *e, const lbrt_requant *requant, const lbrt_tensor *res, int32_t *lo, int32_t *hi) {
     if (e->flags & (LBRT_CODE | LBRT_SIGN | LBRT_THRESHOLDS)) {
         *lo = e->qlo;
         *hi = e->qhi;
@@ -67,6 +68,20 @@ void lbrt_epilogue_range(const lbrt_epilogue *e, const lbrt_requant *requant, co
         *lo = lbrt_clamp(*lo, e->lo, e->hi);
         *hi = lbrt_clamp(*hi, e->lo, e->hi);
     }
+}
+
+int lbrt_channel_range(const lbrt_site *site, int32_t c, const lbrt_requant *requant, int32_t *lo, int32_t *hi) {
+    int32_t a, b;
+    if (!lbrt_source_range(site->layer, site->src, c, &a, &b))
+        return 0;
+    epilogue_range(&site->layer->epilogue, requant, site->res, &a, &b);
+    *lo = a < *lo ? a : *lo;
+    *hi = b > *hi ? b : *hi;
+    return 1;
+}
+
+int32_t lbrt_range_channels(const lbrt_site *site) {
+    return site->layer->op == LBRT_OP_CONV || site->layer->epilogue.flags & LBRT_AFFINE ? site->dst->c : 1;
 }
 
 static void mul_range(const lbrt_tensor *a, const lbrt_tensor *b, int32_t *lo, int32_t *hi) {
@@ -134,14 +149,11 @@ int lbrt_layer_range(const lbrt_graph *graph, int index, int32_t *lo, int32_t *h
         *hi = codes ? e->qhi : INT32_MAX;
         return 1;
     }
-    const lbrt_tensor *res = e->flags & LBRT_RESIDUAL ? &graph->tensors[e->residual] : NULL;
-    for (int32_t c = 0; c < dst->c; c++) {
-        int32_t a, b;
-        if (!lbrt_source_range(layer, src, c, &a, &b))
+    const lbrt_site site = lbrt_site_of(graph, index);
+    *lo = INT32_MAX;
+    *hi = INT32_MIN;
+    for (int32_t c = 0; c < lbrt_range_channels(&site); c++)
+        if (!lbrt_channel_range(&site, c, e->requant != NULL ? &e->requant[c] : NULL, lo, hi))
             return 0;
-        lbrt_epilogue_range(e, e->requant != NULL ? &e->requant[c] : NULL, res, &a, &b);
-        *lo = c == 0 || a < *lo ? a : *lo;
-        *hi = c == 0 || b > *hi ? b : *hi;
-    }
     return 1;
 }

@@ -183,6 +183,47 @@ static void random_mutations(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* A file whose layers have many channels, but nothing for each, is small: reading it must be fast. */
+static void many_layers_of_many_channels(void **state) {
+    (void)state;
+    enum { LAYERS = LBRT_MAX_LAYERS, CHANNELS = LBRT_MAX_CHANNELS };
+    lb_ctx *ctx = test_ctx();
+    lbrt_tensor *tensors = calloc(LAYERS + 1, sizeof *tensors);
+    lbrt_layer *layers = calloc(LAYERS, sizeof *layers);
+    assert_true(tensors && layers);
+    tensors[0] = (lbrt_tensor){1, 1, CHANNELS, LBRT_U8, 0, 255};
+    for (int i = 0; i < LAYERS; i++) {
+        layers[i] = (lbrt_layer){.op = i % 2 ? LBRT_OP_COPY : LBRT_OP_POINT, .src = i, .dst = i + 1, .groups = 1};
+        tensors[i + 1] = (lbrt_tensor){1, 1, CHANNELS, LBRT_I32, 0, 255};
+    }
+    const lbrt_part all = {0, 0, 0, CHANNELS};
+    for (int i = 1; i < LAYERS; i += 2) { /* every source of a copy is looked up */
+        layers[i].sh = layers[i].sw = 1;
+        layers[i].nsources = i < LBRT_MAX_SOURCES ? 1 : LBRT_MAX_SOURCES;
+        for (int k = 0; k < layers[i].nsources; k++)
+            layers[i].sources[k] = i - k;
+        layers[i].nparts = 1;
+        layers[i].parts = &all;
+    }
+    const lbrt_graph graph = {.name = "many", .classes = CHANNELS, .ntensors = LAYERS + 1, .nlayers = LAYERS, .tensors = tensors,
+                              .layers = layers};
+    unsigned char *bytes;
+    size_t size;
+    lbrt_info info;
+    assert_ok(ctx, lb_pack_graph(ctx, &graph, NULL, 0, &bytes, &size));
+    assert_true(size < 200000);
+    const double start = lb_cpu_time();
+    assert_int_equal(lbrt_probe(bytes, size, &info), LBRT_OK);
+    const double seconds = lb_cpu_time() - start;
+    if (getenv("LB_TEST_VERBOSE"))
+        printf("%zu bytes probed in %.3f s\n", size, seconds);
+    assert_true(seconds < 2); /* a loop over channels takes a minute */
+    lb_free(ctx, bytes);
+    free(tensors);
+    free(layers);
+    lb_ctx_destroy(ctx);
+}
+
 static void wrong_arguments(void **state) {
     (void)state;
     lb_ctx *ctx = test_ctx();
@@ -224,6 +265,7 @@ int main(void) {
         cmocka_unit_test(truncated_everywhere),
         cmocka_unit_test(every_byte_altered),
         cmocka_unit_test(random_mutations),
+        cmocka_unit_test(many_layers_of_many_channels),
         cmocka_unit_test(wrong_arguments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
