@@ -1,6 +1,8 @@
 /* The loader: one layer. */
 #include "load.h"
 
+#include <float.h>
+
 /* Source, kernel, stride, padding; checks that the result has dst's shape. */
 static void read_geometry(lbrt_loader *l, lbrt_layer *layer, const lbrt_site *site, uint32_t options) {
     lbrt_reader *r = &l->r;
@@ -256,8 +258,8 @@ static void read_epilogue(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt
     if (e->flags & LBRT_CLAMP && layer->is_float) {
         e->flo = lbrt_get_f32(r, 1);
         e->fhi = lbrt_get_f32(r, 1);
-        if (r->what == NULL && !(e->flo <= e->fhi))
-            lbrt_reject(r, "a clamp whose range is empty");
+        if (r->what == NULL && (!(e->flo <= e->fhi) || e->flo > FLT_MAX || e->fhi < -FLT_MAX))
+            lbrt_reject(r, "a clamp whose range is empty or infinite");
     } else if (e->flags & LBRT_CLAMP) {
         e->lo = lbrt_get_snum(r);
         e->hi = lbrt_get_snum(r);

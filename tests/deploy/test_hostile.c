@@ -224,6 +224,32 @@ static void many_layers_of_many_channels(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* Bounds of a float clamp are infinite outwards only. */
+static void clamps_to_infinity(void **state) {
+    (void)state;
+    static const unsigned char infinity[] = {0, 0, 0x80, 0x7f};
+    lb_ctx *ctx = test_ctx();
+    lbrt_tensor tensors[] = {{1, 1, 2, LBRT_U8, 0, 255}, {1, 1, 2, LBRT_I32, INT32_MIN, INT32_MAX}};
+    lbrt_layer layer = {.op = LBRT_OP_POINT, .dst = 1, .is_float = 1, .groups = 1, .src_step = 0.5f};
+    layer.epilogue = (lbrt_epilogue){.flags = LBRT_CLAMP | LBRT_TO_FIXED, .flo = -INFINITY, .fhi = INFINITY};
+    const lbrt_graph graph = {.name = "n", .classes = 2, .ntensors = 2, .nlayers = 1, .tensors = tensors, .layers = &layer};
+    unsigned char *bytes;
+    size_t size, at = 0;
+    assert_ok(ctx, lb_pack_graph(ctx, &graph, NULL, 0, &bytes, &size));
+    assert_int_equal(try_file(bytes, size), LBRT_OK);
+    while (memcmp(bytes + at, infinity, sizeof infinity) != 0)
+        assert_true(++at <= size - sizeof infinity);
+    assert_int_equal(bytes[at - 1], 0xff); /* the lower bound's */
+    bytes[at - 1] = 0x7f;
+    fix_checksum(bytes, size);
+    assert_int_equal(try_file(bytes, size), LBRT_ERR_FIELD);
+    bytes[at - 1] = bytes[at + 3] = 0xff;
+    fix_checksum(bytes, size);
+    assert_int_equal(try_file(bytes, size), LBRT_ERR_FIELD);
+    lb_free(ctx, bytes);
+    lb_ctx_destroy(ctx);
+}
+
 static void wrong_arguments(void **state) {
     (void)state;
     lb_ctx *ctx = test_ctx();
@@ -266,6 +292,7 @@ int main(void) {
         cmocka_unit_test(every_byte_altered),
         cmocka_unit_test(random_mutations),
         cmocka_unit_test(many_layers_of_many_channels),
+        cmocka_unit_test(clamps_to_infinity),
         cmocka_unit_test(wrong_arguments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
