@@ -22,7 +22,7 @@ const char *lbrt_layer_kernel(const lbrt_model *model, int layer) { return model
 void lbrt_model_info(const lbrt_model *model, lbrt_info *info) { *info = model->info; }
 
 const char *lbrt_class_name(const lbrt_model *model, int i) {
-    return model->graph.class_names != NULL && i >= 0 && i < model->graph.classes ? model->graph.class_names[i] : "";
+    return model != NULL && model->graph.class_names != NULL && i >= 0 && i < model->graph.classes ? model->graph.class_names[i] : "";
 }
 
 static const char *after(const char *text) {
@@ -32,7 +32,7 @@ static const char *after(const char *text) {
 }
 
 int lbrt_metadata_at(const lbrt_model *model, int i, const char **key, const char **value) {
-    if (i < 0 || i >= model->nmetadata)
+    if (model == NULL || key == NULL || value == NULL || i < 0 || i >= model->nmetadata)
         return 0;
     const char *text = model->metadata;
     for (int k = 0; k < 2 * i; k++)
@@ -43,6 +43,8 @@ int lbrt_metadata_at(const lbrt_model *model, int i, const char **key, const cha
 }
 
 const char *lbrt_metadata(const lbrt_model *model, const char *key) {
+    if (model == NULL || key == NULL)
+        return NULL;
     const char *text = model->metadata;
     for (int i = 0; i < model->nmetadata; i++) {
         const char *value = after(text);

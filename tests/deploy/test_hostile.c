@@ -267,6 +267,17 @@ static void wrong_arguments(void **state) {
     assert_non_null(memory);
     assert_int_equal(lbrt_open(bytes, size, memory, info.model_size, NULL), LBRT_ERR_ARGUMENT);
     assert_int_equal(lbrt_open(bytes, size, memory, info.model_size, &model), LBRT_OK);
+    const char *key = NULL, *value = NULL;
+    assert_string_equal(lbrt_class_name(NULL, 0), "");
+    assert_string_equal(lbrt_class_name(model, -1), "");
+    assert_null(lbrt_metadata(NULL, "data"));
+    assert_null(lbrt_metadata(model, NULL));
+    assert_int_equal(lbrt_metadata_at(NULL, 0, &key, &value), 0);
+    assert_int_equal(lbrt_metadata_at(model, 0, NULL, &value), 0);
+    assert_int_equal(lbrt_metadata_at(model, 0, &key, NULL), 0);
+    assert_int_equal(lbrt_metadata_at(model, 0, &key, &value), 1);
+    assert_string_equal(key, "data");
+    assert_string_equal(value, "x");
     uint8_t *image = calloc(9 * 9 * 5, 1);
     int32_t scores[8];
     const size_t need = lbrt_arena_size(model, 1);
