@@ -209,6 +209,75 @@ static void windows_beyond_memory(void **state) {
     assert_false(lb_codegen_packing(&graph, 0, &p));
 }
 
+/* Bytes of model_run's frame and the largest of the functions that it calls, as the compiler says; 0: there is no such compiler. */
+static int stack_of(lb_ctx *ctx, lb_packed *model, const char *compiler) {
+    char dir[] = "/tmp/lowbit-stack-XXXXXX", command[512], path[64], line[512];
+    int run = 0, most = 0, bytes;
+    assert_non_null(mkdtemp(dir));
+    assert_ok(ctx, lb_codegen_sources(model, dir, NULL));
+    snprintf(command, sizeof command,
+             "cd %s && command -v %s >/dev/null && %s -std=c99 -ffreestanding -O2 -fstack-usage -c model.c -o model.o", dir,
+             strtok(strcpy(line, compiler), " "), compiler);
+    const bool compiled = system(command) == 0;
+    snprintf(path, sizeof path, "%s/model.su", dir);
+    FILE *file = compiled ? fopen(path, "r") : NULL;
+    assert_true(!compiled || file);
+    while (file && fgets(line, sizeof line, file)) {
+        const char *name = strrchr(strtok(line, "\t"), ':') + 1;
+        assert_int_equal(sscanf(strtok(NULL, "\t"), "%d", &bytes), 1);
+        if (!strcmp(name, "model_run"))
+            run = bytes;
+        else
+            most = LB_MAX(most, bytes);
+    }
+    if (file)
+        fclose(file);
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    assert_int_equal(system(command), 0);
+    return compiled ? run + most : 0;
+}
+
+/* The stack does not grow with the number of layers that have lists of sources. */
+static void stack_of_many_lists(void **state) {
+    (void)state;
+    enum { COPIES = 60, PRODUCTS = 60, LAYERS = COPIES + PRODUCTS + 2 };
+    static lbrt_tensor tensors[LAYERS + 1];
+    static lbrt_layer layers[LAYERS];
+    lbrt_part parts[LBRT_MAX_SOURCES];
+    lb_ctx *ctx = test_ctx();
+    const lbrt_graph graph = {.name = "lists", .classes = LBRT_MAX_SOURCES, .ntensors = LAYERS + 1, .nlayers = LAYERS,
+                              .tensors = tensors, .layers = layers};
+    for (int p = 0; p < LBRT_MAX_SOURCES; p++)
+        parts[p] = (lbrt_part){p, p, p, 1};
+    tensors[0] = (lbrt_tensor){4, 4, LBRT_MAX_SOURCES, LBRT_U8, 0, 255};
+    for (int i = 0; i < LAYERS; i++) {
+        lbrt_layer *l = &layers[i];
+        *l = (lbrt_layer){.op = i < COPIES       ? LBRT_OP_COPY
+                                : i == COPIES    ? LBRT_OP_POINT
+                                : i < LAYERS - 1 ? LBRT_OP_MUL
+                                                 : LBRT_OP_MAXPOOL,
+                          .src = i, .dst = i + 1, .groups = 1, .kh = 1, .kw = 1, .sh = 1, .sw = 1};
+        tensors[i + 1] = tensors[i];
+        tensors[i + 1].type = i < COPIES ? LBRT_U8 : LBRT_I32;
+        if (l->op == LBRT_OP_COPY)
+            l->nparts = l->nsources = LBRT_MAX_SOURCES, l->parts = parts;
+        else if (l->op == LBRT_OP_MUL)
+            l->nsources = 2;
+        else if (l->op == LBRT_OP_MAXPOOL)
+            l->kh = l->kw = 4, tensors[i + 1].h = tensors[i + 1].w = 1;
+        for (int k = 0; k < l->nsources; k++)
+            l->sources[k] = l->op == LBRT_OP_COPY ? LB_MAX(i - k, 0) : LB_MAX(i - k, COPIES + 1);
+        assert_true(lbrt_layer_range(&graph, i, &tensors[i + 1].lo, &tensors[i + 1].hi));
+    }
+    lb_packed *model = open_graph(ctx, &graph);
+    const int thumb = stack_of(ctx, model, "arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb"), here = stack_of(ctx, model, "gcc");
+    if (getenv("LB_TEST_VERBOSE"))
+        printf("stack: %d bytes on a Cortex-M4, %d here\n", thumb, here);
+    assert_true(thumb < 512 && here < 1024); /* pointers are twice as long here */
+    lb_packed_destroy(model);
+    lb_ctx_destroy(ctx);
+}
+
 static void all_kernels_ran(void **state) {
     (void)state;
     if (getenv("LB_TEST_VERBOSE"))
@@ -222,7 +291,7 @@ static void all_kernels_ran(void **state) {
 }
 
 int main(void) {
-    struct CMUnitTest tests[LB_COUNT(weight_formats) + 5];
+    struct CMUnitTest tests[LB_COUNT(weight_formats) + 6];
     for (size_t i = 0; i < LB_COUNT(weight_formats); i++) {
         union {
             const test_weights *from;
@@ -235,5 +304,6 @@ int main(void) {
     tests[LB_COUNT(weight_formats) + 2] = (struct CMUnitTest)cmocka_unit_test(comma_locale);
     tests[LB_COUNT(weight_formats) + 3] = (struct CMUnitTest)cmocka_unit_test(windows_beyond_memory);
     tests[LB_COUNT(weight_formats) + 4] = (struct CMUnitTest)cmocka_unit_test(codes_below_zero);
+    tests[LB_COUNT(weight_formats) + 5] = (struct CMUnitTest)cmocka_unit_test(stack_of_many_lists);
     return _cmocka_run_group_tests("codegen", tests, LB_COUNT(tests), NULL, NULL);
 }

@@ -324,10 +324,12 @@ static void write_call(const lb_generator *g, lb_code *code, int i) {
     case LBRT_OP_SIGMOID: name = "run_sigmoid"; break;
     default: name = is_float ? "run_float_pool" : l->op == LBRT_OP_MAXPOOL ? "run_maxpool" : "run_sumpool"; break;
     }
-    lb_code_printf(code, "    %s(&layer_%d, ", name, i);
+    /* In a block, so that all lists of sources share their place on the stack. */
+    const bool several = l->op == LBRT_OP_COPY || l->op == LBRT_OP_MUL;
+    lb_code_printf(code, several ? "    {\n        %s(&layer_%d, " : "    %s(&layer_%d, ", name, i);
     if (packed)
         lb_code_printf(code, "tile_%d, ", (int)packing.width);
-    if (l->op == LBRT_OP_COPY || l->op == LBRT_OP_MUL)
+    if (several)
         write_sources(g, code, l);
     else
         write_place(g, code, l->src);
@@ -344,7 +346,7 @@ static void write_call(const lb_generator *g, lb_code *code, int i) {
         lb_code_printf(code, ", memory + %zu", g->scratch[i]);
     else if (l->op == LBRT_OP_CONV)
         lb_code_printf(code, ", NULL");
-    lb_code_printf(code, ");\n    MODEL_AFTER_LAYER(%d);\n", i);
+    lb_code_printf(code, several ? ");\n    }\n    MODEL_AFTER_LAYER(%d);\n" : ");\n    MODEL_AFTER_LAYER(%d);\n", i);
 }
 
 static void write_class_names(const lb_generator *g, lb_code *code) {
