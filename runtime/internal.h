@@ -172,8 +172,8 @@ static inline lbrt_tensor lbrt_view(const lbrt_site *site) {
     return t;
 }
 
-/* Grows [*lo, *hi] by what channel c of an integer layer with an epilogue can give; 0: its sums could leave 32 bits. Its requant (with
- * LBRT_AFFINE) is given apart because loading has it before it has memory. */
+/* Grows [*lo, *hi] by what channel c of an integer layer with an epilogue can give; 0: its sums could leave 32 bits. Its requant
+ * (with LBRT_AFFINE) is given apart because loading has it before it has memory. */
 int lbrt_channel_range(const lbrt_site *site, int32_t c, const lbrt_requant *requant, int32_t *lo, int32_t *hi);
 
 /* How many channels lbrt_channel_range must see: all give what the first one gives if nothing is per channel but, perhaps,

@@ -22,7 +22,8 @@ const char *lbrt_layer_kernel(const lbrt_model *model, int layer) { return model
 void lbrt_model_info(const lbrt_model *model, lbrt_info *info) { *info = model->info; }
 
 const char *lbrt_class_name(const lbrt_model *model, int i) {
-    return model != NULL && model->graph.class_names != NULL && i >= 0 && i < model->graph.classes ? model->graph.class_names[i] : "";
+    const int named = model != NULL && model->graph.class_names != NULL && i >= 0 && i < model->graph.classes;
+    return named ? model->graph.class_names[i] : "";
 }
 
 static const char *after(const char *text) {

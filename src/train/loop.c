@@ -235,6 +235,22 @@ static lb_status take_init(lb_trainer *t) {
     return status ? lb_fail_in(t->ctx, status, "train.init") : LB_OK;
 }
 
+/* The best of another stage, or of a run that was killed before it saved its last. */
+static lb_status remove_best(const lb_trainer *t) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/best.safetensors", t->dir);
+    return remove(path) == 0 || errno == ENOENT ? LB_OK : lb_fail_file(t->ctx, path, "remove", errno);
+}
+
+/* A stage without steps. If it is the last one, what it left is the run's network, however good another stage's best was. */
+static lb_status pass_stage(lb_trainer *t, int stage) {
+    lb_warn(t->ctx, "stage %s: its budget is 0 steps; the weights stay what they were", t->config->stage);
+    if (stage < t->recipe->nstages - 1 || !t->dir)
+        return LB_OK;
+    LB_TRY(save_to(t, "last.safetensors", true));
+    return remove_best(t);
+}
+
 static lb_status run_stages(lb_trainer *t) {
     for (int stage = t->at.stage; stage < t->recipe->nstages; stage++) {
         if (stage != t->at.stage) {
@@ -249,7 +265,7 @@ static lb_status run_stages(lb_trainer *t) {
         if (lb_trainer_stage_steps(t, stage) > 0)
             note_quantization(t);
         else if (t->recipe->nstages > 1)
-            lb_warn(t->ctx, "stage %s: its budget is 0 steps; the network stays what it was", t->config->stage);
+            LB_TRY(pass_stage(t, stage));
         loop l = {.t = t, .epoch_base = epochs_before(t, stage)};
         LB_TRY(run_stage(&l));
     }
@@ -430,13 +446,6 @@ static lb_status check_no_run(const lb_trainer *t) {
     if (!lb_exists(path))
         return LB_OK;
     return lb_fail(t->ctx, LB_ERR_IO, "%s: a run is there already; resume it, or choose another directory", t->dir);
-}
-
-/* The best of a run that was killed before it saved its last. */
-static lb_status remove_best(const lb_trainer *t) {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/best.safetensors", t->dir);
-    return remove(path) == 0 || errno == ENOENT ? LB_OK : lb_fail_file(t->ctx, path, "remove", errno);
 }
 
 /* Weights to start from, and the run directory with what is in it from the beginning, locked. */
