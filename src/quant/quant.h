@@ -285,7 +285,7 @@ typedef struct lb_mixer {
                     int oc, int64_t fan_in, float *scalar, float *m);
     /* Activations: one m for the whole tensor. NULL: refused for activations. */
     float (*activations)(const lb_quant_spec *spec, const lb_quant_when *when);
-    /* The part that is quantized at this step (the expected one where that is drawn), for logs. */
+    /* The part that is quantized at this step (the expected one where that is drawn), for logs and checks; it never falls. */
     float (*share)(const lb_quant_spec *spec, const lb_quant_when *when);
     /* Why a resolved spec makes no sense, NULL if it does. The member NULL: everything does. */
     const char *(*refuse)(const lb_quant_spec *spec);
