@@ -76,8 +76,9 @@ int64_t lb_available_memory(void);
 
 void lb_free(lb_ctx *ctx, void *ptr); /* NULL is fine */
 
-/* Grows an array made by lb_alloc to hold at least `need` elements (doubling); *capacity is updated. */
-lb_status lb_grow(lb_ctx *ctx, void **array, size_t *capacity, size_t need, size_t size);
+/* Grows an array made by lb_alloc to hold at least `need` elements of `size` bytes (doubling); *capacity is updated. `array` is the
+ * address of the pointer to it, whatever that points to. */
+lb_status lb_grow(lb_ctx *ctx, void *array, size_t *capacity, size_t need, size_t size);
 
 /* A pool owns allocations that live and die together; an object embeds one and frees it in its destroy function. */
 typedef struct lb_pool {

@@ -57,10 +57,10 @@ static lb_status read_all(lb_ctx *ctx, const char *path, int fd, size_t expected
                           size_t *size) {
     size_t capacity = 0, used = 0;
     *data = NULL;
-    LB_TRY(lb_grow(ctx, (void **)data, &capacity, expected + 1, 1));
+    LB_TRY(lb_grow(ctx, data, &capacity, expected + 1, 1));
     for (;;) {
         if (used == capacity - 1)
-            LB_TRY(lb_grow(ctx, (void **)data, &capacity, capacity + 1, 1));
+            LB_TRY(lb_grow(ctx, data, &capacity, capacity + 1, 1));
         ssize_t got = read(fd, *data + used, LB_MIN(capacity - 1 - used, (size_t)1 << 30));
         if (got < 0 && errno == EINTR)
             continue;
@@ -252,7 +252,7 @@ lb_status lb_staged_write(lb_staged *staged, const char *path, const lb_span *sp
     const bool there = stat(path, &st) == 0;
     if (there && !S_ISREG(st.st_mode))
         return lb_fail(ctx, LB_ERR_IO, "%s: cannot write: it is not a file; move it away", path);
-    LB_TRY(lb_grow(ctx, (void **)&staged->files, &staged->capacity, staged->count + 1, sizeof *staged->files));
+    LB_TRY(lb_grow(ctx, &staged->files, &staged->capacity, staged->count + 1, sizeof *staged->files));
     char *target = there ? link_target(path) : NULL;
     const lb_status status = write_temporary(&staged->pool, target ? target : path, spans, nspans, &staged->files[staged->count]);
     staged->count += status == LB_OK;

@@ -23,8 +23,10 @@ void lb_free(lb_ctx *ctx, void *ptr) {
         ctx->options.allocator.free(ctx->options.allocator.user, ptr);
 }
 
-lb_status lb_grow(lb_ctx *ctx, void **array, size_t *capacity, size_t need, size_t size) {
-    if (need <= *capacity && *array)
+lb_status lb_grow(lb_ctx *ctx, void *array, size_t *capacity, size_t need, size_t size) {
+    void *old;
+    memcpy(&old, array, sizeof old); /* a pointer of another type cannot be read as one to void */
+    if (need <= *capacity && old)
         return LB_OK;
     size_t count = LB_MAX(*capacity > SIZE_MAX / 2 ? SIZE_MAX : *capacity * 2, 8);
     count = LB_MAX(count, need);
@@ -33,10 +35,10 @@ lb_status lb_grow(lb_ctx *ctx, void **array, size_t *capacity, size_t need, size
     void *grown = lb_alloc(ctx, count, size);
     if (!grown)
         return LB_ERR_MEMORY;
-    if (*array)
-        memcpy(grown, *array, *capacity * size);
-    lb_free(ctx, *array);
-    *array = grown;
+    if (old)
+        memcpy(grown, old, *capacity * size);
+    lb_free(ctx, old);
+    memcpy(array, &grown, sizeof grown);
     *capacity = count;
     return LB_OK;
 }

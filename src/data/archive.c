@@ -88,7 +88,7 @@ lb_status lb_archive_next(lb_archive *a, const char **name, lb_member_kind *kind
 lb_status lb_archive_read(lb_archive *a, uint8_t **buffer, size_t *capacity, size_t *size) {
     *size = 0;
     for (;;) {
-        LB_TRY(lb_grow(a->ctx, (void **)buffer, capacity, LB_MAX(*size + 4096, 16384), 1));
+        LB_TRY(lb_grow(a->ctx, buffer, capacity, LB_MAX(*size + 4096, 16384), 1));
         la_ssize_t n = archive_read_data(a->archive, *buffer + *size, *capacity - *size);
         if (n == 0)
             return LB_OK;

@@ -107,16 +107,16 @@ static lb_status keep(tree *t, const char *name, member m, int top_length, name_
     if (kind == NAME_CLASS)
         while (length && name[length - 1] == '/')
             length--;
-    LB_TRY(lb_grow(t->ctx, (void **)&t->names, &t->names_capacity, t->names_size + length + 1, 1));
+    LB_TRY(lb_grow(t->ctx, &t->names, &t->names_capacity, t->names_size + length + 1, 1));
     m.name_at = t->names_size;
     memcpy(t->names + t->names_size, name, length);
     t->names[t->names_size + length] = 0;
     t->names_size += length + 1;
     if (kind == NAME_CLASS) {
-        LB_TRY(lb_grow(t->ctx, (void **)&t->dirs, &t->dirs_capacity, t->ndirs + 1, sizeof m));
+        LB_TRY(lb_grow(t->ctx, &t->dirs, &t->dirs_capacity, t->ndirs + 1, sizeof m));
         t->dirs[t->ndirs++] = m;
     } else {
-        LB_TRY(lb_grow(t->ctx, (void **)&t->members, &t->members_capacity, t->nmembers + 1, sizeof m));
+        LB_TRY(lb_grow(t->ctx, &t->members, &t->members_capacity, t->nmembers + 1, sizeof m));
         t->members[t->nmembers++] = m;
     }
     return LB_OK;

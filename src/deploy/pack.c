@@ -22,9 +22,7 @@ static void put_bytes(writer *w, const void *data, size_t size) {
             lb_fail(w->ctx, LB_ERR_UNSUPPORTED, "packed model: larger than 4 GiB, which the format cannot hold; use fewer bits");
         return;
     }
-    void *grown = w->data;
-    w->status = lb_grow(w->ctx, &grown, &w->capacity, w->size + size, 1);
-    w->data = grown;
+    w->status = lb_grow(w->ctx, &w->data, &w->capacity, w->size + size, 1);
     if (w->status != LB_OK)
         return;
     if (size > 0)

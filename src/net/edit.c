@@ -25,11 +25,9 @@ static const char *free_name(lb_net *net, const char *suffix, int src) {
 /* Puts a node right behind its source; nobody reads it yet. Calls its infer function. */
 static lb_status insert(lb_net *net, lb_node node) {
     const int at = node.src[0] + 1;
-    void *nodes = net->nodes;
     if (!node.name)
         return LB_ERR_MEMORY;
-    LB_TRY(lb_grow(net->ctx, &nodes, &net->nodes_capacity, (size_t)net->nnodes + 1, sizeof(lb_node)));
-    net->nodes = nodes;
+    LB_TRY(lb_grow(net->ctx, &net->nodes, &net->nodes_capacity, (size_t)net->nnodes + 1, sizeof(lb_node)));
     renumber(net, at, 1);
     memmove(net->nodes + at + 1, net->nodes + at, (size_t)(net->nnodes - at) * sizeof *net->nodes);
     net->nnodes++;

@@ -64,9 +64,7 @@ static lb_status append(lb_net *net, const lb_node *proto) {
     const char *name = proto->name ? lb_pool_strdup(&net->pool, proto->name) : make_name(net, proto->op);
     if (!name)
         return LB_ERR_MEMORY;
-    void *nodes = net->nodes;
-    LB_TRY(lb_grow(net->ctx, &nodes, &net->nodes_capacity, (size_t)net->nnodes + 1, sizeof(lb_node)));
-    net->nodes = nodes;
+    LB_TRY(lb_grow(net->ctx, &net->nodes, &net->nodes_capacity, (size_t)net->nnodes + 1, sizeof(lb_node)));
 
     lb_node *node = &net->nodes[net->nnodes];
     *node = (lb_node){.op = proto->op, .name = name, .nsrc = proto->nsrc, .u = proto->u, .shortcut = proto->shortcut};
@@ -153,9 +151,7 @@ lb_status lb_net_add_param(lb_net *net, lb_node *node, const char *suffix, lb_pa
     if ((size_t)count > (size_t)LB_MAX_VALUES - net->nvalues)
         return lb_fail(net->ctx, LB_ERR_SHAPE,
                        "%s: with %s the network has more than 2^31 - 1 parameters; make model.width smaller", node->name, suffix);
-    void *params = net->params;
-    LB_TRY(lb_grow(net->ctx, &params, &net->params_capacity, (size_t)net->nparams + 1, sizeof(lb_param)));
-    net->params = params;
+    LB_TRY(lb_grow(net->ctx, &net->params, &net->params_capacity, (size_t)net->nparams + 1, sizeof(lb_param)));
     if (net->finished)
         LB_TRY(reserve_values(net, net->nvalues + (size_t)count));
 

@@ -14,12 +14,10 @@ static char *copy(lb_onnx_build *b, const char *text) {
     return memory ? strcpy(memory, text) : NULL;
 }
 
-/* Room for one more element of an array of pointers. */
-static bool grow(lb_onnx_build *b, void ***array, size_t *capacity, size_t count) {
-    void *memory = *array;
+/* Room for one more element of an array of pointers; `array` as for lb_grow. */
+static bool grow(lb_onnx_build *b, void *array, size_t *capacity, size_t count) {
     if (b->status == LB_OK)
-        b->status = lb_grow(b->pool.ctx, &memory, capacity, count + 1, sizeof(void *));
-    *array = memory;
+        b->status = lb_grow(b->pool.ctx, array, capacity, count + 1, sizeof(void *));
     return b->status == LB_OK;
 }
 
@@ -58,7 +56,7 @@ Onnx__NodeProto *lb_onnx_node(lb_onnx_build *b, const char *op, const char *outp
     Onnx__GraphProto *g = &b->graph;
     Onnx__NodeProto *node = take(b, 1, sizeof *node);
     char **in = take(b, (size_t)ninputs, sizeof *in), **out = take(b, 1, sizeof *out);
-    if (!out || !grow(b, (void ***)&g->node, &b->nodes, g->n_node))
+    if (!out || !grow(b, &g->node, &b->nodes, g->n_node))
         return NULL;
     onnx__node_proto__init(node);
     for (int i = 0; i < ninputs; i++)
@@ -170,7 +168,7 @@ static Onnx__TensorProto *new_tensor(lb_onnx_build *b, const char *name, int typ
         *count *= (size_t)(shape[i] = dims[i]);
     const size_t bytes = bits < 8 ? (*count * bits + 7) / 8 : *count * (bits / 8);
     uint8_t *data = take(b, bytes, 1);
-    if (!data || !name || !grow(b, (void ***)&g->initializer, &b->initializers, g->n_initializer))
+    if (!data || !name || !grow(b, &g->initializer, &b->initializers, g->n_initializer))
         return NULL;
     onnx__tensor_proto__init(t);
     t->name = copy(b, name);
@@ -226,7 +224,7 @@ void lb_onnx_opset(lb_onnx_build *b, const char *domain, int64_t version) {
 void lb_onnx_metadata(lb_onnx_build *b, const char *key, const char *value) {
     Onnx__ModelProto *m = &b->model;
     Onnx__StringStringEntryProto *entry = take(b, 1, sizeof *entry);
-    if (!entry || !grow(b, (void ***)&m->metadata_props, &b->metadata, m->n_metadata_props))
+    if (!entry || !grow(b, &m->metadata_props, &b->metadata, m->n_metadata_props))
         return;
     onnx__string_string_entry_proto__init(entry);
     entry->key = copy(b, key);

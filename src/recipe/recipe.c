@@ -7,7 +7,7 @@
 
 lb_status lb_given_add(lb_recipe *recipe, const lb_entry *entry) {
     lb_recipe_given *given = recipe->given;
-    LB_TRY(lb_grow(recipe->ctx, (void **)&given->entries, &given->capacity, given->nentries + 1, sizeof *given->entries));
+    LB_TRY(lb_grow(recipe->ctx, &given->entries, &given->capacity, given->nentries + 1, sizeof *given->entries));
     given->entries[given->nentries++] = *entry;
     return LB_OK;
 }

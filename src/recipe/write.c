@@ -21,7 +21,7 @@ static void LB_PRINTF(2, 3) emit(writer *w, const char *fmt, ...) {
     int n = vsnprintf(line, sizeof line, fmt, args);
     va_end(args);
     if (w->status == LB_OK)
-        w->status = lb_grow(w->ctx, (void **)&w->text, &w->capacity, w->size + (size_t)n + 1, 1);
+        w->status = lb_grow(w->ctx, &w->text, &w->capacity, w->size + (size_t)n + 1, 1);
     if (w->status != LB_OK)
         return;
     memcpy(w->text + w->size, line, (size_t)n + 1);

@@ -17,7 +17,7 @@ void *lb_plan_buffer(const lb_plan *plan, int buffer) { return plan->arena + pla
 
 static lb_status new_buffer(builder *b, size_t size, int time, int *index) {
     lb_plan *plan = b->plan;
-    LB_TRY(lb_grow(plan->ctx, (void **)&plan->buffers, &b->buffer_capacity, (size_t)plan->nbuffers + 1, sizeof *plan->buffers));
+    LB_TRY(lb_grow(plan->ctx, &plan->buffers, &b->buffer_capacity, (size_t)plan->nbuffers + 1, sizeof *plan->buffers));
     plan->buffers[plan->nbuffers] = (lb_buffer){.size = (size + LB_ALIGN - 1) / LB_ALIGN * LB_ALIGN, .first = time, .last = time};
     *index = plan->nbuffers++;
     return LB_OK;

@@ -48,7 +48,7 @@ static lb_status write_event(lb_tensorboard *tb, Lb__Tb__Event *event) {
     clock_gettime(CLOCK_REALTIME, &now);
     event->wall_time = (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
     size_t size = lb__tb__event__get_packed_size(event);
-    LB_TRY(lb_grow(tb->ctx, (void **)&tb->record, &tb->capacity, size + 16, 1));
+    LB_TRY(lb_grow(tb->ctx, &tb->record, &tb->capacity, size + 16, 1));
     put32(tb->record, (uint32_t)size);
     put32(tb->record + 4, (uint32_t)((uint64_t)size >> 32));
     put32(tb->record + 8, masked_crc(tb->record, 8));

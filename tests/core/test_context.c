@@ -214,7 +214,7 @@ static void grow(void **state) {
     int *array = NULL;
     size_t capacity = 0;
     for (size_t n = 1; n <= 1000; n++) {
-        assert_ok(ctx, lb_grow(ctx, (void **)&array, &capacity, n, sizeof *array));
+        assert_ok(ctx, lb_grow(ctx, &array, &capacity, n, sizeof *array));
         assert_true(capacity >= n);
         array[n - 1] = (int)n;
     }
@@ -225,9 +225,9 @@ static void grow(void **state) {
     assert_true(1000 - a.left < 15); /* doubling, not one by one */
     size_t before = capacity;
     int *same = array;
-    assert_int_equal(lb_grow(ctx, (void **)&array, &capacity, SIZE_MAX / 2, sizeof *array), LB_ERR_MEMORY);
+    assert_int_equal(lb_grow(ctx, &array, &capacity, SIZE_MAX / 2, sizeof *array), LB_ERR_MEMORY);
     a.left = 0;
-    assert_int_equal(lb_grow(ctx, (void **)&array, &capacity, before + 1, sizeof *array), LB_ERR_MEMORY);
+    assert_int_equal(lb_grow(ctx, &array, &capacity, before + 1, sizeof *array), LB_ERR_MEMORY);
     assert_ptr_equal(array, same); /* a failure leaves all as it was */
     assert_int_equal(capacity, before);
     assert_int_equal(array[999], 1000);

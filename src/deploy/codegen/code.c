@@ -9,7 +9,7 @@ static char *more(lb_code *code, size_t size) {
     if (code->status == LB_OK && size > SIZE_MAX - code->size - 1)
         code->status = lb_fail(code->ctx, LB_ERR_MEMORY, "the generated code is too large for this machine");
     if (code->status == LB_OK)
-        code->status = lb_grow(code->ctx, (void **)&code->text, &code->capacity, code->size + size + 1, 1);
+        code->status = lb_grow(code->ctx, &code->text, &code->capacity, code->size + size + 1, 1);
     return code->status == LB_OK ? code->text + code->size : NULL;
 }
 

@@ -268,12 +268,10 @@ static lb_status join_channels(lb_importer *im, const lb_view *parts, lb_view *d
     }
     if (c > LB_MAX_EXTENT)
         return lb_import_refuse(im, "makes %lld channels; up to %d are read", (long long)c, LB_MAX_EXTENT);
-    void *concats = im->concats;
     lb_concat made = {nodes, 1, nodes[0]};
     if (n > 1)
         LB_TRY(put_together(im, nodes, n, &made));
-    LB_TRY(lb_grow(im->ctx, &concats, &im->concats_capacity, (size_t)im->nconcats + 1, sizeof *im->concats));
-    im->concats = concats;
+    LB_TRY(lb_grow(im->ctx, &im->concats, &im->concats_capacity, (size_t)im->nconcats + 1, sizeof *im->concats));
     im->concats[im->nconcats++] = made;
     lb_view_image(im, made.result, ndim, dst);
     return LB_OK;

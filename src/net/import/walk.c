@@ -361,11 +361,9 @@ lb_status lb_import_append(lb_importer *im, const lb_node *node, int *index) {
 }
 
 lb_status lb_import_fill(lb_importer *im, const lb_import_values *fill) {
-    void *fills = im->fills;
     if (!fill->src)
         return LB_OK;
-    LB_TRY(lb_grow(im->ctx, &fills, &im->fills_capacity, im->nfills + 1, sizeof *im->fills));
-    im->fills = fills;
+    LB_TRY(lb_grow(im->ctx, &im->fills, &im->fills_capacity, im->nfills + 1, sizeof *im->fills));
     im->fills[im->nfills++] = *fill;
     return LB_OK;
 }
