@@ -69,8 +69,9 @@ static bool lengths_differ(const cli_run *run) {
         const cli_setting *s = &run->settings[i];
         if (ends_in(s->key, "weights.bit_lengths") && strcmp(s->value, "fixed"))
             return true;
-        if (strstr(s->key, "quant.layers.") && ends_in(s->key, ".weights.bits") &&
-            strcmp(s->value, get(run, "quant.weights.bits", DEFAULT_BITS)))
+        const char *rule = strstr(s->key, "quant.layers."); /* of any stage; the last one's counts */
+        if (rule && ends_in(rule, ".weights.bits") &&
+            strcmp(get(run, rule, DEFAULT_BITS), get(run, "quant.weights.bits", DEFAULT_BITS)))
             return true;
     }
     return false;
