@@ -2,7 +2,7 @@
 # docs/results.md tells what is recorded, in its tables and in its plot.
 source=$(cd "$(dirname "$0")/../.." && pwd)
 . "$(dirname "$0")/lib.sh"
-for epochs in "" 10; do
+for epochs in "" 10 40; do
     expect 0 env RECORDED=1 EPOCHS=$epochs "$source/bench/tables.sh" "$LOWBIT"
     grep -E '^\| [^ ]+ \| [^ ]+ \| [0-9, ]+ \|' "$work/out" >>"$work/rows"
 done
