@@ -5,8 +5,6 @@
 
 #include "cli.h"
 
-enum { OLDEST_OPSET = 13, NEWEST_OPSET = 25 }; /* as lb_export has them */
-
 /* A model starts with its version (below 32) and who made it. */
 static bool is_onnx(const unsigned char *head, size_t size) {
     return size >= 3 && head[0] == 0x08 && head[1] < 32 && head[2] == 0x12;
@@ -46,8 +44,8 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     const int format = args->format ? find_format(args->format) : LB_ONNX_QDQ;
     if (format < 0)
         return cli_usage(args->verb, "--format: '%s' is none of qdq, qcdq, qonnx, float", args->format);
-    if (args->opset && (args->opset < OLDEST_OPSET || args->opset > NEWEST_OPSET))
-        return cli_usage(args->verb, "--opset: %d is none of %d to %d", args->opset, OLDEST_OPSET, NEWEST_OPSET);
+    if (args->opset && (args->opset < LB_ONNX_OPSET_MIN || args->opset > LB_ONNX_OPSET_MAX))
+        return cli_usage(args->verb, "--opset: %d is none of %d to %d", args->opset, LB_ONNX_OPSET_MIN, LB_ONNX_OPSET_MAX);
     if (!cli_is_dir(run_dir))
         return cli_fail("%s: %s", run_dir, cli_exists(run_dir) ? "not a run directory" : "no such run directory");
     char *path = args->output ? cli_strdup(args->output) : cli_join(run_dir, "model.onnx");

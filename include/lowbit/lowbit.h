@@ -301,9 +301,11 @@ typedef enum lb_onnx_format {
     LB_ONNX_FORMATS
 } lb_onnx_format;
 
+enum { LB_ONNX_OPSET_MIN = 13, LB_ONNX_OPSET_MAX = 25 };
+
 typedef struct lb_export_options {
     lb_onnx_format format;
-    int opset;     /* 0: 21 for QDQ, 13 for the others */
+    int opset;     /* LB_ONNX_OPSET_MIN to LB_ONNX_OPSET_MAX; 0: 21 for QDQ, the least for the others */
     bool exact;    /* the packed model's own fixed-point arithmetic between the convolutions, in double; not QONNX */
 } lb_export_options;
 

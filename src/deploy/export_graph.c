@@ -432,16 +432,17 @@ static lb_status export_all(lb_exporting *e) {
 }
 
 lb_status lb_export_resolve(lb_ctx *ctx, const lb_export_options *options, lb_export_options *resolved) {
-    enum { OLDEST = 13, NEWEST = 25, DEFAULT_QDQ = 21 }; /* 13: DequantizeLinear by channel */
+    enum { DEFAULT_QDQ = 21 };
     *resolved = options ? *options : (lb_export_options){0};
     if ((int)resolved->format < 0 || resolved->format >= LB_ONNX_FORMATS)
         return lb_fail(ctx, LB_ERR_ARGUMENT, "export: format %d does not exist", (int)resolved->format);
     if (resolved->exact && resolved->format == LB_ONNX_QONNX)
         return lb_fail(ctx, LB_ERR_ARGUMENT, "export: QONNX's operators do not compute in fixed point; exact needs another format");
     if (!resolved->opset)
-        resolved->opset = resolved->format == LB_ONNX_QDQ ? DEFAULT_QDQ : OLDEST;
-    if (resolved->opset < OLDEST || resolved->opset > NEWEST)
-        return lb_fail(ctx, LB_ERR_ARGUMENT, "export: opset %d; %d to %d are written", resolved->opset, OLDEST, NEWEST);
+        resolved->opset = resolved->format == LB_ONNX_QDQ ? DEFAULT_QDQ : LB_ONNX_OPSET_MIN; /* DequantizeLinear by channel */
+    if (resolved->opset < LB_ONNX_OPSET_MIN || resolved->opset > LB_ONNX_OPSET_MAX)
+        return lb_fail(ctx, LB_ERR_ARGUMENT, "export: opset %d; %d to %d are written", resolved->opset, LB_ONNX_OPSET_MIN,
+                       LB_ONNX_OPSET_MAX);
     return LB_OK;
 }
 

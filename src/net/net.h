@@ -280,7 +280,7 @@ typedef struct lb_zoo_entry {
     const char *name, *help;
     lb_shape input;              /* the published input */
     lb_status (*build)(lb_net *net, const struct lb_config *config, int input_node); /* net->classes is set */
-    const char *variants;        /* values of model.variant besides "plain", comma between; "" : none */
+    const char *variants;        /* values of model.variant besides "plain", ", " between; "": none */
     bool residual;               /* has shortcuts: model.shortcut may be pad */
 } lb_zoo_entry;
 const lb_zoo_entry *lb_zoo_list(size_t *count);

@@ -75,6 +75,13 @@ static inline unsigned char *read_all(const char *dir, const char *name, size_t 
     return copy;
 }
 
+static inline char *read_text(const char *dir, const char *name) {
+    size_t size;
+    char *text = (char *)read_all(dir, name, &size);
+    text[size] = 0;
+    return text;
+}
+
 static inline void assert_same_file(const char *a, const char *b, const char *name) {
     size_t na, nb;
     unsigned char *da = read_all(a, name, &na), *db = read_all(b, name, &nb);

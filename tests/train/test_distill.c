@@ -148,9 +148,7 @@ static void test_learns_from_the_teacher_alone(void **state) {
     train(with(HEAD_OF("width: 0.25", "epochs: 8") LOW, "distill: {from: teacher, teacher: %s, weight: 1, label_weight: 0}\n",
                teacher),
           dir, 0, false);
-    size_t size;
-    char *log = (char *)read_all(dir, "metrics.jsonl", &size);
-    log[size] = 0;
+    char *log = read_text(dir, "metrics.jsonl");
     const double first = number_after(log, "\"distill_loss\": ", false), last = number_after(log, "\"distill_loss\": ", true);
     if (!(last < 0.6 * first))
         fail_msg("the difference from the teacher went from %g to %g", first, last);
@@ -247,9 +245,7 @@ static void test_left_as_runs(void **state) {
     char dir[64], path[100], key[32];
     make_dir(dir);
     train(HEAD LOW "distill: {from: twin, students: [4]}\n", dir, 0, false);
-    size_t size;
-    char *log = (char *)read_all(dir, "metrics.jsonl", &size);
-    log[size] = 0;
+    char *log = read_text(dir, "metrics.jsonl");
     static const char *const names[] = {"4bit", "twin"};
     for (int i = 0; i < 2; i++) {
         lb_ctx *ctx = test_ctx();

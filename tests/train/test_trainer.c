@@ -187,9 +187,7 @@ static void test_opened_run_evaluates_the_same(void **state) {
     assert_ok(ctx, lb_trainer_eval(trainer, &second));
     assert_memory_equal(&first, &second, sizeof first);
     assert_int_equal(first.images, 50);
-    size_t size;
-    char *log = (char *)read_all(dir, "metrics.jsonl", &size), best[40];
-    log[size] = 0;
+    char *log = read_text(dir, "metrics.jsonl"), best[40];
     snprintf(best, sizeof best, "\"best_top1\": %.0f", first.top1);
     if (!strstr(log, best))
         fail_msg("metrics.jsonl does not say %s", best);
@@ -310,9 +308,7 @@ static void test_log_out_of_memory(void **state) {
         assert_true(status == LB_OK || status == LB_ERR_MEMORY);
     }
     json_set_alloc_funcs(malloc, free);
-    size_t size;
-    char *log = (char *)read_all(dir, "metrics.jsonl", &size);
-    log[size] = 0;
+    char *log = read_text(dir, "metrics.jsonl");
     for (size_t i = 0; i < LB_COUNT(keys); i++)
         assert_non_null(strstr(log, keys[i]));
     free(log);
@@ -337,9 +333,7 @@ static void test_sign_flips(void **state) {
     lb_trainer *t;
     assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &t));
     assert_ok(ctx, lb_trainer_run(t, dir, false));
-    size_t size;
-    char *log = (char *)read_all(dir, "metrics.jsonl", &size);
-    log[size] = 0;
+    char *log = read_text(dir, "metrics.jsonl");
     const char *second = strstr(log, "\"stage\": 1");
     assert_non_null(second);
     assert_non_null(strstr(second, "\"sign_flips\": 0.0,"));

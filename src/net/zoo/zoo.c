@@ -100,23 +100,16 @@ static bool has_variant(const lb_zoo_entry *entry, const char *variant) {
         size_t n = strcspn(p, ",");
         if (n == length && !strncmp(p, variant, n))
             return true;
-        p += n + (p[n] == ',');
+        p += n + strspn(p + n, ", ");
     }
     return false;
 }
 
 static lb_status check_model(lb_ctx *ctx, const lb_model_config *model, const lb_zoo_entry *entry) {
     lb_act_kind kind;
-    if (!has_variant(entry, model->variant)) {
-        char list[128] = "";
-        size_t n = 0;
-        for (const char *p = entry->variants; *p && n + 3 < sizeof list; p += strcspn(p, ",")) {
-            p += *p == ',';
-            n += (size_t)snprintf(list + n, sizeof list - n, ", %.*s", (int)strcspn(p, ","), p);
-        }
-        return lb_fail(ctx, LB_ERR_RECIPE, "model.variant: %s has no variant '%s'; it has plain%s", entry->name, model->variant,
-                       list);
-    }
+    if (!has_variant(entry, model->variant))
+        return lb_fail(ctx, LB_ERR_RECIPE, "model.variant: %s has no variant '%s'; it has plain%s%s", entry->name, model->variant,
+                       *entry->variants ? ", " : "", entry->variants);
     if (*model->act && strcmp(model->act, "auto") && !chosen_act(model, &kind)) {
         const char *names[LB_COUNT(acts)];
         for (size_t i = 0; i < LB_COUNT(acts); i++)
