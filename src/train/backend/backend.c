@@ -100,29 +100,29 @@ lb_status lb_prim_finish(lb_backend *backend, lb_prim *prim) {
     return lb_prim_arg(backend, prim, DNNL_ARG_SCRATCHPAD);
 }
 
-lb_status lb_prim_create(lb_backend *backend, const_dnnl_op_desc_t op, const_dnnl_primitive_desc_t hint, lb_prim *prim) {
-    LB_DNNL(backend, dnnl_primitive_desc_create(&prim->desc, op, backend->attr, backend->engine, hint));
-    return lb_prim_finish(backend, prim);
+dnnl_status_t lb_dnnl_choose(dnnl_primitive_desc_t *desc, const_dnnl_op_desc_t op, const_dnnl_primitive_attr_t attr,
+                             dnnl_engine_t engine, const_dnnl_primitive_desc_t hint, const char *unfit) {
+    dnnl_primitive_desc_iterator_t at = NULL;
+    dnnl_status_t status = dnnl_primitive_desc_iterator_create(&at, op, attr, engine, hint);
+    *desc = NULL;
+    while (status == dnnl_success) {
+        const char *name = "";
+        *desc = dnnl_primitive_desc_iterator_fetch(at);
+        status = *desc ? dnnl_primitive_desc_query(*desc, dnnl_query_impl_info_str, 0, &name) : dnnl_out_of_memory;
+        if (status != dnnl_success || !unfit || !strstr(name, unfit))
+            break;
+        dnnl_primitive_desc_destroy(*desc);
+        *desc = NULL;
+        status = dnnl_primitive_desc_iterator_next(at);
+    }
+    if (at)
+        dnnl_primitive_desc_iterator_destroy(at);
+    return status;
 }
 
-lb_status lb_prim_create_without(lb_backend *backend, const char *word, const_dnnl_op_desc_t op, const_dnnl_primitive_desc_t hint,
-                                 lb_prim *prim) {
-    dnnl_primitive_desc_iterator_t at = NULL;
-    LB_DNNL(backend, dnnl_primitive_desc_iterator_create(&at, op, backend->attr, backend->engine, hint));
-    dnnl_status_t status = dnnl_success;
-    for (;;) {
-        const char *name = "";
-        prim->desc = dnnl_primitive_desc_iterator_fetch(at);
-        status = prim->desc ? dnnl_primitive_desc_query(prim->desc, dnnl_query_impl_info_str, 0, &name) : dnnl_out_of_memory;
-        if (status != dnnl_success || !strstr(name, word))
-            break;
-        dnnl_primitive_desc_destroy(prim->desc);
-        prim->desc = NULL;
-        status = dnnl_primitive_desc_iterator_next(at);
-        if (status != dnnl_success)
-            break;
-    }
-    dnnl_primitive_desc_iterator_destroy(at);
+lb_status lb_prim_create(lb_backend *backend, const_dnnl_op_desc_t op, const_dnnl_primitive_desc_t hint, const char *unfit,
+                         lb_prim *prim) {
+    const dnnl_status_t status = lb_dnnl_choose(&prim->desc, op, backend->attr, backend->engine, hint, unfit);
     LB_TRY(lb_dnnl_check(backend, status, "choosing an implementation"));
     return lb_prim_finish(backend, prim);
 }

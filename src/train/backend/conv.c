@@ -85,10 +85,11 @@ static lb_status describe(lb_backend *backend, const lb_conv_dims *d, lb_pass pa
 static lb_status create_pass(lb_conv_prims *p, lb_pass pass, lb_prim *prim) {
     lb_op_desc_any op;
     LB_TRY(describe(p->backend, &p->dims, pass, &op));
-    if (pass == LB_PASS_BACKWARD_WEIGHTS && LB_MAX(p->dims.iw, p->dims.ow) > AMX_MAX_ROW)
-        LB_TRY(lb_prim_create_without(p->backend, "amx", &op, p->forward.desc, prim));
+    const bool wide = pass == LB_PASS_BACKWARD_WEIGHTS && LB_MAX(p->dims.iw, p->dims.ow) > AMX_MAX_ROW;
+    if (pass == LB_PASS_FORWARD)
+        LB_TRY(lb_prim_create(p->backend, &op, NULL, LB_UNFIT_FORWARD, prim));
     else
-        LB_TRY(lb_prim_create(p->backend, &op, pass == LB_PASS_FORWARD ? NULL : p->forward.desc, prim));
+        LB_TRY(lb_prim_create(p->backend, &op, p->forward.desc, wide ? "amx" : NULL, prim));
     static const int args[3][3] = {{DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST},
                                    {DNNL_ARG_DIFF_DST, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_SRC},
                                    {DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS}};

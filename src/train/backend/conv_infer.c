@@ -110,9 +110,9 @@ static lb_status make_desc(lb_infer_conv *conv, const lb_infer_dims *d) {
     if (status == dnnl_success) /* whole-number sums in f32 must stay exact */
         status = dnnl_primitive_attr_set_fpmath_mode(attr, dnnl_fpmath_mode_strict);
     if (status == dnnl_success)
-        status = dnnl_primitive_desc_create(&conv->desc, &op, attr, conv->infer->engine, NULL);
+        status = lb_dnnl_choose(&conv->desc, &op, attr, conv->infer->engine, NULL, LB_UNFIT_FORWARD);
     dnnl_primitive_attr_destroy(attr);
-    LB_TRY(check(ctx, status, "dnnl_primitive_desc_create"));
+    LB_TRY(check(ctx, status, "choosing an implementation"));
     DNNL(ctx, lb_dnnl_generate(&conv->handle, conv->desc));
     return LB_OK;
 }

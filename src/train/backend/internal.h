@@ -19,6 +19,14 @@ struct lb_backend {
 /* oneDNN's status to ours, with what was being done. */
 lb_status lb_dnnl_check(lb_backend *backend, dnnl_status_t status, const char *what);
 
+/* dnnl_primitive_desc_create by the first implementation without `unfit` in its name; NULL: by the first. */
+dnnl_status_t lb_dnnl_choose(dnnl_primitive_desc_t *desc, const_dnnl_op_desc_t op, const_dnnl_primitive_attr_t attr,
+                             dnnl_engine_t engine, const_dnnl_primitive_desc_t hint, const char *unfit);
+
+/* oneDNN 2.6's forward convolutions of whole images at once by AMX: while one is generated it reads up to a block of rows behind
+ * the end of a list of rows (skipped_bd_mask_buffer_), which is a segmentation fault where memory ends there. */
+#define LB_UNFIT_FORWARD "brgconv:avx512_core_amx"
+
 /* dnnl_primitive_create; out of memory is an error where oneDNN's code generator would crash. */
 dnnl_status_t lb_dnnl_generate(dnnl_primitive_t *primitive, const_dnnl_primitive_desc_t desc);
 
@@ -39,11 +47,9 @@ typedef struct lb_prim {
     dnnl_exec_arg_t args[LB_PRIM_ARGS];
 } lb_prim;
 
-/* From an operation descriptor; hint: the forward primitive's, or NULL. */
-lb_status lb_prim_create(lb_backend *backend, const_dnnl_op_desc_t op, const_dnnl_primitive_desc_t hint, lb_prim *prim);
-/* The same, by the first implementation without `word` in its name. */
-lb_status lb_prim_create_without(lb_backend *backend, const char *word, const_dnnl_op_desc_t op, const_dnnl_primitive_desc_t hint,
-                                 lb_prim *prim);
+/* From an operation descriptor; hint: the forward primitive's, or NULL; unfit: as above. */
+lb_status lb_prim_create(lb_backend *backend, const_dnnl_op_desc_t op, const_dnnl_primitive_desc_t hint, const char *unfit,
+                         lb_prim *prim);
 /* From a primitive descriptor that prim->desc already holds. */
 lb_status lb_prim_finish(lb_backend *backend, lb_prim *prim);
 /* Adds an argument whose memory descriptor is the primitive's own for `arg`. */

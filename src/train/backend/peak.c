@@ -12,7 +12,7 @@ static lb_status create(lb_backend *backend, lb_dtype type, lb_prim *prim) {
     LB_DNNL(backend, dnnl_memory_desc_init_by_tag(&weights, 2, dims, lb_dnnl_type(type), dnnl_format_tag_any));
     LB_DNNL(backend, dnnl_memory_desc_init_by_tag(&dst, 2, dims, lb_dnnl_type(type), dnnl_ab));
     LB_DNNL(backend, dnnl_matmul_desc_init(&desc, &src, &weights, NULL, &dst));
-    LB_TRY(lb_prim_create(backend, &desc, NULL, prim));
+    LB_TRY(lb_prim_create(backend, &desc, NULL, NULL, prim));
     LB_TRY(lb_prim_arg(backend, prim, DNNL_ARG_SRC));
     LB_TRY(lb_prim_arg(backend, prim, DNNL_ARG_WEIGHTS));
     return lb_prim_arg(backend, prim, DNNL_ARG_DST);

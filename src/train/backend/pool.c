@@ -18,13 +18,13 @@ static lb_status create(lb_pool_prims *p, const lb_pool_dims *d) {
                                       : dnnl_pooling_avg_include_padding;
     dnnl_pooling_desc_t op;
     LB_DNNL(backend, dnnl_pooling_forward_desc_init(&op, dnnl_forward_training, alg, &src, &dst, stride, kernel, left, right));
-    LB_TRY(lb_prim_create(backend, &op, NULL, &p->forward));
+    LB_TRY(lb_prim_create(backend, &op, NULL, NULL, &p->forward));
     LB_TRY(lb_prim_arg(backend, &p->forward, DNNL_ARG_SRC));
     LB_TRY(lb_prim_arg(backend, &p->forward, DNNL_ARG_DST));
     if (d->max)
         LB_TRY(lb_prim_arg(backend, &p->forward, DNNL_ARG_WORKSPACE));
     LB_DNNL(backend, dnnl_pooling_backward_desc_init(&op, alg, &src, &dst, stride, kernel, left, right));
-    LB_TRY(lb_prim_create(backend, &op, p->forward.desc, &p->backward));
+    LB_TRY(lb_prim_create(backend, &op, p->forward.desc, NULL, &p->backward));
     LB_TRY(lb_prim_arg(backend, &p->backward, DNNL_ARG_DIFF_DST));
     LB_TRY(lb_prim_arg(backend, &p->backward, DNNL_ARG_DIFF_SRC));
     return d->max ? lb_prim_arg(backend, &p->backward, DNNL_ARG_WORKSPACE) : LB_OK;
