@@ -51,6 +51,13 @@ static inline void test_model(lb_onnx_build *b, lb_ctx *ctx) {
     lb_onnx_output(b, "gemm_out", "scores", 2, (const int64_t[]){0, 5});
 }
 
+/* The node that was appended last goes to place `at`, since nodes stand in the order in which they run. */
+static inline void test_node_to(lb_onnx_build *b, size_t at) {
+    Onnx__NodeProto **nodes = b->graph.node, *last = nodes[b->graph.n_node - 1];
+    memmove(nodes + at + 1, nodes + at, (b->graph.n_node - 1 - at) * sizeof *nodes);
+    nodes[at] = last;
+}
+
 /* What the test changes: the first node of an operator, an initializer by name, a name. */
 static inline Onnx__NodeProto *node_of(lb_onnx_build *b, const char *op) {
     for (size_t i = 0; i < b->graph.n_node; i++)

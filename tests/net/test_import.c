@@ -98,19 +98,14 @@ static void signals(void **state) {
 static lb_status import_padded(lb_ctx *ctx, const char *pool, float value, bool activated, lb_imported *in) {
     lb_onnx_build b;
     test_model(&b, ctx);
-    Onnx__NodeProto *node = node_of(&b, "MaxPool"), **nodes = b.graph.node;
+    Onnx__NodeProto *node = node_of(&b, "MaxPool");
     node->input[0] = TEXT("padded");
     attribute_of(&b, "MaxPool", "kernel_shape")->ints[0] = attribute_of(&b, "MaxPool", "kernel_shape")->ints[1] = 3;
     node->op_type = TEXT(pool);
     test_list(&b, "pads", 8, (const float[]){0, 0, 1, 1, 0, 0, 1, 1});
     lb_onnx_scalar(&b, "value", FLOAT_TYPE, value);
     TEST_NODE(&b, "Pad", "padded", activated ? "relu_out" : "conv_out", "pads", "value");
-    nodes = b.graph.node;
-    for (size_t i = b.graph.n_node - 1; i > 2; i--) { /* to the place of the pooling */
-        Onnx__NodeProto *last = nodes[i];
-        nodes[i] = nodes[i - 1];
-        nodes[i - 1] = last;
-    }
+    test_node_to(&b, 2);
     const lb_status status = lb_net_import(ctx, &b.model, "padded.onnx", NULL, in);
     lb_onnx_build_free(&b);
     return status;
@@ -251,9 +246,7 @@ static void small_weights(void **state) {
         lb_onnx_tensor(&b, "bn.var", FLOAT_TYPE, 1, &four, vars);
         node_of(&b, "Conv")->output[0] = TEXT("sums");
         TEST_NODE(&b, "BatchNormalization", "conv_out", "sums", "bn.weight", "bn.weight", "bn.weight", "bn.var");
-        Onnx__NodeProto **nodes = b.graph.node, *last = nodes[b.graph.n_node - 1];
-        memmove(nodes + 2, nodes + 1, (b.graph.n_node - 2) * sizeof *nodes);
-        nodes[1] = last;
+        test_node_to(&b, 1);
         assert_ok(ctx, lb_net_import(ctx, &b.model, "small.onnx", NULL, &in));
         const lb_node *conv = &in.net->nodes[1], *bn = &in.net->nodes[2];
         const float *values = lb_param_values(in.net, conv->param[0]), *var = lb_param_values(in.net, bn->param[3]);
@@ -295,6 +288,7 @@ static Onnx__TensorShapeProto__Dimension *input_dim(lb_onnx_build *b, int d) {
 }
 static void negative_input(lb_onnx_build *b) { input_dim(b, 2)->dim_value = -8; }
 static void huge_input(lb_onnx_build *b) { input_dim(b, 2)->dim_value = input_dim(b, 3)->dim_value = (int64_t)1 << 30; }
+static void wide_input(lb_onnx_build *b) { input_dim(b, 2)->dim_value = input_dim(b, 3)->dim_value = 60000; }
 static void vast_input(lb_onnx_build *b) { input_dim(b, 2)->dim_value = INT64_MAX; }
 static void open_input(lb_onnx_build *b) { input_dim(b, 2)->value_case = ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE__NOT_SET; }
 static void scalar_input(lb_onnx_build *b) { b->graph.input[0]->type->tensor_type->shape->n_dim = 0; }
@@ -330,9 +324,7 @@ static void dequantize(lb_onnx_build *b, const char *codes, int64_t scales) {
     const float ones[8] = {1, 1, 1, 1, 1, 1, 1, 1};
     lb_onnx_tensor(b, "scales", FLOAT_TYPE, 1, &scales, ones);
     TEST_NODE(b, "DequantizeLinear", "real", codes, "scales");
-    Onnx__NodeProto **nodes = b->graph.node, *last = nodes[b->graph.n_node - 1];
-    memmove(nodes + 1, nodes, (b->graph.n_node - 1) * sizeof *nodes);
-    nodes[0] = last;
+    test_node_to(b, 0);
     node_of(b, "Gemm")->input[1] = TEXT("real");
 }
 static void real_codes(lb_onnx_build *b) { dequantize(b, "fc.weight", 1); }
@@ -452,6 +444,13 @@ static void huge_external(lb_onnx_build *b) {
     tensor_of(b, "conv.weight")->dims[0] = 39768215; /* times 27: 2^30 and a little */
 }
 static void not_finite(lb_onnx_build *b) { ((float *)(void *)tensor_of(b, "fc.weight")->raw_data.data)[7] = NAN; }
+static void negative_variance(lb_onnx_build *b) {
+    const int64_t four = 4;
+    lb_onnx_tensor(b, "bn.var", FLOAT_TYPE, 1, &four, (const float[]){1, 1, -1, 1});
+    node_of(b, "Conv")->output[0] = TEXT("sums");
+    TEST_NODE(b, "BatchNormalization", "conv_out", "sums", "conv.bias", "conv.bias", "conv.bias", "bn.var");
+    test_node_to(b, 1);
+}
 static void vector_bound(lb_onnx_build *b) {
     node_of(b, "Relu")->op_type = TEXT("Clip");
     node_of(b, "Clip")->n_input = 2;
@@ -474,10 +473,9 @@ static void weight_as_bound(lb_onnx_build *b) {
 /* A node between the activation and the pooling. */
 static Onnx__NodeProto *between(lb_onnx_build *b, const char *op, const char *second, const char *third, const char *fourth,
                                 const char *fifth) {
-    Onnx__NodeProto *node = TEST_NODE(b, op, "between", "relu_out", second, third, fourth, fifth), **nodes = b->graph.node;
+    Onnx__NodeProto *node = TEST_NODE(b, op, "between", "relu_out", second, third, fourth, fifth);
     node_of(b, "MaxPool")->input[0] = TEXT("between");
-    memmove(nodes + 3, nodes + 2, (b->graph.n_node - 3) * sizeof *nodes);
-    nodes[2] = node;
+    test_node_to(b, 2);
     return node;
 }
 static void pad_by(lb_onnx_build *b, const char *mode, float value, int count, float top) {
@@ -492,6 +490,21 @@ static void unknown_mode(lb_onnx_build *b) { pad_by(b, "round", 0, 8, 1); }
 static void deep_mirror(lb_onnx_build *b) { pad_by(b, "reflect", 0, 8, 8); }
 static void vast_edge(lb_onnx_build *b) { pad_by(b, "edge", 0, 8, 65000); }
 static void all_cut(lb_onnx_build *b) { pad_by(b, "constant", 0, 8, -4); }
+/* The image as more than four dimensions. */
+static void pad_many(lb_onnx_build *b, int ndim, float by) {
+    float shape[8] = {0, 2, 2, 1, 1, 1, 1, 1}, pads[16] = {0};
+    shape[ndim - 2] = shape[ndim - 1] = 8;
+    pads[4] = by;
+    test_list(b, "many", ndim, shape);
+    test_list(b, "pads", 2 * ndim, pads);
+    between(b, "Pad", "pads", "", "", "")->input[0] = TEXT("tall");
+    TEST_NODE(b, "Reshape", "tall", "relu_out", "many");
+    test_node_to(b, 2);
+}
+static void pad_five(lb_onnx_build *b) { pad_many(b, 5, 1); }
+static void pad_six(lb_onnx_build *b) { pad_many(b, 6, 1); }
+static void pad_eight(lb_onnx_build *b) { pad_many(b, 8, 1); }
+static void pad_eight_by_none(lb_onnx_build *b) { pad_many(b, 8, 0); }
 static void cut_by(lb_onnx_build *b, float from, float to, float axis, float step) {
     test_list(b, "from", 1, &from);
     test_list(b, "to", 1, &to);
@@ -507,6 +520,10 @@ static void far_row(lb_onnx_build *b) {
     test_list(b, "far", 1, (const float[]){8});
     Onnx__NodeProto *gather = between(b, "Gather", "far", "", "", "");
     lb_onnx_int(b, gather, "axis", 2);
+}
+static void same_channel(lb_onnx_build *b) {
+    test_list(b, "channels", 4, (const float[]){0, 1, 2, 1});
+    lb_onnx_int(b, between(b, "Gather", "channels", "", "", ""), "axis", 1);
 }
 static void ends_early(lb_onnx_build *b) { external(b, "import-short.bin", "432"); }
 
@@ -530,6 +547,7 @@ static void refused(void **state) {
         {whole_input, "element type 7"},
         {negative_input, "negative dimension -8"},
         {huge_input, "its input is of 1073741824 x 1073741824 pixels"},
+        {wide_input, "input: its output would be"},
         {vast_input, "its input is of"},
         {open_input, "model.input_size"},
         {scalar_input, "0 dimensions"},
@@ -550,6 +568,10 @@ static void refused(void **state) {
         {divided, "divides by an image"},
         {odd_pads, "its pads are not two for each of 4 dimensions"},
         {other_value, "pads with 1; only zeros"},
+        {pad_five, "pads dimension 4; images have four"},
+        {pad_six, "pads dimension 4; images have four"},
+        {pad_eight, "pads dimension 4; images have four"},
+        {pad_eight_by_none, "its input is no image in the order batch, channels, height, width"},
         {unknown_mode, "mode round"},
         {deep_mirror, "pads 8 rows or columns by 8 and 8"},
         {vast_edge, "rows or columns; up to 65535 are read"},
@@ -558,6 +580,7 @@ static void refused(void **state) {
         {least_step, "a step of -9223372036854775808"},
         {nothing_left, "takes nothing of dimension 3"},
         {cut_batch, "of dimension 0"},
+        {same_channel, "(Gather): gathers channel 1 twice"},
         {far_row, "gathers number 8 of 8"},
         {rounds, "(Round): only quantized networks have this operator"},
         {qonnx, "(Relu): only quantized networks have this operator"},
@@ -611,6 +634,7 @@ static void refused(void **state) {
         {ends_early, "that file ends before"},
         {huge_external, "that file ends before"},
         {not_finite, "fc.weight holds values that are not finite"},
+        {negative_variance, "holds a variance below zero"},
         {weight_as_bound, "its input 1 is part of a weight"},
         {vector_bound, "has 4 elements instead of one"},
     };

@@ -154,7 +154,9 @@ static lb_status read_input(lb_importer *im) {
     if (im->batch > LB_MAX_EXTENT)
         return lb_import_refuse(im, "it takes %lld images at once", (long long)im->batch);
     LB_TRY(find_image(im, ndim, dims, image, &last));
-    LB_TRY(lb_net_create(im->ctx, "onnx", (int)image[0], (int)image[1], (int)image[2], &im->net));
+    const lb_status status = lb_net_create(im->ctx, "onnx", (int)image[0], (int)image[1], (int)image[2], &im->net);
+    if (status != LB_OK)
+        return lb_fail_in(im->ctx, status, "%s", im->path);
     lb_view view;
     lb_view_image(im, 0, ndim == 3 ? 3 : 4, &view);
     LB_TRY(lb_import_turn_back(im, &view, last));
@@ -238,9 +240,13 @@ static void apply_fills(lb_importer *im) {
 static lb_status check_values(lb_importer *im) {
     for (int i = 0; i < im->net->nparams; i++) {
         const lb_param *p = &im->net->params[i];
-        for (size_t k = 0; k < p->count; k++)
-            if (!isfinite(im->net->values[p->offset + k]))
+        for (size_t k = 0; k < p->count; k++) {
+            const float value = im->net->values[p->offset + k];
+            if (!isfinite(value))
                 return lb_import_damaged(im, "%s holds values that are not finite", p->name);
+            if (p->kind == LB_PARAM_BN_VAR && value < 0)
+                return lb_import_damaged(im, "%s holds a variance below zero", p->name);
+        }
     }
     return LB_OK;
 }

@@ -140,7 +140,10 @@ static lb_status read_amounts(lb_importer *im, const lb_view *v, bool last, int6
             const int64_t by = given[i + side * n];
             if (by < -LB_MAX_LINES || by > LB_MAX_LINES)
                 return lb_import_refuse(im, "pads by %lld", (long long)by);
-            pads[4 * side + d] = by;
+            if (d < 4)
+                pads[4 * side + d] = by;
+            else if (by)
+                return lb_import_refuse(im, "pads dimension %d; images have four", d);
         }
     }
     if (pads[0] || pads[4])

@@ -197,8 +197,15 @@ static lb_status read_gather(lb_importer *im) {
         LB_TRY(gather_lines(im, &v, axis));
     } else if (channel) {
         LB_TRY(read_wanted(im, c, c, &from, &count));
-        for (int k = 0; k < count; k++)
+        bool *taken = lb_pool_alloc(&im->pool, (size_t)c, sizeof *taken);
+        if (!taken)
+            return LB_ERR_MEMORY;
+        for (int k = 0; k < count; k++) {
+            if (taken[from[k]])
+                return lb_import_refuse(im, "gathers channel %d twice, which is not read", from[k]);
+            taken[from[k]] = true;
             from[k] = channel[from[k]];
+        }
         LB_TRY(append_select(im, v.node, from, count, lb_import_name(im, NULL), &index));
         lb_view_image(im, index, v.ndim, &v);
     } else {
