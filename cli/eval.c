@@ -46,7 +46,7 @@ const cli_verb cli_verb_eval = {
         "Classifies every test image and prints the share that is right (top-1), the share whose truth is among the five\n"
         "best (top-5), and the mean loss. A run directory is evaluated by the trainer with the weights of its best epoch,\n"
         "quantized; a packed model by the integer runtime. Without --data the images are those the network was trained\n"
-        "for.\n"
+        "for; classes of other data are told by their names, and it may lack some.\n"
         "\n"
         "--json prints {\"top1\", \"top5\", \"loss\", \"images\"}; top1 and top5 are percent.",
     .files = "RUN                    a directory made by lowbit train\nMODEL                  a file made by lowbit pack",

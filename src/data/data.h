@@ -49,6 +49,12 @@ bool lb_data_known(const lb_data_config *config, int *size, int *channels, int *
 /* Does a network (`name`, for the message) with so many input channels and classes suit the data? */
 lb_status lb_data_check(const lb_data *data, const char *name, int channels, int classes);
 
+/* Labels as those of a network (`name`, for the message) whose n classes are called `names` (NULL: not known). Where the network
+ * has all of the data's classes, each label becomes that of the class of its name, and data->class_names are `names`: a data set
+ * may lack some of the classes. LB_ERR_SHAPE: it has fewer, and one the network does not know. Otherwise labels stay, with a
+ * warning if their names are others (numbers alone are no names). */
+lb_status lb_data_match(lb_data *data, const char *name, int n, const char *const *names);
+
 /* The shape, classes and normalisation of a data set as text, and a data set made of that text: without images (split[].pixels is
  * NULL), for what only needs to know. The text may come from a hostile file. */
 const char *lb_data_describe(const lb_data *data, lb_pool *pool);

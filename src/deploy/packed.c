@@ -285,6 +285,8 @@ lb_status lb_packed_data(lb_packed *m, const char *spec) {
         status = lb_fail(m->ctx, LB_ERR_UNSUPPORTED, "%s has no test images", data->source);
     else
         status = lb_data_check(data, m->name, m->info.ic, m->info.classes);
+    if (!status)
+        status = lb_data_match(data, m->name, m->info.classes, m->model->graph.class_names);
     if (!status && spec && !(copy = copy_text(m->ctx, spec)))
         status = LB_ERR_MEMORY;
     if (status != LB_OK) {

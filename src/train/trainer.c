@@ -82,13 +82,14 @@ static lb_status check_input(lb_trainer *t) {
     return lb_data_check(t->data, t->net->name, t->net->nodes[0].dst.c, t->net->classes);
 }
 
-/* Takes over `data`, to which the trainer's normalisation applies. */
+/* Takes over `data`, to which the trainer's normalisation and labels apply. */
 static lb_status replace_data(lb_trainer *t, lb_data *data) {
     memcpy(data->mean, t->data->mean, sizeof data->mean);
     memcpy(data->std, t->data->std, sizeof data->std);
+    const lb_status status = lb_data_match(data, t->net->name, t->data->classes, t->data->class_names);
     lb_data_destroy(t->data);
     t->data = data;
-    return check_input(t);
+    return status ? status : check_input(t);
 }
 
 lb_status lb_trainer_need_images(lb_trainer *t) {

@@ -216,6 +216,15 @@ static inline void pack_close(packer p) {
     archive_write_free(p.archive);
 }
 
+/* An image for training and the same for testing. */
+static inline void put_class(const char *root, const char *name, int image) {
+    for (int split = 0; split < 2; split++) {
+        char path[300];
+        snprintf(path, sizeof path, "%s/%s/%s/1.png", root, split ? "test" : "train", name);
+        put_image(path, image, 16, 16, 3);
+    }
+}
+
 /* ---- Checks ---------------------------------------------------------------------------------------------------- */
 
 static inline lb_data_config config_of(const char *name, const char *path) {
