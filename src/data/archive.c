@@ -6,6 +6,7 @@
 #include <archive.h>
 #include <archive_entry.h>
 
+#include "core/locale.h"
 #include "data/formats.h"
 
 struct lb_archive {
@@ -14,6 +15,7 @@ struct lb_archive {
     char name[LB_PATH]; /* for messages */
     char member[512]; /* current member, shortened, for messages */
     int64_t members; /* so far */
+    void *utf8; /* libarchive says names in the characters of the locale: in "C", nothing but ASCII */
 };
 
 bool lb_is_archive(const char *path) {
@@ -58,11 +60,12 @@ lb_status lb_archive_open(lb_ctx *ctx, const char *path, lb_archive **out) {
         lb_archive_close(a);
         return status;
     }
+    a->utf8 = lb_utf8_locale_create();
     *out = a;
     return LB_OK;
 }
 
-lb_status lb_archive_next(lb_archive *a, const char **name, lb_member_kind *kind) {
+static lb_status next(lb_archive *a, const char **name, lb_member_kind *kind) {
     *name = NULL;
     struct archive_entry *entry;
     int code = archive_read_next_header(a->archive, &entry);
@@ -76,13 +79,22 @@ lb_status lb_archive_next(lb_archive *a, const char **name, lb_member_kind *kind
     if (!*name)
         *name = archive_entry_pathname_utf8(entry); /* names that the locale cannot say */
     if (!*name)
-        *name = "";
+        return lb_fail(a->ctx, LB_ERR_FORMAT, "%s: the name of member %lld cannot be read (%s%s); %s", a->name,
+                       (long long)a->members, a->member[0] ? "after " : "the first", a->member,
+                       a->utf8 ? "it is not the UTF-8 that it is said to be, pack it again" : "set LC_ALL to a locale with UTF-8");
     lb_printable(a->member, sizeof a->member, *name);
     if (archive_entry_hardlink(entry) || archive_entry_filetype(entry) == AE_IFLNK)
         *kind = LB_MEMBER_LINK;
     else
         *kind = archive_entry_filetype(entry) == AE_IFDIR ? LB_MEMBER_DIR : LB_MEMBER_FILE;
     return LB_OK;
+}
+
+lb_status lb_archive_next(lb_archive *a, const char **name, lb_member_kind *kind) {
+    void *const before = lb_locale_enter(a->utf8);
+    const lb_status status = next(a, name, kind);
+    lb_locale_enter(before);
+    return status;
 }
 
 lb_status lb_archive_read(lb_archive *a, uint8_t **buffer, size_t *capacity, size_t *size) {
@@ -105,5 +117,6 @@ void lb_archive_close(lb_archive *a) {
     if (!a)
         return;
     archive_read_free(a->archive);
+    lb_utf8_locale_destroy(a->utf8);
     lb_free(a->ctx, a);
 }

@@ -12,7 +12,7 @@
 #include "data/formats.h"
 
 #define CACHE_MAGIC "LBIMAGES"
-#define CACHE_VERSION 1u
+#define CACHE_VERSION 2u
 
 typedef struct header {
     char magic[8];

@@ -1,6 +1,8 @@
 /* Image folders, plain and inside archives; the cache; everything that can be wrong with them. */
 #include "fixtures.h"
 
+#include "core/locale.h"
+
 enum { H = 8, W = 6 };
 
 /* Three classes; names chosen so that the order of making differs from the order of sorting. Image number = its place in the sorted
@@ -116,6 +118,45 @@ static void test_long_top(void **state) {
     load_and_check(s, &config);
     config = config_of("folder", "a.tar");
     load_and_check(s, &config);
+}
+
+/* Names in UTF-8, in the "C" locale: libarchive knows of archives that say so and turns their names into the locale's. */
+static void test_names_in_utf8(void **state) {
+    scratch *s = *state;
+    static const char *const classes[] = {"K\xc3\xa4se", "cat", "\xe7\x8b\x97"};
+    static const char *const archives[] = {"a.zip", "a.tar", "a.tar.gz"};
+    uint8_t bytes[65536];
+    char name[100];
+    for (size_t i = 0; i < LB_COUNT(archives); i++) {
+        void *utf8 = lb_utf8_locale_create();
+        assert_non_null(utf8);
+        void *before = lb_locale_enter(utf8);
+        packer p = pack_open(archives[i]);
+        for (size_t k = 0; k < 2 * LB_COUNT(classes); k++) {
+            snprintf(name, sizeof name, "%s/%s/%zu.png", k % 2 ? "train" : "test", classes[k / 2], k);
+            pack_image(p, name, (int)k, H, W, 3);
+        }
+        pack_close(p);
+        lb_locale_enter(before);
+        lb_utf8_locale_destroy(utf8);
+        lb_data_config config = config_of("folder", archives[i]);
+        lb_data *data;
+        assert_ok(s->ctx, lb_data_load(s->ctx, &config, &data));
+        assert_int_equal(data->classes, LB_COUNT(classes));
+        for (size_t k = 0; k < LB_COUNT(classes); k++)
+            assert_string_equal(data->class_names[k], classes[k]);
+        lb_data_destroy(data);
+        assert_ptr_equal(lb_locale_enter(NULL), before);
+    }
+
+    /* Bytes that are no UTF-8, though the archive says so. */
+    size_t size = get_file("a.zip", bytes, sizeof bytes);
+    for (size_t n = 0; n + 2 < size; n++)
+        if (!memcmp(bytes + n, "K\xc3\xa4", 3))
+            bytes[n + 2] = '(';
+    put_file("b.zip", bytes, size);
+    lb_data_config config = config_of("folder", "b.zip");
+    assert_load_fails(s->ctx, &config, "b.zip", "name of member 1 cannot be read (the first); it is not the UTF-8");
 }
 
 static void test_val_and_limits(void **state) {
@@ -523,9 +564,10 @@ static void test_interrupt(void **state) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, scratch_setup, scratch_teardown)
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        TEST(test_everywhere),  TEST(test_long_top),     TEST(test_val_and_limits), TEST(test_sizes_and_grey),
-        TEST(test_bad_folders), TEST(test_bad_archives), TEST(test_cache),          TEST(test_no_cache_possible),
-        TEST(test_memory),      TEST(test_interrupt),    TEST(test_check),          TEST(test_statistics)};
+    const struct CMUnitTest tests[] = {TEST(test_everywhere),     TEST(test_long_top),       TEST(test_names_in_utf8),
+                                       TEST(test_val_and_limits), TEST(test_sizes_and_grey), TEST(test_bad_folders),
+                                       TEST(test_bad_archives),   TEST(test_cache),          TEST(test_no_cache_possible),
+                                       TEST(test_memory),         TEST(test_interrupt),      TEST(test_check),
+                                       TEST(test_statistics)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
