@@ -68,7 +68,8 @@ static lb_status jpeg_info(lb_decoder *decoder, const uint8_t *bytes, size_t siz
     if (!decoder->jpeg && !(decoder->jpeg = tjInitDecompress()))
         return fail(decoder, LB_ERR_MEMORY, "out of memory for the JPEG decoder");
     int w = 0, h = 0, subsampling, space = -1; /* left alone, though it says success, if the file ends before its frame header */
-    if (tjDecompressHeader3(decoder->jpeg, bytes, (unsigned long)size, &w, &h, &subsampling, &space) != 0)
+    int failed = tjDecompressHeader3(decoder->jpeg, bytes, (unsigned long)size, &w, &h, &subsampling, &space);
+    if (failed && (tjGetErrorCode(decoder->jpeg) != TJERR_WARNING || w < 1)) /* an error leaves w alone, even after a warning */
         return fail(decoder, LB_ERR_FORMAT, "a damaged JPEG image (%s); remove or replace it", tjGetErrorStr2(decoder->jpeg));
     if (w < 1 || h < 1)
         return fail(decoder, LB_ERR_FORMAT, "a damaged JPEG image (it ends before the picture); remove or replace it");
@@ -78,14 +79,40 @@ static lb_status jpeg_info(lb_decoder *decoder, const uint8_t *bytes, size_t siz
     return check_size(decoder, h, w);
 }
 
+/* Does the last scan come to an end? Its data holds no markers but restarts. */
+static bool has_end(const uint8_t *bytes, size_t size) {
+    for (size_t i = size; i-- > 1;)
+        if (bytes[i - 1] == 0xff && (bytes[i] == 0xd9 || bytes[i] == 0xda))
+            return bytes[i] == 0xd9;
+    return false;
+}
+
+static int decompress(lb_decoder *decoder, const uint8_t *bytes, size_t size, int c, const lb_image_info *info) {
+    return tjDecompress2(decoder->jpeg, bytes, (unsigned long)size, decoder->pixels, info->w, info->w * c, info->h,
+                         c == 1 ? TJPF_GRAY : TJPF_RGB, TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS);
+}
+
+/* A warning means that the decoder carried on. Harmless ones are common in the wild; a missing end is a damaged file. Only the
+ * first one is told, and an error after it has its code, too, but leaves the last pixel alone. */
+static bool is_harmless(lb_decoder *decoder, const uint8_t *bytes, size_t size, int c, const lb_image_info *info) {
+    if (tjGetErrorCode(decoder->jpeg) != TJERR_WARNING || strstr(tjGetErrorStr2(decoder->jpeg), "remature"))
+        return false;
+    uint8_t *last = decoder->pixels + (size_t)info->h * (size_t)info->w * (size_t)c - 1;
+    const uint8_t was = *last;
+    *last = (uint8_t)~was;
+    decompress(decoder, bytes, size, c, info);
+    return *last == was;
+}
+
 static lb_status jpeg_decode(lb_decoder *decoder, const uint8_t *bytes, size_t size, int c, lb_image_info *info) {
     LB_TRY(jpeg_info(decoder, bytes, size, info));
     LB_TRY(lb_decoder_grow(decoder, &decoder->pixels, &decoder->capacity, (size_t)info->h * (size_t)info->w * (size_t)c));
-    int failed = tjDecompress2(decoder->jpeg, bytes, (unsigned long)size, decoder->pixels, info->w, info->w * c, info->h,
-                               c == 1 ? TJPF_GRAY : TJPF_RGB, TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS);
-    /* A warning means that the decoder carried on. Harmless ones are common in the wild; a missing end is a damaged file. */
-    if (failed && (tjGetErrorCode(decoder->jpeg) != TJERR_WARNING || strstr(tjGetErrorStr2(decoder->jpeg), "remature")))
+    if (!decompress(decoder, bytes, size, c, info))
+        return LB_OK;
+    if (!is_harmless(decoder, bytes, size, c, info))
         return fail(decoder, LB_ERR_FORMAT, "a damaged JPEG image (%s); remove or replace it", tjGetErrorStr2(decoder->jpeg));
+    if (!has_end(bytes, size))
+        return fail(decoder, LB_ERR_FORMAT, "a damaged JPEG image (its end is missing); remove or replace it");
     return LB_OK;
 }
 

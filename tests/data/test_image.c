@@ -100,6 +100,55 @@ static void test_bad_images(void **state) {
     assert_non_null(strstr(lb_error(s->ctx), "limit"));
 }
 
+/* What the decoder warns of and carries on after is no damage, but hides none either. */
+static void test_jpeg_warnings(void **state) {
+    scratch *s = *state;
+    enum { SIDE = 40, N = SIDE * SIDE * 3 };
+    uint8_t pixels[N], expected[N], got[N];
+    for (int i = 0; i < N; i++) {
+        uint32_t r[4];
+        lb_rng4(1, LB_RNG_TEST, 0, (uint64_t)i, r);
+        pixels[i] = (uint8_t)r[0];
+    }
+    for (int scans = 0; scans < 2; scans++) {
+        tjhandle jpeg = tjInitCompress();
+        unsigned char *made = NULL;
+        unsigned long size = 0;
+        assert_int_equal(
+            tjCompress2(jpeg, pixels, SIDE, 0, SIDE, TJPF_RGB, &made, &size, TJSAMP_444, 80, scans ? TJFLAG_PROGRESSIVE : 0), 0);
+        put_file("sound.jpg", made, size);
+        assert_ok(s->ctx, lb_image_load(s->ctx, "sound.jpg", &as_it_is, SIDE, SIDE, 3, expected));
+        for (int way = 0; way < 2; way++) {
+            const size_t more = way ? 4 : 0; /* an unknown JFIF version; bytes between the header's segments */
+            uint8_t *bytes = malloc(size + more);
+            memcpy(bytes, made, 20);
+            memset(bytes + 20, 0, more);
+            memcpy(bytes + 20 + more, made + 20, size - 20);
+            bytes[11] = way ? bytes[11] : 2;
+            put_file("odd.jpg", bytes, size + more);
+            memset(got, 0, N);
+            assert_ok(s->ctx, lb_image_load(s->ctx, "odd.jpg", &as_it_is, SIDE, SIDE, 3, got));
+            assert_memory_equal(got, expected, N);
+            for (size_t cut = 2; cut < size + more; cut += cut < size + more - 40 ? 37 : 1) {
+                put_file("odd.jpg", bytes, cut);
+                assert_int_equal(lb_image_load(s->ctx, "odd.jpg", &as_it_is, SIDE, SIDE, 3, got), LB_ERR_FORMAT);
+            }
+            if (scans) { /* an error in the last table of codes, behind the first scan: too many */
+                size_t at = size + more - 2;
+                while (memcmp(bytes + at, "\xff\xc4", 2))
+                    at--;
+                memset(bytes + at + 5, 0xff, 16);
+                put_file("odd.jpg", bytes, size + more);
+                assert_int_equal(lb_image_load(s->ctx, "odd.jpg", &as_it_is, SIDE, SIDE, 3, got), LB_ERR_FORMAT);
+                assert_non_null(strstr(lb_error(s->ctx), "damaged JPEG"));
+            }
+            free(bytes);
+        }
+        tjFree(made);
+        tjDestroy(jpeg);
+    }
+}
+
 /* Every byte of small files altered in turn: an error or some image, but nothing worse (the sanitizers watch). */
 static void test_altered_bytes(void **state) {
     scratch *s = *state;
@@ -284,9 +333,9 @@ static void test_resized_crop(void **state) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, scratch_setup, scratch_teardown)
 
 int main(void) {
-    const struct CMUnitTest tests[] = {TEST(test_png),           TEST(test_jpeg),          TEST(test_bad_images),
-                                       TEST(test_altered_bytes), TEST(test_resize),        TEST(test_centre_box),
-                                       TEST(test_draws),         TEST(test_pad_crop_flip), TEST(test_resized_crop),
-                                       TEST(test_as_data_set)};
+    const struct CMUnitTest tests[] = {TEST(test_png),          TEST(test_jpeg),          TEST(test_jpeg_warnings),
+                                       TEST(test_bad_images),   TEST(test_altered_bytes), TEST(test_resize),
+                                       TEST(test_centre_box),   TEST(test_draws),         TEST(test_pad_crop_flip),
+                                       TEST(test_resized_crop), TEST(test_as_data_set)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
