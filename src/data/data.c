@@ -224,11 +224,51 @@ lb_status lb_join(lb_ctx *ctx, char dst[LB_PATH], const char *path, const char *
     return LB_OK;
 }
 
+static bool is_control(char c) { return (unsigned char)c < 0x20 || c == 0x7f; }
+
 void lb_printable(char *dst, size_t size, const char *name) {
     size_t n = 0;
     for (; name[n] && n + 1 < size; n++)
-        dst[n] = (unsigned char)name[n] < 0x20 || name[n] == 0x7f ? '?' : name[n];
+        dst[n] = is_control(name[n]) ? '?' : name[n];
     dst[n] = 0;
+}
+
+static int by_name(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+
+/* Labels follow names (lb_data_match), so that no two may have become one. */
+static lb_status check_distinct(lb_data *data) {
+    const char **sorted = lb_alloc(data->ctx, (size_t)data->classes, sizeof *sorted);
+    if (!sorted)
+        return LB_ERR_MEMORY;
+    memcpy(sorted, data->class_names, (size_t)data->classes * sizeof *sorted);
+    qsort(sorted, (size_t)data->classes, sizeof *sorted, by_name);
+    lb_status status = LB_OK;
+    for (int k = 1; k < data->classes && status == LB_OK; k++)
+        if (*sorted[k] && !strcmp(sorted[k - 1], sorted[k]))
+            status = lb_fail(data->ctx, LB_ERR_FORMAT, "%s: two classes are called %s but for control characters; rename one",
+                             data->source, sorted[k]);
+    lb_free(data->ctx, sorted);
+    return status;
+}
+
+lb_status lb_clean_class_names(lb_data *data) {
+    bool cleaned = false;
+    for (int k = 0; data->class_names && k < data->classes; k++) {
+        const char *name = data->class_names[k];
+        size_t length = 0;
+        while (name[length] && !is_control(name[length]))
+            length++;
+        if (!name[length])
+            continue;
+        length += strlen(name + length);
+        char *clean = lb_pool_alloc(&data->pool, length + 1, 1);
+        if (!clean)
+            return LB_ERR_MEMORY;
+        lb_printable(clean, length + 1, name);
+        data->class_names[k] = clean;
+        cleaned = true;
+    }
+    return cleaned ? check_distinct(data) : LB_OK;
 }
 
 lb_status lb_number_classes(lb_data *data, int classes) {
@@ -361,6 +401,7 @@ static lb_status load(lb_data *data) {
         memcpy(data->class_names, set->class_names, (size_t)set->classes * sizeof *data->class_names);
     }
     LB_TRY(where.format->load(data, data->source));
+    LB_TRY(lb_clean_class_names(data));
     return finish(data, set);
 }
 

@@ -78,7 +78,7 @@ static lb_status take(lb_data *data, const json_t *root, bool *valid) {
         if (!(data->class_names[i] = lb_pool_strdup(&data->pool, name ? name : "")))
             return LB_ERR_MEMORY;
     }
-    return LB_OK;
+    return lb_clean_class_names(data);
 }
 
 lb_status lb_data_described(lb_ctx *ctx, const lb_data_config *config, const char *text, lb_data **out) {

@@ -24,6 +24,9 @@ void lb_printable(char *dst, size_t size, const char *name);
 /* data->classes and class names "0", "1", ... */
 lb_status lb_number_classes(lb_data *data, int classes);
 
+/* Control characters of class names become '?': a packed model could not hold them. LB_ERR_FORMAT: two names become the same. */
+lb_status lb_clean_class_names(lb_data *data);
+
 /* Mean and standard deviation of the training images, which there must be, by as many threads as the context has: data->mean and
  * std, the same bits whatever their number. LB_ERR_INTERRUPTED. */
 lb_status lb_data_statistics(lb_data *data);

@@ -83,9 +83,10 @@ static void test_cifar100(void **state) {
 
     char names[1000] = "";
     for (int i = 0; i < 100; i++)
-        sprintf(names + strlen(names), "thing%d\n", i);
+        sprintf(names + strlen(names), i == 98 ? "thing\t%d\n" : "thing%d\n", i);
     put_file("data/cifar-100-binary/fine_label_names.txt", names, strlen(names));
     assert_ok(s->ctx, lb_data_load(s->ctx, &config, &data));
+    assert_string_equal(data->class_names[98], "thing?98");
     assert_string_equal(data->class_names[99], "thing99");
     lb_data_destroy(data);
 }

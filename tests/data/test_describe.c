@@ -2,7 +2,7 @@
 #include "fixtures.h"
 
 static lb_data known(lb_ctx *ctx) {
-    static const char *names[] = {"cat", "\xff", "dog"};
+    static const char *names[] = {"cat", "\xff", "d\n\x7fog"};
     lb_data data = {
         .ctx = ctx, .source = "here", .classes = 3, .class_names = names, .mean = {.1f, .2f, .3f}, .std = {.4f, .5f, .6f}};
     data.split[LB_TRAIN] = (lb_images){.count = 12, .h = 5, .w = 7, .c = 3};
@@ -32,7 +32,7 @@ static void test_there_and_back(void **state) {
         if (named) {
             assert_string_equal(back->class_names[0], "cat");
             assert_string_equal(back->class_names[1], ""); /* was no UTF-8 */
-            assert_string_equal(back->class_names[2], "dog");
+            assert_string_equal(back->class_names[2], "d??og"); /* as packed models may hold it */
         }
         lb_data_destroy(back);
     }

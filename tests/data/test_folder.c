@@ -159,6 +159,41 @@ static void test_names_in_utf8(void **state) {
     assert_load_fails(s->ctx, &config, "b.zip", "name of member 1 cannot be read (the first); it is not the UTF-8");
 }
 
+/* Control characters in the names of classes, which a packed model cannot hold: '?' in their place, the labels as they are. */
+static void test_control_characters(void **state) {
+    scratch *s = *state;
+    static const char *const classes[] = {"a\nb", "a b", "b", "b\x7f\x1b[31m"}; /* in the order of labels */
+    static const char *const shown[] = {"a?b", "a b", "b", "b??[31m"};
+    char name[100];
+    packer p = pack_open("odd.tar");
+    for (size_t k = 0; k < 2 * LB_COUNT(classes); k++) {
+        snprintf(name, sizeof name, "odd/%s/%s/%zu.png", k % 2 ? "train" : "test", classes[k / 2], k);
+        put_image(name, (int)k, H, W, 3);
+        pack_image(p, name, (int)k, H, W, 3);
+    }
+    pack_close(p);
+    for (int archive = 0; archive < 2; archive++)
+        for (int cached = 0; cached < 3; cached++) {
+            lb_data_config config = config_of("folder", archive ? "odd.tar" : "odd");
+            config.cache = cached > 0;
+            lb_data *data;
+            assert_ok(s->ctx, lb_data_load(s->ctx, &config, &data));
+            assert_int_equal(data->classes, LB_COUNT(classes));
+            for (int k = 0; k < data->classes; k++) {
+                const lb_images *train = &data->split[LB_TRAIN];
+                assert_string_equal(data->class_names[k], shown[k]);
+                assert_int_equal(train->labels[k], k);
+                assert_int_equal(train->pixels[k * H * W * 3], pattern(2 * k + 1, 0, 0, 0));
+            }
+            lb_data_destroy(data);
+        }
+    assert_int_equal(s->notes, 2);
+    assert_int_equal(s->warnings, 0);
+    put_image("odd/train/a?b/1.png", 1, H, W, 3);
+    lb_data_config config = config_of("folder", "odd");
+    assert_load_fails(s->ctx, &config, "odd: ", "two classes are called a?b but for control characters; rename one");
+}
+
 static void test_val_and_limits(void **state) {
     scratch *s = *state;
     put_tree("pets");
@@ -564,10 +599,10 @@ static void test_interrupt(void **state) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, scratch_setup, scratch_teardown)
 
 int main(void) {
-    const struct CMUnitTest tests[] = {TEST(test_everywhere),     TEST(test_long_top),       TEST(test_names_in_utf8),
-                                       TEST(test_val_and_limits), TEST(test_sizes_and_grey), TEST(test_bad_folders),
-                                       TEST(test_bad_archives),   TEST(test_cache),          TEST(test_no_cache_possible),
-                                       TEST(test_memory),         TEST(test_interrupt),      TEST(test_check),
-                                       TEST(test_statistics)};
+    const struct CMUnitTest tests[] = {
+        TEST(test_everywhere),     TEST(test_long_top),          TEST(test_names_in_utf8), TEST(test_control_characters),
+        TEST(test_val_and_limits), TEST(test_sizes_and_grey),    TEST(test_bad_folders),   TEST(test_bad_archives),
+        TEST(test_cache),          TEST(test_no_cache_possible), TEST(test_memory),        TEST(test_interrupt),
+        TEST(test_check),          TEST(test_statistics)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
