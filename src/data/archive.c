@@ -90,10 +90,18 @@ static lb_status next(lb_archive *a, const char **name, lb_member_kind *kind) {
     return LB_OK;
 }
 
+/* At the end: a tar that is cut off between two members shows it only there, where its mark of zeros would have been read. */
+static bool has_end_mark(lb_archive *a) {
+    return (archive_format(a->archive) & ARCHIVE_FORMAT_BASE_MASK) != ARCHIVE_FORMAT_TAR ||
+           archive_filter_bytes(a->archive, 0) != archive_read_header_position(a->archive);
+}
+
 lb_status lb_archive_next(lb_archive *a, const char **name, lb_member_kind *kind) {
     void *const before = lb_locale_enter(a->utf8);
     const lb_status status = next(a, name, kind);
     lb_locale_enter(before);
+    if (status == LB_OK && !*name && !has_end_mark(a))
+        lb_warn(a->ctx, "%s: ends without its end mark%s%s; perhaps cut off", a->name, a->member[0] ? ", after " : "", a->member);
     return status;
 }
 

@@ -51,7 +51,7 @@ typedef enum lb_member_kind { LB_MEMBER_FILE, LB_MEMBER_DIR, LB_MEMBER_LINK } lb
 
 lb_status lb_archive_open(lb_ctx *ctx, const char *path, lb_archive **archive);
 
-/* Next member: *name is NULL after the last; borrowed until the next call. */
+/* Next member: *name is NULL after the last; borrowed until the next call. Warns of a tar that ends there without saying so. */
 lb_status lb_archive_next(lb_archive *archive, const char **name, lb_member_kind *kind);
 
 /* The current member's content into *buffer, which grows by lb_grow; fails beyond LB_MEMBER_LIMIT. */

@@ -381,6 +381,40 @@ static void test_bad_archives(void **state) {
     assert_load_fails(s->ctx, &config, "train/cat/bomb.png", "64 MB");
 }
 
+/* A tar that is cut off between two members, which looks whole: once a warning. */
+static void test_end_mark(void **state) {
+    scratch *s = *state;
+    static uint8_t bytes[65536];
+    pack_tree("whole.tar", "");
+    pack_tree("whole.zip", "");
+    size_t size = get_file("whole.tar", bytes, sizeof bytes), end = size;
+    assert_true(size < sizeof bytes);
+    while (!bytes[end - 1])
+        end--;
+    end = (end + 511) / 512 * 512;
+    assert_true(end + 1024 <= size);
+    lb_data_config config = config_of("folder", "cut.tar");
+    for (size_t more = 0; more <= 1024; more += 512) { /* one block of zeros is mark enough */
+        put_file("cut.tar", bytes, end + more);
+        load_and_check(s, &config);
+        assert_int_equal(s->warnings, 1);
+    }
+    assert_string_equal(s->warning, "cut.tar: ends without its end mark, after train/cat/._9.png; perhaps cut off");
+    memset(bytes + size, 1, 700); /* behind the mark is nothing of the archive's */
+    put_file("cut.tar", bytes, size + 700);
+    load_and_check(s, &config);
+    put_gz("cut.tar.gz", bytes, size);
+    config = config_of("folder", "cut.tar.gz");
+    load_and_check(s, &config);
+    config = config_of("folder", "whole.zip");
+    load_and_check(s, &config);
+    assert_int_equal(s->warnings, 1);
+    put_gz("cut.tar.gz", bytes, end); /* cut off before it was compressed */
+    config = config_of("folder", "cut.tar.gz");
+    load_and_check(s, &config);
+    assert_int_equal(s->warnings, 2);
+}
+
 /* ---- Cache ------------------------------------------------------------------------------------------------------- */
 
 static char cached[512];
@@ -600,9 +634,9 @@ static void test_interrupt(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_everywhere),     TEST(test_long_top),          TEST(test_names_in_utf8), TEST(test_control_characters),
-        TEST(test_val_and_limits), TEST(test_sizes_and_grey),    TEST(test_bad_folders),   TEST(test_bad_archives),
-        TEST(test_cache),          TEST(test_no_cache_possible), TEST(test_memory),        TEST(test_interrupt),
-        TEST(test_check),          TEST(test_statistics)};
+        TEST(test_everywhere),     TEST(test_long_top),       TEST(test_names_in_utf8),     TEST(test_control_characters),
+        TEST(test_val_and_limits), TEST(test_sizes_and_grey), TEST(test_bad_folders),       TEST(test_bad_archives),
+        TEST(test_end_mark),       TEST(test_cache),          TEST(test_no_cache_possible), TEST(test_memory),
+        TEST(test_interrupt),      TEST(test_check),          TEST(test_statistics)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
