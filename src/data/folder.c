@@ -21,7 +21,7 @@ static const char *const split_names[NSPLITS] = {"train", "test", "val"};
 typedef struct member {
     size_t name_at; /* offset in tree.names while listing */
     const char *name; /* path below tree.path, afterwards */
-    int class_at, class_length; /* part of the name */
+    int top_length, class_at, class_length; /* parts of the name: above train/, and the class */
     int split, label;
     int h, w, c; /* c = 0: the header could not be read */
     int64_t image; /* index in its split, -1: not wanted */
@@ -54,7 +54,7 @@ static lb_status fail(tree *t, lb_status status, const char *name, const char *w
 typedef enum name_kind { NAME_OTHER, NAME_IMAGE, NAME_CLASS } name_kind;
 
 /* Takes [TOP/]SPLIT/CLASS[/IMAGE] apart. Absolute paths, "..", hidden files and whatever is not an image are none of ours. */
-static name_kind parse(const char *name, member *m, int *top_length) {
+static name_kind parse(const char *name, member *m) {
     const char *parts[5];
     int lengths[5], n = 0;
     while (!strncmp(name, "./", 2))
@@ -73,12 +73,15 @@ static name_kind parse(const char *name, member *m, int *top_length) {
         for (int split = 0; split < NSPLITS; split++)
             if (lengths[top] == (int)strlen(split_names[split]) && !memcmp(parts[top], split_names[split], (size_t)lengths[top]) &&
                 (n == top + 2 || n == top + 3)) {
-                *m = (member){
-                    .split = split, .image = -1, .class_at = (int)(parts[top + 1] - name), .class_length = lengths[top + 1]};
-                *top_length = (int)(parts[top] - name);
+                *m = (member){.split = split,
+                              .image = -1,
+                              .top_length = (int)(parts[top] - name),
+                              .class_at = (int)(parts[top + 1] - name),
+                              .class_length = lengths[top + 1]};
                 if (n == top + 2)
                     return NAME_CLASS;
-                return lb_image_extension(name) ? NAME_IMAGE : NAME_OTHER;
+                if (lb_image_extension(name))
+                    return NAME_IMAGE;
             }
     return NAME_OTHER;
 }
@@ -89,12 +92,18 @@ static const char *without_dots(const char *name) {
     return name;
 }
 
-static lb_status keep(tree *t, const char *name, member m, int top_length, name_kind kind) {
-    if (!t->top_known) {
-        memcpy(t->top, name, (size_t)top_length);
-        t->top[top_length] = 0;
+/* Does it lie below the common folder? */
+static bool below_top(const tree *t, const char *name, const member *m) {
+    return strlen(t->top) == (size_t)m->top_length && !memcmp(t->top, name, (size_t)m->top_length);
+}
+
+/* The first image tells the common folder; class folders do not, as one called "test" may also be the common one. */
+static lb_status keep(tree *t, const char *name, member m, name_kind kind) {
+    if (kind == NAME_IMAGE && !t->top_known) {
+        memcpy(t->top, name, (size_t)m.top_length);
+        t->top[m.top_length] = 0;
         t->top_known = true;
-    } else if (strlen(t->top) != (size_t)top_length || memcmp(t->top, name, (size_t)top_length)) {
+    } else if (kind == NAME_IMAGE && !below_top(t, name, &m)) {
         char shown[300];
         lb_printable(shown, sizeof shown, t->top);
         char what[400];
@@ -126,33 +135,35 @@ static lb_status keep(tree *t, const char *name, member m, int top_length, name_
 
 static lb_status interrupted(tree *t) { return lb_fail(t->ctx, LB_ERR_INTERRUPTED, "%s: interrupted while loading", t->path); }
 
-/* Lists `name` (below t->path): the class folders of a split (depth 0), or the images of a class (depth 1). */
+/* Lists `name` (below t->path, t->top included): the class folders of a split (depth 0), or the images of a class (depth 1). */
 static lb_status list_folder(tree *t, const char *name, int depth) {
     char path[LB_PATH], child[LB_PATH];
     LB_TRY(lb_join(t->ctx, path, t->path, name));
+    const int top = (int)strlen(t->top);
     DIR *dir = opendir(path);
     if (!dir)
         return fail(t, LB_ERR_IO, name, strerror(errno));
     lb_status status = LB_OK;
     for (struct dirent *entry; status == LB_OK && (entry = readdir(dir));) {
         member m;
-        int top_length;
         struct stat st;
         if (entry->d_name[0] == '.')
             continue;
         status = lb_join(t->ctx, child, name, entry->d_name);
         if (status != LB_OK)
             break;
-        name_kind kind = parse(child, &m, &top_length);
+        name_kind kind = parse(child + top, &m); /* behind the common folder, which may be called "test" itself */
         if (kind == NAME_OTHER || (depth == 1) != (kind == NAME_IMAGE))
             continue;
+        m.top_length = top;
+        m.class_at += top;
         status = lb_join(t->ctx, path, t->path, child);
         if (status != LB_OK)
             break;
         if (stat(path, &st)) {
             status = fail(t, LB_ERR_IO, child, strerror(errno));
         } else if (depth == 0 && S_ISDIR(st.st_mode)) {
-            status = keep(t, child, m, top_length, kind);
+            status = keep(t, child, m, kind);
             if (status == LB_OK)
                 status = lb_interrupted(t->ctx) ? interrupted(t) : list_folder(t, child, 1);
         } else if (depth == 1 && !S_ISREG(st.st_mode)) {
@@ -161,29 +172,32 @@ static lb_status list_folder(tree *t, const char *name, int depth) {
             m.size = st.st_size;
             m.seconds = st.st_mtim.tv_sec;
             m.nanoseconds = st.st_mtim.tv_nsec;
-            status = keep(t, child, m, top_length, kind);
+            status = keep(t, child, m, kind);
         }
     }
     closedir(dir);
     return status;
 }
 
-/* The folder that holds train/: `path` itself ("") or the only one in it that does ("NAME/"). */
+static bool has_folder(const char *path, const char *name) {
+    char child[LB_PATH];
+    int n = snprintf(child, sizeof child, "%s/%s", path, name);
+    return n > 0 && n < LB_PATH && lb_is_dir(child);
+}
+
+/* The folder that holds train/: `path` itself ("") or the only one in it that does ("NAME/", which may be "train/"). */
 static bool find_top(const char *path, char top[MAX_NAME + 2]) {
     char name[LB_PATH];
     top[0] = 0;
-    int n = snprintf(name, sizeof name, "%s/train", path);
-    if (n < 0 || n >= LB_PATH)
-        return false;
-    if (lb_is_dir(name))
+    if (has_folder(path, "train") && (has_folder(path, "test") || has_folder(path, "val") || !has_folder(path, "train/train")))
         return true;
     DIR *dir = opendir(path);
     int found = 0;
     for (struct dirent *entry; dir && (entry = readdir(dir));) {
         if (entry->d_name[0] == '.')
             continue;
-        n = snprintf(name, sizeof name, "%s/%s/train", path, entry->d_name);
-        if (n < 0 || n >= LB_PATH || strlen(entry->d_name) > MAX_NAME || !lb_is_dir(name))
+        int n = snprintf(name, sizeof name, "%s/train", entry->d_name);
+        if (n < 0 || n >= LB_PATH || strlen(entry->d_name) > MAX_NAME || !has_folder(path, name))
             continue;
         snprintf(top, MAX_NAME + 2, "%.*s/", MAX_NAME, entry->d_name);
         found++;
@@ -196,22 +210,20 @@ static bool find_top(const char *path, char top[MAX_NAME + 2]) {
 static bool has_class_folder(const char *path) {
     DIR *dir = opendir(path);
     bool found = false;
-    for (struct dirent *entry; dir && !found && (entry = readdir(dir));) {
-        char name[LB_PATH];
-        int n = snprintf(name, sizeof name, "%s/%s", path, entry->d_name);
-        found = entry->d_name[0] != '.' && n > 0 && n < LB_PATH && lb_is_dir(name);
-    }
+    for (struct dirent *entry; dir && !found && (entry = readdir(dir));)
+        found = entry->d_name[0] != '.' && has_folder(path, entry->d_name);
     if (dir)
         closedir(dir);
     return found;
 }
 
 static lb_status list_directory(tree *t) {
-    char top[MAX_NAME + 2], path[LB_PATH], name[300];
-    if (!find_top(t->path, top))
+    char path[LB_PATH], name[300];
+    t->top_known = find_top(t->path, t->top);
+    if (!t->top_known)
         return lb_fail(t->ctx, LB_ERR_FORMAT, "%s: holds no folder train/ (or more than one folder that does)", t->path);
     for (int split = 0; split < NSPLITS; split++) {
-        snprintf(name, sizeof name, "%s%s", top, split_names[split]);
+        snprintf(name, sizeof name, "%s%s", t->top, split_names[split]);
         LB_TRY(lb_join(t->ctx, path, t->path, name));
         if (split == VAL && t->test == TEST)
             break;
@@ -226,13 +238,13 @@ static lb_status list_directory(tree *t) {
 /* ---- Listing an archive ---------------------------------------------------------------------------------------- */
 
 /* The next image of the archive, parsed; *name is NULL at the end. Class folders are kept if `listing`. */
-static lb_status next_image(tree *t, lb_archive *archive, bool listing, const char **name, member *m, int *top_length) {
+static lb_status next_image(tree *t, lb_archive *archive, bool listing, const char **name, member *m) {
     for (;;) {
         lb_member_kind kind;
         LB_TRY(lb_archive_next(archive, name, &kind));
         if (!*name)
             return LB_OK;
-        name_kind parsed = parse(*name, m, top_length);
+        name_kind parsed = parse(*name, m);
         *name = without_dots(*name);
         if (parsed == NAME_IMAGE && kind == LB_MEMBER_FILE)
             return LB_OK;
@@ -240,7 +252,7 @@ static lb_status next_image(tree *t, lb_archive *archive, bool listing, const ch
             return fail(t, LB_ERR_UNSUPPORTED, *name,
                         "is a link; pack the files themselves (tar: --dereference --hard-dereference)");
         if (parsed == NAME_CLASS && kind == LB_MEMBER_DIR && listing)
-            LB_TRY(keep(t, *name, *m, *top_length, NAME_CLASS));
+            LB_TRY(keep(t, *name, *m, NAME_CLASS));
     }
 }
 
@@ -255,11 +267,10 @@ static lb_status list_archive(tree *t) {
     for (;;) {
         const char *name;
         member m;
-        int top_length;
-        status = next_image(t, archive, true, &name, &m, &top_length);
+        status = next_image(t, archive, true, &name, &m);
         if (status != LB_OK || !name)
             break;
-        status = keep(t, name, m, top_length, NAME_IMAGE);
+        status = keep(t, name, m, NAME_IMAGE);
         if (status == LB_OK)
             status = lb_archive_read(archive, &bytes, &capacity, &size);
         if (status != LB_OK)
@@ -371,7 +382,7 @@ static lb_status choose(tree *t, member **list, size_t n, int limit, int64_t *ch
 static lb_status check_empty_classes(tree *t) {
     for (size_t d = 0; d < t->ndirs; d++) {
         member *dir = &t->dirs[d];
-        if (dir->split != TRAIN && dir->split != t->test)
+        if ((dir->split != TRAIN && dir->split != t->test) || !below_top(t, dir->name, dir))
             continue;
         size_t lo = 0, hi = t->nmembers;
         bool found = false;
@@ -512,8 +523,7 @@ static lb_status decode_member(tree *t, member *m, lb_decoder *decoder, const ui
 static lb_status next_bytes(work *w, member *m, uint8_t **bytes, size_t *capacity, size_t *size) {
     const char *name;
     member parsed;
-    int top_length;
-    LB_TRY(next_image(w->t, w->archive, false, &name, &parsed, &top_length));
+    LB_TRY(next_image(w->t, w->archive, false, &name, &parsed));
     if (!name || strcmp(name, m->name))
         return lb_fail(w->t->ctx, LB_ERR_IO, "%s: changed while it was being read; try again", w->t->path);
     return m->image < 0 ? LB_OK : lb_archive_read(w->archive, bytes, capacity, size);

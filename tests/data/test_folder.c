@@ -120,6 +120,52 @@ static void test_long_top(void **state) {
     load_and_check(s, &config);
 }
 
+/* A common folder that is called like a split, and class folders that are: a folder, and archives without and with folders. */
+static void test_tops_like_splits(void **state) {
+    scratch *s = *state;
+    static const char *const names[] = {"test", "train", "val"};
+    static const char *const kinds[] = {"folder", "files.tar", "all.tar"};
+    char path[200];
+    for (size_t i = 0; i < LB_COUNT(names); i++)
+        for (int kind = 0; kind < 3; kind++) {
+            packer p = {NULL};
+            if (kind)
+                p = pack_open(kinds[kind]);
+            for (int k = -3; kind == 2 && k < 6; k++) {
+                snprintf(path, sizeof path, "%s/%s%s%s", names[i],
+                         k < -2  ? ""
+                         : k % 2 ? "train/"
+                                 : "test/",
+                         k < 0 ? "" : names[k / 2], k < 0 ? "" : "/");
+                pack_entry(p, path, AE_IFDIR, "", 0);
+            }
+            for (int k = 0; k < 6; k++) {
+                snprintf(path, sizeof path, "%s%s/%s/%s/%d.png", kind ? "" : "folder/", names[i], k % 2 ? "train" : "test",
+                         names[k / 2], k);
+                if (kind)
+                    pack_image(p, path, k, H, W, 3);
+                else
+                    put_image(path, k, H, W, 3);
+            }
+            if (kind)
+                pack_close(p);
+            lb_data_config config = config_of("", kinds[kind]);
+            lb_data *data;
+            assert_ok(s->ctx, lb_data_load(s->ctx, &config, &data));
+            assert_int_equal(data->classes, 3);
+            for (int k = 0; k < 3; k++) {
+                assert_string_equal(data->class_names[k], names[k]);
+                for (int split = 0; split < LB_SPLITS; split++) {
+                    assert_int_equal(data->split[split].labels[k], k);
+                    assert_int_equal(data->split[split].pixels[k * H * W * 3], pattern(2 * k + (split == LB_TRAIN), 0, 0, 0));
+                }
+            }
+            lb_data_destroy(data);
+            remove_tree("folder");
+        }
+    assert_int_equal(s->warnings, 0);
+}
+
 /* Names in UTF-8, in the "C" locale: libarchive knows of archives that say so and turns their names into the locale's. */
 static void test_names_in_utf8(void **state) {
     scratch *s = *state;
@@ -633,10 +679,21 @@ static void test_interrupt(void **state) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, scratch_setup, scratch_teardown)
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        TEST(test_everywhere),     TEST(test_long_top),       TEST(test_names_in_utf8),     TEST(test_control_characters),
-        TEST(test_val_and_limits), TEST(test_sizes_and_grey), TEST(test_bad_folders),       TEST(test_bad_archives),
-        TEST(test_end_mark),       TEST(test_cache),          TEST(test_no_cache_possible), TEST(test_memory),
-        TEST(test_interrupt),      TEST(test_check),          TEST(test_statistics)};
+    const struct CMUnitTest tests[] = {TEST(test_everywhere),
+                                       TEST(test_long_top),
+                                       TEST(test_tops_like_splits),
+                                       TEST(test_names_in_utf8),
+                                       TEST(test_control_characters),
+                                       TEST(test_val_and_limits),
+                                       TEST(test_sizes_and_grey),
+                                       TEST(test_bad_folders),
+                                       TEST(test_bad_archives),
+                                       TEST(test_end_mark),
+                                       TEST(test_cache),
+                                       TEST(test_no_cache_possible),
+                                       TEST(test_memory),
+                                       TEST(test_interrupt),
+                                       TEST(test_check),
+                                       TEST(test_statistics)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
