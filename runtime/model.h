@@ -152,6 +152,9 @@ const lbrt_graph *lbrt_model_graph(const lbrt_model *model);
 /* Name of the kernel that runs a layer. */
 const char *lbrt_layer_kernel(const lbrt_model *model, int layer);
 
+/* Bytes that lbrt_run_layers needs: all images go through a layer together there. */
+size_t lbrt_arena_size_layers(const lbrt_model *model, int mb, int count);
+
 /* As lbrt_run_threads (threads NULL: one), layers first..last-1 only; the arena holds what those before left there. For
  * measuring. */
 lbrt_status lbrt_run_layers(const lbrt_model *model, int first, int last, const uint8_t *images, int mb, void *arena,

@@ -64,18 +64,32 @@ static size_t scratch_size(const lbrt_model *model) {
     return lbrt_size_add(model->scratch, LBRT_ALIGN - 1) & ~(size_t)(LBRT_ALIGN - 1);
 }
 
+#define TOGETHER ((size_t)512 << 10) /* bytes of tensors of a thread: more take longer to reach than their images save */
+
+static int images_together(const lbrt_model *model, int count) {
+    const size_t images = lbrt_size_mul(TOGETHER, (size_t)count) / (model->peak > 0 ? model->peak : 1);
+    return images < 1 ? 1 : images > INT16_MAX ? INT16_MAX : (int)images;
+}
+
+size_t lbrt_arena_size_layers(const lbrt_model *model, int mb, int count) {
+    if (model == NULL || mb <= 0 || count <= 0)
+        return 0;
+    size_t size = lbrt_size_mul(model->peak, (size_t)mb);
+    size = lbrt_size_add(size, lbrt_size_add(lbrt_size_mul(scratch_size(model), (size_t)count), 2 * LBRT_ALIGN));
+    return size > PTRDIFF_MAX ? 0 : size;
+}
+
 size_t lbrt_arena_size(const lbrt_model *model, int mb) { return lbrt_arena_size_threads(model, mb, 1); }
 
 size_t lbrt_arena_size_threads(const lbrt_model *model, int mb, int count) {
     if (model == NULL || mb <= 0 || count <= 0)
         return 0;
-    size_t size = lbrt_size_mul(model->peak, (size_t)mb);
-    size = lbrt_size_add(size, lbrt_size_add(lbrt_size_mul(scratch_size(model), (size_t)count), 2 * LBRT_ALIGN));
-    /* Indices over the batch must fit too: images and scores are the caller's, but counted the same way. */
-    for (int32_t t = 0; t < model->graph.ntensors; t++)
-        if (lbrt_size_mul(lbrt_tensor_bytes(&model->graph.tensors[t]), (size_t)mb) > PTRDIFF_MAX)
-            return 0;
-    return size > PTRDIFF_MAX ? 0 : size;
+    const lbrt_graph *g = &model->graph; /* all images and scores are the caller's, but they are counted too */
+    if (lbrt_size_mul(lbrt_tensor_bytes(&g->tensors[0]), (size_t)mb) > PTRDIFF_MAX ||
+        lbrt_size_mul(lbrt_tensor_bytes(&g->tensors[g->ntensors - 1]), (size_t)mb) > PTRDIFF_MAX)
+        return 0;
+    const int most = images_together(model, count);
+    return lbrt_arena_size_layers(model, mb < most ? mb : most, count);
 }
 
 /* A layer in pieces of rows. */
@@ -125,7 +139,7 @@ static uint32_t planar_of(const lbrt_model *model, int32_t layer) {
 lbrt_status lbrt_run_layers(const lbrt_model *model, int first, int last, const uint8_t *images, int mb, void *arena,
                             size_t arena_size, int32_t *scores, const lbrt_threads *threads) {
     const int count = threads != NULL ? threads->count : 1;
-    const size_t need = lbrt_arena_size_threads(model, mb, count);
+    const size_t need = lbrt_arena_size_layers(model, mb, count);
     if (need == 0 || images == NULL || scores == NULL || arena == NULL || (count > 1 && threads->parallel_for == NULL))
         return LBRT_ERR_ARGUMENT;
     if (arena_size < need)
@@ -157,13 +171,6 @@ lbrt_status lbrt_run_layers(const lbrt_model *model, int first, int last, const 
             p.run(call);
     }
     return LBRT_OK;
-}
-
-#define TOGETHER ((size_t)512 << 10) /* bytes of tensors of a thread: more take longer to reach than their images save */
-
-static int images_together(const lbrt_model *model, int count) {
-    const size_t images = lbrt_size_mul(TOGETHER, (size_t)count) / (model->peak > 0 ? model->peak : 1);
-    return images < 1 ? 1 : images > INT16_MAX ? INT16_MAX : (int)images;
 }
 
 lbrt_status lbrt_run_threads(const lbrt_model *model, const uint8_t *images, int mb, void *arena, size_t arena_size,

@@ -68,7 +68,8 @@ const char *lbrt_metadata(const lbrt_model *model, const char *key);
 /* Note i as key and value; 0 after the last. */
 int lbrt_metadata_at(const lbrt_model *model, int i, const char **key, const char **value);
 
-/* Bytes of scratch that a run of `mb` images needs, alignment included. 0 if mb is not positive or too large. */
+/* Bytes of scratch that a run of `mb` images needs, alignment included. 0 if mb is not positive or too large. A few images run at a
+ * time, as many as have 512 KB of tensors (at least one), so that from there on a larger batch needs no more. */
 size_t lbrt_arena_size(const lbrt_model *model, int mb);
 
 /* images: (mb, ih, iw, ic) uint8; scores: (mb, classes). Nothing is kept in the arena between runs. A model is never written after

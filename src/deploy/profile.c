@@ -8,7 +8,7 @@
 
 static lb_status measure(lb_packed *m, int batch, int runs, lb_pool *pool, lb_layer_times *profile) {
     const size_t image = (size_t)m->info.ih * (size_t)m->info.iw * (size_t)m->info.ic,
-                 arena_size = lbrt_arena_size(m->model, batch);
+                 arena_size = lbrt_arena_size_layers(m->model, batch, 1);
     if (arena_size == 0)
         return lb_fail(m->ctx, LB_ERR_ARGUMENT, "%s: a batch of %d images is too large", m->name, batch);
     uint8_t *pixels = lb_pool_alloc(pool, (size_t)batch, image);

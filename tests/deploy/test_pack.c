@@ -363,24 +363,60 @@ static void no_memory_for_kernels(void **state) {
         assert_true(test_memory_runs_out(change_kernels) >= 3);
 }
 
+/* The largest pixel, by way of two tensors of 4 bytes a pixel. */
+static void pack_largest_pixel(lb_ctx *ctx, int side, unsigned char **bytes, size_t *size) {
+    test_graph t = {.g = {.name = "large", .classes = 1, .ntensors = 4, .nlayers = 3}};
+    t.g.tensors = t.tensors, t.g.layers = t.layers;
+    t.tensors[0] = (lbrt_tensor){side, side, 1, LBRT_U8, 0, 255};
+    for (int i = 0; i < 2; i++) {
+        t.layers[i] = (lbrt_layer){.op = LBRT_OP_POINT, .src = i, .dst = i + 1, .groups = 1};
+        t.tensors[i + 1] = (lbrt_tensor){side, side, 1, LBRT_I32, 0, 255};
+    }
+    t.layers[2] = (lbrt_layer){.op = LBRT_OP_MAXPOOL, .src = 2, .dst = 3, .groups = 1, .kh = side, .kw = side, .sh = 1, .sw = 1};
+    t.tensors[3] = (lbrt_tensor){1, 1, 1, LBRT_I32, 0, 255};
+    assert_ok(ctx, lb_pack_graph(ctx, &t.g, NULL, 0, bytes, size));
+}
+
+/* A batch larger than what runs together takes no more memory, and gives the scores of single images. */
+static void large_batches(void **state) {
+    (void)state;
+    enum { SIDE = 16, MANY = 1000 }; /* 2 KB of tensors an image */
+    lb_ctx *ctx = test_ctx();
+    unsigned char *bytes;
+    size_t size;
+    pack_largest_pixel(ctx, SIDE, &bytes, &size);
+    opened o = open_copy(bytes, size, 0, 0);
+    const size_t need = lbrt_arena_size(o.model, MANY);
+    assert_int_equal(need, lbrt_arena_size(o.model, MANY / 2));
+    assert_true(need > lbrt_arena_size(o.model, 100) && need < 1 << 20);
+    assert_true(lbrt_arena_size_threads(o.model, MANY, 2) > need); /* each thread is given its 512 KB */
+    assert_true(lbrt_arena_size_layers(o.model, MANY, 1) > (size_t)MANY * SIDE * SIDE * 4);
+    uint8_t *images = malloc(MANY * SIDE * SIDE);
+    assert_non_null(images);
+    for (size_t i = 0; i < MANY * SIDE * SIDE; i++)
+        images[i] = (uint8_t)(i / (SIDE * SIDE) * 37 % 251);
+    int32_t scores[MANY], one;
+    run_copy(&o, images, MANY, 3, scores);
+    for (int i = 0; i < MANY; i++) {
+        run_copy(&o, images + i * SIDE * SIDE, 1, 0, &one);
+        if (scores[i] != one || one != i * 37 % 251)
+            fail_msg("image %d scores %d of %d, %d alone", i, (int)scores[i], MANY, (int)one);
+    }
+    free(images);
+    close_copy(&o);
+    lb_free(ctx, bytes);
+    lb_ctx_destroy(ctx);
+}
+
 /* What runs takes memory; what is only looked at does not. */
 static void opened_without_arenas(void **state) {
     (void)state;
     enum { SIDE = 16384 }; /* 1 GB a tensor */
     lb_ctx *ctx = test_ctx();
-    test_graph t = {.g = {.name = "large", .classes = 1, .ntensors = 4, .nlayers = 3}};
-    t.g.tensors = t.tensors, t.g.layers = t.layers;
-    t.tensors[0] = (lbrt_tensor){SIDE, SIDE, 1, LBRT_U8, 0, 255};
-    for (int i = 0; i < 2; i++) {
-        t.layers[i] = (lbrt_layer){.op = LBRT_OP_POINT, .src = i, .dst = i + 1, .groups = 1};
-        t.tensors[i + 1] = (lbrt_tensor){SIDE, SIDE, 1, LBRT_I32, 0, 255};
-    }
-    t.layers[2] = (lbrt_layer){.op = LBRT_OP_MAXPOOL, .src = 2, .dst = 3, .groups = 1, .kh = SIDE, .kw = SIDE, .sh = 1, .sw = 1};
-    t.tensors[3] = (lbrt_tensor){1, 1, 1, LBRT_I32, 0, 255};
     unsigned char *bytes;
     size_t size;
     lb_packed *model;
-    assert_ok(ctx, lb_pack_graph(ctx, &t.g, NULL, 0, &bytes, &size));
+    pack_largest_pixel(ctx, SIDE, &bytes, &size);
     assert_true(size < 200);
     assert_ok(ctx, lb_packed_from_memory(ctx, "large", bytes, size, &model));
     assert_true(lbrt_arena_size(model->model, 1) > (size_t)SIDE * SIDE * 4);
@@ -395,7 +431,8 @@ int main(void) {
         cmocka_unit_test(random_graphs),         cmocka_unit_test(thresholds_equal_affine_and_code),
         cmocka_unit_test(what_the_file_says),    cmocka_unit_test(overhead_is_small),
         cmocka_unit_test(refused_graphs),        cmocka_unit_test(out_of_memory),
-        cmocka_unit_test(no_memory_for_kernels), cmocka_unit_test(opened_without_arenas),
+        cmocka_unit_test(no_memory_for_kernels), cmocka_unit_test(large_batches),
+        cmocka_unit_test(opened_without_arenas),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
