@@ -8,6 +8,12 @@
 
 #define LBRT_ALIGN 64
 
+#if defined(__aarch64__)
+#define LBRT_LAST_ISA LBRT_ISA_DOTPROD
+#else
+#define LBRT_LAST_ISA LBRT_ISA_AMX
+#endif
+
 /* The sources in simd/ are compiled once per instruction set LBRT_VARIANT (cmake/runtime_kernels.cmake) and say lbrt_avx2_dot,
  * lbrt_neon_dot and so on. So are some of ref's: lbrt_avx2_conv for lbrt_ref_conv. */
 #ifdef LBRT_VARIANT
@@ -69,6 +75,9 @@ typedef struct lbrt_kernel {
     size_t (*cost)(const lbrt_site *site); /* cycles per result pixel, from measurements; NULL: more than any */
     uint32_t (*planar)(const lbrt_site *site); /* LBRT_PLANAR_..: what it may be given as planes, any of them; NULL: nothing */
 } lbrt_kernel;
+
+/* The best that the processor has, and its operating system could let a process use: with AMX, whether it does or not. */
+lbrt_isa lbrt_processor_isa(void);
 
 const lbrt_kernel *lbrt_select(const lbrt_site *site, lbrt_isa isa);
 

@@ -28,7 +28,7 @@ static int may_use_tiles(void) {
 #endif
 }
 
-static lbrt_isa best(void) {
+lbrt_isa lbrt_processor_isa(void) {
     unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
         return LBRT_ISA_REF;
@@ -41,29 +41,41 @@ static lbrt_isa best(void) {
         return LBRT_ISA_AVX2;
     if (!(c & bit_AVX512VBMI))
         return LBRT_ISA_AVX512;
-    const int tiles = (d & AMX) == AMX && (state & AMX_STATE) == AMX_STATE && shapes_are_known() && may_use_tiles();
+    const int tiles = (d & AMX) == AMX && (state & AMX_STATE) == AMX_STATE && shapes_are_known();
     return tiles ? LBRT_ISA_AMX : LBRT_ISA_AVX512VBMI;
 }
 
-#elif defined(__aarch64__) && defined(__linux__)
+lbrt_isa lbrt_best_isa_unasked(void) {
+    const lbrt_isa isa = lbrt_processor_isa();
+    return isa == LBRT_ISA_AMX ? LBRT_ISA_AVX512VBMI : isa;
+}
+
+lbrt_isa lbrt_best_isa(void) {
+    const lbrt_isa isa = lbrt_processor_isa();
+    return isa == LBRT_ISA_AMX && !may_use_tiles() ? LBRT_ISA_AVX512VBMI : isa;
+}
+
+#else
+#if defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
 
 /* Of the C library, where there is one: a freestanding program may do without, and has plain NEON then. */
 extern unsigned long getauxval(unsigned long type) __attribute__((weak));
 #define AUXV_HWCAP 16
 
-static lbrt_isa best(void) {
+lbrt_isa lbrt_processor_isa(void) {
     return getauxval != NULL && getauxval(AUXV_HWCAP) & HWCAP_ASIMDDP ? LBRT_ISA_DOTPROD : LBRT_ISA_NEON;
 }
-
 #elif defined(__aarch64__)
-static lbrt_isa best(void) { return LBRT_ISA_NEON; }
-
+lbrt_isa lbrt_processor_isa(void) { return LBRT_ISA_NEON; }
 #else
-static lbrt_isa best(void) { return LBRT_ISA_REF; }
+lbrt_isa lbrt_processor_isa(void) { return LBRT_ISA_REF; }
 #endif
 
-lbrt_isa lbrt_best_isa(void) { return best(); }
+lbrt_isa lbrt_best_isa_unasked(void) { return lbrt_processor_isa(); }
+
+lbrt_isa lbrt_best_isa(void) { return lbrt_processor_isa(); }
+#endif
 
 const char *lbrt_isa_name(lbrt_isa isa) {
     switch (isa) {

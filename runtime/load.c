@@ -188,12 +188,16 @@ static void load_body(lbrt_loader *l, lbrt_model *model, lbrt_info *info) {
 
 lbrt_status lbrt_probe_why(const void *file, size_t size, lbrt_isa isa, lbrt_info *info, const char **what, int *layer) {
     lbrt_loader l;
+    if (what != NULL)
+        *what = NULL;
+    if (layer != NULL)
+        *layer = -1;
+    if (info == NULL)
+        return LBRT_ERR_ARGUMENT;
     memset(&l, 0, sizeof l);
     memset(info, 0, sizeof *info);
-    *what = NULL;
-    *layer = -1;
     info->name = "";
-    if (file == NULL)
+    if (file == NULL || (unsigned)isa > (unsigned)LBRT_LAST_ISA)
         return LBRT_ERR_ARGUMENT;
     const lbrt_status status = check_header(file, size);
     if (status != LBRT_OK)
@@ -211,17 +215,17 @@ lbrt_status lbrt_probe_why(const void *file, size_t size, lbrt_isa isa, lbrt_inf
     if (l.r.what != NULL) {
         memset(info, 0, sizeof *info);
         info->name = "";
-        *what = l.r.what;
-        *layer = l.layer;
+        if (what != NULL)
+            *what = l.r.what;
+        if (layer != NULL)
+            *layer = l.layer;
         return LBRT_ERR_FIELD;
     }
     return LBRT_OK;
 }
 
 lbrt_status lbrt_probe(const void *file, size_t size, lbrt_info *info) {
-    const char *what;
-    int layer;
-    return info != NULL ? lbrt_probe_why(file, size, lbrt_best_isa(), info, &what, &layer) : LBRT_ERR_ARGUMENT;
+    return lbrt_probe_why(file, size, lbrt_best_isa(), info, NULL, NULL);
 }
 
 lbrt_status lbrt_open(const void *file, size_t size, void *memory, size_t memory_size, lbrt_model **model) {
@@ -233,9 +237,7 @@ lbrt_status lbrt_open_isa(const void *file, size_t size, lbrt_isa isa, void *mem
         return LBRT_ERR_ARGUMENT;
     *model = NULL;
     lbrt_info info;
-    const char *what;
-    int layer;
-    const lbrt_status status = lbrt_probe_why(file, size, isa, &info, &what, &layer);
+    const lbrt_status status = lbrt_probe_why(file, size, isa, &info, NULL, NULL);
     if (status != LBRT_OK)
         return status;
     if (memory == NULL || memory_size < info.model_size)

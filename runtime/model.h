@@ -187,30 +187,4 @@ static inline int32_t lbrt_stored_weight(const uint8_t *row, size_t i, int32_t b
     return (int32_t)(v & ((1u << bits) - 1u));
 }
 
-/* Instruction sets with kernels of their own, those of the architecture that this is compiled for, each including those before it.
- * lbrt_probe and lbrt_open take the best that the machine has. */
-typedef enum lbrt_isa {
-    LBRT_ISA_REF,
-#if defined(__aarch64__)
-    LBRT_ISA_NEON,
-    LBRT_ISA_DOTPROD /* the dot product instructions of ARMv8.2 */
-#else
-    LBRT_ISA_AVX2,
-    LBRT_ISA_AVX512, /* F, BW, VL, DQ, VNNI */
-    LBRT_ISA_AVX512VBMI, /* and VBMI */
-    LBRT_ISA_AMX /* and AMX-TILE, AMX-INT8, which the operating system lets this process use */
-#endif
-} lbrt_isa;
-
-/* Asks Linux for AMX where the processor has it, for the whole process: signal frames then have room for its 8 KB of registers. */
-lbrt_isa lbrt_best_isa(void);
-const char *lbrt_isa_name(lbrt_isa isa); /* "ref", "avx2", "avx512", "avx512vbmi", "amx"; "ref", "neon", "dotprod" */
-
-/* As lbrt_probe, for the given instruction set (info->model_size depends on it), and says on LBRT_ERR_FIELD what is wrong (static
- * text; NULL: nothing to say) and in which layer (-1: in none). */
-lbrt_status lbrt_probe_why(const void *file, size_t size, lbrt_isa isa, lbrt_info *info, const char **what, int *layer);
-
-/* As lbrt_open; `isa` must be one that the machine has and the one that was probed for. */
-lbrt_status lbrt_open_isa(const void *file, size_t size, lbrt_isa isa, void *memory, size_t memory_size, lbrt_model **model);
-
 #endif

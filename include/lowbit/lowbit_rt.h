@@ -7,8 +7,11 @@
  *     lbrt_open(file, file_size, memory, info.model_size, &model);   // `memory` and `file` must outlive the model
  *     lbrt_run(model, images, 1, arena, lbrt_arena_size(model, 1), scores);
  *
- * On processors with AMX, lbrt_probe and lbrt_open ask Linux to let the process use it, after which signal frames take 8 KB more.
- * Linux refuses if a thread has an alternate signal stack too small for them; then other kernels run.
+ * AMX. On processors that have it, lbrt_probe, lbrt_open and lbrt_best_isa ask Linux to let the process use it: the one system call
+ * of this library, arch_prctl(ARCH_REQ_XCOMP_PERM), which a sandbox must allow. From then on signal frames have room for its 8 KB of
+ * registers: sigaltstack refuses stacks too small for that (getauxval(AT_MINSIGSTKSZ) says how small). Linux for its part refuses if
+ * a thread has such a stack already; then other kernels run. A program that wants none of this takes an instruction set that needs
+ * no leave: lbrt_probe_why and lbrt_open_isa with lbrt_best_isa_unasked().
  *
  * Scores are the network's outputs (logits) as 32-bit fixed point with 16 fractional bits, equal bit for bit on every
  * machine, kernel and thread count. */
@@ -21,6 +24,21 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* Instruction sets with kernels of their own, those of the architecture that this is compiled for, each including those before it.
+ * The scores are the same with all of them. */
+typedef enum lbrt_isa {
+    LBRT_ISA_REF, /* plain C */
+#if defined(__aarch64__)
+    LBRT_ISA_NEON,
+    LBRT_ISA_DOTPROD /* the dot product instructions of ARMv8.2 */
+#else
+    LBRT_ISA_AVX2,
+    LBRT_ISA_AVX512, /* F, BW, VL, DQ, VNNI */
+    LBRT_ISA_AVX512VBMI, /* and VBMI */
+    LBRT_ISA_AMX /* and AMX-TILE, AMX-INT8, which the operating system lets this process use */
+#endif
+} lbrt_isa;
 
 #define LBRT_SCORE_ONE 65536   /* a score of 1.0 */
 #define LBRT_SCORE_LIMIT 32768 /* beyond this, above and below 0, scores are cut off; `lowbit pack` says if they can be so large */
@@ -39,6 +57,14 @@ typedef enum lbrt_status {
 /* One line per status, never NULL. */
 const char *lbrt_status_text(lbrt_status status);
 
+/* The best that the machine has. Asks Linux for AMX where the processor has it (above), for the whole process. */
+lbrt_isa lbrt_best_isa(void);
+
+/* The best of those that need no leave of the operating system: never AMX. Nothing is asked, the process stays as it is. */
+lbrt_isa lbrt_best_isa_unasked(void);
+
+const char *lbrt_isa_name(lbrt_isa isa); /* "ref", "avx2", "avx512", "avx512vbmi", "amx"; "ref", "neon", "dotprod" */
+
 typedef struct lbrt_info {
     int ih, iw, ic; /* input: uint8 images (mb, ih, iw, ic) as decoded, no normalisation needed */
     int classes; /* scores per image */
@@ -50,12 +76,23 @@ typedef struct lbrt_info {
 
 typedef struct lbrt_model lbrt_model;
 
-/* Checks the whole file (magic, version, checksum, every length, index, range) and describes it. */
+/* Checks the whole file (magic, version, checksum, every length, index, range) and describes it; *info is all 0, its name "", after an
+ * error. */
 lbrt_status lbrt_probe(const void *file, size_t size, lbrt_info *info);
 
 /* As lbrt_probe, then builds the model in `memory` (at least info.model_size bytes, any alignment; else LBRT_ERR_MEMORY). The file
  * and the memory must stay as they are while the model is used. *model is NULL after an error. */
 lbrt_status lbrt_open(const void *file, size_t size, void *memory, size_t memory_size, lbrt_model **model);
+
+/* As lbrt_probe, for the given instruction set (info->model_size depends on it), which this machine need not have: nothing is asked of
+ * the operating system. Says on LBRT_ERR_FIELD what is wrong (static text; NULL: nothing to say) and in which layer (-1: in none);
+ * both pointers may be NULL. */
+lbrt_status lbrt_probe_why(const void *file, size_t size, lbrt_isa isa, lbrt_info *info, const char **what, int *layer);
+
+/* As lbrt_open, with the kernels of the given instruction set, the one that was probed for. The processor must have it:
+ * lbrt_best_isa(), lbrt_best_isa_unasked() or one before it; others are opened, but running them is an illegal instruction.
+ * LBRT_ERR_ARGUMENT: no such set. */
+lbrt_status lbrt_open_isa(const void *file, size_t size, lbrt_isa isa, void *memory, size_t memory_size, lbrt_model **model);
 
 void lbrt_model_info(const lbrt_model *model, lbrt_info *info);
 

@@ -3,6 +3,15 @@
 #include "internal.h"
 #include "support.h"
 
+#if defined(__x86_64__) && defined(__linux__)
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
+
 /* 2 x 2 x 1 image, one linear layer of 1-bit weights, 2 classes. */
 static const unsigned char tiny[] = {
     'L',  'B',   'M',  0x1a, /* magic */
@@ -94,6 +103,90 @@ static void by_hand(void **state) {
     const int32_t equal[] = {3, 7, 7, -1};
     assert_int_equal(lbrt_argmax(equal, 4), 1);
 }
+
+/* The caller may choose the instruction set: each of those that are there gives the same scores, none needs more memory than it says. */
+static void chosen_sets(void **state) {
+    (void)state;
+    unsigned char bytes[sizeof tiny], memory[4096], arena[1024];
+    complete(bytes);
+    assert_true(lbrt_best_isa_unasked() <= lbrt_best_isa() && lbrt_best_isa() <= lbrt_processor_isa());
+    for (int isa = LBRT_ISA_REF; isa <= (int)lbrt_best_isa(); isa++) {
+        lbrt_info info;
+        lbrt_model *model;
+        assert_int_equal(lbrt_probe_why(bytes, sizeof bytes, (lbrt_isa)isa, &info, NULL, NULL), LBRT_OK);
+        assert_true(info.model_size <= sizeof memory);
+        assert_int_equal(lbrt_open_isa(bytes, sizeof bytes, (lbrt_isa)isa, memory, info.model_size - 1, &model), LBRT_ERR_MEMORY);
+        assert_null(model);
+        assert_int_equal(lbrt_open_isa(bytes, sizeof bytes, (lbrt_isa)isa, memory, info.model_size, &model), LBRT_OK);
+        const uint8_t image[] = {10, 20, 3, 4};
+        int32_t scores[2];
+        assert_int_equal(lbrt_run(model, image, 1, arena, sizeof arena, scores), LBRT_OK);
+        assert_int_equal(scores[0], 23 * 256 + 65536);
+        assert_int_equal(scores[1], 23 * 256 - 65536);
+    }
+    assert_string_equal(lbrt_isa_name(LBRT_ISA_REF), "ref");
+    static const int none[] = {LBRT_LAST_ISA + 1, -1, 1000};
+    for (size_t i = 0; i < LB_COUNT(none); i++) {
+        lbrt_info info;
+        lbrt_model *model = (lbrt_model *)memory;
+        assert_string_equal(lbrt_isa_name((lbrt_isa)none[i]), "ref");
+        assert_int_equal(lbrt_probe_why(bytes, sizeof bytes, (lbrt_isa)none[i], &info, NULL, NULL), LBRT_ERR_ARGUMENT);
+        assert_int_equal(lbrt_open_isa(bytes, sizeof bytes, (lbrt_isa)none[i], memory, sizeof memory, &model), LBRT_ERR_ARGUMENT);
+        assert_null(model);
+    }
+    const char *what = "";
+    int layer = 0;
+    assert_int_equal(lbrt_probe_why(bytes, sizeof bytes, LBRT_ISA_REF, NULL, &what, &layer), LBRT_ERR_ARGUMENT);
+    assert_true(what == NULL && layer == -1);
+}
+
+#if defined(__x86_64__) && defined(__linux__)
+/* What may be done where arch_prctl, by which AMX is asked for, ends the process. */
+static int works_unasked(void) {
+    unsigned char bytes[sizeof tiny], memory[4096], arena[1024];
+    const lbrt_isa isas[] = {LBRT_ISA_REF, lbrt_best_isa_unasked()};
+    const uint8_t image[] = {10, 20, 3, 4};
+    int works = 1;
+    complete(bytes);
+    for (size_t i = 0; i < LB_COUNT(isas); i++) {
+        lbrt_info info;
+        lbrt_model *model;
+        int32_t scores[2];
+        works &= lbrt_probe_why(bytes, sizeof bytes, isas[i], &info, NULL, NULL) == LBRT_OK &&
+                 lbrt_open_isa(bytes, sizeof bytes, isas[i], memory, sizeof memory, &model) == LBRT_OK &&
+                 lbrt_run(model, image, 1, arena, sizeof arena, scores) == LBRT_OK && scores[0] == 23 * 256 + 65536;
+    }
+    return works;
+}
+
+static void sandboxed(void **state) {
+    (void)state;
+    enum { WORKS, FAILS, NO_SANDBOX };
+    int status;
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct sock_filter filter[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+                                       BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_arch_prctl, 0, 1),
+                                       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+                                       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+        const struct sock_fprog program = {LB_COUNT(filter), filter};
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+            _exit(NO_SANDBOX);
+        _exit(works_unasked() ? WORKS : FAILS);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == NO_SANDBOX) {
+        print_message("skipped: this system has no seccomp filters\n");
+        skip();
+    }
+    assert_int_equal(WEXITSTATUS(status), WORKS);
+}
+#define SANDBOXED cmocka_unit_test(sandboxed),
+#else
+#define SANDBOXED
+#endif
 
 static void moved_by_hand(void **state) {
     (void)state;
@@ -188,6 +281,7 @@ static int write_files(const char *dir) {
 int main(int argc, char **argv) {
     if (argc == 2)
         return write_files(argv[1]);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(by_hand), cmocka_unit_test(moved_by_hand), cmocka_unit_test(why)};
+    const struct CMUnitTest tests[] = {SANDBOXED cmocka_unit_test(by_hand), cmocka_unit_test(chosen_sets), cmocka_unit_test(moved_by_hand),
+                                       cmocka_unit_test(why)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
