@@ -186,12 +186,12 @@ static void load_body(lbrt_loader *l, lbrt_model *model, lbrt_info *info) {
     lbrt_lay_out(&model->graph, steps, slots);
 }
 
-lbrt_status lbrt_probe_why(const void *file, size_t size, lbrt_isa isa, lbrt_info *info, const char **what, int *layer) {
+/* info->model_size is enough for the kernels of either instruction set. */
+static lbrt_status probe(const void *file, size_t size, lbrt_isa isa, lbrt_isa other, lbrt_info *info, const char **what,
+                         int *layer) {
     lbrt_loader l;
-    if (what != NULL)
-        *what = NULL;
-    if (layer != NULL)
-        *layer = -1;
+    *what = NULL;
+    *layer = -1;
     if (info == NULL)
         return LBRT_ERR_ARGUMENT;
     memset(&l, 0, sizeof l);
@@ -207,6 +207,7 @@ lbrt_status lbrt_probe_why(const void *file, size_t size, lbrt_isa isa, lbrt_inf
     l.r.at = LBRT_HEADER_SIZE;
     l.layer = -1;
     l.isa = isa;
+    l.other = other;
     lbrt_take(&l.carve, 1, sizeof(lbrt_model));
     load_body(&l, NULL, info);
     info->model_size = lbrt_size_add(l.carve.used, LBRT_ALIGN - 1);
@@ -215,21 +216,56 @@ lbrt_status lbrt_probe_why(const void *file, size_t size, lbrt_isa isa, lbrt_inf
     if (l.r.what != NULL) {
         memset(info, 0, sizeof *info);
         info->name = "";
-        if (what != NULL)
-            *what = l.r.what;
-        if (layer != NULL)
-            *layer = l.layer;
+        *what = l.r.what;
+        *layer = l.layer;
         return LBRT_ERR_FIELD;
     }
     return LBRT_OK;
 }
 
+/* Of a model that was probed. */
+static lbrt_status open_probed(const lbrt_info *info, const void *file, size_t size, lbrt_isa isa, void *memory, size_t memory_size,
+                               lbrt_model **model) {
+    if (memory == NULL || memory_size < info->model_size)
+        return LBRT_ERR_MEMORY;
+    lbrt_loader l;
+    memset(&l, 0, sizeof l);
+    l.r.data = file;
+    l.r.size = size;
+    l.r.at = LBRT_HEADER_SIZE;
+    l.layer = -1;
+    l.isa = l.other = isa;
+    l.carve.base = lbrt_align_up(memory);
+    lbrt_model *m = lbrt_take(&l.carve, 1, sizeof *m);
+    memset(m, 0, sizeof *m);
+    lbrt_info again = *info;
+    load_body(&l, m, &again);
+    if (l.r.what != NULL)
+        return LBRT_ERR_FIELD;
+    *model = m;
+    return LBRT_OK;
+}
+
+/* For what lbrt_best_isa says now or later, which is not asked. */
 lbrt_status lbrt_probe(const void *file, size_t size, lbrt_info *info) {
-    return lbrt_probe_why(file, size, lbrt_best_isa(), info, NULL, NULL);
+    const char *what;
+    int layer;
+    return probe(file, size, lbrt_processor_isa(), lbrt_best_isa_unasked(), info, &what, &layer);
 }
 
 lbrt_status lbrt_open(const void *file, size_t size, void *memory, size_t memory_size, lbrt_model **model) {
-    return lbrt_open_isa(file, size, lbrt_best_isa(), memory, memory_size, model);
+    if (model == NULL)
+        return LBRT_ERR_ARGUMENT;
+    *model = NULL;
+    lbrt_info info;
+    const lbrt_status status = lbrt_probe(file, size, &info);
+    return status == LBRT_OK ? open_probed(&info, file, size, lbrt_best_isa(), memory, memory_size, model) : status;
+}
+
+lbrt_status lbrt_probe_why(const void *file, size_t size, lbrt_isa isa, lbrt_info *info, const char **what, int *layer) {
+    const char *some_what;
+    int some_layer;
+    return probe(file, size, isa, isa, info, what != NULL ? what : &some_what, layer != NULL ? layer : &some_layer);
 }
 
 lbrt_status lbrt_open_isa(const void *file, size_t size, lbrt_isa isa, void *memory, size_t memory_size, lbrt_model **model) {
@@ -238,24 +274,5 @@ lbrt_status lbrt_open_isa(const void *file, size_t size, lbrt_isa isa, void *mem
     *model = NULL;
     lbrt_info info;
     const lbrt_status status = lbrt_probe_why(file, size, isa, &info, NULL, NULL);
-    if (status != LBRT_OK)
-        return status;
-    if (memory == NULL || memory_size < info.model_size)
-        return LBRT_ERR_MEMORY;
-    lbrt_loader l;
-    memset(&l, 0, sizeof l);
-    l.r.data = file;
-    l.r.size = size;
-    l.r.at = LBRT_HEADER_SIZE;
-    l.layer = -1;
-    l.isa = isa;
-    l.carve.base = lbrt_align_up(memory);
-    lbrt_model *m = lbrt_take(&l.carve, 1, sizeof *m);
-    memset(m, 0, sizeof *m);
-    lbrt_info again = info;
-    load_body(&l, m, &again);
-    if (l.r.what != NULL)
-        return LBRT_ERR_FIELD;
-    *model = m;
-    return LBRT_OK;
+    return status == LBRT_OK ? open_probed(&info, file, size, isa, memory, memory_size, model) : status;
 }

@@ -31,6 +31,7 @@ typedef struct lbrt_loader {
     lbrt_tensor image;
     size_t scratch;
     lbrt_isa isa; /* whose kernels to choose */
+    lbrt_isa other; /* probing: those of this one shall fit as well */
     int layer; /* being read, -1: none */
     uint8_t signs[LBRT_MAX_LAYERS / 8 + 1]; /* a bit per tensor: holds only -1 and 1 */
 } lbrt_loader;

@@ -412,6 +412,10 @@ static void read_bare(lbrt_loader *l, int32_t index, lbrt_layer *layer, const lb
         lbrt_reject(r, "results that could leave the stated range");
 }
 
+static size_t prepared_size(const lbrt_kernel *kernel, const lbrt_site *site) {
+    return kernel->prepared_size != NULL ? kernel->prepared_size(site) : 0;
+}
+
 static int holds_signs(const lbrt_loader *l, int32_t tensor) { return l->signs[tensor / 8] >> tensor % 8 & 1; }
 
 void lbrt_load_layer(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt_step *step) {
@@ -467,8 +471,9 @@ void lbrt_load_layer(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt_step
     if ((layer->epilogue.flags & LBRT_SIGN || signs) && dst.lo == -1 && dst.hi == 1)
         l->signs[layer->dst / 8] |= (uint8_t)(1u << layer->dst % 8);
     step->kernel = lbrt_select(&site, l->isa);
-    if (step->kernel->prepared_size != NULL)
-        step->prepared = lbrt_take(&l->carve, step->kernel->prepared_size(&site), 1);
+    const size_t mine = prepared_size(step->kernel, &site);
+    const size_t others = l->other != l->isa ? prepared_size(lbrt_select(&site, l->other), &site) : 0;
+    step->prepared = lbrt_take(&l->carve, mine > others ? mine : others, 1);
     const size_t scratch = step->kernel->scratch_size != NULL ? step->kernel->scratch_size(&site) : 0;
     if (scratch > l->scratch)
         l->scratch = scratch;

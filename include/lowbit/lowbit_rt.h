@@ -7,9 +7,9 @@
  *     lbrt_open(file, file_size, memory, info.model_size, &model);   // `memory` and `file` must outlive the model
  *     lbrt_run(model, images, 1, arena, lbrt_arena_size(model, 1), scores);
  *
- * AMX. On processors that have it, lbrt_probe, lbrt_open and lbrt_best_isa ask Linux to let the process use it: the one system call
- * of this library, arch_prctl(ARCH_REQ_XCOMP_PERM), which a sandbox must allow. From then on signal frames have room for its 8 KB of
- * registers: sigaltstack refuses stacks too small for that (getauxval(AT_MINSIGSTKSZ) says how small). Linux for its part refuses if
+ * AMX. On processors that have it, lbrt_open and lbrt_best_isa ask Linux to let the process use it: the one system call of this
+ * library, arch_prctl(ARCH_REQ_XCOMP_PERM), which a sandbox must allow. From then on signal frames have room for its 8 KB of
+ * registers: sigaltstack refuses stacks too small for that (getauxval(AT_MINSIGSTKSZ) is the limit). Linux for its part refuses if
  * a thread has such a stack already; then other kernels run. A program that wants none of this takes an instruction set that needs
  * no leave: lbrt_probe_why and lbrt_open_isa with lbrt_best_isa_unasked().
  *
@@ -76,17 +76,16 @@ typedef struct lbrt_info {
 
 typedef struct lbrt_model lbrt_model;
 
-/* Checks the whole file (magic, version, checksum, every length, index, range) and describes it; *info is all 0, its name "", after an
- * error. */
+/* Checks the whole file (magic, version, checksum, every length, index, range) and describes it; after an error *info is all 0, its
+ * name "". Nothing is asked of the operating system: info->model_size is enough with AMX and without. */
 lbrt_status lbrt_probe(const void *file, size_t size, lbrt_info *info);
 
 /* As lbrt_probe, then builds the model in `memory` (at least info.model_size bytes, any alignment; else LBRT_ERR_MEMORY). The file
  * and the memory must stay as they are while the model is used. *model is NULL after an error. */
 lbrt_status lbrt_open(const void *file, size_t size, void *memory, size_t memory_size, lbrt_model **model);
 
-/* As lbrt_probe, for the given instruction set (info->model_size depends on it), which this machine need not have: nothing is asked of
- * the operating system. Says on LBRT_ERR_FIELD what is wrong (static text; NULL: nothing to say) and in which layer (-1: in none);
- * both pointers may be NULL. */
+/* As lbrt_probe, for the given instruction set, which this machine need not have (info->model_size depends on it). Says on
+ * LBRT_ERR_FIELD what is wrong (static text; NULL: nothing to say) and in which layer (-1: in none); both pointers may be NULL. */
 lbrt_status lbrt_probe_why(const void *file, size_t size, lbrt_isa isa, lbrt_info *info, const char **what, int *layer);
 
 /* As lbrt_open, with the kernels of the given instruction set, the one that was probed for. The processor must have it:
