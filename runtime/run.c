@@ -1,6 +1,8 @@
 /* An opened model: running it, and asking about it. */
 #include "internal.h"
 
+const char *lbrt_version(void) { return LBRT_VERSION; }
+
 const char *lbrt_status_text(lbrt_status status) {
     switch (status) {
     case LBRT_OK: return "done";

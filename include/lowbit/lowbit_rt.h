@@ -25,6 +25,11 @@
 extern "C" {
 #endif
 
+#define LBRT_VERSION "0.1.0"
+
+/* That of the library which runs: LBRT_VERSION where it was compiled. Before 1.0 what differs in the second number does not fit. */
+const char *lbrt_version(void);
+
 /* Instruction sets with kernels of their own, those of the architecture that this is compiled for, each including those before it.
  * The scores are the same with all of them. */
 typedef enum lbrt_isa {

@@ -14,6 +14,12 @@ static uint32_t bits(void) {
 }
 static int in(int lo, int hi) { return lo + (int)(bits() % (uint32_t)(hi - lo + 1)); }
 
+static void versions(void **state) {
+    (void)state;
+    assert_string_equal(lbrt_version(), LBRT_VERSION);
+    assert_string_equal(LBRT_VERSION, LB_VERSION);
+}
+
 static void checksum(void **state) {
     (void)state;
     assert_int_equal(lbrt_crc32c(0, "123456789", 9), 0xe3069283u); /* the check value of CRC-32C */
@@ -205,6 +211,7 @@ static void float_convolution(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(versions),
         cmocka_unit_test(checksum),
         cmocka_unit_test(fixed_point),
         cmocka_unit_test(sigmoid_and_product),
