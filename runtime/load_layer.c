@@ -248,7 +248,7 @@ static void read_epilogue(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt
             e->res_step = lbrt_get_f32(r, 0);
         } else {
             e->res.shift = -1;
-            if (lbrt_get_within(r, 0, 1, "whether a residual is scaled"))
+            if (lbrt_get_u8_within(r, 1, "whether a residual is scaled"))
                 e->res = read_requant(r);
         }
         if (r->what == NULL &&
@@ -422,7 +422,7 @@ void lbrt_load_layer(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt_step
     lbrt_reader *r = &l->r;
     memset(layer, 0, sizeof *layer);
     memset(step, 0, sizeof *step);
-    layer->op = lbrt_get_within(r, 0, LBRT_OPS - 1, "a layer's operator");
+    layer->op = lbrt_get_u8_within(r, LBRT_OPS - 1, "a layer's operator");
     const uint32_t options = lbrt_get_u8(r);
     if (options > LBRT_FILE_OPTIONS || (options & (LBRT_FILE_FLAT | LBRT_FILE_DILATED) && layer->op != LBRT_OP_CONV) ||
         (options & LBRT_FILE_PLACED && layer->op != LBRT_OP_COPY) || (options & LBRT_FILE_INSIDE && layer->op != LBRT_OP_SUMPOOL))

@@ -34,6 +34,15 @@ static inline uint32_t lbrt_get_u8(lbrt_reader *r) {
     return p != NULL ? *p : 0;
 }
 
+/* At most `hi`, below 256. */
+static inline int32_t lbrt_get_u8_within(lbrt_reader *r, int32_t hi, const char *what) {
+    const int32_t v = (int32_t)lbrt_get_u8(r);
+    if (v <= hi)
+        return v;
+    lbrt_reject(r, what);
+    return 0;
+}
+
 /* Signed integer of `width` 0..8 bytes, two's complement. */
 static inline int64_t lbrt_get_int(lbrt_reader *r, unsigned width) {
     const uint8_t *p = lbrt_get_bytes(r, width);

@@ -254,6 +254,78 @@ static void why(void **state) {
     }
 }
 
+/* What is wrong with a header, in the page's order: each with all that comes after it wrong too. */
+static void headers(void **state) {
+    (void)state;
+    static const struct {
+        const char *bytes;
+        size_t size, zeros; /* of these bytes, and behind them */
+        lbrt_status status;
+    } cases[] = {
+        {"", 0, 0, LBRT_ERR_TRUNCATED},
+        {"XY", 2, 0, LBRT_ERR_MAGIC},
+        {"L", 1, 0, LBRT_ERR_TRUNCATED},
+        {"LBX", 3, 0, LBRT_ERR_MAGIC},
+        {"XBM\x1a\2\0\0\0\0\0", 10, 0, LBRT_ERR_MAGIC},
+        {"XBM\x1a\3\0\0\0\xc8\0\0\0", 12, 78, LBRT_ERR_MAGIC},
+        {"LBM\x1a\3\0\0\0\xc8\0\0", 11, 4, LBRT_ERR_TRUNCATED},
+        {"LBM\x1a\3\0\0\0\xc8\0\0\0", 12, 78, LBRT_ERR_VERSION},
+        {"LBM\x1a\3\0\0\0\0\0\0\0", 12, 78, LBRT_ERR_VERSION},
+        {"LBM\x1a\2\0\0\0\xc8\0\0\0", 12, 78, LBRT_ERR_TRUNCATED},
+        {"LBM\x1a\2\0\0\0\x59\0\0\0", 12, 78, LBRT_ERR_FIELD},
+        {"LBM\x1a\2\0\0\0\x0f\0\0\0", 12, 78, LBRT_ERR_FIELD},
+        {"LBM\x1a\2\0\0\0\x5a\0\0\0", 12, 78, LBRT_ERR_CHECKSUM},
+    };
+    for (size_t i = 0; i < LB_COUNT(cases); i++) {
+        unsigned char bytes[128] = {0};
+        lbrt_info info;
+        memcpy(bytes, cases[i].bytes, cases[i].size);
+        const lbrt_status status = lbrt_probe(bytes, cases[i].size + cases[i].zeros, &info);
+        if (status != cases[i].status)
+            fail_msg("case %d: %s", (int)i, lbrt_status_text(status));
+    }
+}
+
+/* The model `moved` with other bytes in place of `count`, `at` bytes behind the mark: what is wrong with it, "" if nothing. */
+static const char *replaced(const char *mark, size_t mark_size, size_t at, size_t count, const char *by, size_t by_size) {
+    unsigned char bytes[sizeof moved + 16];
+    size_t place = 0;
+    while (place + mark_size <= sizeof moved && memcmp(moved + place, mark, mark_size) != 0)
+        place++;
+    place += at;
+    assert_true(place + count <= sizeof moved);
+    const size_t rest = sizeof moved - place - count, size = place + by_size + rest;
+    memcpy(bytes, moved, place);
+    memcpy(bytes + place, by, by_size);
+    memcpy(bytes + place + by_size, moved + place + count, rest);
+    bytes[8] = (unsigned char)size;
+    seal(bytes, size);
+    lbrt_info info;
+    const char *what;
+    const lbrt_status status = lbrt_probe_why(bytes, size, LBRT_ISA_REF, &info, &what, NULL);
+    assert_true(status == LBRT_OK || (status == LBRT_ERR_FIELD && what != NULL));
+    return status == LBRT_OK ? "" : what;
+}
+
+/* A u8 is one byte, no `num` that goes on, and no layer has the float domain that the page does not give it. */
+static void bytes_and_domains(void **state) {
+    (void)state;
+#define COPY "\5\0\0c"
+#define POINT "\2\0\1p\0"
+#define PRODUCT "\6\0\2m"
+#define SIGMOID "\7\0\3s"
+    assert_string_equal(replaced(COPY, 4, 0, 1, "\5", 1), "");
+    assert_string_equal(replaced(COPY, 4, 0, 1, "\x85\0", 2), "a layer's operator");
+    assert_string_equal(replaced(COPY, 4, 0, 1, "\x85\x80\x80\x80\0", 5), "a layer's operator");
+    /* Residual: tensor 1, as fixed point: all is well but the stated range. */
+    assert_string_equal(replaced(POINT, 5, 5, 1, "\3\1\0", 3), "results that could leave the stated range");
+    assert_string_equal(replaced(POINT, 5, 5, 1, "\3\1\x80\0", 4), "whether a residual is scaled");
+    assert_string_equal(replaced(POINT, 5, 5, 1, "\3\1\2", 3), "whether a residual is scaled");
+    assert_string_equal(replaced(COPY, 4, 1, 1, "\1", 1), "a result of another type than its source");
+    assert_string_equal(replaced(PRODUCT, 4, 1, 1, "\1", 1), "a result of another type than its source");
+    assert_string_equal(replaced(SIGMOID, 4, 1, 1, "\1", 1), "a result of another type than its source");
+}
+
 static int write_file(const char *dir, const char *name, const void *data, size_t size) {
     char path[512];
     snprintf(path, sizeof path, "%s/%s", dir, name);
@@ -283,6 +355,7 @@ int main(int argc, char **argv) {
     if (argc == 2)
         return write_files(argv[1]);
     const struct CMUnitTest tests[] = {SANDBOXED cmocka_unit_test(by_hand), cmocka_unit_test(chosen_sets),
-                                       cmocka_unit_test(moved_by_hand), cmocka_unit_test(why)};
+                                       cmocka_unit_test(moved_by_hand), cmocka_unit_test(why),
+                                       cmocka_unit_test(headers), cmocka_unit_test(bytes_and_domains)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
