@@ -13,8 +13,9 @@
  * a thread has such a stack already; then other kernels run. A program that wants none of this takes an instruction set that needs
  * no leave: lbrt_probe_why and lbrt_open_isa with lbrt_best_isa_unasked().
  *
- * Scores are the network's outputs (logits) as 32-bit fixed point with 16 fractional bits, equal bit for bit on every
- * machine, kernel and thread count. */
+ * Scores are the network's outputs (logits) as 32-bit fixed point with 16 fractional bits, equal bit for bit on every machine,
+ * kernel and thread count; for models with float layers (lbrt_info.has_float) in the floating-point environment that C programs
+ * start in: rounding to nearest, no denormal flushed to zero (programs linked with -ffast-math start in another). */
 #ifndef LOWBIT_RT_H
 #define LOWBIT_RT_H
 
