@@ -341,7 +341,13 @@ static int write_files(const char *dir) {
         size_t size;
     } images[] = {{"image.pgm", "P5\n2 2\n255\n\x0a\x14\x03\x04", 15},
                   {"image.raw", "\x0a\x14\x03\x04", 4},
-                  {"wide.pgm", "P5\n3 2\n255\n123456", 17}};
+                  {"wide.pgm", "P5\n3 2\n255\n123456", 17},
+                  {"comment.pgm", "P5 # made\r\n#\n# by 9 hands\n2\t2\n#255\n255\n\x0a\x14\x03\x04", 43},
+                  {"word.pgm", "P5\n2 2\n65535\n\0\x0a\0\x14\0\x03\0\x04", 21},
+                  {"short.pgm", "P5\n2 2\n255\n\x0a\x14\x03", 14},
+                  {"long.pgm", "P5\n2 2\n255\n\x0a\x14\x03\x04\n", 16},
+                  {"empty.pgm", "P5\n2 2\n255", 10},
+                  {"mark.raw", "P5\n2", 4}};
     complete(bytes);
     memcpy(other, moved, sizeof moved);
     seal(other, sizeof other);
