@@ -179,7 +179,7 @@ lbrt_status lbrt_run_threads(const lbrt_model *model, const uint8_t *images, int
                              int32_t *scores, const lbrt_threads *threads) {
     const int count = threads != NULL ? threads->count : 1;
     const size_t need = lbrt_arena_size_threads(model, mb, count);
-    if (need == 0 || images == NULL || scores == NULL)
+    if (need == 0 || images == NULL || scores == NULL || arena == NULL || (count > 1 && threads->parallel_for == NULL))
         return LBRT_ERR_ARGUMENT;
     if (arena_size < need)
         return LBRT_ERR_MEMORY;

@@ -104,6 +104,16 @@ static void wrong_arguments(void **state) {
     const lbrt_threads none = {0, parallel_for, NULL}, nothing = {2, NULL, NULL};
     assert_int_equal(lbrt_run_threads(model, image, 1, arena, need, scores, &none), LBRT_ERR_ARGUMENT);
     assert_int_equal(lbrt_run_threads(model, image, 1, arena, need, scores, &nothing), LBRT_ERR_ARGUMENT);
+    /* Whatever the arena's size: what is NULL is said first. */
+    for (size_t given = 0; given <= need; given += need) {
+        assert_int_equal(lbrt_run_threads(model, image, 1, arena, given, scores, &nothing), LBRT_ERR_ARGUMENT);
+        assert_int_equal(lbrt_run(model, image, 1, NULL, given, scores), LBRT_ERR_ARGUMENT);
+        assert_int_equal(lbrt_run(model, NULL, 1, arena, given, scores), LBRT_ERR_ARGUMENT);
+        assert_int_equal(lbrt_run(model, image, 1, arena, given, NULL), LBRT_ERR_ARGUMENT);
+        assert_int_equal(lbrt_run(model, image, 0, arena, given, scores), LBRT_ERR_ARGUMENT);
+        assert_int_equal(lbrt_run(NULL, image, 1, arena, given, scores), LBRT_ERR_ARGUMENT);
+    }
+    assert_int_equal(lbrt_run(model, image, 1, arena, 0, scores), LBRT_ERR_MEMORY);
     free(image);
     free(arena);
     free(memory);
