@@ -237,6 +237,9 @@ typedef struct lb_packed lb_packed;
 
 /* A packed model on the host: the file in memory, opened by the runtime. */
 lb_status lb_packed_load(lb_ctx *ctx, const char *path, lb_packed **model);
+
+/* The same of a file that is in memory already, which is copied. `name` is for messages. */
+lb_status lb_packed_load_memory(lb_ctx *ctx, const char *name, const void *bytes, size_t size, lb_packed **model);
 void lb_packed_destroy(lb_packed *model);
 
 /* A model uses the best kernels the machine has; this chooses others: "amx", "avx512vbmi", "avx512", "avx2", "dotprod", "neon",
@@ -250,6 +253,11 @@ const struct lbrt_model *lb_packed_model(const lb_packed *model);
 /* Accuracy on the test split of the data `spec` names: a recipe's data.name or data.path, e.g. "fashion-mnist". NULL: the data set
  * the model was trained on, which the file names. */
 lb_status lb_packed_eval(lb_packed *model, const char *data_spec, lb_metrics *metrics);
+
+/* Scores images that are in memory, on all threads: pixels (mb, h, w, c) as decoded, 0 to 255, of the size that the model wants, to
+ * scores (mb, classes) in the runtime's fixed point, 65536 for 1.0: equal bit for bit whatever the kernels and threads. The sizes
+ * are what lowbit_rt.h's lbrt_model_info says of lb_packed_model. The first call takes the memory to run in. */
+lb_status lb_packed_scores(lb_packed *model, const uint8_t *pixels, int mb, int32_t *scores);
 
 /* Reads an image file (JPEG, PNG) as the model wants it and scores it. scores: (classes), logits. `pixels` may be NULL, else (h,
  * w, c). */

@@ -217,6 +217,18 @@ lb_status lb_packed_load(lb_ctx *ctx, const char *path, lb_packed **model) {
     return lb_packed_from_memory(ctx, path, bytes, size, model);
 }
 
+lb_status lb_packed_load_memory(lb_ctx *ctx, const char *name, const void *bytes, size_t size, lb_packed **model) {
+    *model = NULL;
+    if (!name || (!bytes && size > 0))
+        return lb_fail(ctx, LB_ERR_ARGUMENT, "a packed model in memory has a name, for messages, and bytes");
+    unsigned char *copy = lb_alloc(ctx, LB_MAX(size, 1), 1);
+    if (!copy)
+        return LB_ERR_MEMORY;
+    if (size > 0)
+        memcpy(copy, bytes, size);
+    return lb_packed_from_memory(ctx, name, copy, size, model);
+}
+
 void lb_packed_destroy(lb_packed *m) {
     if (!m)
         return;
@@ -249,6 +261,11 @@ static lb_status take_arenas(lb_packed *m, int count) {
 
 /* Images are shared out among the threads; the layers of a single one are. */
 lb_status lb_packed_scores(lb_packed *m, const uint8_t *pixels, int mb, int32_t *scores) {
+    if (!m->model)
+        return lb_fail(m->ctx, LB_ERR_ARGUMENT, "%s: there was no memory for its kernels; choose some before it runs", m->name);
+    if (!pixels || !scores || mb < 1)
+        return lb_fail(m->ctx, LB_ERR_ARGUMENT, "%s: scores of %d images; there must be pixels and scores of at least 1",
+                       m->name, mb);
     if (mb == 1 && m->shared_size > 0) {
         LB_TRY(take_arenas(m, 1));
         const lbrt_threads threads = {m->threads, parallel_for, NULL};
@@ -256,8 +273,8 @@ lb_status lb_packed_scores(lb_packed *m, const uint8_t *pixels, int mb, int32_t 
         return status == LBRT_OK ? LB_OK : lb_fail(m->ctx, LB_ERR_BACKEND, "%s: %s", m->name, lbrt_status_text(status));
     }
     const size_t image = (size_t)m->info.ih * (size_t)m->info.iw * (size_t)m->info.ic;
-    const int share = LB_MAX(LB_MIN(m->chunk, (mb + m->threads - 1) / m->threads), 1), chunks = (mb + share - 1) / share;
-    const int threads = LB_MAX(LB_MIN(m->threads, chunks), 1);
+    const int share = LB_MIN(m->chunk, (mb - 1) / m->threads + 1), chunks = (mb - 1) / share + 1;
+    const int threads = LB_MIN(m->threads, chunks);
     int failed = LBRT_OK;
     LB_TRY(take_arenas(m, threads));
 #pragma omp parallel for num_threads(threads) schedule(dynamic) reduction(max : failed)

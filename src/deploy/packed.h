@@ -57,9 +57,6 @@ bool lb_peak_row(int i, lb_peak *peak);
 /* GOP/s of an instruction set's best 8-bit multiply-adds; 0: it has none (ref). */
 double lb_peak_gops(lbrt_isa isa);
 
-/* pixels (mb, h, w, c) to scores (mb, classes), on all threads. The first call takes their memory; one call at a time. */
-lb_status lb_packed_scores(lb_packed *model, const uint8_t *pixels, int mb, int32_t *scores);
-
 /* The data set `spec` names, NULL: the model's own; model->data, checked against the model's input. */
 lb_status lb_packed_data(lb_packed *model, const char *spec);
 

@@ -347,6 +347,8 @@ static lb_status change_kernels(lb_ctx *ctx, test_allocator *a, long left) {
     lb_status status = lb_packed_set_isa(model, lbrt_best_isa());
     if (status == LB_OK)
         status = lb_packed_scores(model, image, 1, scores);
+    else
+        assert_int_equal(lb_packed_scores(model, image, 1, scores), LB_ERR_ARGUMENT);
     a->left = LONG_MAX;
     assert_ok(ctx, lb_packed_set_isa(model, LBRT_ISA_REF));
     assert_ok(ctx, lb_packed_scores(model, image, 1, scores));
@@ -361,6 +363,88 @@ static void no_memory_for_kernels(void **state) {
     (void)state;
     if (lbrt_best_isa() != LBRT_ISA_REF)
         assert_true(test_memory_runs_out(change_kernels) >= 3);
+}
+
+/* From a file in memory and pixels in memory to scores, by the public header alone. */
+static lb_status from_memory(lb_ctx *ctx, test_allocator *a, long left) {
+    enum { MANY = 50 };
+    test_graph t;
+    test_graph_random(&t, 9, &weight_formats[3], 4);
+    unsigned char *bytes;
+    size_t size;
+    assert_ok(ctx, lb_pack_graph(ctx, &t.g, notes, 1, &bytes, &size));
+    const size_t pixels = lbrt_elements(&t.g.tensors[0]), classes = (size_t)t.g.classes;
+    uint8_t *images = malloc(MANY * pixels);
+    int32_t *expected = calloc(MANY * classes, sizeof *expected), *got = calloc(MANY * classes, sizeof *got);
+    assert_true(images && expected && got);
+    for (size_t i = 0; i < MANY * pixels; i++)
+        images[i] = (uint8_t)test_bits(&t);
+    for (size_t n = 0; n < MANY; n++)
+        plain_run(&t.g, images + n * pixels, expected + n * classes);
+    lb_packed *model;
+    a->left = left;
+    lb_status status = lb_packed_load_memory(ctx, "mine", bytes, size, &model);
+    a->left = LONG_MAX;
+    memset(bytes, 0, size); /* a copy was made */
+    lb_free(ctx, bytes);
+    if (status == LB_OK) {
+        a->left = left;
+        status = lb_packed_scores(model, images, MANY, got);
+        a->left = LONG_MAX;
+        for (int mb = 1; status == LB_OK && mb <= MANY; mb += 7) {
+            memset(got, 1, MANY * classes * sizeof *got);
+            assert_ok(ctx, lb_packed_scores(model, images, mb, got));
+            assert_memory_equal(got, expected, (size_t)mb * classes * sizeof *got);
+        }
+        lb_packed_destroy(model);
+    }
+    free(images);
+    free(expected);
+    free(got);
+    test_graph_free(&t);
+    return status;
+}
+
+static void models_in_memory(void **state) {
+    (void)state;
+    assert_true(test_memory_runs_out(from_memory) >= 4);
+    lb_ctx *ctx = test_ctx();
+    test_graph t;
+    test_graph_random(&t, 9, &weight_formats[3], 4);
+    unsigned char *bytes;
+    size_t size;
+    lb_packed *model = (lb_packed *)&t;
+    assert_ok(ctx, lb_pack_graph(ctx, &t.g, notes, 1, &bytes, &size));
+    const struct {
+        const char *name;
+        const void *bytes;
+        size_t size;
+        lb_status status;
+        const char *text;
+    } cases[] = {{"mine", bytes, size - 1, LB_ERR_FORMAT, "mine: the model file is truncated"},
+                 {"mine", bytes, 0, LB_ERR_FORMAT, "mine: an empty file"},
+                 {"mine", NULL, 0, LB_ERR_FORMAT, "mine: an empty file"},
+                 {"mine", "nonsense", 8, LB_ERR_FORMAT, "mine: not a packed model"},
+                 {"mine", NULL, size, LB_ERR_ARGUMENT, "bytes"},
+                 {NULL, bytes, size, LB_ERR_ARGUMENT, "a name"}};
+    for (size_t i = 0; i < LB_COUNT(cases); i++) {
+        assert_int_equal(lb_packed_load_memory(ctx, cases[i].name, cases[i].bytes, cases[i].size, &model), cases[i].status);
+        assert_null(model);
+        assert_non_null(strstr(lb_error(ctx), cases[i].text));
+    }
+    uint8_t image[9 * 9 * 5] = {0};
+    int32_t scores[8];
+    assert_true(lbrt_elements(&t.g.tensors[0]) <= sizeof image && t.g.classes <= (int)LB_COUNT(scores));
+    assert_ok(ctx, lb_packed_load_memory(ctx, "mine", bytes, size, &model));
+    assert_ok(ctx, lb_packed_scores(model, image, 1, scores));
+    assert_int_equal(lb_packed_scores(model, image, 0, scores), LB_ERR_ARGUMENT);
+    assert_int_equal(lb_packed_scores(model, image, -1, scores), LB_ERR_ARGUMENT);
+    assert_int_equal(lb_packed_scores(model, NULL, 1, scores), LB_ERR_ARGUMENT);
+    assert_int_equal(lb_packed_scores(model, image, 1, NULL), LB_ERR_ARGUMENT);
+    lb_packed_destroy(model);
+    lb_free(ctx, bytes);
+    test_graph_free(&t);
+    lb_ctx_destroy(ctx);
 }
 
 /* The largest pixel, by way of two tensors of 4 bytes a pixel. */
@@ -431,7 +515,8 @@ int main(void) {
         cmocka_unit_test(random_graphs),         cmocka_unit_test(thresholds_equal_affine_and_code),
         cmocka_unit_test(what_the_file_says),    cmocka_unit_test(overhead_is_small),
         cmocka_unit_test(refused_graphs),        cmocka_unit_test(out_of_memory),
-        cmocka_unit_test(no_memory_for_kernels), cmocka_unit_test(large_batches),
+        cmocka_unit_test(no_memory_for_kernels), cmocka_unit_test(models_in_memory),
+        cmocka_unit_test(large_batches),
         cmocka_unit_test(opened_without_arenas),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
