@@ -23,8 +23,8 @@ struct lb_winograd {
 };
 
 static bool fits(const lb_conv_dims *d) {
-    return !d->linear && d->groups == 1 && d->kh == 3 && d->kw == 3 && d->sh == 1 && d->sw == 1 && d->src_type == d->dst_type &&
-           d->ic % LB_WINOGRAD_LANES == 0 && d->oc % LB_WINOGRAD_LANES == 0;
+    return !d->linear && d->groups == 1 && d->kh == 3 && d->kw == 3 && d->sh == 1 && d->sw == 1 && d->gap_h == 0 && d->gap_w == 0 &&
+           d->src_type == d->dst_type && d->ic % LB_WINOGRAD_LANES == 0 && d->oc % LB_WINOGRAD_LANES == 0;
 }
 
 static bool allowed(lb_dtype type) {

@@ -6,8 +6,8 @@
 
 typedef struct lb_winograd lb_winograd;
 
-/* *winograd is NULL where oneDNN is as good or better: other kernels than 3x3 with stride 1, channels that are no multiples of 16,
- * processors without the vector kernels or with matrix tiles (AMX). */
+/* *winograd is NULL where these kernels cannot do it or oneDNN is as good or better: other kernels than 3x3 with stride 1 and no
+ * dilation, channels that are no multiples of 16, processors without the vector kernels or with matrix tiles (AMX). */
 lb_status lb_winograd_create(lb_ctx *ctx, const lb_conv_dims *dims, lb_winograd **winograd);
 void lb_winograd_destroy(lb_winograd *winograd);
 size_t lb_winograd_scratch(const lb_winograd *winograd); /* bytes that each call of the passes below needs, aligned to LB_ALIGN */
