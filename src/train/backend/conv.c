@@ -82,14 +82,27 @@ static lb_status describe(lb_backend *backend, const lb_conv_dims *d, lb_pass pa
  * the gradient, and from about 1000 on it is never done with being generated. */
 #define AMX_MAX_ROW 320
 
+/* Its bf16 kernels for the weights' gradient, AMX or not, are wrong where strides step over a whole row or column of the image
+ * (they read beside it), and with gaps and more than 32 channels that do not fill the last 16. */
+static bool is_odd(const lb_conv_dims *d) {
+    const int ic = d->ic / d->groups;
+    return d->src_type == LB_BF16 && (d->iw < d->sw || d->ih < d->sh || ((d->gap_h || d->gap_w) && ic > 32 && ic % 16));
+}
+
+/* In the names of implementations, what must not do this pass. */
+static const char *unfit_for(const lb_conv_dims *d, lb_pass pass) {
+    if (pass == LB_PASS_FORWARD)
+        return LB_UNFIT_FORWARD;
+    if (pass == LB_PASS_BACKWARD_DATA) /* wrong for 30 pixels, and more, if channels of dst are odd */
+        return d->oc % 2 || d->oc / d->groups % 2 ? "bf16_1x1" : NULL;
+    return is_odd(d) ? "avx512_core" : LB_MAX(d->iw, d->ow) > AMX_MAX_ROW ? "amx" : NULL;
+}
+
 static lb_status create_pass(lb_conv_prims *p, lb_pass pass, lb_prim *prim) {
     lb_op_desc_any op;
     LB_TRY(describe(p->backend, &p->dims, pass, &op));
-    const bool wide = pass == LB_PASS_BACKWARD_WEIGHTS && LB_MAX(p->dims.iw, p->dims.ow) > AMX_MAX_ROW;
-    if (pass == LB_PASS_FORWARD)
-        LB_TRY(lb_prim_create(p->backend, &op, NULL, LB_UNFIT_FORWARD, prim));
-    else
-        LB_TRY(lb_prim_create(p->backend, &op, p->forward.desc, wide ? "amx" : NULL, prim));
+    const const_dnnl_primitive_desc_t hint = pass == LB_PASS_FORWARD ? NULL : p->forward.desc;
+    LB_TRY(lb_prim_create(p->backend, &op, hint, unfit_for(&p->dims, pass), prim));
     static const int args[3][3] = {{DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST},
                                    {DNNL_ARG_DIFF_DST, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_SRC},
                                    {DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS}};
