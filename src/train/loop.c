@@ -255,7 +255,7 @@ static lb_status run_stages(lb_trainer *t) {
     for (int stage = t->at.stage; stage < t->recipe->nstages; stage++) {
         if (stage != t->at.stage) {
             LB_TRY(lb_trainer_enter_stage(t, stage));
-            if (t->config->train.init[0] && strcmp(t->config->train.init, t->recipe->stages[stage - 1].train.init))
+            if (t->config->train.init[0]) /* the stage's own */
                 LB_TRY(take_init(t));
             LB_TRY(lb_trainer_prepare(t));
             LB_TRY(lb_distill_start(t));

@@ -472,6 +472,42 @@ static void test_last_stage_without_steps(void **state) {
     remove_dir(dir);
 }
 
+/* A stage starts from its own train.init, also from that of the stage before: at a rate of 0 it is the run that is named. */
+static void test_init_of_a_stage(void **state) {
+    (void)state;
+    if (!have_data())
+        return;
+    char dir[64];
+    make_dir(dir);
+    lb_ctx *ctx = test_ctx();
+    lb_recipe *recipe = small_recipe(ctx, "1");
+    set(ctx, recipe, "train.steps", "3");
+    lb_trainer *t;
+    assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &t));
+    assert_ok(ctx, lb_trainer_run(t, dir, false));
+    const size_t bytes = weight_bytes(t);
+    float *named = malloc(bytes);
+    memcpy(named, weights_of(t), bytes);
+    lb_trainer_destroy(t);
+    lb_recipe_destroy(recipe);
+    char text[600];
+    snprintf(text, sizeof text,
+             "model: {name: lenet5, width: 0.25}\n"
+             "data: {name: fashion-mnist, path: " DATA ", train_limit: 320, test_limit: 50}\n"
+             "train: {batch: 32, steps: 3, init: %s}\n"
+             "stages: [{name: one}, {name: two, train: {init: %s, optimizer: {lr: 0}}}]\n",
+             dir, dir);
+    recipe = recipe_of(ctx, text);
+    assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &t));
+    assert_ok(ctx, lb_trainer_run(t, NULL, false));
+    assert_memory_equal(weights_of(t), named, bytes);
+    free(named);
+    lb_trainer_destroy(t);
+    lb_recipe_destroy(recipe);
+    lb_ctx_destroy(ctx);
+    remove_dir(dir);
+}
+
 /* train.init from a run of other bits: learned steps and clips are those of the same range (or what quant.rescale says); a
  * quantizer of another kind starts its own. */
 static void test_init_from_other_bits(void **state) {
@@ -684,6 +720,7 @@ int main(void) {
         cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_warning_of_adam),
         cmocka_unit_test(test_batch_norm_estimate),
+        cmocka_unit_test(test_init_of_a_stage),
         cmocka_unit_test(test_init_from_other_bits),
         cmocka_unit_test(test_init_from_described_bits),
         cmocka_unit_test(test_run_twice),
