@@ -157,9 +157,10 @@ lb_status lb_trainer_create(lb_ctx *ctx, const lb_recipe *recipe, lb_net *net, l
 
 /* Trains all stages, from the beginning unless `resume`. `dir` receives recipe.yaml, last.safetensors, best.safetensors,
  * metrics.jsonl and TensorBoard events (NULL: nothing is written, and the trainer ends with the last weights). Ends with the
- * weights of best.safetensors, those at the best test accuracy of the last stage (if that has no steps: the last weights, and there
- * is last.safetensors alone). With resume, continues from dir/last.safetensors to the same bits as a run never stopped; without,
- * LB_ERR_IO if `dir` has a run. The directory is locked meanwhile: LB_ERR_IO if another process trains into it.
+ * weights of best.safetensors, those at the best test accuracy of the last stage (if that has no steps: the last weights). A stage
+ * after the first that is saved before its first evaluation, or has none, has last.safetensors alone. With resume, continues from
+ * dir/last.safetensors to the same bits as a run never stopped; without, LB_ERR_IO if `dir` has a run. The directory is locked
+ * meanwhile: LB_ERR_IO if another process trains into it.
  * LB_ERR_INTERRUPTED after lb_interrupt, LB_ERR_DIVERGED if loss or gradients are not finite; both say what to do. */
 lb_status lb_trainer_run(lb_trainer *trainer, const char *dir, bool resume);
 

@@ -34,6 +34,19 @@ static lb_status save_to(lb_trainer *t, const char *name, bool full) {
     return lb_checkpoint_save(t, path, full);
 }
 
+/* The best of another stage, or of a run that was killed before it saved its last. */
+static lb_status remove_best(const lb_trainer *t) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/best.safetensors", t->dir);
+    return remove(path) == 0 || errno == ENOENT ? LB_OK : lb_fail_file(t->ctx, path, "remove", errno);
+}
+
+/* Where it stands. Whoever opens the run prefers its best, which must not be that of a stage before. */
+static lb_status save_last(lb_trainer *t) {
+    LB_TRY(save_to(t, "last.safetensors", true));
+    return t->dir && t->at.stage > 0 && t->at.best_top1 < 0 ? remove_best(t) : LB_OK;
+}
+
 /* ---- One step ---------------------------------------------------------------------------------------------------------------- */
 
 static lb_status diverged(lb_trainer *t, const lb_learner *l, double loss) {
@@ -163,7 +176,7 @@ static lb_status finish_epoch(loop *l) {
 
 static lb_status stop_here(loop *l) {
     lb_trainer *t = l->t;
-    LB_TRY(save_to(t, "last.safetensors", true));
+    LB_TRY(save_last(t));
     if (!t->dir)
         return lb_fail(t->ctx, LB_ERR_INTERRUPTED, "interrupted at step %" PRId64, t->at.step);
     return lb_fail(t->ctx, LB_ERR_INTERRUPTED, "interrupted at step %" PRId64 "; saved in %s/last.safetensors, --resume continues",
@@ -204,7 +217,7 @@ static lb_status run_stage(loop *l) {
         if (is_epoch_end(l))
             LB_TRY(finish_epoch_or_stop(l));
         else if (train->save_every > 0 && t->at.stage_step % train->save_every == 0)
-            LB_TRY(save_to(t, "last.safetensors", true));
+            LB_TRY(save_last(t));
     }
     return LB_OK;
 }
@@ -235,20 +248,12 @@ static lb_status take_init(lb_trainer *t) {
     return status ? lb_fail_in(t->ctx, status, "train.init") : LB_OK;
 }
 
-/* The best of another stage, or of a run that was killed before it saved its last. */
-static lb_status remove_best(const lb_trainer *t) {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/best.safetensors", t->dir);
-    return remove(path) == 0 || errno == ENOENT ? LB_OK : lb_fail_file(t->ctx, path, "remove", errno);
-}
-
 /* A stage without steps. If it is the last one, what it left is the run's network, however good another stage's best was. */
 static lb_status pass_stage(lb_trainer *t, int stage) {
     lb_warn(t->ctx, "stage %s: its budget is 0 steps; the weights stay what they were", t->config->stage);
     if (stage < t->recipe->nstages - 1 || !t->dir)
         return LB_OK;
-    LB_TRY(save_to(t, "last.safetensors", true));
-    return remove_best(t);
+    return save_last(t);
 }
 
 static lb_status run_stages(lb_trainer *t) {

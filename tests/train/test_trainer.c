@@ -472,6 +472,53 @@ static void test_last_stage_without_steps(void **state) {
     remove_dir(dir);
 }
 
+typedef struct second_stage {
+    lb_ctx *ctx;
+    char best[100];
+    bool has_best; /* before its evaluation */
+} second_stage;
+
+static void interrupt_second_stage(void *user, const lb_event *event) {
+    second_stage *s = user;
+    if (event->kind != LB_EVENT_PROGRESS || strncmp(event->text, "stage low,", 10) || event->done < event->total)
+        return;
+    s->has_best = lb_exists(s->best);
+    lb_interrupt(s->ctx);
+}
+
+/* A run that is stopped before the second stage's first evaluation is opened in this stage, not at the best of the first. */
+static void test_best_of_the_stage_before(void **state) {
+    (void)state;
+    if (!have_data())
+        return;
+    for (int save_every = 0; save_every < 2; save_every++) {
+        char dir[64];
+        second_stage s;
+        const lb_ctx_options options = {.report = interrupt_second_stage, .user = &s};
+        make_dir(dir);
+        snprintf(s.best, sizeof s.best, "%s/best.safetensors", dir);
+        assert_int_equal(lb_ctx_create(&options, &s.ctx), LB_OK);
+        lb_recipe *recipe =
+            recipe_of(s.ctx, "model: {name: lenet5, width: 0.25}\n"
+                             "data: {name: fashion-mnist, path: " DATA ", train_limit: 320, test_limit: 20}\n"
+                             "train: {batch: 32, steps: 3}\n"
+                             "stages: [{name: float}, {name: low, quant: {weights: {method: lsq}}}]\n");
+        set(s.ctx, recipe, "train.save_every", save_every ? "1" : "0");
+        lb_trainer *t;
+        assert_ok(s.ctx, lb_trainer_create(s.ctx, recipe, NULL, &t));
+        assert_int_equal(lb_trainer_run(t, dir, false), LB_ERR_INTERRUPTED);
+        assert_true(s.has_best == !save_every);
+        lb_trainer_destroy(t);
+        assert_ok(s.ctx, lb_trainer_open(s.ctx, dir, NULL, &t));
+        assert_int_equal(t->at.stage, 1);
+        assert_true(t->net->nodes[lb_net_find(t->net, "conv2")].quant->initialised);
+        lb_trainer_destroy(t);
+        lb_recipe_destroy(recipe);
+        lb_ctx_destroy(s.ctx);
+        remove_dir(dir);
+    }
+}
+
 /* A stage starts from its own train.init, also from that of the stage before: at a rate of 0 it is the run that is named. */
 static void test_init_of_a_stage(void **state) {
     (void)state;
@@ -720,6 +767,7 @@ int main(void) {
         cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_warning_of_adam),
         cmocka_unit_test(test_batch_norm_estimate),
+        cmocka_unit_test(test_best_of_the_stage_before),
         cmocka_unit_test(test_init_of_a_stage),
         cmocka_unit_test(test_init_from_other_bits),
         cmocka_unit_test(test_init_from_described_bits),
