@@ -19,8 +19,8 @@ lb_status lb_recipe_override(lb_recipe *recipe, const char *const *overrides, in
 lb_status lb_recipe_parse(lb_ctx *ctx, const char *path, const char *text, size_t size, const char *const *overrides,
                           int noverrides, lb_recipe **recipe);
 
-/* May a run that was started with `before` be continued with `after`? Only keys that may change (keys.h) may differ. LB_ERR_RECIPE,
- * naming the first other one and both values. */
+/* May a run that was started with `before` be continued with `after`? Only keys that may change (keys.h) may differ, and with
+ * train.total_epochs what it scales. LB_ERR_RECIPE, naming the first other one and both values. */
 lb_status lb_recipe_check_resume(const lb_recipe *before, const lb_recipe *after);
 
 /* The text lb_recipe_save writes, 0-terminated; free with lb_free. */

@@ -274,9 +274,9 @@ static lb_status load_progress(lb_trainer *t, const lb_safetensors *file, const 
     if (at->stage_step > lb_trainer_stage_steps(t, at->stage))
         return lb_fail(t->ctx, LB_ERR_SHAPE,
                        "%s: has done %" PRId64 " steps of its stage, but the recipe gives it only %" PRId64 "; "
-                       "was %s, train.batch or the data changed?",
+                       "was train.%s, train.batch or the data changed?",
                        path, at->stage_step, lb_trainer_stage_steps(t, at->stage),
-                       t->recipe->stages[at->stage].train.steps > 0 ? "train.steps" : "train.epochs");
+                       lb_trainer_budget(t, at->stage));
     LB_TRY(get_int(t->ctx, file, path, "correct", INT64_MAX / 2, &at->correct));
     LB_TRY(get_int(t->ctx, file, path, "images", INT64_MAX / 2, &at->images));
     LB_TRY(get_real(t->ctx, file, path, "best_top1", &at->best_top1));

@@ -398,7 +398,7 @@ static lb_status start(lb_trainer *t, bool resume) {
         LB_TRY(check_runs(t));
         if (t->at.stage == t->recipe->nstages - 1 && t->at.stage_step == lb_trainer_stage_steps(t, t->at.stage) && !t->at.images)
             lb_note(t->ctx, "%s: trained to its end already; a larger train.%s continues it", t->dir,
-                    t->config->train.steps > 0 ? "steps" : "epochs");
+                    lb_trainer_budget(t, t->at.stage));
         return LB_OK;
     }
     if (t->at.step > 0 || t->at.stage > 0)

@@ -17,6 +17,11 @@ int64_t lb_trainer_stage_steps(const lb_trainer *trainer, int stage) {
     return (int64_t)llround((double)train->epochs * (double)lb_trainer_epoch_steps(trainer, stage));
 }
 
+const char *lb_trainer_budget(const lb_trainer *trainer, int stage) {
+    const lb_train_config *train = &trainer->recipe->stages[stage].train;
+    return train->steps > 0 ? "steps" : train->total_epochs > 0 ? "total_epochs" : "epochs";
+}
+
 static void unprepare_learner(lb_trainer *t, lb_learner *l) {
     lb_plan_destroy(l->plan);
     lb_optim_destroy(l->optim);

@@ -124,6 +124,8 @@ lb_status lb_distill_save(lb_trainer *trainer);
  * whether the recipe says it in steps or epochs. */
 int64_t lb_trainer_epoch_steps(const lb_trainer *trainer, int stage);
 int64_t lb_trainer_stage_steps(const lb_trainer *trainer, int stage);
+/* For messages: the key of train that says this budget. */
+const char *lb_trainer_budget(const lb_trainer *trainer, int stage);
 
 /* Checkpoints. Saving needs a prepared trainer if `full` (all learners, optimizer state and progress, for resuming). */
 lb_status lb_checkpoint_save(const lb_trainer *trainer, const char *path, bool full);

@@ -341,6 +341,48 @@ static void test_resume(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* A total of epochs is a budget: what it scales may change with it, and only so. */
+static void test_resume_total(void **state) {
+    (void)state;
+    static const char text[] =
+        "train: {epochs: 3, total_epochs: 1, schedule: {name: multistep, milestones: [1, 1.7], warmup: 0.5}}\n"
+        "stages: [{name: a}, {name: b, train: {epochs: 4, schedule: {name: step, every: 0.7}}}]\n";
+    static const struct {
+        const char *set, *message; /* NULL: the same run */
+    } cases[] = {
+        {"train.total_epochs=1", NULL},
+        {"train.total_epochs=2.3", NULL},
+        {"train.total_epochs=1000", NULL},
+        {"train.schedule.warmup=0.6", "says train.schedule.warmup of stage a: "},
+        {"stages.a.train.schedule.milestones=[1, 1.8]", "says train.schedule.milestones of stage a: "},
+        {"stages.a.train.schedule.milestones=[1]", "says train.schedule.milestones of stage a: "},
+        {"stages.b.train.schedule.every=0.8", "says train.schedule.every of stage b: "},
+        {"train.total_epochs=0", "says train.schedule.warmup of stage a: "},
+    };
+    lb_ctx *ctx = test_ctx();
+    lb_recipe *given, *saved, *after;
+    char *copy;
+    size_t size;
+    assert_ok(ctx, parse(ctx, text, &given));
+    assert_ok(ctx, lb_recipe_format(given, &copy, &size));
+    assert_ok(ctx, parse(ctx, copy, &saved));
+    const char *const texts[] = {text, copy}; /* both may be continued */
+    for (size_t k = 0; k < LB_COUNT(texts); k++)
+        for (size_t i = 0; i < LB_COUNT(cases); i++) {
+            assert_ok(ctx, lb_recipe_parse(ctx, "new.yaml", texts[k], strlen(texts[k]), &cases[i].set, 1, &after));
+            const bool total = k == 1 && !strcmp(cases[i].set, "train.total_epochs=0"); /* the copy's numbers are scaled already */
+            const lb_status status = lb_recipe_check_resume(saved, after);
+            assert_int_equal(status, cases[i].message && !total ? LB_ERR_RECIPE : LB_OK);
+            if (status)
+                test_contains(lb_error(ctx), cases[i].message);
+            lb_recipe_destroy(after);
+        }
+    lb_free(ctx, copy);
+    lb_recipe_destroy(saved);
+    lb_recipe_destroy(given);
+    lb_ctx_destroy(ctx);
+}
+
 /* Every shipped recipe loads. */
 static void test_shipped(void **state) {
     (void)state;
@@ -362,7 +404,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_floats),    cmocka_unit_test(test_locale),
         cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_mutations), cmocka_unit_test(test_shipped),
-        cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_resume),        cmocka_unit_test(test_resume_total),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
