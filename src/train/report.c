@@ -66,6 +66,13 @@ static void weight_bits(const lb_net *net, const lb_quant_when *when, double *bi
     *quantized = count > 0 ? low / count : 0;
 }
 
+/* Has a multiple of train.histograms epochs come since the evaluation before? */
+static bool histograms_are_due(const lb_trainer *t, const lb_pace *pace) {
+    const int64_t every = (int64_t)t->config->train.histograms * pace->epoch_steps;
+    const int64_t before = t->at.stage_step - t->at.images / t->config->train.batch;
+    return every > 0 && t->at.stage_step / every > before / every;
+}
+
 static lb_status log_histograms(const lb_trainer *t) {
     for (int i = 0; i < t->net->nparams; i++) {
         const lb_param *p = &t->net->params[i];
@@ -132,13 +139,12 @@ typedef struct figure {
     double value;          /* NaN: not known */
 } figure;
 
-static lb_status log_to_board(const lb_trainer *t, double epoch, const figure *figures, size_t count) {
+static lb_status log_to_board(const lb_trainer *t, const lb_pace *pace, const figure *figures, size_t count) {
     for (size_t i = 0; i < count; i++)
         if (isfinite(figures[i].value))
             LB_TRY(lb_tensorboard_scalar(t->board, figures[i].tag, t->at.step, figures[i].value));
     LB_TRY(log_learners(t));
-    const int every = t->config->train.histograms;
-    if (every > 0 && llround(epoch) % every == 0)
+    if (histograms_are_due(t, pace))
         LB_TRY(log_histograms(t));
     return lb_tensorboard_flush(t->board);
 }
@@ -168,6 +174,6 @@ lb_status lb_report_epoch(lb_trainer *t, const lb_pace *pace, const lb_metrics *
                               {"test/top5", "test_top5", test->top5},        {"lr", "lr", lr},
                               {"weights/bits", "weight_bits", bits},         {"weights/quantized", "quantized", quantized},
                               {"weights/sign_flips", "sign_flips", flips},   {"images_per_s", "images_per_s", rate}};
-    LB_TRY(log_to_board(t, epoch, figures, LB_COUNT(figures)));
+    LB_TRY(log_to_board(t, pace, figures, LB_COUNT(figures)));
     return log_to_file(t, pace, epoch, figures, LB_COUNT(figures));
 }

@@ -1,5 +1,7 @@
-/* Budgets of runs that are continued. */
+/* What is counted in epochs: budgets of runs that are continued, histograms. */
 #include "runs.h"
+
+#include <glob.h>
 
 #include "lowbit/lowbit.h"
 
@@ -46,7 +48,68 @@ static void test_total_epochs(void **state) {
     remove_dir(dir);
 }
 
+/* Histograms of conv1's weights in the run's events. */
+static int histograms(const char *dir) {
+    char pattern[100];
+    glob_t found;
+    int count = 0;
+    snprintf(pattern, sizeof pattern, "%s/events*", dir);
+    assert_int_equal(glob(pattern, 0, NULL, &found), 0);
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        static const char tag[] = "conv1.weight";
+        size_t size;
+        unsigned char *data = read_all(dir, strrchr(found.gl_pathv[i], '/') + 1, &size);
+        for (size_t k = 0; k + sizeof tag <= size; k++)
+            count += !memcmp(data + k, tag, sizeof tag - 1);
+        free(data);
+    }
+    globfree(&found);
+    return count;
+}
+
+/* 10 steps an epoch. Interrupted after `stop_after` evaluations, if that is not 0, and resumed. */
+static int histograms_of(const char *epochs, const char *eval_every, const char *every, int stop_after) {
+    char dir[64];
+    make_dir(dir);
+    for (int resume = 0; resume < (stop_after ? 2 : 1); resume++) {
+        watcher w;
+        lb_ctx *ctx = watched(&w, resume ? 0 : stop_after);
+        lb_recipe *recipe = recipe_of(ctx, RECIPE);
+        lb_trainer *t;
+        assert_ok(ctx, lb_recipe_set(recipe, "train.total_epochs", epochs));
+        assert_ok(ctx, lb_recipe_set(recipe, "train.eval_every", eval_every));
+        assert_ok(ctx, lb_recipe_set(recipe, "train.histograms", every));
+        assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &t));
+        const lb_status status = lb_trainer_run(t, dir, resume);
+        assert_int_equal(status, stop_after && !resume ? LB_ERR_INTERRUPTED : LB_OK);
+        lb_trainer_destroy(t);
+        lb_recipe_destroy(recipe);
+        lb_ctx_destroy(ctx);
+    }
+    const int count = histograms(dir);
+    remove_dir(dir);
+    return count;
+}
+
+/* At the first evaluation after so many epochs, and after as many again. */
+static void test_histograms(void **state) {
+    (void)state;
+    if (!have_data())
+        return;
+    static const struct {
+        const char *epochs, *eval_every, *every;
+        int count;
+    } cases[] = {{"1", "0.2", "5", 0}, {"7", "1.5", "2", 3}, {"3", "0.5", "1", 3}, {"2", "1", "0", 0}};
+    for (size_t i = 0; i < LB_COUNT(cases); i++)
+        for (int stop = -1; stop < 2; stop++) {
+            const int count = histograms_of(cases[i].epochs, cases[i].eval_every, cases[i].every, stop);
+            if (count != cases[i].count)
+                fail_msg("%s epochs, evaluated every %s, histograms every %s: %d", cases[i].epochs, cases[i].eval_every,
+                         cases[i].every, count);
+        }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_total_epochs)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_total_epochs), cmocka_unit_test(test_histograms)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
