@@ -13,7 +13,7 @@
 #include "train/schedule.h"
 #include "train/unused.h"
 
-/* A loss this large never comes back. */
+/* A loss of labels this large never comes back; terms may have any weight. */
 #define EXPLODED 1e4
 
 typedef struct loop {
@@ -86,7 +86,7 @@ static lb_status loss_of(lb_trainer *t, int i, const lb_batch *batch, double *lo
     }
     lb_lap(plan->laps, LB_LAP_LOSS, LB_PASS_FORWARD);
     const double total = *loss + *terms;
-    return isfinite(total) && total <= EXPLODED ? LB_OK : diverged(t, l, total);
+    return isfinite(total) && *loss <= EXPLODED ? LB_OK : diverged(t, l, isfinite(total) ? *loss : total);
 }
 
 static lb_status update(lb_trainer *t, lb_learner *l, double lr) {

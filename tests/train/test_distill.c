@@ -369,9 +369,29 @@ static void test_out_of_memory(void **state) {
     remove_dir(teacher);
 }
 
+/* Terms of a large weight are no divergence: that is judged by the labels' loss. */
+static void test_large_terms(void **state) {
+    (void)state;
+    if (!have_data())
+        return;
+    char dir[64];
+    make_dir(dir);
+    train("model: {name: lenet5, width: 0.25, init_std: 0.5}\n"
+          "data: {name: fashion-mnist, path: " DATA ", train_limit: 64, test_limit: 10}\n"
+          "train: {batch: 32, steps: 2, optimizer: {lr: 1.0e-9}}\n" LOW "distill: {from: twin, loss: mse, weight: 1000}\n",
+          dir, 0, false);
+    char *log = read_text(dir, "metrics.jsonl");
+    const char *terms = strstr(log, "\"distill_loss\": ");
+    assert_non_null(terms);
+    assert_true(atof(strchr(terms, ' ')) > 1e4);
+    free(log);
+    remove_dir(dir);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_learners_are_apart),
+        cmocka_unit_test(test_large_terms),
         cmocka_unit_test(test_terms),
         cmocka_unit_test(test_learns_from_the_teacher_alone),
         cmocka_unit_test(test_resume_gives_the_same_bits),
