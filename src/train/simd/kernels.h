@@ -44,6 +44,8 @@ typedef struct lb_norm_args {
 typedef struct lb_kernels {
     const char *isa;
     bool bf16_only;            /* `type` must be LB_BF16 */
+    /* Sums of x and of x * x, in f32 within a tile of rows: a variance from them is good while the mean is less than about 1000
+     * standard deviations away from 0. */
     void (*stats)(lb_dtype type, const void *x, int c, size_t first, size_t last, double *sum, double *sum_sq);
     void (*norm_forward)(const lb_norm_args *args, size_t first, size_t last);
     void (*norm_backward)(const lb_norm_args *args, size_t first, size_t last, double *sum_dz, double *sum_dz_x, double *learn);
