@@ -1,15 +1,19 @@
 # oneDNN without its own CMake package, which (built with GPU support, as Debian's is) insists on OpenCL's development files.
 find_path(DNNL_INCLUDE_DIR NAMES oneapi/dnnl/dnnl.h dnnl.h)
 find_library(DNNL_LIBRARY NAMES dnnl)
+set(DNNL_FITS TRUE)
+set(dnnl_reason)
 if(EXISTS "${DNNL_INCLUDE_DIR}/oneapi/dnnl/dnnl_version.h")
   file(STRINGS "${DNNL_INCLUDE_DIR}/oneapi/dnnl/dnnl_version.h" lines REGEX "^#define DNNL_VERSION_(MAJOR|MINOR) ")
   string(REGEX REPLACE ".*MAJOR +([0-9]+).*MINOR +([0-9]+).*" "\\1.\\2" DNNL_VERSION "${lines}")
   if(DNNL_VERSION VERSION_LESS 2 OR NOT DNNL_VERSION VERSION_LESS 3) # 3.0 has another C interface
-    message(FATAL_ERROR "oneDNN ${DNNL_VERSION} is in ${DNNL_INCLUDE_DIR}, but lowbit is written for oneDNN 2 (Debian 12: libdnnl-dev)")
+    set(DNNL_FITS FALSE)
+    set(dnnl_reason REASON_FAILURE_MESSAGE
+        "oneDNN ${DNNL_VERSION} is in ${DNNL_INCLUDE_DIR}, but lowbit is written for oneDNN 2 (Debian 12: libdnnl-dev)")
   endif()
 endif()
 include(FindPackageHandleStandardArgs)
-find_package_handle_standard_args(dnnl REQUIRED_VARS DNNL_LIBRARY DNNL_INCLUDE_DIR VERSION_VAR DNNL_VERSION)
+find_package_handle_standard_args(dnnl REQUIRED_VARS DNNL_LIBRARY DNNL_INCLUDE_DIR DNNL_FITS VERSION_VAR DNNL_VERSION ${dnnl_reason})
 mark_as_advanced(DNNL_INCLUDE_DIR DNNL_LIBRARY)
 if(dnnl_FOUND AND NOT TARGET DNNL::dnnl)
   add_library(DNNL::dnnl UNKNOWN IMPORTED)

@@ -53,6 +53,45 @@ for library in lowbit:train lowbit_rt:infer; do
     expect 0 "./${library#*:}"
 done
 
+# The runtime needs nothing: no language but the project's own, no package. What lowbit::lowbit lacks is no error but a reason.
+bare() { env PKG_CONFIG_LIBDIR=/nonexistent PKG_CONFIG_PATH= "$@"; }
+mkdir bare
+cp user/infer.c bare/infer.cc
+cat >bare/CMakeLists.txt <<'END'
+cmake_minimum_required(VERSION 3.20)
+project(bare CXX)
+find_package(lowbit 0.1 REQUIRED COMPONENTS rt OPTIONAL_COMPONENTS lowbit)
+message(STATUS "lowbit::lowbit: ${lowbit_lowbit_FOUND}")
+add_executable(infer infer.cc)
+target_link_libraries(infer PRIVATE lowbit::rt)
+find_package(lowbit QUIET)
+message(STATUS "all: ${lowbit_FOUND} ${lowbit_NOT_FOUND_MESSAGE}")
+find_package(lowbit QUIET COMPONENTS training)
+message(STATUS "unknown: ${lowbit_FOUND}")
+END
+try_bare() {
+    expect 0 bare "$CMAKE" -S bare -B "bare/$1" -G Ninja -DCMAKE_PREFIX_PATH="$work/$1"
+    says 'lowbit::lowbit: FALSE'
+    says "all: $2"
+    says 'unknown: 0'
+    expect 0 "$CMAKE" --build "bare/$1"
+    expect 0 "bare/$1/infer"
+}
+shared=$(sed -n 's/^BUILD_SHARED_LIBS:.*=//p' "$BUILD/CMakeCache.txt")
+if ! command -v g++ >/dev/null; then
+    echo "SKIPPED: a project in C++ alone (needs g++)"
+elif [ -z "$shared" ] || [ "$shared" = OFF ]; then
+    try_bare prefix '0 lowbit::lowbit needs.*OpenMP_C.*yaml-0\.1.*COMPONENTS rt'
+fi
+
+# It can be built without what training needs, too.
+expect 0 bare "$CMAKE" -S "$SOURCE" -B alone -G Ninja -DLOWBIT_RUNTIME_ONLY=ON -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_COMPILER="$CC"
+expect 0 "$CMAKE" --build alone
+expect 0 "$CMAKE" --install alone --prefix "$work/runtime"
+check "the runtime alone has no program" ! -e runtime/bin
+check "the runtime alone has one header" "$(ls runtime/include/lowbit)" = lowbit_rt.h
+! command -v g++ >/dev/null || try_bare runtime 1
+
 # C++ programs use both libraries too.
 if command -v g++ >/dev/null; then
     printf '#include <lowbit/lowbit.h>\n' | cat - user/infer.c >user/infer.cc

@@ -1,5 +1,5 @@
 # For the scripts of this folder: source it, call the checks, end with `finish`. Each check prints a line only if it fails.
-# LOWBIT, HELPER, BUILD, CC and CMAKE come from CMakeLists.txt.
+# LOWBIT, HELPER, BUILD, SOURCE, CC and CMAKE come from CMakeLists.txt.
 set -u
 : "${LOWBIT:?run these through ctest}" "${HELPER:?}"
 export LC_ALL=C.UTF-8 NO_COLOR=1
