@@ -4,9 +4,9 @@
 #include "deploy/export.h"
 
 enum {
-    FLOAT = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT,
-    INT8 = ONNX__TENSOR_PROTO__DATA_TYPE__INT8,
-    UINT8 = ONNX__TENSOR_PROTO__DATA_TYPE__UINT8
+    FLOAT = LB__ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT,
+    INT8 = LB__ONNX__TENSOR_PROTO__DATA_TYPE__INT8,
+    UINT8 = LB__ONNX__TENSOR_PROTO__DATA_TYPE__UINT8
 };
 
 static const char *node1(lb_exporting *e, const char *op, const char *output, const char *a) {
@@ -54,7 +54,7 @@ static const char *quant_node(lb_exporting *e, const char *output, const char *f
         lb_fail(e->b->pool.ctx, LB_ERR_UNSUPPORTED, "%s: codes %d..%d are no range of QONNX; use another format", output, lo, hi);
         e->b->status = LB_ERR_UNSUPPORTED;
     }
-    Onnx__NodeProto *node = lb_onnx_node(e->b, "Quant", output, 4, inputs);
+    Lb__Onnx__NodeProto *node = lb_onnx_node(e->b, "Quant", output, 4, inputs);
     if (node)
         node->domain = (char *)lb_onnx_name(e->b, "qonnx.custom_op.general");
     lb_onnx_int(e->b, node, "signed", is_signed);
@@ -64,7 +64,7 @@ static const char *quant_node(lb_exporting *e, const char *output, const char *f
 }
 
 static const char *bipolar_node(lb_exporting *e, const char *output, const char *from, const char *scale) {
-    Onnx__NodeProto *node = lb_onnx_node(e->b, "BipolarQuant", output, 2, (const char *[]){from, scale});
+    Lb__Onnx__NodeProto *node = lb_onnx_node(e->b, "BipolarQuant", output, 2, (const char *[]){from, scale});
     if (node)
         node->domain = (char *)lb_onnx_name(e->b, "qonnx.custom_op.general");
     return output;
@@ -124,7 +124,7 @@ static const char *dequantized(lb_exporting *e, const lb_node *node, const lb_nu
         from = clip(e, lb_onnx_name(b, "%s/weight_clipped", name), lb_onnx_name(b, "%s/weight", name), from, INT8, (float)grid->lo,
                     (float)grid->hi);
     const char *result = lb_onnx_name(b, shifted ? "%s/weight_shifted" : "%s/weight", name);
-    Onnx__NodeProto *dq = lb_onnx_node(b, "DequantizeLinear", result, 2, (const char *[]){from, scale});
+    Lb__Onnx__NodeProto *dq = lb_onnx_node(b, "DequantizeLinear", result, 2, (const char *[]){from, scale});
     lb_onnx_int(b, dq, "axis", 0);
     if (!shifted)
         return result;

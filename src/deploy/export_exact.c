@@ -6,11 +6,11 @@
 #include "window.h"
 
 enum {
-    FLOAT = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT,
-    DOUBLE = ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE,
-    INT64 = ONNX__TENSOR_PROTO__DATA_TYPE__INT64,
-    INT8 = ONNX__TENSOR_PROTO__DATA_TYPE__INT8,
-    UINT8 = ONNX__TENSOR_PROTO__DATA_TYPE__UINT8
+    FLOAT = LB__ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT,
+    DOUBLE = LB__ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE,
+    INT64 = LB__ONNX__TENSOR_PROTO__DATA_TYPE__INT64,
+    INT8 = LB__ONNX__TENSOR_PROTO__DATA_TYPE__INT8,
+    UINT8 = LB__ONNX__TENSOR_PROTO__DATA_TYPE__UINT8
 };
 
 static lb_onnx_value op1(lb_exporting *e, const char *op, const char *output, lb_onnx_value v) {
@@ -23,7 +23,7 @@ static lb_onnx_value op2(lb_exporting *e, const char *op, const char *output, lb
 }
 
 static lb_onnx_value cast(lb_exporting *e, const char *output, lb_onnx_value v, int type) {
-    Onnx__NodeProto *node = lb_onnx_node(e->b, "Cast", output, 1, &v.name);
+    Lb__Onnx__NodeProto *node = lb_onnx_node(e->b, "Cast", output, 1, &v.name);
     lb_onnx_int(e->b, node, "to", type);
     v.name = output;
     return v;

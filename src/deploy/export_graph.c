@@ -2,7 +2,7 @@
  * where an image was flattened, everything that counts its elements is put into the other order. */
 #include "deploy/export.h"
 
-enum { FLOAT = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT, INT64 = ONNX__TENSOR_PROTO__DATA_TYPE__INT64 };
+enum { FLOAT = LB__ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT, INT64 = LB__ONNX__TENSOR_PROTO__DATA_TYPE__INT64 };
 
 const char *lb_export_op(lb_exporting *e, const char *op, const char *output, int n, const char *const *inputs) {
     lb_onnx_node(e->b, op, output, n, inputs);
@@ -35,7 +35,7 @@ static const char *per_channel(lb_exporting *e, const lb_onnx_value *v, const ch
 static lb_onnx_value flatten(lb_exporting *e, const char *name, lb_onnx_value v, const lb_shape *shape) {
     if (v.flat)
         return v;
-    Onnx__NodeProto *node = lb_onnx_node(e->b, "Flatten", name, 1, &v.name);
+    Lb__Onnx__NodeProto *node = lb_onnx_node(e->b, "Flatten", name, 1, &v.name);
     lb_onnx_int(e->b, node, "axis", 1);
     return (lb_onnx_value){.name = name, .flat = true, .image = *shape};
 }
@@ -123,7 +123,7 @@ static lb_onnx_value export_linear(lb_exporting *e, int i, lb_onnx_value src) {
     const char *weights = order ? lb_export_weights(e, i, 2, dims, order) : NULL;
     lb_free(e->b->pool.ctx, order);
     const char *sums = sums_name(e, i);
-    Onnx__NodeProto *gemm = lb_onnx_node(e->b, "Gemm", sums, 2, (const char *[]){src.name, weights});
+    Lb__Onnx__NodeProto *gemm = lb_onnx_node(e->b, "Gemm", sums, 2, (const char *[]){src.name, weights});
     lb_onnx_int(e->b, gemm, "transB", 1);
     return finish_sums(e, i, sums, true);
 }
@@ -143,7 +143,7 @@ static lb_status export_conv(lb_exporting *e, int i, lb_onnx_value src, lb_onnx_
     const char *weights = order ? lb_export_weights(e, i, 4, dims, order) : NULL;
     lb_free(e->b->pool.ctx, order);
     const char *sums = sums_name(e, i);
-    Onnx__NodeProto *conv = lb_onnx_node(e->b, "Conv", sums, 2, (const char *[]){src.name, weights});
+    Lb__Onnx__NodeProto *conv = lb_onnx_node(e->b, "Conv", sums, 2, (const char *[]){src.name, weights});
     lb_onnx_ints(e->b, conv, "kernel_shape", (int[]){c->kh, c->kw}, 2);
     lb_onnx_ints(e->b, conv, "strides", (int[]){c->sh, c->sw}, 2);
     lb_onnx_ints(e->b, conv, "pads", (int[]){c->pt, c->pl, c->pb, c->pr}, 4);
@@ -163,7 +163,7 @@ static lb_onnx_value export_batchnorm(lb_exporting *e, int i, lb_onnx_value src)
     for (int p = 0; p < 4; p++)
         inputs[p + 1] = per_channel(e, &src, lb_onnx_name(e->b, "%s/%s", lb_export_name(e, node), names[p]),
                                     lb_param_values(e->net, node->param[p]), node->dst.c, false);
-    Onnx__NodeProto *bn = lb_onnx_node(e->b, "BatchNormalization", lb_export_name(e, node), 5, inputs);
+    Lb__Onnx__NodeProto *bn = lb_onnx_node(e->b, "BatchNormalization", lb_export_name(e, node), 5, inputs);
     lb_onnx_real(e->b, bn, "epsilon", node->u.bn.eps);
     src.name = lb_export_name(e, node);
     return src;
@@ -214,7 +214,7 @@ static lb_onnx_value pool(lb_exporting *e, const lb_node *node, const char *outp
         src.name = lb_export_op(e, "GlobalAveragePool", output, 1, &src.name);
         return src;
     }
-    Onnx__NodeProto *pool = lb_onnx_node(e->b, max ? "MaxPool" : "AveragePool", output, 1, &src.name);
+    Lb__Onnx__NodeProto *pool = lb_onnx_node(e->b, max ? "MaxPool" : "AveragePool", output, 1, &src.name);
     lb_onnx_ints(e->b, pool, "kernel_shape", (int[]){p->kh, p->kw}, 2);
     lb_onnx_ints(e->b, pool, "strides", (int[]){p->sh, p->sw}, 2);
     lb_onnx_ints(e->b, pool, "pads", (int[]){p->pt, p->pl, p->pb, p->pr}, 4);
@@ -293,7 +293,7 @@ static lb_status export_gather(lb_exporting *e, const lb_node *node, const char 
     if (filled != oc)
         return refuse(e, node, "channels from other places with zeros between them");
     const char *inputs[] = {src, vector(e, lb_export_part(e, node, "channels"), INT64, oc, from)};
-    Onnx__NodeProto *gather = lb_onnx_node(e->b, "Gather", lb_export_name(e, node), 2, inputs);
+    Lb__Onnx__NodeProto *gather = lb_onnx_node(e->b, "Gather", lb_export_name(e, node), 2, inputs);
     lb_onnx_int(e->b, gather, "axis", 1);
     v->name = lb_export_name(e, node);
     return LB_OK;
@@ -339,7 +339,7 @@ static lb_status export_func(lb_exporting *e, int i, lb_onnx_value src, lb_onnx_
         return LB_OK;
     }
     const char *output = swish ? lb_export_part(e, node, "gate") : lb_export_name(e, node);
-    Onnx__NodeProto *func = lb_onnx_node(e->b, names[swish ? LB_FUNC_HARDSIGMOID : node->u.func.kind], output, 1, &src.name);
+    Lb__Onnx__NodeProto *func = lb_onnx_node(e->b, names[swish ? LB_FUNC_HARDSIGMOID : node->u.func.kind], output, 1, &src.name);
     if (swish || node->u.func.kind == LB_FUNC_HARDSIGMOID || node->u.func.kind == LB_FUNC_LEAKY)
         lb_onnx_real(e->b, func, "alpha", swish ? 1.0f / 6 : node->u.func.alpha);
     if (swish || node->u.func.kind == LB_FUNC_HARDSIGMOID)
@@ -375,7 +375,7 @@ static lb_onnx_value export_concat(lb_exporting *e, int i) {
         v = image_source(e, i, s);
         inputs[s] = v.name;
     }
-    Onnx__NodeProto *concat = lb_onnx_node(e->b, "Concat", lb_export_name(e, node), node->nsrc, inputs);
+    Lb__Onnx__NodeProto *concat = lb_onnx_node(e->b, "Concat", lb_export_name(e, node), node->nsrc, inputs);
     lb_onnx_int(e->b, concat, "axis", 1);
     v.name = lb_export_name(e, node);
     return v;

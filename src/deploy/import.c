@@ -113,7 +113,7 @@ static int given_size(lb_ctx *ctx, const char *const *overrides, int noverrides)
 
 /* ---- The directory ---------------------------------------------------------------------------------------------------- */
 
-static lb_status write_run(lb_ctx *ctx, lb_pool *pool, Onnx__ModelProto *model, const char *path, const char *dir,
+static lb_status write_run(lb_ctx *ctx, lb_pool *pool, Lb__Onnx__ModelProto *model, const char *path, const char *dir,
                            const lb_imported *in, const char *const *overrides, int noverrides) {
     const char *graph = lb_pool_printf(pool, "%s/" LB_GRAPH_FILE, dir), *weights = lb_pool_printf(pool, "%s/last.safetensors", dir);
     const char *text = lb_pool_printf(pool, "%s/recipe.yaml", dir);
@@ -167,7 +167,7 @@ lb_status lb_import(lb_ctx *ctx, const char *path, const char *dir, const char *
     const int size = given_size(ctx, overrides, noverrides);
     const lb_import_options options = {.input = {size, size, 0}};
     lb_imported imported;
-    Onnx__ModelProto *model;
+    Lb__Onnx__ModelProto *model;
     LB_TRY(lb_onnx_load(ctx, path, &model));
     lb_status status = lb_net_import(ctx, model, path, &options, &imported);
     if (status == LB_OK) {

@@ -24,8 +24,8 @@ static bool grow(lb_onnx_build *b, void *array, size_t *capacity, size_t count) 
 void lb_onnx_build_init(lb_onnx_build *b, lb_ctx *ctx, const char *graph_name) {
     *b = (lb_onnx_build){.status = LB_OK};
     lb_pool_init(&b->pool, ctx);
-    onnx__model_proto__init(&b->model);
-    onnx__graph_proto__init(&b->graph);
+    lb__onnx__model_proto__init(&b->model);
+    lb__onnx__graph_proto__init(&b->graph);
     b->graph.name = copy(b, graph_name);
     b->model.graph = &b->graph;
 }
@@ -52,13 +52,13 @@ const char *lb_onnx_name(lb_onnx_build *b, const char *fmt, ...) {
 
 /* ---- Nodes ----------------------------------------------------------------------------------------------------------- */
 
-Onnx__NodeProto *lb_onnx_node(lb_onnx_build *b, const char *op, const char *output, int ninputs, const char *const *inputs) {
-    Onnx__GraphProto *g = &b->graph;
-    Onnx__NodeProto *node = take(b, 1, sizeof *node);
+Lb__Onnx__NodeProto *lb_onnx_node(lb_onnx_build *b, const char *op, const char *output, int ninputs, const char *const *inputs) {
+    Lb__Onnx__GraphProto *g = &b->graph;
+    Lb__Onnx__NodeProto *node = take(b, 1, sizeof *node);
     char **in = take(b, (size_t)ninputs, sizeof *in), **out = take(b, 1, sizeof *out);
     if (!out || !grow(b, &g->node, &b->nodes, g->n_node))
         return NULL;
-    onnx__node_proto__init(node);
+    lb__onnx__node_proto__init(node);
     for (int i = 0; i < ninputs; i++)
         in[i] = copy(b, inputs[i]);
     out[0] = copy(b, output);
@@ -74,13 +74,13 @@ Onnx__NodeProto *lb_onnx_node(lb_onnx_build *b, const char *op, const char *outp
 }
 
 /* A new attribute of `node`; its list is copied, for a node has few. */
-static Onnx__AttributeProto *attribute(lb_onnx_build *b, Onnx__NodeProto *node, const char *name,
-                                       Onnx__AttributeProto__AttributeType type) {
-    Onnx__AttributeProto *a = take(b, 1, sizeof *a);
-    Onnx__AttributeProto **list = take(b, node ? node->n_attribute + 1 : 1, sizeof(Onnx__AttributeProto *));
+static Lb__Onnx__AttributeProto *attribute(lb_onnx_build *b, Lb__Onnx__NodeProto *node, const char *name,
+                                           Lb__Onnx__AttributeProto__AttributeType type) {
+    Lb__Onnx__AttributeProto *a = take(b, 1, sizeof *a);
+    Lb__Onnx__AttributeProto **list = take(b, node ? node->n_attribute + 1 : 1, sizeof(Lb__Onnx__AttributeProto *));
     if (!node || !list)
         return NULL;
-    onnx__attribute_proto__init(a);
+    lb__onnx__attribute_proto__init(a);
     a->name = copy(b, name);
     a->has_type = 1;
     a->type = type;
@@ -91,14 +91,14 @@ static Onnx__AttributeProto *attribute(lb_onnx_build *b, Onnx__NodeProto *node, 
     return a;
 }
 
-void lb_onnx_int(lb_onnx_build *b, Onnx__NodeProto *node, const char *name, int64_t value) {
-    Onnx__AttributeProto *a = attribute(b, node, name, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT);
+void lb_onnx_int(lb_onnx_build *b, Lb__Onnx__NodeProto *node, const char *name, int64_t value) {
+    Lb__Onnx__AttributeProto *a = attribute(b, node, name, LB__ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT);
     if (a)
         a->has_i = 1, a->i = value;
 }
 
-void lb_onnx_ints(lb_onnx_build *b, Onnx__NodeProto *node, const char *name, const int *values, int count) {
-    Onnx__AttributeProto *a = attribute(b, node, name, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS);
+void lb_onnx_ints(lb_onnx_build *b, Lb__Onnx__NodeProto *node, const char *name, const int *values, int count) {
+    Lb__Onnx__AttributeProto *a = attribute(b, node, name, LB__ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS);
     int64_t *ints = take(b, (size_t)count, sizeof *ints);
     for (int i = 0; ints && i < count; i++)
         ints[i] = values[i];
@@ -106,14 +106,14 @@ void lb_onnx_ints(lb_onnx_build *b, Onnx__NodeProto *node, const char *name, con
         a->n_ints = (size_t)count, a->ints = ints;
 }
 
-void lb_onnx_real(lb_onnx_build *b, Onnx__NodeProto *node, const char *name, float value) {
-    Onnx__AttributeProto *a = attribute(b, node, name, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT);
+void lb_onnx_real(lb_onnx_build *b, Lb__Onnx__NodeProto *node, const char *name, float value) {
+    Lb__Onnx__AttributeProto *a = attribute(b, node, name, LB__ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT);
     if (a)
         a->has_f = 1, a->f = value;
 }
 
-void lb_onnx_text(lb_onnx_build *b, Onnx__NodeProto *node, const char *name, const char *value) {
-    Onnx__AttributeProto *a = attribute(b, node, name, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING);
+void lb_onnx_text(lb_onnx_build *b, Lb__Onnx__NodeProto *node, const char *name, const char *value) {
+    Lb__Onnx__AttributeProto *a = attribute(b, node, name, LB__ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING);
     char *text = copy(b, value);
     if (a && text)
         a->has_s = 1, a->s = (ProtobufCBinaryData){strlen(text), (uint8_t *)text};
@@ -123,9 +123,9 @@ void lb_onnx_text(lb_onnx_build *b, Onnx__NodeProto *node, const char *name, con
 
 static int bits_of_type(int type) {
     switch (type) {
-    case ONNX__TENSOR_PROTO__DATA_TYPE__INT64:
-    case ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE: return 64;
-    case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT: return 32;
+    case LB__ONNX__TENSOR_PROTO__DATA_TYPE__INT64:
+    case LB__ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE: return 64;
+    case LB__ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT: return 32;
     case LB_ONNX_UINT4:
     case LB_ONNX_INT4: return 4;
     case LB_ONNX_UINT2:
@@ -136,13 +136,13 @@ static int bits_of_type(int type) {
 
 /* The value's pattern in a type; a negative integer's upper bits are 1. */
 static uint64_t pattern_of(int type, double value) {
-    if (type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT) {
+    if (type == LB__ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT) {
         const float single = (float)value;
         uint32_t pattern;
         memcpy(&pattern, &single, sizeof pattern);
         return pattern;
     }
-    if (type != ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE)
+    if (type != LB__ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE)
         return (uint64_t)(int64_t)value;
     uint64_t pattern;
     memcpy(&pattern, &value, sizeof pattern);
@@ -158,9 +158,10 @@ static void put(uint8_t *data, size_t bits, size_t i, uint64_t word) {
 }
 
 /* Appends an initializer with room for its elements, NULL after a failure. */
-static Onnx__TensorProto *new_tensor(lb_onnx_build *b, const char *name, int type, int ndim, const int64_t *dims, size_t *count) {
-    Onnx__GraphProto *g = &b->graph;
-    Onnx__TensorProto *t = take(b, 1, sizeof *t);
+static Lb__Onnx__TensorProto *new_tensor(lb_onnx_build *b, const char *name, int type, int ndim, const int64_t *dims,
+                                         size_t *count) {
+    Lb__Onnx__GraphProto *g = &b->graph;
+    Lb__Onnx__TensorProto *t = take(b, 1, sizeof *t);
     int64_t *shape = take(b, (size_t)ndim, sizeof *shape);
     const size_t bits = (size_t)bits_of_type(type);
     *count = 1;
@@ -170,7 +171,7 @@ static Onnx__TensorProto *new_tensor(lb_onnx_build *b, const char *name, int typ
     uint8_t *data = take(b, bytes, 1);
     if (!data || !name || !grow(b, &g->initializer, &b->initializers, g->n_initializer))
         return NULL;
-    onnx__tensor_proto__init(t);
+    lb__onnx__tensor_proto__init(t);
     t->name = copy(b, name);
     t->has_data_type = t->has_raw_data = 1;
     t->data_type = type;
@@ -184,16 +185,16 @@ static Onnx__TensorProto *new_tensor(lb_onnx_build *b, const char *name, int typ
 
 const char *lb_onnx_tensor(lb_onnx_build *b, const char *name, int type, int ndim, const int64_t *dims, const float *values) {
     size_t count;
-    Onnx__TensorProto *t = new_tensor(b, name, type, ndim, dims, &count);
+    Lb__Onnx__TensorProto *t = new_tensor(b, name, type, ndim, dims, &count);
     for (size_t i = 0; t && i < count; i++)
         put(t->raw_data.data, (size_t)bits_of_type(type), i, pattern_of(type, (double)values[i]));
     return t ? name : NULL;
 }
 
 const char *lb_onnx_doubles(lb_onnx_build *b, const char *name, int ndim, const int64_t *dims, const double *values) {
-    enum { DOUBLE = ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE };
+    enum { DOUBLE = LB__ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE };
     size_t count;
-    Onnx__TensorProto *t = new_tensor(b, name, DOUBLE, ndim, dims, &count);
+    Lb__Onnx__TensorProto *t = new_tensor(b, name, DOUBLE, ndim, dims, &count);
     for (size_t i = 0; t && i < count; i++)
         put(t->raw_data.data, 64, i, pattern_of(DOUBLE, values[i]));
     return t ? name : NULL;
@@ -206,12 +207,12 @@ const char *lb_onnx_scalar(lb_onnx_build *b, const char *name, int type, float v
 /* ---- The model ------------------------------------------------------------------------------------------------------- */
 
 void lb_onnx_opset(lb_onnx_build *b, const char *domain, int64_t version) {
-    Onnx__ModelProto *m = &b->model;
-    Onnx__OperatorSetIdProto *id = take(b, 1, sizeof *id);
-    Onnx__OperatorSetIdProto **list = take(b, m->n_opset_import + 1, sizeof(Onnx__OperatorSetIdProto *));
+    Lb__Onnx__ModelProto *m = &b->model;
+    Lb__Onnx__OperatorSetIdProto *id = take(b, 1, sizeof *id);
+    Lb__Onnx__OperatorSetIdProto **list = take(b, m->n_opset_import + 1, sizeof(Lb__Onnx__OperatorSetIdProto *));
     if (!list)
         return;
-    onnx__operator_set_id_proto__init(id);
+    lb__onnx__operator_set_id_proto__init(id);
     id->domain = copy(b, domain);
     id->has_version = 1;
     id->version = version;
@@ -222,34 +223,34 @@ void lb_onnx_opset(lb_onnx_build *b, const char *domain, int64_t version) {
 }
 
 void lb_onnx_metadata(lb_onnx_build *b, const char *key, const char *value) {
-    Onnx__ModelProto *m = &b->model;
-    Onnx__StringStringEntryProto *entry = take(b, 1, sizeof *entry);
+    Lb__Onnx__ModelProto *m = &b->model;
+    Lb__Onnx__StringStringEntryProto *entry = take(b, 1, sizeof *entry);
     if (!entry || !grow(b, &m->metadata_props, &b->metadata, m->n_metadata_props))
         return;
-    onnx__string_string_entry_proto__init(entry);
+    lb__onnx__string_string_entry_proto__init(entry);
     entry->key = copy(b, key);
     entry->value = copy(b, value);
     m->metadata_props[m->n_metadata_props++] = entry;
 }
 
 /* A list of one tensor of floats. */
-static Onnx__ValueInfoProto **value_info(lb_onnx_build *b, const char *name, int ndim, const int64_t *dims) {
-    Onnx__ValueInfoProto **list = take(b, 1, sizeof *list), *info = take(b, 1, sizeof *info);
-    Onnx__TypeProto *type = take(b, 1, sizeof *type);
-    Onnx__TypeProto__Tensor *tensor = take(b, 1, sizeof *tensor);
-    Onnx__TensorShapeProto *shape = take(b, 1, sizeof *shape);
-    Onnx__TensorShapeProto__Dimension **sizes = take(b, (size_t)ndim, sizeof *sizes), *d = take(b, (size_t)ndim, sizeof *d);
+static Lb__Onnx__ValueInfoProto **value_info(lb_onnx_build *b, const char *name, int ndim, const int64_t *dims) {
+    Lb__Onnx__ValueInfoProto **list = take(b, 1, sizeof *list), *info = take(b, 1, sizeof *info);
+    Lb__Onnx__TypeProto *type = take(b, 1, sizeof *type);
+    Lb__Onnx__TypeProto__Tensor *tensor = take(b, 1, sizeof *tensor);
+    Lb__Onnx__TensorShapeProto *shape = take(b, 1, sizeof *shape);
+    Lb__Onnx__TensorShapeProto__Dimension **sizes = take(b, (size_t)ndim, sizeof *sizes), *d = take(b, (size_t)ndim, sizeof *d);
     if (!d)
         return NULL;
-    onnx__value_info_proto__init(info);
-    onnx__type_proto__init(type);
-    onnx__type_proto__tensor__init(tensor);
-    onnx__tensor_shape_proto__init(shape);
+    lb__onnx__value_info_proto__init(info);
+    lb__onnx__type_proto__init(type);
+    lb__onnx__type_proto__tensor__init(tensor);
+    lb__onnx__tensor_shape_proto__init(shape);
     for (int i = 0; i < ndim; i++) {
         sizes[i] = &d[i];
-        onnx__tensor_shape_proto__dimension__init(sizes[i]);
+        lb__onnx__tensor_shape_proto__dimension__init(sizes[i]);
         d[i].value_case =
-            i ? ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE : ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM;
+            i ? LB__ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE : LB__ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM;
         if (i)
             d[i].dim_value = dims[i];
         else
@@ -258,9 +259,9 @@ static Onnx__ValueInfoProto **value_info(lb_onnx_build *b, const char *name, int
     shape->n_dim = (size_t)ndim;
     shape->dim = sizes;
     tensor->has_elem_type = 1;
-    tensor->elem_type = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT;
+    tensor->elem_type = LB__ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT;
     tensor->shape = shape;
-    type->value_case = ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE;
+    type->value_case = LB__ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE;
     type->tensor_type = tensor;
     info->name = copy(b, name);
     info->type = type;
@@ -280,7 +281,7 @@ void lb_onnx_output(lb_onnx_build *b, const char *value, const char *name, int n
     if (b->status != LB_OK)
         return;
     for (size_t i = 0; i < b->graph.n_node; i++) {
-        Onnx__NodeProto *node = b->graph.node[i];
+        Lb__Onnx__NodeProto *node = b->graph.node[i];
         for (size_t k = 0; k < node->n_input; k++)
             if (!strcmp(node->input[k], value))
                 node->input[k] = new_name;

@@ -12,8 +12,8 @@ enum { LB_ONNX_UINT4 = 21, LB_ONNX_INT4 = 22, LB_ONNX_UINT2 = 25, LB_ONNX_INT2 =
 typedef struct lb_onnx_build {
     lb_pool pool;
     lb_status status;
-    Onnx__ModelProto model; /* model.graph is `graph` */
-    Onnx__GraphProto graph;
+    Lb__Onnx__ModelProto model; /* model.graph is `graph` */
+    Lb__Onnx__GraphProto graph;
     size_t nodes, initializers, metadata; /* capacities of the arrays in them */
 } lb_onnx_build;
 
@@ -24,13 +24,13 @@ void lb_onnx_build_free(lb_onnx_build *b);
 const char *lb_onnx_name(lb_onnx_build *b, const char *fmt, ...) LB_PRINTF(2, 3);
 
 /* Appends a node with one output, which gives the node its name too. */
-Onnx__NodeProto *lb_onnx_node(lb_onnx_build *b, const char *op, const char *output, int ninputs, const char *const *inputs);
+Lb__Onnx__NodeProto *lb_onnx_node(lb_onnx_build *b, const char *op, const char *output, int ninputs, const char *const *inputs);
 
 /* Attributes. */
-void lb_onnx_int(lb_onnx_build *b, Onnx__NodeProto *node, const char *name, int64_t value);
-void lb_onnx_ints(lb_onnx_build *b, Onnx__NodeProto *node, const char *name, const int *values, int count);
-void lb_onnx_real(lb_onnx_build *b, Onnx__NodeProto *node, const char *name, float value);
-void lb_onnx_text(lb_onnx_build *b, Onnx__NodeProto *node, const char *name, const char *value);
+void lb_onnx_int(lb_onnx_build *b, Lb__Onnx__NodeProto *node, const char *name, int64_t value);
+void lb_onnx_ints(lb_onnx_build *b, Lb__Onnx__NodeProto *node, const char *name, const int *values, int count);
+void lb_onnx_real(lb_onnx_build *b, Lb__Onnx__NodeProto *node, const char *name, float value);
+void lb_onnx_text(lb_onnx_build *b, Lb__Onnx__NodeProto *node, const char *name, const char *value);
 
 /* Appends an initializer of element type `type` and `ndim` dimensions (0: a scalar) from floats, which must be whole numbers
  * of the type if it is an integer: FLOAT, INT64, and integers of 8, 4 and 2 bits (those packed, the first element lowest).

@@ -78,25 +78,26 @@ static bool check(cursor in, const ProtobufCMessageDescriptor *type, int depth, 
 
 /* ---- In and out ---------------------------------------------------------------------------------------------------- */
 
-lb_status lb_onnx_parse(lb_ctx *ctx, const char *path, const void *data, size_t size, Onnx__ModelProto **model) {
+lb_status lb_onnx_parse(lb_ctx *ctx, const char *path, const void *data, size_t size, Lb__Onnx__ModelProto **model) {
     *model = NULL;
     int64_t budget = MAX_BLOCKS;
     const unsigned char *bytes = data;
     if (size > 4 && !memcmp(bytes, "PK\3\4", 4))
         return lb_fail(ctx, LB_ERR_FORMAT,
                        "%s: a zip archive, perhaps of torch.save, not an ONNX model; torch.onnx.export writes one", path);
-    if (size == 0 || size > MAX_BYTES || !check((cursor){bytes, bytes + size}, &onnx__model_proto__descriptor, MAX_DEPTH, &budget))
+    if (size == 0 || size > MAX_BYTES ||
+        !check((cursor){bytes, bytes + size}, &lb__onnx__model_proto__descriptor, MAX_DEPTH, &budget))
         return lb_fail(ctx, LB_ERR_FORMAT, "%s: not an ONNX model, or cut off or damaged; export it again", path);
     ProtobufCAllocator allocator = lb_onnx_allocator(ctx);
     ctx->error[0] = 0;
-    *model = onnx__model_proto__unpack(&allocator, size, data);
+    *model = lb__onnx__model_proto__unpack(&allocator, size, data);
     if (!*model)
         return *ctx->error ? LB_ERR_MEMORY
                            : lb_fail(ctx, LB_ERR_FORMAT, "%s: not an ONNX model, or damaged; export it again", path);
     return LB_OK;
 }
 
-lb_status lb_onnx_load(lb_ctx *ctx, const char *path, Onnx__ModelProto **model) {
+lb_status lb_onnx_load(lb_ctx *ctx, const char *path, Lb__Onnx__ModelProto **model) {
     unsigned char *data;
     size_t size;
     *model = NULL;
@@ -106,20 +107,20 @@ lb_status lb_onnx_load(lb_ctx *ctx, const char *path, Onnx__ModelProto **model) 
     return status;
 }
 
-void lb_onnx_free(lb_ctx *ctx, Onnx__ModelProto *model) {
+void lb_onnx_free(lb_ctx *ctx, Lb__Onnx__ModelProto *model) {
     ProtobufCAllocator allocator = lb_onnx_allocator(ctx);
     if (model)
-        onnx__model_proto__free_unpacked(model, &allocator);
+        lb__onnx__model_proto__free_unpacked(model, &allocator);
 }
 
-lb_status lb_onnx_save(lb_ctx *ctx, const char *path, const Onnx__ModelProto *model) {
-    size_t size = onnx__model_proto__get_packed_size(model);
+lb_status lb_onnx_save(lb_ctx *ctx, const char *path, const Lb__Onnx__ModelProto *model) {
+    size_t size = lb__onnx__model_proto__get_packed_size(model);
     if (size > MAX_BYTES)
         return lb_fail(ctx, LB_ERR_UNSUPPORTED, "%s: %zu bytes; an ONNX file holds at most 2 GB", path, size);
     unsigned char *data = lb_alloc(ctx, size, 1);
     if (!data)
         return LB_ERR_MEMORY;
-    onnx__model_proto__pack(model, data);
+    lb__onnx__model_proto__pack(model, data);
     lb_span span = {data, size};
     lb_status status = lb_write_file(ctx, path, &span, 1);
     lb_free(ctx, data);

@@ -20,7 +20,7 @@ typedef struct onnxref_tensor {
 } onnxref_tensor;
 
 typedef struct onnxref {
-    const Onnx__GraphProto *graph;
+    const Lb__Onnx__GraphProto *graph;
     int count;
     onnxref_tensor tensors[ONNXREF_MAX];
 } onnxref;
@@ -55,13 +55,13 @@ static inline onnxref_tensor *onnxref_add(onnxref *r, const char *name, int type
     return t;
 }
 
-static inline double onnxref_element(const Onnx__TensorProto *t, size_t i) {
+static inline double onnxref_element(const Lb__Onnx__TensorProto *t, size_t i) {
     const uint8_t *d = t->raw_data.data;
-    const size_t bits = t->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT                                      ? 32
-                        : t->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__INT64 || t->data_type == 11 /* double */ ? 64
-                        : t->data_type == LB_ONNX_INT4                                                            ? 4
-                        : t->data_type == LB_ONNX_INT2                                                            ? 2
-                                                                                                                  : 8;
+    const size_t bits = t->data_type == LB__ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT                                      ? 32
+                        : t->data_type == LB__ONNX__TENSOR_PROTO__DATA_TYPE__INT64 || t->data_type == 11 /* double */ ? 64
+                        : t->data_type == LB_ONNX_INT4                                                                ? 4
+                        : t->data_type == LB_ONNX_INT2                                                                ? 2
+                                                                                                                      : 8;
     uint64_t word = 0;
     for (size_t b = 0; b < bits; b++)
         word |= (uint64_t)(d[(i * bits + b) / 8] >> (i * bits + b) % 8 & 1) << b;
@@ -70,27 +70,27 @@ static inline double onnxref_element(const Onnx__TensorProto *t, size_t i) {
     double g;
     memcpy(&f, &low, sizeof f);
     memcpy(&g, &word, sizeof g);
-    if (t->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT)
+    if (t->data_type == LB__ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT)
         return (double)f;
     if (t->data_type == 11)
         return g;
-    if (t->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__UINT8)
+    if (t->data_type == LB__ONNX__TENSOR_PROTO__DATA_TYPE__UINT8)
         return (double)word;
     return (double)((int64_t)(word << (64 - bits)) >> (64 - bits));
 }
 
-static inline const Onnx__AttributeProto *onnxref_attribute(const Onnx__NodeProto *n, const char *name) {
+static inline const Lb__Onnx__AttributeProto *onnxref_attribute(const Lb__Onnx__NodeProto *n, const char *name) {
     for (size_t i = 0; i < n->n_attribute; i++)
         if (!strcmp(n->attribute[i]->name, name))
             return n->attribute[i];
     return NULL;
 }
-static inline int64_t onnxref_int(const Onnx__NodeProto *n, const char *name, int64_t missing) {
-    const Onnx__AttributeProto *a = onnxref_attribute(n, name);
+static inline int64_t onnxref_int(const Lb__Onnx__NodeProto *n, const char *name, int64_t missing) {
+    const Lb__Onnx__AttributeProto *a = onnxref_attribute(n, name);
     return a ? a->i : missing;
 }
-static inline const int64_t *onnxref_ints(const Onnx__NodeProto *n, const char *name, size_t count) {
-    const Onnx__AttributeProto *a = onnxref_attribute(n, name);
+static inline const int64_t *onnxref_ints(const Lb__Onnx__NodeProto *n, const char *name, size_t count) {
+    const Lb__Onnx__AttributeProto *a = onnxref_attribute(n, name);
     if (!a || a->n_ints != count)
         fail_msg("%s: %s", n->name, name);
     return a->ints;
@@ -139,7 +139,7 @@ static inline size_t onnxref_op(const char *name) {
 
 /* One element from its inputs' elements. */
 static inline double onnxref_point(size_t op, const double *x, int type) {
-    const bool is_signed = type == ONNX__TENSOR_PROTO__DATA_TYPE__INT8;
+    const bool is_signed = type == LB__ONNX__TENSOR_PROTO__DATA_TYPE__INT8;
     switch (op) {
     case ONNXREF_Mul: return x[0] * x[1];
     case ONNXREF_Add: return x[0] + x[1];
@@ -157,13 +157,13 @@ static inline double onnxref_point(size_t op, const double *x, int type) {
     }
 }
 
-static inline double onnxref_quant(const Onnx__NodeProto *n, const double *x) {
+static inline double onnxref_quant(const Lb__Onnx__NodeProto *n, const double *x) {
     const bool is_signed = onnxref_int(n, "signed", -1) == 1, narrow = onnxref_int(n, "narrow", -1) == 1;
     const double top = ldexp(1, (int)x[3] - is_signed) - 1 - (!is_signed && narrow), bottom = is_signed ? -top - 1 + narrow : 0;
     return (onnxref_clamp(rint(x[0] / x[1] + x[2]), bottom, top) - x[2]) * x[1];
 }
 
-static inline void onnxref_window(const Onnx__NodeProto *n, const onnxref_tensor *x, const onnxref_tensor *w, onnxref *r) {
+static inline void onnxref_window(const Lb__Onnx__NodeProto *n, const onnxref_tensor *x, const onnxref_tensor *w, onnxref *r) {
     const bool max = !strcmp(n->op_type, "MaxPool");
     const int64_t *kernel = onnxref_ints(n, "kernel_shape", 2), *stride = onnxref_ints(n, "strides", 2),
                   *pad = onnxref_ints(n, "pads", 4);
@@ -198,7 +198,7 @@ static inline void onnxref_window(const Onnx__NodeProto *n, const onnxref_tensor
                 }
 }
 
-static inline void onnxref_global(const Onnx__NodeProto *n, const onnxref_tensor *x, onnxref *r) {
+static inline void onnxref_global(const Lb__Onnx__NodeProto *n, const onnxref_tensor *x, onnxref *r) {
     const bool max = !strcmp(n->op_type, "GlobalMaxPool");
     const int64_t dims[] = {x->dims[0], x->dims[1], 1, 1}, area = x->dims[2] * x->dims[3];
     onnxref_tensor *y = onnxref_add(r, n->output[0], x->type, 4, dims);
@@ -213,7 +213,7 @@ static inline void onnxref_global(const Onnx__NodeProto *n, const onnxref_tensor
 }
 
 /* ReduceSum over rows, columns, or both. */
-static inline void onnxref_sum(const Onnx__NodeProto *n, const onnxref_tensor *x, onnxref *r) {
+static inline void onnxref_sum(const Lb__Onnx__NodeProto *n, const onnxref_tensor *x, onnxref *r) {
     const onnxref_tensor *axes = onnxref_find(r, n->input[1]);
     int64_t dims[] = {x->dims[0], x->dims[1], x->dims[2], x->dims[3]};
     for (size_t i = 0; i < axes->count; i++) {
@@ -229,7 +229,7 @@ static inline void onnxref_sum(const Onnx__NodeProto *n, const onnxref_tensor *x
     }
 }
 
-static inline void onnxref_gemm(const Onnx__NodeProto *n, const onnxref_tensor *x, const onnxref_tensor *w, onnxref *r) {
+static inline void onnxref_gemm(const Lb__Onnx__NodeProto *n, const onnxref_tensor *x, const onnxref_tensor *w, onnxref *r) {
     const int64_t dims[] = {x->dims[0], w->dims[0]}, ic = x->dims[1];
     assert_true(x->ndim == 2 && w->ndim == 2 && w->dims[1] == ic && onnxref_int(n, "transB", 0) == 1);
     onnxref_tensor *y = onnxref_add(r, n->output[0], x->type, 2, dims);
@@ -239,7 +239,7 @@ static inline void onnxref_gemm(const Onnx__NodeProto *n, const onnxref_tensor *
                 y->v[m * dims[1] + o] += x->v[m * ic + i] * w->v[o * ic + i];
 }
 
-static inline void onnxref_batchnorm(const Onnx__NodeProto *n, const onnxref_tensor *x, onnxref *r) {
+static inline void onnxref_batchnorm(const Lb__Onnx__NodeProto *n, const onnxref_tensor *x, onnxref *r) {
     const onnxref_tensor *p[4];
     for (int i = 0; i < 4; i++)
         p[i] = onnxref_find(r, n->input[i + 1]);
@@ -252,7 +252,8 @@ static inline void onnxref_batchnorm(const Onnx__NodeProto *n, const onnxref_ten
     }
 }
 
-static inline void onnxref_dequantize(const Onnx__NodeProto *n, const onnxref_tensor *x, const onnxref_tensor *scale, onnxref *r) {
+static inline void onnxref_dequantize(const Lb__Onnx__NodeProto *n, const onnxref_tensor *x, const onnxref_tensor *scale,
+                                      onnxref *r) {
     const size_t axis = (size_t)onnxref_int(n, "axis", 1);
     size_t inner = 1;
     for (size_t d = axis + 1; d < (size_t)x->ndim; d++)
@@ -263,7 +264,7 @@ static inline void onnxref_dequantize(const Onnx__NodeProto *n, const onnxref_te
 }
 
 /* Of channels. */
-static inline void onnxref_concat(const Onnx__NodeProto *n, const onnxref_tensor *x, onnxref *r) {
+static inline void onnxref_concat(const Lb__Onnx__NodeProto *n, const onnxref_tensor *x, onnxref *r) {
     int64_t dims[] = {x->dims[0], 0, x->dims[2], x->dims[3]};
     const size_t area = (size_t)(dims[2] * dims[3]), batch = (size_t)dims[0];
     assert_true(onnxref_int(n, "axis", 0) == 1 && x->ndim == 4);
@@ -280,7 +281,7 @@ static inline void onnxref_concat(const Onnx__NodeProto *n, const onnxref_tensor
 }
 
 /* Flatten, Reshape, Slice, Pad: element by element of the result. */
-static inline void onnxref_move(const Onnx__NodeProto *n, const onnxref_tensor *x, onnxref *r) {
+static inline void onnxref_move(const Lb__Onnx__NodeProto *n, const onnxref_tensor *x, onnxref *r) {
     const char *op = n->op_type;
     int64_t dims[4] = {x->dims[0], (int64_t)x->count / x->dims[0], 1, 1}, start[4] = {0}, step[4] = {1, 1, 1, 1};
     const int ndim = strcmp(op, "Flatten") ? 4 : 2;
@@ -322,7 +323,7 @@ static inline void onnxref_move(const Onnx__NodeProto *n, const onnxref_tensor *
     }
 }
 
-static inline void onnxref_elementwise(const Onnx__NodeProto *n, onnxref *r) {
+static inline void onnxref_elementwise(const Lb__Onnx__NodeProto *n, onnxref *r) {
     const onnxref_tensor *in[4], *shape;
     assert_true(n->n_input <= 4);
     for (size_t k = 0; k < n->n_input; k++)
@@ -341,7 +342,7 @@ static inline void onnxref_elementwise(const Onnx__NodeProto *n, onnxref *r) {
     }
 }
 
-static inline void onnxref_node(const Onnx__NodeProto *n, onnxref *r) {
+static inline void onnxref_node(const Lb__Onnx__NodeProto *n, onnxref *r) {
     const char *op = n->op_type;
     const onnxref_tensor *x = onnxref_find(r, n->input[0]);
     if (!strcmp(op, "Conv") || !strcmp(op, "MaxPool") || !strcmp(op, "AveragePool"))
@@ -363,24 +364,24 @@ static inline void onnxref_node(const Onnx__NodeProto *n, onnxref *r) {
     else
         onnxref_elementwise(n, r);
     onnxref_tensor *y = &r->tensors[r->count - 1];
-    for (size_t i = 0; y->type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT && i < y->count; i++)
+    for (size_t i = 0; y->type == LB__ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT && i < y->count; i++)
         y->v[i] = (double)(float)y->v[i];
 }
 
 /* pixels (mb, h, w, c) through the model; the result's memory belongs to r. */
-static inline const double *onnxref_run(onnxref *r, const Onnx__ModelProto *model, const uint8_t *pixels, int mb) {
+static inline const double *onnxref_run(onnxref *r, const Lb__Onnx__ModelProto *model, const uint8_t *pixels, int mb) {
     *r = (onnxref){.graph = model->graph};
     for (size_t i = 0; i < r->graph->n_initializer; i++) {
-        const Onnx__TensorProto *t = r->graph->initializer[i];
+        const Lb__Onnx__TensorProto *t = r->graph->initializer[i];
         onnxref_tensor *to = onnxref_add(r, t->name, t->data_type, (int)t->n_dims, t->dims);
         for (size_t k = 0; k < to->count; k++)
             to->v[k] = onnxref_element(t, k);
     }
-    const Onnx__ValueInfoProto *in = r->graph->input[0];
+    const Lb__Onnx__ValueInfoProto *in = r->graph->input[0];
     int64_t dims[4] = {mb};
     for (int d = 1; d < 4; d++)
         dims[d] = in->type->tensor_type->shape->dim[d]->dim_value;
-    onnxref_tensor *image = onnxref_add(r, in->name, ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT, 4, dims);
+    onnxref_tensor *image = onnxref_add(r, in->name, LB__ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT, 4, dims);
     for (size_t i = 0; i < image->count; i++) {
         const size_t area = (size_t)(dims[2] * dims[3]), p = i % area, c = i / area % (size_t)dims[1];
         image->v[i] = pixels[((i / area / (size_t)dims[1]) * area + p) * (size_t)dims[1] + c];

@@ -22,12 +22,12 @@ static const lb_export_options variants[] = {
 static const lb_export_options exact[] = {{.format = LB_ONNX_QDQ, .exact = true}, {.format = LB_ONNX_FLOAT, .exact = true}};
 
 /* Through a file. */
-static Onnx__ModelProto *exported(lb_ctx *ctx, const lb_net *net, const lb_export_options *options) {
+static Lb__Onnx__ModelProto *exported(lb_ctx *ctx, const lb_net *net, const lb_export_options *options) {
     char path[64];
     snprintf(path, sizeof path, "/tmp/lowbit-export-%ld.onnx", (long)getpid());
     lb_export_options resolved;
     lb_onnx_build b;
-    Onnx__ModelProto *model;
+    Lb__Onnx__ModelProto *model;
     assert_ok(ctx, lb_export_resolve(ctx, options, &resolved));
     lb_onnx_build_init(&b, ctx, net->name);
     assert_ok(ctx, lb_export_net(ctx, net, mean, std_, &resolved, &b));
@@ -65,7 +65,7 @@ static bool check_exact(lb_ctx *ctx, const family *f, const scheme *s, const lb_
     int32_t want[MB * CLASSES];
     run_evaluator(ctx, net, mean, std_, pixels, MB, false, want);
     const bool integer = is_integer(ctx, net);
-    Onnx__ModelProto *model = exported(ctx, net, options);
+    Lb__Onnx__ModelProto *model = exported(ctx, net, options);
     onnxref *run = malloc(sizeof *run);
     const double *got = onnxref_run(run, model, pixels, MB);
     for (int i = 0; i < MB * CLASSES && integer; i++)
@@ -90,7 +90,7 @@ static bool check(lb_ctx *ctx, const family *f, const scheme *s, lb_net *net, in
     netref_calibrated(&r, net, mean, std_, MB, seed, pixels);
     const double *want = r.values[net->nnodes - 1];
     for (size_t v = first; v < LB_COUNT(variants); v += 2) {
-        Onnx__ModelProto *model = exported(ctx, net, &variants[v]);
+        Lb__Onnx__ModelProto *model = exported(ctx, net, &variants[v]);
         onnxref *run = malloc(sizeof *run);
         const double off = distance(want, onnxref_run(run, model, pixels, MB));
         if (getenv("LB_TEST_VERBOSE"))
@@ -187,7 +187,7 @@ static void fixed_point(void **state) {
 
 /* ---- Names ------------------------------------------------------------------------------------------------------------- */
 
-static const Onnx__TensorProto *initializer(const Onnx__ModelProto *model, const char *suffix) {
+static const Lb__Onnx__TensorProto *initializer(const Lb__Onnx__ModelProto *model, const char *suffix) {
     for (size_t i = 0; i < model->graph->n_initializer; i++) {
         const char *name = model->graph->initializer[i]->name;
         if (strlen(name) >= strlen(suffix) && !strcmp(name + strlen(name) - strlen(suffix), suffix))
@@ -210,7 +210,7 @@ static void names(void **state) {
         }
     lb_net *net = make_named(ctx);
     netref_fill(net, 1);
-    Onnx__ModelProto *model = exported(ctx, net, &(lb_export_options){.format = LB_ONNX_FLOAT});
+    Lb__Onnx__ModelProto *model = exported(ctx, net, &(lb_export_options){.format = LB_ONNX_FLOAT});
     assert_string_equal(model->graph->input[0]->name, "image");
     assert_string_equal(model->graph->output[0]->name, "logits");
     assert_non_null(initializer(model, "a/bias"));
@@ -223,7 +223,7 @@ static void names(void **state) {
 
 /* ---- What the file says ---------------------------------------------------------------------------------------------- */
 
-static int count_nodes(const Onnx__ModelProto *model, const char *op) {
+static int count_nodes(const Lb__Onnx__ModelProto *model, const char *op) {
     int n = 0;
     for (size_t i = 0; i < model->graph->n_node; i++)
         n += !strcmp(model->graph->node[i]->op_type, op);
@@ -245,7 +245,7 @@ static lb_net *small_net(lb_ctx *ctx, const char *name) {
 /* Element type of the weights, by method and opset. */
 static void weight_types(void **state) {
     (void)state;
-    enum { INT8 = ONNX__TENSOR_PROTO__DATA_TYPE__INT8 };
+    enum { INT8 = LB__ONNX__TENSOR_PROTO__DATA_TYPE__INT8 };
     static const struct {
         const char *scheme;
         int at25, at21;
@@ -263,8 +263,8 @@ static void weight_types(void **state) {
         lb_net *net = small_net(ctx, rows[i].scheme);
         const int opsets[] = {25, 21, 20}, want[] = {rows[i].at25, rows[i].at21, INT8};
         for (int k = 0; k < 3; k++) {
-            Onnx__ModelProto *model = exported(ctx, net, &(lb_export_options){.format = LB_ONNX_QDQ, .opset = opsets[k]});
-            const Onnx__TensorProto *codes = initializer(model, "/weight_codes");
+            Lb__Onnx__ModelProto *model = exported(ctx, net, &(lb_export_options){.format = LB_ONNX_QDQ, .opset = opsets[k]});
+            const Lb__Onnx__TensorProto *codes = initializer(model, "/weight_codes");
             const size_t bits = want[k] == LB_ONNX_INT2 ? 2 : want[k] == LB_ONNX_INT4 ? 4 : 8;
             size_t count = 1;
             for (size_t d = 0; d < codes->n_dims; d++)
@@ -283,7 +283,7 @@ static void node_kinds(void **state) {
     (void)state;
     lb_ctx *ctx = test_ctx();
     lb_net *net = small_net(ctx, "sign 1/1");
-    Onnx__ModelProto *model = exported(ctx, net, &(lb_export_options){.format = LB_ONNX_QONNX});
+    Lb__Onnx__ModelProto *model = exported(ctx, net, &(lb_export_options){.format = LB_ONNX_QONNX});
     assert_true(count_nodes(model, "BipolarQuant") > 0);
     assert_int_equal(model->n_opset_import, 2);
     assert_string_equal(model->opset_import[1]->domain, "qonnx.custom_op.general");
@@ -292,7 +292,7 @@ static void node_kinds(void **state) {
     net = small_net(ctx, "twn 2/2");
     model = exported(ctx, net, &(lb_export_options){.format = LB_ONNX_QONNX});
     for (size_t i = 0; i < model->graph->n_node; i++) {
-        const Onnx__NodeProto *n = model->graph->node[i];
+        const Lb__Onnx__NodeProto *n = model->graph->node[i];
         if (!strcmp(n->op_type, "Quant") && strstr(n->output[0], "weight"))
             assert_true(onnxref_int(n, "signed", 0) == 1 && onnxref_int(n, "narrow", 0) == 1);
     }

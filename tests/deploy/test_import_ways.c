@@ -9,7 +9,7 @@ static const float mean[4] = {0.49f, 0.48f, 0.45f, 0}, std_[4] = {0.25f, 0.24f, 
 
 /* Moves the node that was appended last to place `to`. */
 static void move_last(lb_onnx_build *b, size_t to) {
-    Onnx__NodeProto **nodes = b->graph.node, *last = nodes[b->graph.n_node - 1];
+    Lb__Onnx__NodeProto **nodes = b->graph.node, *last = nodes[b->graph.n_node - 1];
     memmove(nodes + to + 1, nodes + to, (b->graph.n_node - 1 - to) * sizeof *nodes);
     nodes[to] = last;
 }
@@ -17,20 +17,20 @@ static void move_last(lb_onnx_build *b, size_t to) {
 static void as_it_is(lb_onnx_build *b) { (void)b; }
 
 static void put_outside(lb_onnx_build *b, const char *offset) {
-    static Onnx__StringStringEntryProto entry[2], *entries[] = {&entry[0], &entry[1]};
-    Onnx__TensorProto *t = tensor_of(b, "fc.weight");
+    static Lb__Onnx__StringStringEntryProto entry[2], *entries[] = {&entry[0], &entry[1]};
+    Lb__Onnx__TensorProto *t = tensor_of(b, "fc.weight");
     FILE *file = fopen("import-weights.bin", "wb");
     assert_non_null(file);
     assert_int_equal(fseeko(file, atoll(offset), SEEK_SET), 0);
     assert_int_equal(fwrite(t->raw_data.data, 1, t->raw_data.len, file), t->raw_data.len);
     fclose(file);
-    onnx__string_string_entry_proto__init(&entry[0]);
-    onnx__string_string_entry_proto__init(&entry[1]);
+    lb__onnx__string_string_entry_proto__init(&entry[0]);
+    lb__onnx__string_string_entry_proto__init(&entry[1]);
     entry[0].key = TEXT("location"), entry[0].value = TEXT("import-weights.bin");
     entry[1].key = TEXT("offset"), entry[1].value = TEXT(offset);
     t->has_raw_data = 0;
     t->has_data_location = 1;
-    t->data_location = ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL;
+    t->data_location = LB__ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL;
     t->n_external_data = 2;
     t->external_data = entries;
 }
@@ -38,18 +38,18 @@ static void external_weights(lb_onnx_build *b) { put_outside(b, "8"); }
 static void far_weights(lb_onnx_build *b) { put_outside(b, "5000000001"); } /* a hole before them, which takes no room */
 
 static void double_weights(lb_onnx_build *b) {
-    Onnx__TensorProto *t = tensor_of(b, "conv.weight");
+    Lb__Onnx__TensorProto *t = tensor_of(b, "conv.weight");
     static double values[108];
     for (int i = 0; i < 108; i++)
         values[i] = (double)((float *)(void *)t->raw_data.data)[i];
-    t->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE;
+    t->data_type = LB__ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE;
     t->has_raw_data = 0;
     t->n_double_data = 108;
     t->double_data = values;
 }
 
 static void list_weights(lb_onnx_build *b) {
-    Onnx__TensorProto *t = tensor_of(b, "conv.weight");
+    Lb__Onnx__TensorProto *t = tensor_of(b, "conv.weight");
     t->has_raw_data = 0;
     t->n_float_data = 108;
     t->float_data = (float *)(void *)t->raw_data.data;
@@ -57,10 +57,10 @@ static void list_weights(lb_onnx_build *b) {
 
 /* The image comes as (n, h, w, c), as from TensorFlow. */
 static void channels_last(lb_onnx_build *b) {
-    Onnx__TensorShapeProto__Dimension **dim = b->graph.input[0]->type->tensor_type->shape->dim;
+    Lb__Onnx__TensorShapeProto__Dimension **dim = b->graph.input[0]->type->tensor_type->shape->dim;
     dim[1]->dim_value = dim[2]->dim_value = 8;
     dim[3]->dim_value = 3;
-    Onnx__NodeProto *transpose = TEST_NODE(b, "Transpose", "chw", "image");
+    Lb__Onnx__NodeProto *transpose = TEST_NODE(b, "Transpose", "chw", "image");
     lb_onnx_ints(b, transpose, "perm", (const int[]){0, 3, 1, 2}, 4);
     node_of(b, "Conv")->input[0] = TEXT("chw");
     move_last(b, 0);
@@ -68,7 +68,7 @@ static void channels_last(lb_onnx_build *b) {
 
 /* The features too: (n, h, w, c) before they are flattened, and weights in that order. */
 static void features_last(lb_onnx_build *b) {
-    Onnx__NodeProto *transpose = TEST_NODE(b, "Transpose", "hwc", "pool_out");
+    Lb__Onnx__NodeProto *transpose = TEST_NODE(b, "Transpose", "hwc", "pool_out");
     lb_onnx_ints(b, transpose, "perm", (const int[]){0, 2, 3, 1}, 4);
     node_of(b, "Reshape")->input[0] = TEXT("hwc");
     move_last(b, 3);
@@ -80,18 +80,18 @@ static void features_last(lb_onnx_build *b) {
 
 static void open_size(lb_onnx_build *b) {
     for (int d = 2; d < 4; d++)
-        b->graph.input[0]->type->tensor_type->shape->dim[d]->value_case = ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE__NOT_SET;
+        b->graph.input[0]->type->tensor_type->shape->dim[d]->value_case = LB__ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE__NOT_SET;
 }
 
 static void fixed_batch(lb_onnx_build *b) {
-    Onnx__TensorShapeProto__Dimension *dim = b->graph.input[0]->type->tensor_type->shape->dim[0];
-    dim->value_case = ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
+    Lb__Onnx__TensorShapeProto__Dimension *dim = b->graph.input[0]->type->tensor_type->shape->dim[0];
+    dim->value_case = LB__ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
     dim->dim_value = 16;
 }
 
 /* MatMul with transposed weights and Add instead of Gemm. */
 static void apart(lb_onnx_build *b) {
-    Onnx__NodeProto *gemm = node_of(b, "Gemm");
+    Lb__Onnx__NodeProto *gemm = node_of(b, "Gemm");
     TEST_NODE(b, "Transpose", "fc.turned", "fc.weight");
     move_last(b, 0);
     gemm->op_type = TEXT("MatMul");
@@ -104,8 +104,8 @@ static void apart(lb_onnx_build *b) {
 
 /* The convolution's bias as a constant of its own, (1, 4, 1, 1). */
 static void bias_apart(lb_onnx_build *b) {
-    Onnx__NodeProto *conv = node_of(b, "Conv");
-    Onnx__TensorProto *t = tensor_of(b, "conv.bias");
+    Lb__Onnx__NodeProto *conv = node_of(b, "Conv");
+    Lb__Onnx__TensorProto *t = tensor_of(b, "conv.bias");
     static int64_t dims[] = {1, 4, 1, 1};
     t->n_dims = 4;
     t->dims = dims;
@@ -118,7 +118,7 @@ static void bias_apart(lb_onnx_build *b) {
 /* The convolution is read twice, once with a bias: directly, or under another name, which must not give the bias to both. */
 static void read_twice(lb_onnx_build *b, bool renamed) {
     bias_apart(b);
-    Onnx__NodeProto *add = node_of(b, "Add");
+    Lb__Onnx__NodeProto *add = node_of(b, "Add");
     node_of(b, "Relu")->input[0] = TEXT("both");
     TEST_NODE(b, "Mul", "both", "conv_out", "sums");
     move_last(b, 2);
@@ -166,7 +166,7 @@ static void minus_image(lb_onnx_build *b) {
 static void bias_less(lb_onnx_build *b) {
     bias_apart(b);
     negate_weights(b);
-    Onnx__NodeProto *add = node_of(b, "Add");
+    Lb__Onnx__NodeProto *add = node_of(b, "Add");
     add->op_type = TEXT("Sub");
     add->input[0] = TEXT("conv.bias");
     add->input[1] = TEXT("sums");
@@ -193,7 +193,7 @@ static void traced_shape(lb_onnx_build *b) {
     test_list(b, "axes", 1, none);
     test_list(b, "open", 1, open);
     node_of(b, "Reshape")->input[1] = TEXT("traced");
-    Onnx__NodeProto *concat = TEST_NODE(b, "Concat", "traced", "first", "open");
+    Lb__Onnx__NodeProto *concat = TEST_NODE(b, "Concat", "traced", "first", "open");
     lb_onnx_int(b, concat, "axis", 0);
     move_last(b, 3);
     TEST_NODE(b, "Unsqueeze", "first", "images", "axes");
@@ -210,10 +210,10 @@ static void split_and_joined(lb_onnx_build *b) {
     static char *outputs[] = {TEXT("left"), TEXT("right")};
     test_list(b, "sizes", 2, sizes);
     node_of(b, "Reshape")->input[0] = TEXT("joined");
-    Onnx__NodeProto *concat = TEST_NODE(b, "Concat", "joined", "left", "right");
+    Lb__Onnx__NodeProto *concat = TEST_NODE(b, "Concat", "joined", "left", "right");
     lb_onnx_int(b, concat, "axis", 1);
     move_last(b, 3);
-    Onnx__NodeProto *split = TEST_NODE(b, "Split", "left", "pool_out", "sizes");
+    Lb__Onnx__NodeProto *split = TEST_NODE(b, "Split", "left", "pool_out", "sizes");
     lb_onnx_int(b, split, "axis", 1);
     split->n_output = 2;
     split->output = outputs;
@@ -251,7 +251,7 @@ static void lines_joined(lb_onnx_build *b) {
 static void opset_18(lb_onnx_build *b) {
     static char *outputs[] = {TEXT("two"), TEXT("one")};
     b->model.opset_import[0]->version = 18;
-    Onnx__NodeProto *conv = node_of(b, "Conv"), *reshape = node_of(b, "Reshape");
+    Lb__Onnx__NodeProto *conv = node_of(b, "Conv"), *reshape = node_of(b, "Reshape");
     memset(conv->attribute[1]->ints, 0, 4 * sizeof *conv->attribute[1]->ints); /* pads */
     conv->input[0] = TEXT("padded");
     test_list(b, "pads", 4, (const float[]){1, 1, 1, 1});
@@ -262,7 +262,7 @@ static void opset_18(lb_onnx_build *b) {
     reshape->input[1] = TEXT("flat_shape");
     lb_onnx_int(b, reshape, "allowzero", 1);
     reshape->input[0] = TEXT("same");
-    Onnx__NodeProto *split = TEST_NODE(b, "Split", "two", "pool_out");
+    Lb__Onnx__NodeProto *split = TEST_NODE(b, "Split", "two", "pool_out");
     lb_onnx_int(b, split, "axis", 1);
     lb_onnx_int(b, split, "num_outputs", 2);
     split->n_output = 2;
@@ -293,7 +293,7 @@ static void shuffle(lb_onnx_build *b, bool scaled) {
         const char *a = lb_onnx_name(b, "a%d", i), *p = lb_onnx_name(b, "p%d", i), *c = lb_onnx_name(b, "c%d", i);
         TEST_NODE(b, "Reshape", a, last, "grouped");
         move_last(b, 3 + 4 * (size_t)i);
-        Onnx__NodeProto *transpose = TEST_NODE(b, "Transpose", p, a);
+        Lb__Onnx__NodeProto *transpose = TEST_NODE(b, "Transpose", p, a);
         lb_onnx_ints(b, transpose, "perm", (const int[]){0, 2, 1, 3, 4}, 5);
         move_last(b, 4 + 4 * (size_t)i);
         TEST_NODE(b, "Reshape", c, p, "plain");
@@ -332,7 +332,7 @@ static void wide_padding(lb_onnx_build *b) {
 
 /* The convolution as a transposed one: weights with channels swapped, mirrored. */
 static void transposed(lb_onnx_build *b) {
-    Onnx__TensorProto *t = tensor_of(b, "conv.weight");
+    Lb__Onnx__TensorProto *t = tensor_of(b, "conv.weight");
     float *w = (float *)(void *)t->raw_data.data, turned[108];
     for (int k = 0; k < 108; k++)
         turned[k] = w[(k / 9 % 4 * 3 + k / 36) * 9 + 8 - k % 9];
@@ -378,14 +378,14 @@ static void small_weights(lb_onnx_build *b) {
     lb_onnx_tensor(b, "bn.mean", FLOAT_TYPE, 1, &four, zeros);
     lb_onnx_tensor(b, "bn.var", FLOAT_TYPE, 1, &four, var);
     node_of(b, "Conv")->output[0] = TEXT("sums");
-    Onnx__NodeProto *bn = TEST_NODE(b, "BatchNormalization", "conv_out", "sums", "bn.weight", "bn.bias", "bn.mean", "bn.var");
+    Lb__Onnx__NodeProto *bn = TEST_NODE(b, "BatchNormalization", "conv_out", "sums", "bn.weight", "bn.bias", "bn.mean", "bn.var");
     lb_onnx_real(b, bn, "epsilon", 1e-12f);
     move_last(b, 1);
 }
 
 /* An initializer of hundredths as codes with a zero point; scales are one for all, or one for each of the first dimension. */
 static void make_codes(lb_onnx_build *b, const char *name, int type, float zero, int nscales) {
-    Onnx__TensorProto *t = tensor_of(b, name);
+    Lb__Onnx__TensorProto *t = tensor_of(b, name);
     float codes[320], scales[8], zeros[8];
     size_t count = t->raw_data.len / sizeof *codes;
     memcpy(codes, t->raw_data.data, t->raw_data.len);
@@ -398,20 +398,20 @@ static void make_codes(lb_onnx_build *b, const char *name, int type, float zero,
     const char *from[] = {lb_onnx_tensor(b, lb_onnx_name(b, "%s_codes", name), type, (int)t->n_dims, t->dims, codes),
                           lb_onnx_tensor(b, lb_onnx_name(b, "%s_scale", name), FLOAT_TYPE, ndim, &n, scales),
                           lb_onnx_tensor(b, lb_onnx_name(b, "%s_zero", name), type, ndim, &n, zeros)};
-    Onnx__NodeProto *node = lb_onnx_node(b, "DequantizeLinear", lb_onnx_name(b, "%s_real", name), 3, from);
+    Lb__Onnx__NodeProto *node = lb_onnx_node(b, "DequantizeLinear", lb_onnx_name(b, "%s_real", name), 3, from);
     lb_onnx_int(b, node, "axis", 0);
     move_last(b, 0);
 }
 
 /* As a quantizer leaves it: codes for weights, and codes from 0 on in place of the Relu. */
 static void quantized(lb_onnx_build *b) {
-    make_codes(b, "conv.weight", ONNX__TENSOR_PROTO__DATA_TYPE__INT8, 3, 1);
-    make_codes(b, "fc.weight", ONNX__TENSOR_PROTO__DATA_TYPE__UINT8, 128, 5);
+    make_codes(b, "conv.weight", LB__ONNX__TENSOR_PROTO__DATA_TYPE__INT8, 3, 1);
+    make_codes(b, "fc.weight", LB__ONNX__TENSOR_PROTO__DATA_TYPE__UINT8, 128, 5);
     node_of(b, "Conv")->input[1] = TEXT("conv.weight_real");
     node_of(b, "Gemm")->input[1] = TEXT("fc.weight_real");
     const char *step = lb_onnx_scalar(b, "step", FLOAT_TYPE, 0.25f);
-    const char *zero = lb_onnx_scalar(b, "zero", ONNX__TENSOR_PROTO__DATA_TYPE__UINT8, 0);
-    Onnx__NodeProto *relu = node_of(b, "Relu");
+    const char *zero = lb_onnx_scalar(b, "zero", LB__ONNX__TENSOR_PROTO__DATA_TYPE__UINT8, 0);
+    Lb__Onnx__NodeProto *relu = node_of(b, "Relu");
     relu->op_type = TEXT("DequantizeLinear");
     relu->input[0] = TEXT("codes");
     size_t at = 0;
@@ -425,7 +425,7 @@ static void quantized(lb_onnx_build *b) {
 /* As PyTorch exports training with simulated rounding: the weights themselves, quantized in the graph. */
 static void rounded_in_the_graph(lb_onnx_build *b) {
     const char *step = lb_onnx_scalar(b, "step", FLOAT_TYPE, 0.5f);
-    const char *zero = lb_onnx_scalar(b, "zero", ONNX__TENSOR_PROTO__DATA_TYPE__INT8, 0);
+    const char *zero = lb_onnx_scalar(b, "zero", LB__ONNX__TENSOR_PROTO__DATA_TYPE__INT8, 0);
     TEST_NODE(b, "DequantizeLinear", "conv.real", "conv.codes", step, zero);
     move_last(b, 0);
     TEST_NODE(b, "QuantizeLinear", "conv.codes", "conv.weight", step, zero);
@@ -436,8 +436,8 @@ static void rounded_in_the_graph(lb_onnx_build *b) {
 /* As `quantized`, the codes clipped in between: their range goes with their rounding. */
 static void clipped_codes(lb_onnx_build *b) {
     quantized(b);
-    lb_onnx_scalar(b, "least", ONNX__TENSOR_PROTO__DATA_TYPE__UINT8, 0);
-    lb_onnx_scalar(b, "most", ONNX__TENSOR_PROTO__DATA_TYPE__UINT8, 3);
+    lb_onnx_scalar(b, "least", LB__ONNX__TENSOR_PROTO__DATA_TYPE__UINT8, 0);
+    lb_onnx_scalar(b, "most", LB__ONNX__TENSOR_PROTO__DATA_TYPE__UINT8, 3);
     size_t at = 0;
     while (strcmp(b->graph.node[at]->output[0], "relu_out"))
         at++;
@@ -456,7 +456,7 @@ static void padding_computed(lb_onnx_build *b) {
     test_list(b, "from", 1, (const float[]){-1});
     test_list(b, "to", 1, (const float[]){-0x1p62f});
     test_list(b, "first", 1, (const float[]){0});
-    Onnx__NodeProto *conv = node_of(b, "Conv");
+    Lb__Onnx__NodeProto *conv = node_of(b, "Conv");
     conv->input[0] = TEXT("padded");
     for (size_t i = 0; i < conv->n_attribute; i++)
         if (!strcmp(conv->attribute[i]->name, "pads"))
@@ -504,7 +504,7 @@ static void pixels_moved(lb_onnx_build *b) {
 /* The classifier behind the mean of all pixels, and MatMul over pixels as a list of tokens, their mean and a classifier of ones. */
 static void by_pixel(lb_onnx_build *b, bool tokens, bool axes_as_input) {
     static const float ones[] = {1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1};
-    const Onnx__TensorProto *fc = tensor_of(b, "fc.weight");
+    const Lb__Onnx__TensorProto *fc = tensor_of(b, "fc.weight");
     float small[20];
     for (int k = 0; k < 20; k++)
         small[k] = ((const float *)(const void *)fc->raw_data.data)[tokens ? k % 5 * 4 + k / 5 : k];
@@ -513,7 +513,7 @@ static void by_pixel(lb_onnx_build *b, bool tokens, bool axes_as_input) {
     node_of(b, "Gemm")->input[1] = TEXT(tokens ? "ones" : "small");
     if (!tokens) {
         test_list(b, "axes", 2, (const float[]){-1, -2});
-        Onnx__NodeProto *node = axes_as_input ? TEST_NODE(b, "ReduceMean", "mean", "pool_out", "axes")
+        Lb__Onnx__NodeProto *node = axes_as_input ? TEST_NODE(b, "ReduceMean", "mean", "pool_out", "axes")
                                               : TEST_NODE(b, "ReduceMean", "mean", "pool_out");
         if (axes_as_input)
             b->model.opset_import[0]->version = 18;
@@ -531,7 +531,7 @@ static void by_pixel(lb_onnx_build *b, bool tokens, bool axes_as_input) {
     move_last(b, 4);
     TEST_NODE(b, "MatMul", "product", "rows", "small");
     move_last(b, 5);
-    Onnx__NodeProto *node = TEST_NODE(b, "ReduceMean", "mean", "product");
+    Lb__Onnx__NodeProto *node = TEST_NODE(b, "ReduceMean", "mean", "product");
     lb_onnx_ints(b, node, "axes", (const int[]){1}, 1);
     lb_onnx_int(b, node, "keepdims", 0);
     move_last(b, 6);
@@ -542,7 +542,7 @@ static void mean_last(lb_onnx_build *b) { by_pixel(b, true, false); }
 
 /* A larger pool of the average of what lies inside, said by count_include_pad and by ceil_mode. */
 static void average(lb_onnx_build *b, bool ceil) {
-    Onnx__NodeProto *pool = node_of(b, "MaxPool");
+    Lb__Onnx__NodeProto *pool = node_of(b, "MaxPool");
     pool->op_type = TEXT("AveragePool");
     for (size_t i = 0; i < pool->n_attribute; i++)
         pool->attribute[i]->ints[0] = pool->attribute[i]->ints[1] = 3; /* kernel and strides */

@@ -11,7 +11,7 @@
 
 #define DATA "/usr/share/libonnx-testdata/data/"
 
-enum { MOST = 256, SUMS = 32, FLOAT_TYPE = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT };
+enum { MOST = 256, SUMS = 32, FLOAT_TYPE = LB__ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT };
 
 /* Those that docs/onnx.md lists. */
 static const char *const operators[] = {
@@ -107,7 +107,7 @@ static const char *const reasons[] = {
 
 /* ---- Files ------------------------------------------------------------------------------------------------------------ */
 
-static Onnx__TensorProto *load_tensor(lb_ctx *ctx, const char *dir, const char *what) {
+static Lb__Onnx__TensorProto *load_tensor(lb_ctx *ctx, const char *dir, const char *what) {
     char path[700];
     unsigned char *data;
     size_t size;
@@ -118,12 +118,12 @@ static Onnx__TensorProto *load_tensor(lb_ctx *ctx, const char *dir, const char *
     if (!lb_exists(path))
         return NULL;
     assert_ok(ctx, lb_read_file(ctx, path, 1 << 28, &data, &size));
-    Onnx__TensorProto *t = onnx__tensor_proto__unpack(&allocator, size, data);
+    Lb__Onnx__TensorProto *t = lb__onnx__tensor_proto__unpack(&allocator, size, data);
     lb_free(ctx, data);
     return t;
 }
 
-static float float_at(const Onnx__TensorProto *t, size_t i) {
+static float float_at(const Lb__Onnx__TensorProto *t, size_t i) {
     float value;
     if (!t->has_raw_data)
         return t->float_data[i];
@@ -131,7 +131,7 @@ static float float_at(const Onnx__TensorProto *t, size_t i) {
     return value;
 }
 
-static size_t count_of(const Onnx__TensorProto *t) {
+static size_t count_of(const Lb__Onnx__TensorProto *t) {
     size_t count = 1;
     for (size_t d = 0; d < t->n_dims; d++)
         count *= (size_t)t->dims[d];
@@ -145,9 +145,9 @@ typedef enum way { AS_WEIGHTS, AS_PARTS, AS_SCORES, WAYS } way;
 typedef struct wrapped {
     lb_onnx_build b; /* holds what is added */
     way way;
-    Onnx__NodeProto **nodes;
-    Onnx__TensorProto **initializers, *inputs[4];
-    Onnx__TensorProto joined; /* as parts: the image that they are */
+    Lb__Onnx__NodeProto **nodes;
+    Lb__Onnx__TensorProto **initializers, *inputs[4];
+    Lb__Onnx__TensorProto joined; /* as parts: the image that they are */
     int64_t joined_dims[4];
     char *names[4];
     size_t features, sums;
@@ -155,9 +155,9 @@ typedef struct wrapped {
 } wrapped;
 
 /* Inputs of the same shape but for the channels, side by side: element i of the image's slice n is in one of them. */
-static bool join_inputs(const Onnx__GraphProto *g, const Onnx__TensorProto *first, wrapped *w) {
+static bool join_inputs(const Lb__Onnx__GraphProto *g, const Lb__Onnx__TensorProto *first, wrapped *w) {
     const size_t count = g->n_input;
-    const Onnx__TensorProto *parts[4] = {first, w->inputs[0], w->inputs[1], w->inputs[2]};
+    const Lb__Onnx__TensorProto *parts[4] = {first, w->inputs[0], w->inputs[1], w->inputs[2]};
     int64_t channels = 0;
     if (count < 2 || count > 4 || first->n_dims < 2 || first->n_dims > 4)
         return false;
@@ -169,7 +169,7 @@ static bool join_inputs(const Onnx__GraphProto *g, const Onnx__TensorProto *firs
                 return false;
         channels += parts[p]->dims[1];
     }
-    onnx__tensor_proto__init(&w->joined);
+    lb__onnx__tensor_proto__init(&w->joined);
     memcpy(w->joined_dims, first->dims, first->n_dims * sizeof *first->dims);
     w->joined_dims[1] = channels;
     w->joined.data_type = FLOAT_TYPE;
@@ -189,9 +189,9 @@ static bool join_inputs(const Onnx__GraphProto *g, const Onnx__TensorProto *firs
         sizes[p] = (float)parts[p]->dims[1];
         w->names[p] = g->input[p]->name;
     }
-    lb_onnx_tensor(&w->b, "test/sizes", ONNX__TENSOR_PROTO__DATA_TYPE__INT64, 1, (const int64_t[]){(int64_t)count}, sizes);
+    lb_onnx_tensor(&w->b, "test/sizes", LB__ONNX__TENSOR_PROTO__DATA_TYPE__INT64, 1, (const int64_t[]){(int64_t)count}, sizes);
     lb_onnx_input(&w->b, "test/joined", (int)first->n_dims, w->joined_dims);
-    Onnx__NodeProto *split = lb_onnx_node(&w->b, "Split", "test/split", 2, (const char *[]){"test/joined", "test/sizes"});
+    Lb__Onnx__NodeProto *split = lb_onnx_node(&w->b, "Split", "test/split", 2, (const char *[]){"test/joined", "test/sizes"});
     lb_onnx_int(&w->b, split, "axis", 1);
     split->n_output = count;
     split->output = w->names;
@@ -199,9 +199,9 @@ static bool join_inputs(const Onnx__GraphProto *g, const Onnx__TensorProto *firs
 }
 
 /* Adds the other inputs as weights or as parts, and Flatten and Gemm behind the output. False: nothing is to be had this way. */
-static bool wrap(lb_ctx *ctx, const char *dir, Onnx__ModelProto *model, const Onnx__TensorProto *input,
-                 const Onnx__TensorProto *want, wrapped *w) {
-    Onnx__GraphProto *g = model->graph;
+static bool wrap(lb_ctx *ctx, const char *dir, Lb__Onnx__ModelProto *model, const Lb__Onnx__TensorProto *input,
+                 const Lb__Onnx__TensorProto *want, wrapped *w) {
+    Lb__Onnx__GraphProto *g = model->graph;
     const size_t batch = want->n_dims ? (size_t)want->dims[0] : 1;
     w->features = count_of(want) / batch;
     w->sums = w->features <= MOST ? w->features : SUMS;
@@ -211,10 +211,10 @@ static bool wrap(lb_ctx *ctx, const char *dir, Onnx__ModelProto *model, const On
         w->matrix[i] = w->sums == w->features ? (float)(i / w->features == i % w->features) : netref_uniform(&seed, -1, 1);
     lb_onnx_build_init(&w->b, ctx, "wrap");
     const char *tensor = w->way == AS_SCORES ? g->input[0]->name : g->output[0]->name;
-    Onnx__NodeProto *flatten = lb_onnx_node(&w->b, "Flatten", "test/flat", 1, &tensor);
+    Lb__Onnx__NodeProto *flatten = lb_onnx_node(&w->b, "Flatten", "test/flat", 1, &tensor);
     lb_onnx_int(&w->b, flatten, "axis", 1);
     lb_onnx_tensor(&w->b, "test/matrix", FLOAT_TYPE, 2, (const int64_t[]){(int64_t)w->sums, (int64_t)w->features}, w->matrix);
-    Onnx__NodeProto *gemm = lb_onnx_node(&w->b, "Gemm", "test/scores", 2, (const char *[]){"test/flat", "test/matrix"});
+    Lb__Onnx__NodeProto *gemm = lb_onnx_node(&w->b, "Gemm", "test/scores", 2, (const char *[]){"test/flat", "test/matrix"});
     lb_onnx_int(&w->b, gemm, "transB", 1);
     w->nodes = calloc(g->n_node + 3, sizeof *w->nodes);
     w->initializers = calloc(g->n_initializer + 6, sizeof *w->initializers);
@@ -267,7 +267,7 @@ static bool wrap(lb_ctx *ctx, const char *dir, Onnx__ModelProto *model, const On
 }
 
 /* (n, c, h, w), (n, h, w, c), (n, c, w) or (n, c h w) as the node's (n, h, w, c), with the file's own affine. */
-static double *make_image(const lb_imported *in, const Onnx__TensorProto *t) {
+static double *make_image(const lb_imported *in, const Lb__Onnx__TensorProto *t) {
     const lb_shape *s = &in->net->nodes[0].dst;
     const size_t c = (size_t)s->c, area = (size_t)s->h * (size_t)s->w, count = count_of(t);
     const bool last = t->n_dims == 4 && !(t->dims[1] == s->c && t->dims[2] == s->h && t->dims[3] == s->w);
@@ -291,7 +291,8 @@ static void take_softmax(double *v, size_t count, bool logarithm) {
 }
 
 /* Largest difference in relation to what was added up. */
-static double compare(const lb_imported *in, const Onnx__TensorProto *input, const Onnx__TensorProto *want, const wrapped *w) {
+static double compare(const lb_imported *in, const Lb__Onnx__TensorProto *input, const Lb__Onnx__TensorProto *want,
+                      const wrapped *w) {
     static const float zeros[4], ones[4] = {1, 1, 1, 1};
     const size_t batch = (size_t)want->dims[0];
     double *image = make_image(in, input), worst = 0;
@@ -324,7 +325,7 @@ static bool is_known(const char *message) {
     return false;
 }
 
-static bool is_listed(const Onnx__GraphProto *g) {
+static bool is_listed(const Lb__Onnx__GraphProto *g) {
     for (size_t i = 0; i < g->n_node; i++) {
         size_t k = 0;
         while (k < LB_COUNT(operators) && strcmp(operators[k], g->node[i]->op_type))
@@ -340,13 +341,13 @@ typedef struct tally {
 } tally;
 
 /* One case in one way. Leaves import's reason in `why`, "" if it passed; false: it cannot be tried so. */
-static bool try_case(lb_ctx *ctx, const char *dir, way how, const Onnx__TensorProto *want, Onnx__TensorProto *input, char *why,
-                     size_t size) {
+static bool try_case(lb_ctx *ctx, const char *dir, way how, const Lb__Onnx__TensorProto *want, Lb__Onnx__TensorProto *input,
+                     char *why, size_t size) {
     char path[700];
-    Onnx__ModelProto *model;
+    Lb__Onnx__ModelProto *model;
     snprintf(path, sizeof path, "%s/model.onnx", dir);
     assert_ok(ctx, lb_onnx_load(ctx, path, &model));
-    Onnx__GraphProto *g = model->graph, whole = *g;
+    Lb__Onnx__GraphProto *g = model->graph, whole = *g;
     char *const output = g->output[0]->name, *const first = g->node[0]->n_input ? g->node[0]->input[0] : NULL;
     wrapped w = {.way = how};
     lb_imported in;
@@ -368,7 +369,7 @@ static bool try_case(lb_ctx *ctx, const char *dir, way how, const Onnx__TensorPr
     ProtobufCAllocator allocator = lb_onnx_allocator(ctx);
     for (size_t i = 0; i < LB_COUNT(w.inputs); i++)
         if (w.inputs[i])
-            onnx__tensor_proto__free_unpacked(w.inputs[i], &allocator);
+            lb__onnx__tensor_proto__free_unpacked(w.inputs[i], &allocator);
     free(w.nodes), free(w.initializers), free(w.matrix), free(w.joined.float_data);
     lb_onnx_build_free(&w.b);
     lb_onnx_free(ctx, model);
@@ -377,7 +378,7 @@ static bool try_case(lb_ctx *ctx, const char *dir, way how, const Onnx__TensorPr
 
 static void run_case(lb_ctx *ctx, const char *dir, tally *count) {
     char path[700];
-    Onnx__ModelProto *model;
+    Lb__Onnx__ModelProto *model;
     snprintf(path, sizeof path, "%s/model.onnx", dir);
     if (!lb_exists(path) || lb_onnx_load(ctx, path, &model) != LB_OK)
         return;
@@ -385,7 +386,7 @@ static void run_case(lb_ctx *ctx, const char *dir, tally *count) {
     lb_onnx_free(ctx, model);
     if (!listed)
         return;
-    Onnx__TensorProto *input = load_tensor(ctx, dir, "input"), *want = load_tensor(ctx, dir, "output");
+    Lb__Onnx__TensorProto *input = load_tensor(ctx, dir, "input"), *want = load_tensor(ctx, dir, "output");
     char why[1100] = "there is nothing to compare: no input or output, or none of floats";
     const bool training = (strstr(dir, "training_dropout") && !strstr(dir, "zero_ratio")) || strstr(dir, "training_mode");
     bool passed = false;
@@ -404,9 +405,9 @@ static void run_case(lb_ctx *ctx, const char *dir, tally *count) {
         fail_msg("%s: left out for an unknown reason: %s", dir, why);
     ProtobufCAllocator allocator = lb_onnx_allocator(ctx);
     if (input)
-        onnx__tensor_proto__free_unpacked(input, &allocator);
+        lb__onnx__tensor_proto__free_unpacked(input, &allocator);
     if (want)
-        onnx__tensor_proto__free_unpacked(want, &allocator);
+        lb__onnx__tensor_proto__free_unpacked(want, &allocator);
 }
 
 static void every_case(void **state) {

@@ -16,7 +16,7 @@ static void release(void *user, void *ptr) {
     free(ptr);
 }
 
-static void import(lb_ctx *ctx, const Onnx__ModelProto *model, bool graph_only) {
+static void import(lb_ctx *ctx, const Lb__Onnx__ModelProto *model, bool graph_only) {
     const lb_import_options options = {.input = {8, 8, 3}, .graph_only = graph_only};
     lb_imported in;
     if (lb_net_import(ctx, model, "fuzz.onnx", &options, &in) == LB_OK) {
@@ -31,7 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const lb_ctx_options options = {.allocator = {allocate, release, NULL}};
     lb_ctx *ctx;
-    Onnx__ModelProto *model;
+    Lb__Onnx__ModelProto *model;
     if (lb_ctx_create(&options, &ctx) != LB_OK)
         return 0;
     if (lb_onnx_parse(ctx, "fuzz.onnx", data, size, &model) == LB_OK) {

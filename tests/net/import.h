@@ -7,7 +7,7 @@
 #include "onnx/build.h"
 #include "support.h"
 
-enum { FLOAT_TYPE = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT, INT64_TYPE = ONNX__TENSOR_PROTO__DATA_TYPE__INT64 };
+enum { FLOAT_TYPE = LB__ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT, INT64_TYPE = LB__ONNX__TENSOR_PROTO__DATA_TYPE__INT64 };
 
 /* Values that differ. */
 static inline const char *test_weights(lb_onnx_build *b, const char *name, int ndim, const int64_t *dims) {
@@ -33,33 +33,33 @@ static inline void test_model(lb_onnx_build *b, lb_ctx *ctx) {
     lb_onnx_build_init(b, ctx, "small");
     lb_onnx_opset(b, "", 13);
     lb_onnx_input(b, "image", 4, (const int64_t[]){0, 3, 8, 8});
-    Onnx__NodeProto *conv =
+    Lb__Onnx__NodeProto *conv =
         TEST_NODE(b, "Conv", "conv_out", "image", test_weights(b, "conv.weight", 4, (const int64_t[]){4, 3, 3, 3}),
                   test_weights(b, "conv.bias", 1, (const int64_t[]){4}));
     lb_onnx_ints(b, conv, "kernel_shape", (const int[]){3, 3}, 2);
     lb_onnx_ints(b, conv, "pads", (const int[]){1, 1, 1, 1}, 4);
     lb_onnx_ints(b, conv, "strides", (const int[]){1, 1}, 2);
     TEST_NODE(b, "Relu", "relu_out", "conv_out");
-    Onnx__NodeProto *pool = TEST_NODE(b, "MaxPool", "pool_out", "relu_out");
+    Lb__Onnx__NodeProto *pool = TEST_NODE(b, "MaxPool", "pool_out", "relu_out");
     lb_onnx_ints(b, pool, "kernel_shape", (const int[]){2, 2}, 2);
     lb_onnx_ints(b, pool, "strides", (const int[]){2, 2}, 2);
     test_list(b, "shape", 2, (const float[]){0, -1});
     TEST_NODE(b, "Reshape", "flat", "pool_out", "shape");
-    Onnx__NodeProto *gemm = TEST_NODE(b, "Gemm", "gemm_out", "flat", test_weights(b, "fc.weight", 2, (const int64_t[]){5, 64}),
-                                      test_weights(b, "fc.bias", 1, (const int64_t[]){5}));
+    Lb__Onnx__NodeProto *gemm = TEST_NODE(b, "Gemm", "gemm_out", "flat", test_weights(b, "fc.weight", 2, (const int64_t[]){5, 64}),
+                                          test_weights(b, "fc.bias", 1, (const int64_t[]){5}));
     lb_onnx_int(b, gemm, "transB", 1);
     lb_onnx_output(b, "gemm_out", "scores", 2, (const int64_t[]){0, 5});
 }
 
 /* The node that was appended last goes to place `at`, since nodes stand in the order in which they run. */
 static inline void test_node_to(lb_onnx_build *b, size_t at) {
-    Onnx__NodeProto **nodes = b->graph.node, *last = nodes[b->graph.n_node - 1];
+    Lb__Onnx__NodeProto **nodes = b->graph.node, *last = nodes[b->graph.n_node - 1];
     memmove(nodes + at + 1, nodes + at, (b->graph.n_node - 1 - at) * sizeof *nodes);
     nodes[at] = last;
 }
 
 /* What the test changes: the first node of an operator, an initializer by name, a name. */
-static inline Onnx__NodeProto *node_of(lb_onnx_build *b, const char *op) {
+static inline Lb__Onnx__NodeProto *node_of(lb_onnx_build *b, const char *op) {
     for (size_t i = 0; i < b->graph.n_node; i++)
         if (!strcmp(b->graph.node[i]->op_type, op))
             return b->graph.node[i];
@@ -67,7 +67,7 @@ static inline Onnx__NodeProto *node_of(lb_onnx_build *b, const char *op) {
     return NULL;
 }
 
-static inline Onnx__TensorProto *tensor_of(lb_onnx_build *b, const char *name) {
+static inline Lb__Onnx__TensorProto *tensor_of(lb_onnx_build *b, const char *name) {
     for (size_t i = 0; i < b->graph.n_initializer; i++)
         if (!strcmp(b->graph.initializer[i]->name, name))
             return b->graph.initializer[i];

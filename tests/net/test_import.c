@@ -5,8 +5,8 @@
 
 #include "import.h"
 
-static Onnx__AttributeProto *attribute_of(lb_onnx_build *b, const char *op, const char *name) {
-    Onnx__NodeProto *node = node_of(b, op);
+static Lb__Onnx__AttributeProto *attribute_of(lb_onnx_build *b, const char *op, const char *name) {
+    Lb__Onnx__NodeProto *node = node_of(b, op);
     for (size_t i = 0; i < node->n_attribute; i++)
         if (!strcmp(node->attribute[i]->name, name))
             return node->attribute[i];
@@ -98,7 +98,7 @@ static void signals(void **state) {
 static lb_status import_padded(lb_ctx *ctx, const char *pool, float value, bool activated, lb_imported *in) {
     lb_onnx_build b;
     test_model(&b, ctx);
-    Onnx__NodeProto *node = node_of(&b, "MaxPool");
+    Lb__Onnx__NodeProto *node = node_of(&b, "MaxPool");
     node->input[0] = TEXT("padded");
     attribute_of(&b, "MaxPool", "kernel_shape")->ints[0] = attribute_of(&b, "MaxPool", "kernel_shape")->ints[1] = 3;
     node->op_type = TEXT(pool);
@@ -150,7 +150,7 @@ static void graph_alone(void **state) {
     lb_ctx *ctx = test_ctx();
     lb_onnx_build b;
     lb_imported whole, alone;
-    Onnx__ModelProto *model;
+    Lb__Onnx__ModelProto *model;
     test_model(&b, ctx);
     assert_ok(ctx, lb_onnx_save(ctx, "import-whole.onnx", &b.model));
     assert_ok(ctx, lb_onnx_load(ctx, "import-whole.onnx", &model));
@@ -183,24 +183,24 @@ static void graph_of_external_data(void **state) {
     lb_ctx *ctx = test_ctx();
     lb_onnx_build b;
     lb_imported whole, alone;
-    Onnx__ModelProto *model;
-    Onnx__StringStringEntryProto *entries = lb_alloc(ctx, 10, sizeof *entries), **list = lb_alloc(ctx, 10, sizeof(void *));
+    Lb__Onnx__ModelProto *model;
+    Lb__Onnx__StringStringEntryProto *entries = lb_alloc(ctx, 10, sizeof *entries), **list = lb_alloc(ctx, 10, sizeof(void *));
     FILE *file = fopen("import-all.bin", "wb");
     test_model(&b, ctx);
     assert_non_null(file);
     assert_int_equal(b.graph.n_initializer, 5);
     for (size_t i = 0; i < b.graph.n_initializer; i++) {
-        Onnx__TensorProto *t = b.graph.initializer[i];
+        Lb__Onnx__TensorProto *t = b.graph.initializer[i];
         static const char *const keys[] = {"location", "offset"};
         const char *values[] = {"import-all.bin", lb_onnx_name(&b, "%ld", ftell(file))};
         for (size_t k = 2 * i; k < 2 * i + 2; k++) {
-            onnx__string_string_entry_proto__init(list[k] = &entries[k]);
+            lb__onnx__string_string_entry_proto__init(list[k] = &entries[k]);
             entries[k].key = TEXT(keys[k % 2]), entries[k].value = TEXT(values[k % 2]);
         }
         assert_int_equal(fwrite(t->raw_data.data, 1, t->raw_data.len, file), t->raw_data.len);
         t->has_raw_data = 0;
         t->has_data_location = 1;
-        t->data_location = ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL;
+        t->data_location = LB__ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL;
         t->n_external_data = 2;
         t->external_data = list + 2 * i;
     }
@@ -283,14 +283,14 @@ static void no_input(lb_onnx_build *b) { b->graph.n_input = 0; }
 static void no_shape(lb_onnx_build *b) { b->graph.input[0]->type->tensor_type->shape = NULL; }
 static void no_type(lb_onnx_build *b) { b->graph.input[0]->type = NULL; }
 static void whole_input(lb_onnx_build *b) { b->graph.input[0]->type->tensor_type->elem_type = INT64_TYPE; }
-static Onnx__TensorShapeProto__Dimension *input_dim(lb_onnx_build *b, int d) {
+static Lb__Onnx__TensorShapeProto__Dimension *input_dim(lb_onnx_build *b, int d) {
     return b->graph.input[0]->type->tensor_type->shape->dim[d];
 }
 static void negative_input(lb_onnx_build *b) { input_dim(b, 2)->dim_value = -8; }
 static void huge_input(lb_onnx_build *b) { input_dim(b, 2)->dim_value = input_dim(b, 3)->dim_value = (int64_t)1 << 30; }
 static void wide_input(lb_onnx_build *b) { input_dim(b, 2)->dim_value = input_dim(b, 3)->dim_value = 60000; }
 static void vast_input(lb_onnx_build *b) { input_dim(b, 2)->dim_value = INT64_MAX; }
-static void open_input(lb_onnx_build *b) { input_dim(b, 2)->value_case = ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE__NOT_SET; }
+static void open_input(lb_onnx_build *b) { input_dim(b, 2)->value_case = LB__ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE__NOT_SET; }
 static void scalar_input(lb_onnx_build *b) { b->graph.input[0]->type->tensor_type->shape->n_dim = 0; }
 static void missing_tensor(lb_onnx_build *b) { node_of(b, "Conv")->input[1] = TEXT("nowhere"); }
 static void missing_input(lb_onnx_build *b) { node_of(b, "Conv")->n_input = 1; }
@@ -309,7 +309,7 @@ static void integers(lb_onnx_build *b) { node_of(b, "Conv")->op_type = TEXT("QLi
 
 /* Codes in place of the Relu, or of the classifier's weights. */
 static void quantize(lb_onnx_build *b, float scale, int type) {
-    Onnx__NodeProto *relu = node_of(b, "Relu");
+    Lb__Onnx__NodeProto *relu = node_of(b, "Relu");
     char **inputs = lb_pool_alloc(&b->pool, 3, sizeof *inputs);
     inputs[0] = relu->input[0];
     inputs[1] = TEXT(lb_onnx_scalar(b, "step", FLOAT_TYPE, scale));
@@ -318,7 +318,7 @@ static void quantize(lb_onnx_build *b, float scale, int type) {
     relu->input = inputs;
     relu->n_input = 3;
 }
-static void no_step(lb_onnx_build *b) { quantize(b, 0, ONNX__TENSOR_PROTO__DATA_TYPE__UINT8); }
+static void no_step(lb_onnx_build *b) { quantize(b, 0, LB__ONNX__TENSOR_PROTO__DATA_TYPE__UINT8); }
 static void real_zero(lb_onnx_build *b) { quantize(b, 1, FLOAT_TYPE); }
 static void dequantize(lb_onnx_build *b, const char *codes, int64_t scales) {
     const float ones[8] = {1, 1, 1, 1, 1, 1, 1, 1};
@@ -357,7 +357,7 @@ static void deep_pads(lb_onnx_build *b) {
     attribute_of(b, "ConvTranspose", "pads")->ints[1] = 12;
 }
 static void divided(lb_onnx_build *b) {
-    Onnx__NodeProto *relu = node_of(b, "Relu");
+    Lb__Onnx__NodeProto *relu = node_of(b, "Relu");
     char **inputs = lb_pool_alloc(&b->pool, 2, sizeof *inputs);
     inputs[0] = inputs[1] = relu->input[0];
     relu->op_type = TEXT("Div");
@@ -389,9 +389,9 @@ static void empty_tensor(lb_onnx_build *b) {
         tensor_of(b, "conv.weight")->dims[d] = d ? INT32_MAX : 0;
     tensor_of(b, "conv.weight")->raw_data.len = 0;
 }
-static void text_tensor(lb_onnx_build *b) { tensor_of(b, "conv.weight")->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__STRING; }
+static void text_tensor(lb_onnx_build *b) { tensor_of(b, "conv.weight")->data_type = LB__ONNX__TENSOR_PROTO__DATA_TYPE__STRING; }
 static void whole_weights(lb_onnx_build *b) {
-    tensor_of(b, "conv.weight")->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__INT32; /* as many bytes */
+    tensor_of(b, "conv.weight")->data_type = LB__ONNX__TENSOR_PROTO__DATA_TYPE__INT32; /* as many bytes */
 }
 static void real_shape(lb_onnx_build *b) { node_of(b, "Reshape")->input[1] = TEXT("fc.bias"); }
 static void image_shape(lb_onnx_build *b) { node_of(b, "Reshape")->input[1] = TEXT("conv_out"); }
@@ -423,14 +423,14 @@ static void wrong_bias(lb_onnx_build *b) { node_of(b, "Gemm")->input[2] = TEXT("
 static void image_weights(lb_onnx_build *b) { node_of(b, "Gemm")->input[1] = TEXT("relu_out"); }
 static void constant_input(lb_onnx_build *b) { node_of(b, "MaxPool")->input[0] = TEXT("conv.weight"); }
 static void external(lb_onnx_build *b, const char *location, const char *length) {
-    static Onnx__StringStringEntryProto entry[2], *entries[] = {&entry[0], &entry[1]};
-    Onnx__TensorProto *t = tensor_of(b, "conv.weight");
-    onnx__string_string_entry_proto__init(&entry[0]);
-    onnx__string_string_entry_proto__init(&entry[1]);
+    static Lb__Onnx__StringStringEntryProto entry[2], *entries[] = {&entry[0], &entry[1]};
+    Lb__Onnx__TensorProto *t = tensor_of(b, "conv.weight");
+    lb__onnx__string_string_entry_proto__init(&entry[0]);
+    lb__onnx__string_string_entry_proto__init(&entry[1]);
     entry[0].key = TEXT("location"), entry[0].value = TEXT(location);
     entry[1].key = TEXT("length"), entry[1].value = TEXT(length);
     t->has_data_location = 1;
-    t->data_location = ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL;
+    t->data_location = LB__ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL;
     t->n_external_data = 2;
     t->external_data = entries;
 }
@@ -464,16 +464,16 @@ static void weight_as_bound(lb_onnx_build *b) {
     test_list(b, "from", 2, zero);
     test_list(b, "to", 2, one);
     TEST_NODE(b, "Slice", "bound", "fc.weight", "from", "to");
-    Onnx__NodeProto **nodes = b->graph.node, *last = nodes[b->graph.n_node - 1];
+    Lb__Onnx__NodeProto **nodes = b->graph.node, *last = nodes[b->graph.n_node - 1];
     memmove(nodes + 1, nodes, (b->graph.n_node - 1) * sizeof *nodes);
     nodes[0] = last;
     vector_bound(b);
     node_of(b, "Clip")->input[1] = TEXT("bound");
 }
 /* A node between the activation and the pooling. */
-static Onnx__NodeProto *between(lb_onnx_build *b, const char *op, const char *second, const char *third, const char *fourth,
-                                const char *fifth) {
-    Onnx__NodeProto *node = TEST_NODE(b, op, "between", "relu_out", second, third, fourth, fifth);
+static Lb__Onnx__NodeProto *between(lb_onnx_build *b, const char *op, const char *second, const char *third, const char *fourth,
+                                    const char *fifth) {
+    Lb__Onnx__NodeProto *node = TEST_NODE(b, op, "between", "relu_out", second, third, fourth, fifth);
     node_of(b, "MaxPool")->input[0] = TEXT("between");
     test_node_to(b, 2);
     return node;
@@ -518,7 +518,7 @@ static void nothing_left(lb_onnx_build *b) { cut_by(b, 5, 5, 3, 1); }
 static void cut_batch(lb_onnx_build *b) { cut_by(b, 0, 0x1p62f, 0, -1); }
 static void far_row(lb_onnx_build *b) {
     test_list(b, "far", 1, (const float[]){8});
-    Onnx__NodeProto *gather = between(b, "Gather", "far", "", "", "");
+    Lb__Onnx__NodeProto *gather = between(b, "Gather", "far", "", "", "");
     lb_onnx_int(b, gather, "axis", 2);
 }
 static void same_channel(lb_onnx_build *b) {

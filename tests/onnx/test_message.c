@@ -7,26 +7,26 @@
 
 /* A model with one node and one initializer, packed into `out`. */
 static size_t small_model(unsigned char *out) {
-    Onnx__NodeProto node = ONNX__NODE_PROTO__INIT;
+    Lb__Onnx__NodeProto node = LB__ONNX__NODE_PROTO__INIT;
     char op[] = "MatMul", x_name[] = "x", w_name[] = "w", y_name[] = "y"; /* protobuf-c's strings are not const */
     char *names[] = {x_name, w_name}, *results[] = {y_name};
     node.op_type = op;
     node.n_input = 2, node.input = names;
     node.n_output = 1, node.output = results;
-    Onnx__TensorProto w = ONNX__TENSOR_PROTO__INIT;
+    Lb__Onnx__TensorProto w = LB__ONNX__TENSOR_PROTO__INIT;
     int64_t dims[] = {2, 1};
     float values[] = {1.5f, -2};
-    w.name = w_name, w.has_data_type = 1, w.data_type = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT;
+    w.name = w_name, w.has_data_type = 1, w.data_type = LB__ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT;
     w.n_dims = 2, w.dims = dims, w.n_float_data = 2, w.float_data = values;
-    Onnx__NodeProto *nodes[] = {&node};
-    Onnx__TensorProto *tensors[] = {&w};
-    Onnx__GraphProto graph = ONNX__GRAPH_PROTO__INIT;
+    Lb__Onnx__NodeProto *nodes[] = {&node};
+    Lb__Onnx__TensorProto *tensors[] = {&w};
+    Lb__Onnx__GraphProto graph = LB__ONNX__GRAPH_PROTO__INIT;
     graph.n_node = 1, graph.node = nodes;
     graph.n_initializer = 1, graph.initializer = tensors;
-    Onnx__ModelProto model = ONNX__MODEL_PROTO__INIT;
+    Lb__Onnx__ModelProto model = LB__ONNX__MODEL_PROTO__INIT;
     model.has_ir_version = 1, model.ir_version = 8;
     model.graph = &graph;
-    return onnx__model_proto__pack(&model, out);
+    return lb__onnx__model_proto__pack(&model, out);
 }
 
 static void round_trip(void **state) {
@@ -34,7 +34,7 @@ static void round_trip(void **state) {
     lb_ctx *ctx = test_ctx();
     unsigned char data[512];
     size_t size = small_model(data);
-    Onnx__ModelProto *model, *again;
+    Lb__Onnx__ModelProto *model, *again;
     assert_ok(ctx, lb_onnx_parse(ctx, "memory", data, size, &model));
     char path[] = "/tmp/lowbit_onnx_XXXXXX";
     int fd = mkstemp(path);
@@ -58,7 +58,7 @@ static void truncated(void **state) {
     size_t size = small_model(data);
     int refused = 0;
     for (size_t n = 0; n < size; n++) {
-        Onnx__ModelProto *model;
+        Lb__Onnx__ModelProto *model;
         lb_status status = lb_onnx_parse(ctx, "cut.onnx", data, n, &model);
         if (status != LB_OK) {
             assert_int_equal(status, LB_ERR_FORMAT);
@@ -83,7 +83,7 @@ static void mutated(void **state) {
         for (size_t v = 0; v < LB_COUNT(values); v++) {
             unsigned char old = data[i];
             data[i] = values[v];
-            Onnx__ModelProto *model;
+            Lb__Onnx__ModelProto *model;
             lb_onnx_parse(ctx, "memory", data, size, &model);
             lb_onnx_free(ctx, model);
             data[i] = old;
@@ -110,7 +110,7 @@ static void nested(void **state) {
         memcpy(buffer + at, head, n);
     }
     lb_ctx *ctx = test_ctx();
-    Onnx__ModelProto *model;
+    Lb__Onnx__ModelProto *model;
     assert_int_equal(lb_onnx_parse(ctx, "deep.onnx", buffer + at, SIZE - at, &model), LB_ERR_FORMAT);
     lb_ctx_destroy(ctx);
 }
@@ -125,7 +125,7 @@ static void many_blocks(void **state) {
         test_allocator allocator = {.left = 1000000};
         lb_ctx *poor = test_ctx_with(&allocator);
         unsigned char *data = malloc(2 * COUNT + 32);
-        Onnx__ModelProto *model;
+        Lb__Onnx__ModelProto *model;
         size_t at = 0;
         const unsigned char keys[] = {7 << 3 | 2 /* model.graph */, 1 << 3 | 2 /* graph.node */};
         for (size_t level = 0; level < 2; level++) {
@@ -153,7 +153,7 @@ static void no_memory(void **state) {
         lb_ctx *ctx = test_ctx_with(&allocator);
         if (!ctx)
             continue;
-        Onnx__ModelProto *model;
+        Lb__Onnx__ModelProto *model;
         lb_status status = lb_onnx_parse(ctx, "memory", data, size, &model);
         lb_onnx_free(ctx, model);
         lb_ctx_destroy(ctx);

@@ -31,7 +31,7 @@ static lb_status fold_dequantize(lb_importer *im) {
             inner *= src->dims[d];
     }
     LB_TRY(lb_constant_real(im, src->ndim, src->dims, &dst, &values));
-    dst.weight = scale->weight || lb_import_is_weight(ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT, dst.count);
+    dst.weight = scale->weight || lb_import_is_weight(LB__ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT, dst.count);
     if (!scale->f)
         dst.f = NULL;
     for (int64_t k = 0; dst.f && k < dst.count; k++) {

@@ -6,7 +6,7 @@
 /* ---- Constants and shapes --------------------------------------------------------------------------------------------- */
 
 static lb_status fold_constant(lb_importer *im) {
-    const Onnx__AttributeProto *a = im->node->n_attribute == 1 ? im->node->attribute[0] : NULL;
+    const Lb__Onnx__AttributeProto *a = im->node->n_attribute == 1 ? im->node->attribute[0] : NULL;
     const char *name = a && a->name ? a->name : "";
     lb_constant c;
     int64_t *whole = NULL;
@@ -51,7 +51,7 @@ static lb_status fold_shape(lb_importer *im) {
 static lb_status fold_filled(lb_importer *im) { /* ConstantOfShape */
     const lb_constant *shape;
     LB_TRY(lb_import_constant(im, 0, &shape));
-    const Onnx__AttributeProto *a = lb_import_attribute(im, "value");
+    const Lb__Onnx__AttributeProto *a = lb_import_attribute(im, "value");
     lb_constant value = {.count = 1}, c;
     if (a && a->t)
         LB_TRY(lb_import_tensor(im, "its value", a->t, &value));
@@ -205,8 +205,8 @@ static lb_status fold_cast(lb_importer *im) {
     const lb_constant *src;
     LB_TRY(lb_import_constant(im, 0, &src));
     const int64_t to = lb_import_int(im, "to", 0);
-    const bool whole = to == ONNX__TENSOR_PROTO__DATA_TYPE__INT64 || to == ONNX__TENSOR_PROTO__DATA_TYPE__INT32;
-    if (!whole && to != ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT && to != ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE)
+    const bool whole = to == LB__ONNX__TENSOR_PROTO__DATA_TYPE__INT64 || to == LB__ONNX__TENSOR_PROTO__DATA_TYPE__INT32;
+    if (!whole && to != LB__ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT && to != LB__ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE)
         return lb_import_refuse(im, "a cast to element type %lld; float, double, int32 and int64 are read", (long long)to);
     if (whole && src->weight)
         return lb_import_refuse(im, "makes whole numbers of a weight");

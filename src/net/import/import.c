@@ -8,12 +8,12 @@
 
 /* ---- What is needed --------------------------------------------------------------------------------------------------- */
 
-static lb_status check_model(lb_importer *im, const Onnx__ModelProto *model) {
+static lb_status check_model(lb_importer *im, const Lb__Onnx__ModelProto *model) {
     enum { OLDEST = 6, NEWEST = 25 };
     if (!model->graph)
         return lb_import_damaged(im, "the model has no graph");
     for (size_t i = 0; i < model->n_opset_import; i++) {
-        const Onnx__OperatorSetIdProto *set = model->opset_import[i];
+        const Lb__Onnx__OperatorSetIdProto *set = model->opset_import[i];
         if (!set->domain || !*set->domain || !strcmp(set->domain, "ai.onnx"))
             im->opset = set->version < 0 || set->version > 1000 ? -1 : (int)set->version;
     }
@@ -30,7 +30,7 @@ static lb_status check_model(lb_importer *im, const Onnx__ModelProto *model) {
 
 /* Nodes that the first output depends on, and who reads what among them. Sources come before what they feed. */
 static lb_status find_needed(lb_importer *im) {
-    const Onnx__GraphProto *g = im->graph;
+    const Lb__Onnx__GraphProto *g = im->graph;
     const int output = lb_import_find(im, g->output[0]->name);
     im->needed = lb_pool_alloc(&im->pool, g->n_node, sizeof *im->needed);
     if (!im->needed)
@@ -41,7 +41,7 @@ static lb_status find_needed(lb_importer *im) {
         lb_note(im->ctx, "%s: of %zu outputs the first is taken, %s", im->path, g->n_output, g->output[0]->name);
     im->tensors[output].nreaders = 1;
     for (size_t i = g->n_node; i-- > 0;) {
-        const Onnx__NodeProto *node = g->node[i];
+        const Lb__Onnx__NodeProto *node = g->node[i];
         for (size_t o = 0; o < node->n_output; o++)
             im->needed[i] |= *node->output[o] && im->tensors[lb_import_find(im, node->output[o])].nreaders > 0;
         for (size_t k = 0; im->needed[i] && k < node->n_input; k++) {
@@ -55,7 +55,7 @@ static lb_status find_needed(lb_importer *im) {
 
 /* Initializers are read when a node wants them: one that cannot be read is then that node's error. */
 static void find_initializers(lb_importer *im) {
-    const Onnx__GraphProto *g = im->graph;
+    const Lb__Onnx__GraphProto *g = im->graph;
     for (size_t i = 0; i < g->n_initializer; i++)
         if (g->initializer[i]->name && *g->initializer[i]->name)
             im->tensors[lb_import_find(im, g->initializer[i]->name)].initializer = g->initializer[i];
@@ -75,14 +75,14 @@ static lb_status read_initializer(lb_importer *im, lb_tensor *t) {
 
 /* ---- The input -------------------------------------------------------------------------------------------------------- */
 
-static const Onnx__TypeProto__Tensor *type_of(const Onnx__ValueInfoProto *info) {
-    return info->type && info->type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE ? info->type->tensor_type : NULL;
+static const Lb__Onnx__TypeProto__Tensor *type_of(const Lb__Onnx__ValueInfoProto *info) {
+    return info->type && info->type->value_case == LB__ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE ? info->type->tensor_type : NULL;
 }
 
 /* A size that the file states, 0 if it leaves it open. */
-static int64_t size_of(const Onnx__TypeProto__Tensor *type, size_t d) {
-    const Onnx__TensorShapeProto__Dimension *dim = type->shape->dim[d];
-    return dim->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE ? dim->dim_value : 0;
+static int64_t size_of(const Lb__Onnx__TypeProto__Tensor *type, size_t d) {
+    const Lb__Onnx__TensorShapeProto__Dimension *dim = type->shape->dim[d];
+    return dim->value_case == LB__ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE ? dim->dim_value : 0;
 }
 
 enum { LONG_SIGNAL = 16 }; /* (batch, this many, at most 4) has channels last; shorter ones may well have channels first */
@@ -122,8 +122,8 @@ static lb_status find_image(lb_importer *im, int ndim, const int64_t *dims, int6
 }
 
 static lb_status read_input(lb_importer *im) {
-    const Onnx__GraphProto *g = im->graph;
-    const Onnx__ValueInfoProto *input = NULL;
+    const Lb__Onnx__GraphProto *g = im->graph;
+    const Lb__Onnx__ValueInfoProto *input = NULL;
     for (size_t i = 0; i < g->n_input; i++) {
         const char *name = g->input[i]->name;
         const lb_tensor *t = name && *name ? &im->tensors[lb_import_find(im, name)] : NULL;
@@ -135,10 +135,10 @@ static lb_status read_input(lb_importer *im) {
     }
     if (!input)
         return LB_OK; /* then some node reads what nobody makes, or the output is a constant */
-    const Onnx__TypeProto__Tensor *type = type_of(input);
+    const Lb__Onnx__TypeProto__Tensor *type = type_of(input);
     if (!type || !type->shape)
         return lb_import_damaged(im, "its input '%.80s' is no tensor of a stated shape", input->name);
-    if (type->elem_type != ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT)
+    if (type->elem_type != LB__ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT)
         return lb_import_refuse(im, "its input is of element type %d, not float", type->elem_type);
     const int ndim = type->shape->n_dim < 100 ? (int)type->shape->n_dim : 100;
     if (ndim < 2 || ndim > 4)
@@ -181,7 +181,7 @@ static lb_import_reader find_reader(const lb_importer *im) {
 }
 
 static lb_status read_node(lb_importer *im) {
-    const Onnx__NodeProto *node = im->node;
+    const Lb__Onnx__NodeProto *node = im->node;
     if (!node->op_type)
         return lb_import_damaged(im, "it has no operator");
     if (lb_import_is_quantized(im))
@@ -251,7 +251,7 @@ static lb_status check_values(lb_importer *im) {
     return LB_OK;
 }
 
-static lb_status walk(lb_importer *im, const Onnx__ModelProto *model) {
+static lb_status walk(lb_importer *im, const Lb__Onnx__ModelProto *model) {
     LB_TRY(check_model(im, model));
     im->graph = model->graph;
     LB_TRY(lb_import_list_tensors(im));
@@ -273,7 +273,7 @@ static lb_status walk(lb_importer *im, const Onnx__ModelProto *model) {
     return lb_import_scale(im);
 }
 
-lb_status lb_net_import(lb_ctx *ctx, const Onnx__ModelProto *model, const char *path, const lb_import_options *options,
+lb_status lb_net_import(lb_ctx *ctx, const Lb__Onnx__ModelProto *model, const char *path, const lb_import_options *options,
                         lb_imported *imported) {
     lb_importer im = {.ctx = ctx, .path = path, .scale = {1, 1, 1, 1}};
     if (options)
@@ -300,7 +300,7 @@ lb_status lb_net_from_onnx(lb_ctx *ctx, const lb_config *config, lb_shape input,
     const char *path = config->model.path;
     const lb_import_options options = {.input = input, .graph_only = true};
     lb_imported imported;
-    Onnx__ModelProto *model;
+    Lb__Onnx__ModelProto *model;
     *net = NULL;
     if (!*path)
         return lb_fail(ctx, LB_ERR_RECIPE, "model.path: an onnx network needs the file it is in; `lowbit import` makes one");

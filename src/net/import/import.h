@@ -29,7 +29,7 @@ typedef struct lb_imported {
 
 /* `path` is for messages and for finding external weights beside it. LB_ERR_UNSUPPORTED names the node, its operator and what
  * cannot be read; LB_ERR_FORMAT is for files that contradict themselves. */
-lb_status lb_net_import(lb_ctx *ctx, const Onnx__ModelProto *model, const char *path, const lb_import_options *options,
+lb_status lb_net_import(lb_ctx *ctx, const Lb__Onnx__ModelProto *model, const char *path, const lb_import_options *options,
                         lb_imported *imported);
 
 /* The network of a recipe whose model.name is onnx: the graph in model.path, without weights. */
@@ -38,12 +38,12 @@ lb_status lb_net_from_onnx(lb_ctx *ctx, const struct lb_config *config, lb_shape
 
 /* Float tensors of more than 16 elements: their values never decide what the network looks like. */
 static inline bool lb_import_is_weight(int32_t type, int64_t count) {
-    return count > 16 && (type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT || type == ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE ||
-                          type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16);
+    return count > 16 && (type == LB__ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT || type == LB__ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE ||
+                          type == LB__ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16);
 }
 
 /* Takes the values of all weights out of a model that was read from `path`, which then is a graph alone. Small constants in
  * external files come into it. LB_ERR_FORMAT, LB_ERR_UNSUPPORTED or LB_ERR_IO if such a file is not what the model says. */
-lb_status lb_import_strip(lb_ctx *ctx, const char *path, Onnx__ModelProto *model);
+lb_status lb_import_strip(lb_ctx *ctx, const char *path, Lb__Onnx__ModelProto *model);
 
 #endif

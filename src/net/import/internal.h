@@ -46,7 +46,7 @@ typedef enum lb_tensor_kind { LB_TENSOR_NONE, LB_TENSOR_CONSTANT, LB_TENSOR_VIEW
 typedef struct lb_tensor {
     const char *name; /* "" is nobody's */
     lb_tensor_kind kind;
-    const Onnx__TensorProto *initializer; /* not read yet, if the kind is none */
+    const Lb__Onnx__TensorProto *initializer; /* not read yet, if the kind is none */
     lb_constant constant;
     lb_view view;
     int nreaders; /* how often needed nodes read it; the graph's output counts */
@@ -78,11 +78,11 @@ typedef struct lb_importer {
     lb_ctx *ctx;
     lb_pool pool;
     const char *path;
-    const Onnx__GraphProto *graph;
+    const Lb__Onnx__GraphProto *graph;
     lb_import_options options;
     lb_net *net;
     int opset;
-    const Onnx__NodeProto *node; /* being read; NULL before and after */
+    const Lb__Onnx__NodeProto *node; /* being read; NULL before and after */
     bool *needed; /* (n_node) the output depends on it */
     lb_tensor *tensors;
     int ntensors;
@@ -112,7 +112,7 @@ lb_status lb_import_damaged(lb_importer *im, const char *fmt, ...) LB_PRINTF(2, 
 /* ---- Tensors of the file (tensor.c) --------------------------------------------------------------------------------- */
 
 /* A constant from a message; `what` names it. */
-lb_status lb_import_tensor(lb_importer *im, const char *what, const Onnx__TensorProto *proto, lb_constant *constant);
+lb_status lb_import_tensor(lb_importer *im, const char *what, const Lb__Onnx__TensorProto *proto, lb_constant *constant);
 
 /* The least code of an integer type of at most 8 bits; false: it is another. */
 bool lb_import_least_code(int32_t type, int64_t *least);
@@ -140,8 +140,8 @@ lb_status lb_import_view(lb_importer *im, int i, lb_view **view);
 lb_status lb_import_padded_view(lb_importer *im, int i, lb_view **view);
 
 /* An attribute of the current node, NULL: it has none of that name; `missing`: nor one with a number of this kind. */
-const Onnx__AttributeProto *lb_import_attribute(const lb_importer *im, const char *name);
-bool lb_import_is_text(const Onnx__AttributeProto *a, const char *text); /* has it this text? NULL: no */
+const Lb__Onnx__AttributeProto *lb_import_attribute(const lb_importer *im, const char *name);
+bool lb_import_is_text(const Lb__Onnx__AttributeProto *a, const char *text); /* has it this text? NULL: no */
 int64_t lb_import_int(const lb_importer *im, const char *name, int64_t missing);
 float lb_import_real(const lb_importer *im, const char *name, float missing);
 /* An attribute of whole numbers; *count 0 if it is missing. */

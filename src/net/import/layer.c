@@ -42,7 +42,7 @@ static lb_status read_pads(lb_importer *im, const lb_view *src, lb_window *w) {
     const lb_shape *s = &im->net->nodes[src->node].dst;
     const size_t dims = (size_t)src->ndim - 2;
     size_t count;
-    const Onnx__AttributeProto *auto_pad = lb_import_attribute(im, "auto_pad");
+    const Lb__Onnx__AttributeProto *auto_pad = lb_import_attribute(im, "auto_pad");
     const bool upper = lb_import_is_text(auto_pad, "SAME_UPPER");
     const int64_t *pads = lb_import_ints(im, "pads", &count);
     if (upper || lb_import_is_text(auto_pad, "SAME_LOWER")) {
@@ -232,7 +232,7 @@ static lb_status read_trims(lb_importer *im, const lb_view *src, const lb_window
     const size_t dims = (size_t)src->ndim - 2;
     size_t nextra, nshape;
     const int64_t *extra = lb_import_ints(im, "output_padding", &nextra), *shape = lb_import_ints(im, "output_shape", &nshape);
-    const Onnx__AttributeProto *auto_pad = lb_import_attribute(im, "auto_pad");
+    const Lb__Onnx__AttributeProto *auto_pad = lb_import_attribute(im, "auto_pad");
     const bool upper = lb_import_is_text(auto_pad, "SAME_UPPER"), same = upper || lb_import_is_text(auto_pad, "SAME_LOWER");
     if ((extra && nextra != dims) || (shape && nshape != dims))
         return lb_import_refuse(im, "output_padding or output_shape with other than %zu entries", dims);

@@ -104,7 +104,7 @@ static lb_status move_identity(lb_importer *im) {
 
 static lb_status move_cast(lb_importer *im) {
     const int64_t to = lb_import_int(im, "to", 0);
-    if (to != ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT)
+    if (to != LB__ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT)
         return lb_import_refuse(im, "casts an image to element type %lld; only float networks are read", (long long)to);
     return move_identity(im);
 }

@@ -154,7 +154,7 @@ static lb_status read_amounts(lb_importer *im, const lb_view *v, bool last, int6
 /* What pads: one of the modes, and whether its constant is -infinity instead of zero. */
 static lb_status read_mode(lb_importer *im, const char **mode, bool *lowest) {
     static const char *const modes[] = {"constant", "reflect", "edge", "wrap"};
-    const Onnx__AttributeProto *a = lb_import_attribute(im, "mode");
+    const Lb__Onnx__AttributeProto *a = lb_import_attribute(im, "mode");
     float value;
     *mode = a && a->has_s ? NULL : modes[0];
     for (size_t i = 0; i < LB_COUNT(modes) && !*mode; i++)

@@ -7,14 +7,14 @@
 #include "onnx/build.h"
 
 enum {
-    FLOAT = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT,
-    DOUBLE = ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE,
-    FLOAT16 = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16,
-    INT64 = ONNX__TENSOR_PROTO__DATA_TYPE__INT64,
-    INT32 = ONNX__TENSOR_PROTO__DATA_TYPE__INT32,
-    INT8 = ONNX__TENSOR_PROTO__DATA_TYPE__INT8,
-    UINT8 = ONNX__TENSOR_PROTO__DATA_TYPE__UINT8,
-    BOOL = ONNX__TENSOR_PROTO__DATA_TYPE__BOOL
+    FLOAT = LB__ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT,
+    DOUBLE = LB__ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE,
+    FLOAT16 = LB__ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16,
+    INT64 = LB__ONNX__TENSOR_PROTO__DATA_TYPE__INT64,
+    INT32 = LB__ONNX__TENSOR_PROTO__DATA_TYPE__INT32,
+    INT8 = LB__ONNX__TENSOR_PROTO__DATA_TYPE__INT8,
+    UINT8 = LB__ONNX__TENSOR_PROTO__DATA_TYPE__UINT8,
+    BOOL = LB__ONNX__TENSOR_PROTO__DATA_TYPE__BOOL
 };
 
 lb_status lb_import_count(lb_importer *im, const char *what, int ndim, const int64_t *dims, int64_t *count) {
@@ -157,8 +157,8 @@ static lb_status from_raw(lb_importer *im, int32_t type, const unsigned char *ra
 
 /* ---- External files --------------------------------------------------------------------------------------------------- */
 
-static bool is_external(const Onnx__TensorProto *t) {
-    return t->has_data_location && t->data_location == ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL;
+static bool is_external(const Lb__Onnx__TensorProto *t) {
+    return t->has_data_location && t->data_location == LB__ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL;
 }
 
 /* A file beside the model: a relative path that does not climb out of its folder. */
@@ -205,7 +205,7 @@ static lb_status read_region(lb_importer *im, const char *what, const char *loca
     return LB_OK;
 }
 
-static lb_status read_external(lb_importer *im, const char *what, const Onnx__TensorProto *t, size_t size,
+static lb_status read_external(lb_importer *im, const char *what, const Lb__Onnx__TensorProto *t, size_t size,
                                const unsigned char **data) {
     const char *location = "";
     int64_t offset = 0, length = (int64_t)size;
@@ -231,7 +231,7 @@ static lb_status read_external(lb_importer *im, const char *what, const Onnx__Te
 /* ---- Messages --------------------------------------------------------------------------------------------------------- */
 
 /* The typed lists that a tensor may use instead of raw bytes; *count is what they hold. */
-static lb_status from_lists(lb_importer *im, const char *what, const Onnx__TensorProto *t, lb_constant *c) {
+static lb_status from_lists(lb_importer *im, const char *what, const Lb__Onnx__TensorProto *t, lb_constant *c) {
     const size_t held = t->data_type == FLOAT    ? t->n_float_data
                         : t->data_type == DOUBLE ? t->n_double_data
                         : t->data_type == INT64  ? t->n_int64_data
@@ -267,7 +267,7 @@ static lb_status from_lists(lb_importer *im, const char *what, const Onnx__Tenso
     return LB_OK;
 }
 
-lb_status lb_import_tensor(lb_importer *im, const char *what, const Onnx__TensorProto *t, lb_constant *c) {
+lb_status lb_import_tensor(lb_importer *im, const char *what, const Lb__Onnx__TensorProto *t, lb_constant *c) {
     const int32_t type = t->data_type;
     if (!bits_of(type))
         return lb_import_refuse(
@@ -298,7 +298,7 @@ lb_status lb_import_tensor(lb_importer *im, const char *what, const Onnx__Tensor
 /* ---- The graph alone -------------------------------------------------------------------------------------------------- */
 
 /* What lies outside comes into the message: the run has no such file beside it. */
-static lb_status fetch(lb_importer *im, Onnx__TensorProto *t) {
+static lb_status fetch(lb_importer *im, Lb__Onnx__TensorProto *t) {
     const char *what = lb_pool_printf(&im->pool, "tensor '%.80s'", t->name ? t->name : "");
     const unsigned char *data = NULL;
     int64_t count;
@@ -316,7 +316,7 @@ static lb_status fetch(lb_importer *im, Onnx__TensorProto *t) {
     return LB_OK;
 }
 
-static void drop_values(lb_ctx *ctx, Onnx__TensorProto *t) {
+static void drop_values(lb_ctx *ctx, Lb__Onnx__TensorProto *t) {
     void *lists[] = {t->raw_data.data, t->float_data, t->double_data, t->int32_data};
     for (size_t i = 0; i < LB_COUNT(lists); i++)
         lb_free(ctx, lists[i]);
@@ -328,17 +328,17 @@ static void drop_values(lb_ctx *ctx, Onnx__TensorProto *t) {
     t->has_raw_data = 0;
 }
 
-static void drop_location(lb_ctx *ctx, Onnx__TensorProto *t) {
+static void drop_location(lb_ctx *ctx, Lb__Onnx__TensorProto *t) {
     ProtobufCAllocator allocator = lb_onnx_allocator(ctx);
     for (size_t i = 0; i < t->n_external_data; i++)
-        onnx__string_string_entry_proto__free_unpacked(t->external_data[i], &allocator);
+        lb__onnx__string_string_entry_proto__free_unpacked(t->external_data[i], &allocator);
     lb_free(ctx, t->external_data);
     t->external_data = NULL;
     t->n_external_data = 0;
     t->has_data_location = 0;
 }
 
-static lb_status strip(lb_importer *im, Onnx__TensorProto *t) {
+static lb_status strip(lb_importer *im, Lb__Onnx__TensorProto *t) {
     if (!t || t->n_dims > LB_IMPORT_DIMS || !bits_of(t->data_type)) /* import reads no such tensor */
         return LB_OK;
     int64_t count = 1;
@@ -352,9 +352,9 @@ static lb_status strip(lb_importer *im, Onnx__TensorProto *t) {
     return LB_OK;
 }
 
-lb_status lb_import_strip(lb_ctx *ctx, const char *path, Onnx__ModelProto *model) {
+lb_status lb_import_strip(lb_ctx *ctx, const char *path, Lb__Onnx__ModelProto *model) {
     lb_importer im = {.ctx = ctx, .path = path};
-    const Onnx__GraphProto *g = model->graph;
+    const Lb__Onnx__GraphProto *g = model->graph;
     lb_status status = LB_OK;
     lb_pool_init(&im.pool, ctx);
     for (size_t i = 0; g && i < g->n_initializer && status == LB_OK; i++)

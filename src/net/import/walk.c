@@ -13,7 +13,7 @@ static void clean(const char *text, char *out, size_t size) {
     out[n] = 0;
 }
 
-static const char *node_name(const Onnx__NodeProto *node) {
+static const char *node_name(const Lb__Onnx__NodeProto *node) {
     if (node->name && *node->name)
         return node->name;
     return node->n_output ? node->output[0] : "";
@@ -75,7 +75,7 @@ static lb_status add_tensor(lb_importer *im, const char *name, bool again) {
 }
 
 lb_status lb_import_list_tensors(lb_importer *im) {
-    const Onnx__GraphProto *g = im->graph;
+    const Lb__Onnx__GraphProto *g = im->graph;
     size_t count = g->n_initializer + g->n_input;
     if (g->n_node > LB_IMPORT_MAX_NODES || count > 10 * LB_IMPORT_MAX_NODES)
         return lb_import_refuse(im, "%zu nodes and %zu weights; up to %d nodes are read", g->n_node, g->n_initializer,
@@ -154,11 +154,11 @@ lb_status lb_import_view(lb_importer *im, int i, lb_view **view) {
 
 /* ---- Attributes ------------------------------------------------------------------------------------------------------- */
 
-bool lb_import_is_text(const Onnx__AttributeProto *a, const char *text) {
+bool lb_import_is_text(const Lb__Onnx__AttributeProto *a, const char *text) {
     return a && a->has_s && a->s.len == strlen(text) && !memcmp(a->s.data, text, a->s.len);
 }
 
-const Onnx__AttributeProto *lb_import_attribute(const lb_importer *im, const char *name) {
+const Lb__Onnx__AttributeProto *lb_import_attribute(const lb_importer *im, const char *name) {
     for (size_t i = 0; i < im->node->n_attribute; i++)
         if (im->node->attribute[i]->name && !strcmp(im->node->attribute[i]->name, name))
             return im->node->attribute[i];
@@ -166,23 +166,23 @@ const Onnx__AttributeProto *lb_import_attribute(const lb_importer *im, const cha
 }
 
 int64_t lb_import_int(const lb_importer *im, const char *name, int64_t missing) {
-    const Onnx__AttributeProto *a = lb_import_attribute(im, name);
+    const Lb__Onnx__AttributeProto *a = lb_import_attribute(im, name);
     return a && a->has_i ? a->i : missing;
 }
 
 float lb_import_real(const lb_importer *im, const char *name, float missing) {
-    const Onnx__AttributeProto *a = lb_import_attribute(im, name);
+    const Lb__Onnx__AttributeProto *a = lb_import_attribute(im, name);
     return a && a->has_f ? a->f : missing;
 }
 
 const int64_t *lb_import_ints(const lb_importer *im, const char *name, size_t *count) {
-    const Onnx__AttributeProto *a = lb_import_attribute(im, name);
+    const Lb__Onnx__AttributeProto *a = lb_import_attribute(im, name);
     *count = a ? a->n_ints : 0;
     return a ? a->ints : NULL;
 }
 
 lb_status lb_import_list(lb_importer *im, int i, const char *name, const int64_t **values, int64_t *count) {
-    const Onnx__AttributeProto *a = lb_import_attribute(im, name);
+    const Lb__Onnx__AttributeProto *a = lb_import_attribute(im, name);
     *values = NULL;
     *count = -1;
     if (lb_import_input(im, i)) {
