@@ -32,7 +32,7 @@ extern "C" {
 typedef enum lb_status {
     LB_OK = 0,
     LB_ERR_ARGUMENT,    /* the caller's argument is wrong */
-    LB_ERR_MEMORY,      /* the allocator returned NULL */
+    LB_ERR_MEMORY,      /* the allocator returned NULL, or there is no room for the threads (if it goes later, OpenMP exits) */
     LB_ERR_IO,          /* a file cannot be opened, read or written */
     LB_ERR_FORMAT,      /* a file's content is not what it should be */
     LB_ERR_RECIPE,      /* a recipe has an unknown key, a wrong type or a value out of range */

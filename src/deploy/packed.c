@@ -9,6 +9,7 @@
 #include "deploy/lower.h"
 #include "load.h"
 #include "train/loss.h"
+#include "train/threads.h"
 #include "train/trainer.h"
 
 #define MODEL_LIMIT ((size_t)4 << 30)
@@ -251,11 +252,14 @@ static void parallel_for(void *user, int count, void (*task)(void *arg, int i), 
         task(arg, i);
 }
 
-/* Memory of the first `count` threads, taken when they first run: a model may be opened only to be looked at. */
-static lb_status take_arenas(lb_packed *m, int count) {
-    for (int t = 0; t < count; t++)
+/* `count` threads and memory of the first `arenas`, taken when they first run: a model may be opened only to be looked at. */
+static lb_status take_threads(lb_packed *m, int arenas, int count) {
+    for (int t = 0; t < arenas; t++)
         if (!m->arenas[t] && !(m->arenas[t] = lb_alloc(m->ctx, t == 0 ? LB_MAX(m->arena_size, m->shared_size) : m->arena_size, 1)))
             return LB_ERR_MEMORY;
+    if (count > m->started)
+        LB_TRY(lb_start_threads(m->ctx, count));
+    m->started = LB_MAX(m->started, count);
     return LB_OK;
 }
 
@@ -267,7 +271,7 @@ lb_status lb_packed_scores(lb_packed *m, const uint8_t *pixels, int mb, int32_t 
         return lb_fail(m->ctx, LB_ERR_ARGUMENT, "%s: scores of %d images; there must be pixels and scores of at least 1",
                        m->name, mb);
     if (mb == 1 && m->shared_size > 0) {
-        LB_TRY(take_arenas(m, 1));
+        LB_TRY(take_threads(m, 1, m->threads));
         const lbrt_threads threads = {m->threads, parallel_for, NULL};
         const lbrt_status status = lbrt_run_threads(m->model, pixels, 1, m->arenas[0], m->shared_size, scores, &threads);
         return status == LBRT_OK ? LB_OK : lb_fail(m->ctx, LB_ERR_BACKEND, "%s: %s", m->name, lbrt_status_text(status));
@@ -276,7 +280,7 @@ lb_status lb_packed_scores(lb_packed *m, const uint8_t *pixels, int mb, int32_t 
     const int share = LB_MIN(m->chunk, (mb - 1) / m->threads + 1), chunks = (mb - 1) / share + 1;
     const int threads = LB_MIN(m->threads, chunks);
     int failed = LBRT_OK;
-    LB_TRY(take_arenas(m, threads));
+    LB_TRY(take_threads(m, threads, threads));
 #pragma omp parallel for num_threads(threads) schedule(dynamic) reduction(max : failed)
     for (int i = 0; i < chunks; i++) {
         const int first = i * share, count = LB_MIN(share, mb - first);

@@ -18,6 +18,7 @@ struct lb_packed {
     int threads, chunk;     /* images a thread takes at a time */
     size_t arena_size, shared_size; /* for `chunk` images on one thread, for one image on all */
     void **arenas;          /* (threads) each NULL before its first run */
+    int started;            /* threads that the system had room for */
     lb_data_config config;  /* what the file says about its data */
     lb_data *data;          /* loaded when first wanted */
     char *data_spec;        /* of `data`; NULL: the model's own */

@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include "train/evaluate_plan.h"
+#include "train/threads.h"
 
 struct lb_evaluator {
     lb_ctx *ctx;
@@ -70,13 +71,16 @@ lb_status lb_evaluator_update(lb_evaluator *e) {
     if (e->plan->workspace <= e->workspace_size)
         return LB_OK;
     free_workspaces(e);
-    for (int t = 0; t < e->threads; t++) {
-        e->workspaces[t] = lb_alloc(e->ctx, e->plan->workspace, 1);
-        if (!e->workspaces[t]) {
-            lb_eval_plan_destroy(e->plan);
-            e->plan = NULL;
-            return LB_ERR_MEMORY;
-        }
+    lb_status status = LB_OK;
+    for (int t = 0; t < e->threads && status == LB_OK; t++)
+        if (!(e->workspaces[t] = lb_alloc(e->ctx, e->plan->workspace, 1)))
+            status = LB_ERR_MEMORY;
+    if (status == LB_OK)
+        status = lb_start_threads(e->ctx, e->threads);
+    if (status != LB_OK) {
+        lb_eval_plan_destroy(e->plan);
+        e->plan = NULL;
+        return status;
     }
     e->workspace_size = e->plan->workspace;
     return LB_OK;

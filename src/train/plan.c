@@ -3,6 +3,8 @@
 
 #include <omp.h>
 
+#include "train/threads.h"
+
 typedef struct builder {
     lb_plan *plan;
     const lb_net *net;
@@ -538,6 +540,8 @@ lb_status lb_plan_create(lb_ctx *ctx, lb_net *net, const lb_plan_options *option
     lb_status status = ok ? lb_backend_create(ctx, &plan->backend) : LB_ERR_MEMORY;
     if (!status)
         status = build(&b);
+    if (!status)
+        status = lb_start_threads(ctx, plan->threads);
     if (status) {
         lb_plan_destroy(plan);
         return status;

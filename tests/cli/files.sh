@@ -143,6 +143,8 @@ refuse 1 'run: a directory; its packed model is run/model\.lbm' codegen run -o n
 cp noise.lbm net.onnx
 readers 'net\.onnx: .*lowbit import' net.onnx
 refuse 1 'net\.onnx: .*lowbit import' verify net.onnx
+OMP_STACKSIZE=8192G refuse 1 'cannot start 64 threads: .*; ask for fewer' bench kept/model.lbm --threads 64
+OMP_STACKSIZE=8192G refuse 1 'cannot start 64 threads: .*; ask for fewer' train tiny.yaml --threads 64 --out threads -q
 size=$(stat -c %s kept/model.lbm)
 for keep in 3 8 64 $((size / 2)) $((size - 1)); do
     head -c $keep kept/model.lbm >cut.lbm
