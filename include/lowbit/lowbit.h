@@ -13,7 +13,9 @@
  * saying what went wrong, where, and what to do. Nothing here prints, exits, or keeps global state. An object made by
  * X_create or X_load is freed by X_destroy, which accepts NULL; objects must be destroyed before their context.
  * `const` pointers that come back are borrowed. Images are NHWC; shapes are named mb, ih, iw, ic (source), oh, ow, oc
- * (destination), kh, kw (kernel). A context and its objects belong to one thread at a time. */
+ * (destination), kh, kw (kernel). A context and its objects belong to one thread at a time. A process that
+ * is forked has none of the threads that its parent computed with, and would wait for them for ever: there, make a context of one
+ * thread, use lowbit_rt.h, or call exec. */
 #ifndef LOWBIT_H
 #define LOWBIT_H
 

@@ -1,4 +1,8 @@
 /* Layers shared among threads give the scores of one thread, whatever the order of the pieces. */
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "deploy/packed.h"
 #include "graphs.h"
 
 enum { MB = 2, CLASSES = 5 };
@@ -122,7 +126,50 @@ static void wrong_arguments(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* The scores of a packed model, on a context of its own. */
+static void scores_of(const unsigned char *bytes, size_t size, int threads, const uint8_t *images, int32_t *scores) {
+    lb_ctx *ctx;
+    lb_packed *model;
+    const lb_ctx_options options = {.threads = threads};
+    assert_int_equal(lb_ctx_create(&options, &ctx), LB_OK);
+    unsigned char *copy = lb_alloc(ctx, size, 1);
+    memcpy(copy, bytes, size);
+    assert_ok(ctx, lb_packed_from_memory(ctx, "random", copy, size, &model));
+    assert_ok(ctx, lb_packed_scores(model, images, MB, scores));
+    lb_packed_destroy(model);
+    lb_ctx_destroy(ctx);
+}
+
+/* As lowbit.h says: a context of one thread works where the parent's threads are not. */
+static void after_fork(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    test_graph t;
+    unsigned char *bytes;
+    size_t size;
+    int32_t want[MB * CLASSES], got[MB * CLASSES];
+    random_graph(&t, 2);
+    assert_ok(ctx, lb_pack_graph(ctx, &t.g, NULL, 0, &bytes, &size));
+    uint8_t *images = calloc(MB, lbrt_elements(&t.tensors[0]));
+    scores_of(bytes, size, 2, images, want);
+    fflush(NULL);
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(60);
+        scores_of(bytes, size, 1, images, got);
+        _exit(memcmp(want, got, sizeof want) != 0);
+    }
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    free(images);
+    lb_free(ctx, bytes);
+    test_graph_free(&t);
+    lb_ctx_destroy(ctx);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(same_scores), cmocka_unit_test(wrong_arguments)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(same_scores), cmocka_unit_test(wrong_arguments),
+                                       cmocka_unit_test(after_fork)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
