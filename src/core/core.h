@@ -114,6 +114,10 @@ lb_status lb_fail_file(lb_ctx *ctx, const char *path, const char *what, int erro
 /* Reads a whole file (at most `limit` bytes) into memory made by lb_alloc, with a 0 byte behind it. */
 lb_status lb_read_file(lb_ctx *ctx, const char *path, size_t limit, unsigned char **data, size_t *size);
 
+/* As lb_read_file, but of a file whose first bytes, at least 64, `like` does not take, no more than those are read. */
+typedef bool (*lb_like_fn)(const unsigned char *head, size_t size);
+lb_status lb_read_file_like(lb_ctx *ctx, const char *path, lb_like_fn like, size_t limit, unsigned char **data, size_t *size);
+
 /* Writes path.tmp.PID.N, a name nobody else has, syncs it, renames it over `path`: the old file stays whole whatever happens. */
 typedef struct lb_span {
     const void *data;

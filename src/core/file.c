@@ -53,14 +53,18 @@ bool lb_is_same_file(const char *a, const char *b) {
 }
 
 /* Reads to the end of the file, whatever stat says: a pipe has no size. */
-static lb_status read_all(lb_ctx *ctx, const char *path, int fd, size_t expected, size_t limit, unsigned char **data,
-                          size_t *size) {
+static lb_status read_all(lb_ctx *ctx, const char *path, int fd, size_t expected, lb_like_fn like, size_t limit,
+                          unsigned char **data, size_t *size) {
     size_t capacity = 0, used = 0;
     *data = NULL;
-    LB_TRY(lb_grow(ctx, data, &capacity, expected + 1, 1));
+    LB_TRY(lb_grow(ctx, data, &capacity, (like ? LB_MIN(expected, 64) : expected) + 1, 1));
     for (;;) {
-        if (used == capacity - 1)
-            LB_TRY(lb_grow(ctx, data, &capacity, capacity + 1, 1));
+        if (used == capacity - 1) {
+            if (like && !like(*data, used))
+                break;
+            like = NULL;
+            LB_TRY(lb_grow(ctx, data, &capacity, LB_MAX(expected, capacity) + 1, 1));
+        }
         ssize_t got = read(fd, *data + used, LB_MIN(capacity - 1 - used, (size_t)1 << 30));
         if (got < 0 && errno == EINTR)
             continue;
@@ -78,6 +82,10 @@ static lb_status read_all(lb_ctx *ctx, const char *path, int fd, size_t expected
 }
 
 lb_status lb_read_file(lb_ctx *ctx, const char *path, size_t limit, unsigned char **data, size_t *size) {
+    return lb_read_file_like(ctx, path, NULL, limit, data, size);
+}
+
+lb_status lb_read_file_like(lb_ctx *ctx, const char *path, lb_like_fn like, size_t limit, unsigned char **data, size_t *size) {
     *data = NULL;
     *size = 0;
     int fd;
@@ -98,7 +106,7 @@ lb_status lb_read_file(lb_ctx *ctx, const char *path, size_t limit, unsigned cha
     else {
         /* One byte more than the size lets the read that finds the end fit without growing. */
         size_t expected = S_ISREG(st.st_mode) && st.st_size > 0 ? (size_t)st.st_size + 1 : 4096;
-        status = read_all(ctx, path, fd, expected, limit, data, size);
+        status = read_all(ctx, path, fd, expected, like, limit, data, size);
     }
     close(fd);
     if (status != LB_OK) {

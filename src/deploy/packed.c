@@ -64,15 +64,19 @@ lb_status lb_pack(lb_trainer *trainer, const char *path) {
 
 /* ---- Opening --------------------------------------------------------------------------------------------------------- */
 
+static bool begins_like_one(const unsigned char *head, size_t size) {
+    lbrt_info info;
+    return size > 0 && lbrt_probe(head, size, &info) != LBRT_ERR_MAGIC;
+}
+
 bool lb_is_packed(const char *path) {
     unsigned char head[64];
-    lbrt_info info;
     FILE *file = fopen(path, "rb");
     if (!file)
         return false;
     const size_t size = fread(head, 1, sizeof head, file);
     fclose(file);
-    return size > 0 && lbrt_probe(head, size, &info) != LBRT_ERR_MAGIC;
+    return begins_like_one(head, size);
 }
 
 lb_status lb_refuse_onnx(lb_ctx *ctx, const char *path) {
@@ -214,7 +218,7 @@ lb_status lb_packed_load(lb_ctx *ctx, const char *path, lb_packed **model) {
     if (lb_is_dir(path))
         return refuse_dir(ctx, path);
     LB_TRY(lb_refuse_onnx(ctx, path));
-    LB_TRY(lb_read_file(ctx, path, MODEL_LIMIT, &bytes, &size));
+    LB_TRY(lb_read_file_like(ctx, path, begins_like_one, MODEL_LIMIT, &bytes, &size));
     return lb_packed_from_memory(ctx, path, bytes, size, model);
 }
 

@@ -143,6 +143,7 @@ refuse 1 'run: a directory; its packed model is run/model\.lbm' codegen run -o n
 cp noise.lbm net.onnx
 readers 'net\.onnx: .*lowbit import' net.onnx
 refuse 1 'net\.onnx: .*lowbit import' verify net.onnx
+refuse 1 '/dev/zero: not a packed model' eval /dev/zero
 OMP_STACKSIZE=8192G refuse 1 'cannot start 64 threads: .*; ask for fewer' bench kept/model.lbm --threads 64
 OMP_STACKSIZE=8192G refuse 1 'cannot start 64 threads: .*; ask for fewer' train tiny.yaml --threads 64 --out threads -q
 size=$(stat -c %s kept/model.lbm)
@@ -166,6 +167,7 @@ refuse 1 'apart/model\.lbm: verifying compares with the trained weights, but apa
 # ---- Images ---------------------------------------------------------------------------------------------------------
 "$HELPER" folder images 4 4
 refuse 1 'nothere\.png' run run/model.lbm nothere.png
+succeed run <(cat run/model.lbm) images/train/level/0000.png
 refuse 1 'tiny\.yaml' run run/model.lbm tiny.yaml
 head -c 60 images/train/level/0000.png >cut.png
 refuse 1 'cut\.png' run run/model.lbm cut.png

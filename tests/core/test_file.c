@@ -132,6 +132,37 @@ static void read_pipe(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+static bool begins_with_x(const unsigned char *head, size_t size) { return size >= 64 && head[0] == 'x'; }
+
+static void read_like(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    unsigned char text[1000], *got;
+    size_t size;
+    memset(text, 'x', sizeof text);
+    const lb_span span = {text, sizeof text}, little = {"no", 2};
+    assert_ok(ctx, lb_write_file(ctx, path, &span, 1));
+    assert_ok(ctx, lb_read_file_like(ctx, path, begins_with_x, LIMIT, &got, &size));
+    assert_int_equal(size, sizeof text);
+    assert_memory_equal(got, text, size);
+    lb_free(ctx, got);
+    text[0] = 'y';
+    assert_ok(ctx, lb_write_file(ctx, path, &span, 1));
+    assert_ok(ctx, lb_read_file_like(ctx, path, begins_with_x, LIMIT, &got, &size));
+    assert_in_range(size, 64, 200);
+    assert_memory_equal(got, text, size);
+    assert_int_equal(got[size], 0);
+    lb_free(ctx, got);
+    assert_ok(ctx, lb_write_file(ctx, path, &little, 1));
+    assert_ok(ctx, lb_read_file_like(ctx, path, begins_with_x, LIMIT, &got, &size));
+    assert_int_equal(size, 2);
+    lb_free(ctx, got);
+    assert_ok(ctx, lb_read_file_like(ctx, "/dev/zero", begins_with_x, LIMIT, &got, &size)); /* it has no end */
+    assert_in_range(size, 64, 200);
+    lb_free(ctx, got);
+    lb_ctx_destroy(ctx);
+}
+
 static void write_errors(void **state) {
     (void)state;
     lb_ctx *ctx = test_ctx();
@@ -417,7 +448,7 @@ int main(void) {
         cmocka_unit_test(write_errors),     cmocka_unit_test(old_file_survives), cmocka_unit_test(unwritable_directory),
         cmocka_unit_test(links_stay_links), cmocka_unit_test(stale_temporaries), cmocka_unit_test(directories),
         cmocka_unit_test(without_memory),   cmocka_unit_test(locks),             cmocka_unit_test(leftovers),
-        cmocka_unit_test(made_directories), cmocka_unit_test(staged_files),
+        cmocka_unit_test(made_directories), cmocka_unit_test(staged_files),      cmocka_unit_test(read_like),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
