@@ -224,12 +224,10 @@ lb_status lb_join(lb_ctx *ctx, char dst[LB_PATH], const char *path, const char *
     return LB_OK;
 }
 
-static bool is_control(char c) { return (unsigned char)c < 0x20 || c == 0x7f; }
-
 void lb_printable(char *dst, size_t size, const char *name) {
     size_t n = 0;
     for (; name[n] && n + 1 < size; n++)
-        dst[n] = is_control(name[n]) ? '?' : name[n];
+        dst[n] = (unsigned char)name[n] < 0x20 || name[n] == 0x7f ? '?' : name[n];
     dst[n] = 0;
 }
 
@@ -255,18 +253,13 @@ lb_status lb_clean_class_names(lb_data *data) {
     bool cleaned = false;
     for (int k = 0; data->class_names && k < data->classes; k++) {
         const char *name = data->class_names[k];
-        size_t length = 0;
-        while (name[length] && !is_control(name[length]))
-            length++;
-        if (!name[length])
-            continue;
-        length += strlen(name + length);
-        char *clean = lb_pool_alloc(&data->pool, length + 1, 1);
+        const size_t size = strlen(name) + 1;
+        char *clean = lb_pool_alloc(&data->pool, size, 1);
         if (!clean)
             return LB_ERR_MEMORY;
-        lb_printable(clean, length + 1, name);
+        lb_printable(clean, size, name);
+        cleaned |= strcmp(clean, name) != 0;
         data->class_names[k] = clean;
-        cleaned = true;
     }
     return cleaned ? check_distinct(data) : LB_OK;
 }

@@ -11,11 +11,15 @@ typedef struct named {
 
 static int by_name(const void *a, const void *b) { return strcmp(((const named *)a)->name, ((const named *)b)->name); }
 
-/* "0", "1", ... name nothing but the label. */
-static bool is_own_number(const char *name, int label) {
+/* "0", "1", ... name nothing but the labels. */
+static bool are_own_numbers(const lb_data *data) {
     char number[16];
-    snprintf(number, sizeof number, "%d", label);
-    return !strcmp(name, number);
+    for (int i = 0; i < data->classes; i++) {
+        snprintf(number, sizeof number, "%d", i);
+        if (strcmp(data->class_names[i], number))
+            return false;
+    }
+    return true;
 }
 
 /* to[i]: the label that class i of the data has in the network, -1 if no class there is called so. Returns the first such class, or
@@ -45,7 +49,6 @@ static lb_status take_labels(lb_data *data, const int32_t *to, int n, const char
 
 static lb_status match(lb_data *data, const char *name, int n, const char *const *names, named *sorted, int32_t *to) {
     char theirs[64], ours[64];
-    bool numbered = true;
     for (int i = 0; i < n; i++) {
         sorted[i] = (named){names[i], i};
         if (!*names[i])
@@ -53,12 +56,10 @@ static lb_status match(lb_data *data, const char *name, int n, const char *const
     }
     qsort(sorted, (size_t)n, sizeof *sorted, by_name);
     const int unknown = find_labels(data, sorted, n, to);
-    for (int i = 0; i < data->classes; i++)
-        numbered &= is_own_number(data->class_names[i], i);
-    if (unknown < data->classes && numbered)
-        return LB_OK;
     if (unknown == data->classes)
         return take_labels(data, to, n, names);
+    if (are_own_numbers(data))
+        return LB_OK;
     lb_printable(theirs, sizeof theirs, data->class_names[unknown]);
     if (data->classes < n)
         return lb_fail(data->ctx, LB_ERR_SHAPE, "%s: %s knows no class called %s; pass data with its classes", data->source, name,
