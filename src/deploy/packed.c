@@ -267,10 +267,16 @@ static lb_status take_threads(lb_packed *m, int arenas, int count) {
     return LB_OK;
 }
 
+/* Is there a model to run? Not once lb_packed_use has failed for want of memory. */
+static lb_status check_open(const lb_packed *m) {
+    if (m->model)
+        return LB_OK;
+    return lb_fail(m->ctx, LB_ERR_ARGUMENT, "%s: there was no memory for its kernels; choose some before it runs", m->name);
+}
+
 /* Images are shared out among the threads; the layers of a single one are. */
 lb_status lb_packed_scores(lb_packed *m, const uint8_t *pixels, int mb, int32_t *scores) {
-    if (!m->model)
-        return lb_fail(m->ctx, LB_ERR_ARGUMENT, "%s: there was no memory for its kernels; choose some before it runs", m->name);
+    LB_TRY(check_open(m));
     if (!pixels || !scores || mb < 1)
         return lb_fail(m->ctx, LB_ERR_ARGUMENT, "%s: scores of %d images; there must be pixels and scores of at least 1",
                        m->name, mb);
@@ -298,6 +304,7 @@ lb_status lb_packed_scores(lb_packed *m, const uint8_t *pixels, int mb, int32_t 
 static bool same_spec(const char *a, const char *b) { return a == b || (a && b && !strcmp(a, b)); }
 
 lb_status lb_packed_data(lb_packed *m, const char *spec) {
+    LB_TRY(check_open(m));
     if (m->data && same_spec(m->data_spec, spec))
         return LB_OK;
     if (!spec && !*m->config.name && !*m->config.path)

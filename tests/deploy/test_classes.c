@@ -1,6 +1,8 @@
 /* Evaluation on a data set that lacks one of the classes: labels follow names, in a run and in its packed model. */
 #include "../data/fixtures.h"
 
+#include <limits.h>
+
 #include "recipe/recipe.h"
 
 static void assert_right(scratch *s, const char *spec) {
@@ -15,6 +17,22 @@ static void assert_right(scratch *s, const char *spec) {
         fail_msg("%s: %.2f and %.2f %%", spec, trained.top1, packed.top1);
     lb_trainer_destroy(trainer);
     lb_packed_destroy(model);
+}
+
+/* A model whose kernels had no memory is refused, and not asked for its classes. */
+static void assert_refused_without_kernels(void) {
+    test_allocator a = {.left = LONG_MAX};
+    lb_ctx *ctx = test_ctx_with(&a);
+    lb_packed *model;
+    lb_metrics metrics;
+    assert_ok(ctx, lb_packed_load(ctx, "model.lbm", &model));
+    a.left = 0;
+    assert_int_equal(lb_packed_use(model, "ref"), LB_ERR_MEMORY);
+    a.left = LONG_MAX;
+    assert_int_equal(lb_packed_eval(model, "abc", &metrics), LB_ERR_ARGUMENT);
+    assert_non_null(strstr(lb_error(ctx), "model.lbm: there was no memory for its kernels"));
+    lb_packed_destroy(model);
+    lb_ctx_destroy(ctx);
 }
 
 static void test_evaluated(void **state) {
@@ -36,6 +54,7 @@ static void test_evaluated(void **state) {
     lb_recipe_destroy(recipe);
     assert_right(s, "abc");
     assert_right(s, "cb");
+    assert_refused_without_kernels();
 }
 
 int main(void) {
