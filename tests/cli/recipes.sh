@@ -54,5 +54,13 @@ for verb in inspect bench; do
     printf 'trian: 3\n' >>bad.yaml
     refuse 1 'bad\.yaml:[0-9]+: .*trian' $verb bad.yaml
 done
+# What ready recipes start or learn from is where another one leaves it, and an error says how to make it.
+grep -rhoE '(init|teacher): runs/[^ ]+' "$SOURCE/recipes" | sed 's,.*runs/,,' | sort -u >starts
+while read -r run; do
+    check "a recipe leaves runs/$run" -e "$SOURCE/recipes/cifar10/$run.yaml"
+done <starts
+check "some recipes start from others" -s starts
+reset train.init=runs/none 'train\.init: runs/none: .*lowbit train RECIPE --out runs/none'
+
 check "no run directory came of it" ! -e runs
 finish
