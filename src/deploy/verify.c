@@ -98,7 +98,8 @@ static lb_status verify(lb_trainer *t, lb_packed *model, lb_verify_result *resul
         lb_warn(t->ctx, "generated C is not verified: compilers need gigabytes for the constants of a model of %zu bytes",
                 model->size);
     else if (status == LB_OK)
-        lb_warn(t->ctx, "generated C is not verified: there is no C compiler cc, and CC names none");
+        lb_warn(t->ctx, "generated C is not verified: there is no C compiler; install one called cc, or let CC name one "
+                "that is there");
     if (status == LB_OK)
         status = compare_all(t, evaluator, model, compiled, &pool, result);
     lb_compiled_destroy(compiled);
