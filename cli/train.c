@@ -161,10 +161,11 @@ const cli_verb cli_verb_train = {
              "DIR/recipe.yaml        the recipe with every key resolved: the run can be repeated from it\n"
              "DIR/last.safetensors   checkpoint of the last epoch, to resume\n"
              "DIR/best.safetensors   checkpoint of the best epoch, to evaluate and pack\n"
-             "DIR/metrics.jsonl      one JSON object per epoch\n"
+             "DIR/metrics.jsonl      a JSON object per evaluation\n"
              "DIR/events.out.*       the same, and more, for TensorBoard, which reads one more file after each --resume\n"
              "DIR/twin, DIR/4bit ... networks that a recipe with distill trained beside its own, as runs with their last weights\n"
-             "A data set is looked for in data.path, in each folder of $LOWBIT_DATA, in data/ and in ../shared/data.",
+             "A data set is looked for in data.path or, if the recipe has none, in each folder of $LOWBIT_DATA, in data/ and in\n"
+             "../shared/data.",
     .examples = "lowbit train recipes/fashion-mnist/quickstart.yaml\n"
                 "lowbit train recipes/fashion-mnist/quickstart.yaml --set quant.weights.bits=1 --seed 2 --out runs/w1a2\n"
                 "lowbit train runs/quickstart --resume",

@@ -274,7 +274,9 @@ static const lb_key keys[] = {
     SECTION("quant.edges", "Layers that are often treated apart: `float`, `same` as the others, or a number of bits."),
     EDGE("quant.edges.first", quant.edge_first, "8", "first layer's weights and the image that enters it"),
     EDGE("quant.edges.last", quant.edge_last, "8", "last layer's weights and input"),
-    EDGE("quant.edges.shortcut", quant.edge_shortcut, "same", "convolutions in residual shortcuts, weights and input"),
+    EDGE("quant.edges.shortcut", quant.edge_shortcut, "same",
+         "convolutions in residual shortcuts: weights, and input where no other layer reads it (in ResNets the block's first "
+         "convolution does)"),
 };
 _Static_assert(LB_COUNT(keys) <= LB_MAX_KEYS, "raise LB_MAX_KEYS");
 
