@@ -1,5 +1,4 @@
 /* Whether a run that was started with one recipe may be continued with another. */
-#include <math.h>
 #include <stdio.h>
 
 #include "core/locale.h"
@@ -22,34 +21,17 @@ static lb_status differ(const pair *p, const char *key, const char *was, const c
                    was, is);
 }
 
-/* But for rounding; the second is `scale` times the first. */
-static bool is_scaled(const float *was, const float *is, int n, double scale) {
-    for (int i = 0; i < n; i++)
-        if (fabs((double)was[i] * scale - (double)is[i]) > 1e-5 * fabs((double)is[i]))
-            return false;
-    return true;
-}
-
-/* Is it one of a schedule's numbers in epochs, which train.total_epochs scales with the budget, and the same share of it? */
+/* Do the two say the same but for the budget that train.total_epochs scales it to? */
 static bool same_share(const pair *p, const lb_key *key) {
     const lb_train_config *was = &p->was->train, *is = &p->is->train;
-    if (was->total_epochs <= 0 || is->total_epochs <= 0 || was->epochs <= 0 || was->steps || is->steps)
-        return false;
-    const double scale = (double)is->epochs / (double)was->epochs;
-    const lb_schedule_config *a = &was->schedule, *b = &is->schedule;
-    if (!strcmp(key->path, "train.schedule.warmup"))
-        return is_scaled(&a->warmup, &b->warmup, 1, scale);
-    if (!strcmp(key->path, "train.schedule.every"))
-        return is_scaled(&a->every, &b->every, 1, scale);
-    if (!strcmp(key->path, "train.schedule.milestones"))
-        return a->nmilestones == b->nmilestones && is_scaled(a->milestones, b->milestones, a->nmilestones, scale);
-    return false;
+    return key->change == LB_KEY_OF_TOTAL && was->total_epochs > 0 && is->total_epochs > 0 && was->epochs > 0 && !was->steps &&
+           !is->steps && lb_key_is_scaled(key, p->was, p->is, (double)is->epochs / (double)was->epochs);
 }
 
 static lb_status compare_keys(const pair *p) {
     const lb_key *key;
     for (size_t i = 0; (key = lb_recipe_key(i)); i++) {
-        if (key->type == LB_KEY_SECTION || key->may_change || (p->match && !lb_key_is_tensors(key)) ||
+        if (key->type == LB_KEY_SECTION || key->change == LB_KEY_MAY_CHANGE || (p->match && !lb_key_is_tensors(key)) ||
             lb_key_equal(key, p->was, p->is) || same_share(p, key))
             continue;
         char was[LB_KEY_FORMAT], is[LB_KEY_FORMAT];

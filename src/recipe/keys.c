@@ -42,35 +42,37 @@ static const char *const mixers[] = {
 #define AT(field) offsetof(lb_config, field)
 #define SIZE(field) sizeof(((lb_config *)0)->field)
 
-/* What ends a row that may be marked: its help, then perhaps MAY_CHANGE. */
-#define MAY_CHANGE true
-#define HELP(help, may_change, ...) help, may_change
+/* What ends a row that may be marked: its help, then perhaps one of these. */
+#define MAY_CHANGE LB_KEY_MAY_CHANGE
+#define OF_TOTAL LB_KEY_OF_TOTAL
+#define HELP(help, change, ...) help, change
 
 #define SECTION(path, help)                                                                                                        \
-    { path, LB_KEY_SECTION, 0, 0, 0, 0, 0, NULL, NULL, NULL, help, false }
+    { path, LB_KEY_SECTION, 0, 0, 0, 0, 0, NULL, NULL, NULL, help, LB_KEY_STAYS }
 #define INT(path, field, lo, hi, fallback, ...)                                                                                    \
-    { path, LB_KEY_INT, AT(field), 0, 0, lo, hi, NULL, fallback, NULL, HELP(__VA_ARGS__, false, 0) }
+    { path, LB_KEY_INT, AT(field), 0, 0, lo, hi, NULL, fallback, NULL, HELP(__VA_ARGS__, LB_KEY_STAYS, 0) }
 #define FLOAT(path, field, lo, hi, fallback, when, ...)                                                                            \
-    { path, LB_KEY_FLOAT, AT(field), 0, 0, lo, hi, NULL, fallback, when, HELP(__VA_ARGS__, false, 0) }
+    { path, LB_KEY_FLOAT, AT(field), 0, 0, lo, hi, NULL, fallback, when, HELP(__VA_ARGS__, LB_KEY_STAYS, 0) }
 #define BOOL(path, field, fallback, when, ...)                                                                                     \
-    { path, LB_KEY_BOOL, AT(field), 0, 0, 0, 0, NULL, fallback, when, HELP(__VA_ARGS__, false, 0) }
+    { path, LB_KEY_BOOL, AT(field), 0, 0, 0, 0, NULL, fallback, when, HELP(__VA_ARGS__, LB_KEY_STAYS, 0) }
 #define TEXT(path, field, fallback, ...)                                                                                           \
-    { path, LB_KEY_TEXT, AT(field), 0, SIZE(field), 0, 0, NULL, fallback, NULL, HELP(__VA_ARGS__, false, 0) }
+    { path, LB_KEY_TEXT, AT(field), 0, SIZE(field), 0, 0, NULL, fallback, NULL, HELP(__VA_ARGS__, LB_KEY_STAYS, 0) }
 #define NAME(path, field, list, fallback, when, help)                                                                              \
-    { path, LB_KEY_NAME, AT(field), 0, SIZE(field), 0, 0, list, fallback, when, help, false }
+    { path, LB_KEY_NAME, AT(field), 0, SIZE(field), 0, 0, list, fallback, when, help, LB_KEY_STAYS }
 #define ENUM(path, field, list, fallback, help)                                                                                    \
-    { path, LB_KEY_ENUM, AT(field), 0, 0, 0, 0, list, fallback, NULL, help, false }
+    { path, LB_KEY_ENUM, AT(field), 0, 0, 0, 0, list, fallback, NULL, help, LB_KEY_STAYS }
 #define EDGE(path, field, fallback, help)                                                                                          \
-    { path, LB_KEY_EDGE, AT(field), 0, 0, 1, 8, edges, fallback, "quant", help, false }
-#define LIST(path, field, count, lo, hi, when, help)                                                                               \
-    { path, LB_KEY_LIST, AT(field), AT(count), SIZE(field) / sizeof(float), lo, hi, NULL, "[]", when, help, false }
+    { path, LB_KEY_EDGE, AT(field), 0, 0, 1, 8, edges, fallback, "quant", help, LB_KEY_STAYS }
+#define LIST(path, field, count, lo, hi, when, ...)                                                                                \
+    { path, LB_KEY_LIST, AT(field), AT(count), SIZE(field) / sizeof(float), lo, hi, NULL, "[]", when,                              \
+      HELP(__VA_ARGS__, LB_KEY_STAYS, 0) }
 #define PAIR(path, field, lo, hi, fallback, when, help)                                                                            \
-    { path, LB_KEY_PAIR, AT(field), 0, 2, lo, hi, NULL, fallback, when, help, false }
+    { path, LB_KEY_PAIR, AT(field), 0, 2, lo, hi, NULL, fallback, when, help, LB_KEY_STAYS }
 
 #define WHEN_ENUM(path, field, list, fallback, when, help)                                                                         \
-    { path, LB_KEY_ENUM, AT(field), 0, 0, 0, 0, list, fallback, when, help, false }
+    { path, LB_KEY_ENUM, AT(field), 0, 0, 0, 0, list, fallback, when, help, LB_KEY_STAYS }
 #define WHEN_TEXT(path, field, fallback, when, help)                                                                               \
-    { path, LB_KEY_TEXT, AT(field), 0, SIZE(field), 0, 0, NULL, fallback, when, help, false }
+    { path, LB_KEY_TEXT, AT(field), 0, SIZE(field), 0, 0, NULL, fallback, when, help, LB_KEY_STAYS }
 
 #define DISTILLS "distill.from!=none"
 #define TWIN "distill.from=twin"
@@ -80,7 +82,8 @@ static const char *const mixers[] = {
 /* What weights and activations have in common. */
 #define TENSOR(path, field)                                                                                                        \
     NAME(path ".method", field.method, methods, "none", NULL, "quantizer; `none`: float (`lowbit list methods` describes them)"),  \
-        {path ".bits", LB_KEY_INT, AT(field.bits), 0, 0, 1, 8, NULL, "2", path ".method!=none", "bits of one value", false},       \
+        {path ".bits", LB_KEY_INT, AT(field.bits), 0, 0, 1, 8, NULL, "2", path ".method!=none", "bits of one value",               \
+         LB_KEY_STAYS},                                                                                                            \
         WHEN_ENUM(path ".estimator", field.options.estimator, estimators, "default", path ".method!=none",                         \
              "gradient through the quantized part; `default`: the quantizer's usual one"),                                         \
         WHEN_ENUM(path ".surrogate", field.options.surrogate, surrogates, "default", path ".method!=none",                         \
@@ -97,7 +100,7 @@ static const char *const mixers[] = {
         FLOAT(path ".mix_exponent", field.options.mix_exponent, 0.01, 100, "3", path ".mixer=alpha",                               \
               "of the ramp; 1: a straight line, 3: fast first"),                                                                   \
         {path ".mix_every", LB_KEY_INT, AT(field.options.mix_every), 0, 0, 1, 1000000000, NULL, "1", path ".mixer=alpha",          \
-         "steps between updates of the ramp", false},                                                                              \
+         "steps between updates of the ramp", LB_KEY_STAYS},                                                                       \
         FLOAT(path ".mix_from", field.options.mix_from, 0, 1, "0.5", path ".mixer=stochastic",                                     \
               "probability of being quantized before the ramp"),                                                                   \
         WHEN_ENUM(path ".mix_scope", field.options.mix_scope, mix_scopes, "default", path ".mixer=roulette|stochastic",            \
@@ -107,7 +110,7 @@ static const char *const mixers[] = {
         WHEN_ENUM(path ".mix_ramp", field.options.mix_ramp, ramps, "cubic", path ".mixer=mask",                                    \
              "how a layer's frozen share grows"),                                                                                  \
         {path ".mix_refresh", LB_KEY_INT, AT(field.options.mix_refresh), 0, 0, 1, LB_MAX_REFRESH, NULL, "100", path ".mixer=mask", \
-         "steps in which each entry draws once whether it is frozen", false},                                                      \
+         "steps in which each entry draws once whether it is frozen", LB_KEY_STAYS},                                               \
         FLOAT(path ".mix_settle", field.options.mix_settle, 0, 0.99, "0.1", path ".mixer=mask",                                    \
               "last share of the stage in which everything is frozen"),                                                            \
         WHEN_ENUM(path ".cpq_backward", field.options.cpq_backward, cpq_backwards, "expect", path ".method=cpq",                   \
@@ -150,7 +153,7 @@ static const lb_key keys[] = {
     SECTION("data.augment", "Changes made to training images."),
     INT("data.augment.pad", data.augment.pad, 0, 64, "0", "pad by N pixels, then crop at random; 0: no"),
     {"data.augment.fill", LB_KEY_ENUM, AT(data.augment.fill), 0, 0, 0, 0, fills, "black", "data.augment.pad!=0",
-     "their colour: black, or the data's mean, which normalisation makes 0", false},
+     "their colour: black, or the data's mean, which normalisation makes 0", LB_KEY_STAYS},
     BOOL("data.augment.flip", data.augment.flip, "false", NULL, "mirror every second image, at random"),
     BOOL("data.augment.resized_crop", data.augment.resized_crop, "false", NULL, "crop a random part, resized to the input size"),
     PAIR("data.augment.scale", data.augment.scale, 1e-3, 1, "[0.08, 1]", "data.augment.resized_crop=true",
@@ -169,7 +172,7 @@ static const lb_key keys[] = {
      "budget in steps instead of epochs; 0: epochs count", MAY_CHANGE},
     INT("train.batch", train.batch, 1, 65536, "128", "images per step"),
     {"train.seed", LB_KEY_UINT64, AT(train.seed), 0, 0, 0, 18446744073709551615.0, NULL, "1", NULL,
-     "of everything random: same seed, machine and threads, same bits", false},
+     "of everything random: same seed, machine and threads, same bits", LB_KEY_STAYS},
     ENUM("train.precision", train.precision, precisions, "auto",
          "arithmetic of convolutions; `auto`: bf16 where the CPU is fast at it"),
     ENUM("train.loss", train.loss, losses, "cross-entropy", "squared-hinge has targets of +1 and -1"),
@@ -210,11 +213,11 @@ static const lb_key keys[] = {
 
     SECTION("train.schedule", "Learning rate over one stage."),
     ENUM("train.schedule.name", train.schedule.name, schedules, "cosine", "shape of the curve"),
-    FLOAT("train.schedule.warmup", train.schedule.warmup, 0, 1e6, "0", NULL, "epochs of linear warm-up from 0"),
+    FLOAT("train.schedule.warmup", train.schedule.warmup, 0, 1e6, "0", NULL, "epochs of linear warm-up from 0", OF_TOTAL),
     LIST("train.schedule.milestones", train.schedule.milestones, train.schedule.nmilestones, 0, 1e6,
-         "train.schedule.name=multistep", "epochs after which the rate is multiplied by gamma"),
+         "train.schedule.name=multistep", "epochs after which the rate is multiplied by gamma", OF_TOTAL),
     FLOAT("train.schedule.every", train.schedule.every, 1e-3, 1e6, "10", "train.schedule.name=step",
-          "epochs between multiplications by gamma"),
+          "epochs between multiplications by gamma", OF_TOTAL),
     FLOAT("train.schedule.gamma", train.schedule.gamma, 1e-6, 1, "0.1", "train.schedule.name=step|multistep", "that factor"),
     FLOAT("train.schedule.power", train.schedule.power, 0.01, 100, "1", "train.schedule.name=polynomial",
           "exponent; 1: a straight line"),

@@ -20,6 +20,13 @@ typedef enum lb_key_type {
     LB_KEY_PAIR /* float [2], ascending */
 } lb_key_type;
 
+/* In a run that is continued. */
+typedef enum lb_key_change {
+    LB_KEY_STAYS,
+    LB_KEY_MAY_CHANGE, /* budgets, and what does not touch the weights */
+    LB_KEY_OF_TOTAL /* a float or list, counted in epochs: train.total_epochs scales it, and it may change with that */
+} lb_key_change;
+
 typedef struct lb_key {
     const char *path; /* "train.optimizer.lr" */
     lb_key_type type;
@@ -30,7 +37,7 @@ typedef struct lb_key {
     const char *fallback; /* the default, written as in YAML */
     const char *when; /* NULL: always read. "KEY=a|b" or "KEY!=a": read only then; "quant": only if anything is quantized */
     const char *help; /* one line for docs/recipes.md */
-    bool may_change; /* in a run that is continued: budgets, and what does not touch the weights */
+    lb_key_change change;
 } lb_key;
 
 #define LB_KEY_VALUES LB_MAX_MILESTONES /* longest list */
@@ -87,6 +94,10 @@ void lb_key_store_default(const lb_key *key, void *base);
 /* The value as in YAML: loads back to the same bits. Needs the C locale (lb_c_locale). */
 void lb_key_format(const lb_key *key, const void *base, char out[LB_KEY_FORMAT]);
 bool lb_key_equal(const lb_key *key, const void *a, const void *b);
+
+/* Of keys of floats: multiplies the value; is one `factor` times the other, but for rounding? */
+void lb_key_scale(const lb_key *key, void *base, float factor);
+bool lb_key_is_scaled(const lb_key *key, const void *was, const void *is, double factor);
 
 /* A safe, short copy of user text for a message. */
 const char *lb_key_quote(const char *text, size_t length, char out[80]);

@@ -119,15 +119,14 @@ static void share_total_epochs(lb_recipe *recipe) {
         return;
     float factor = (float)(total / sum);
     for (int i = 0; i < recipe->nstages; i++) {
-        lb_train_config *train = &recipe->stages[i].train;
-        if (train->steps)
+        lb_config *stage = &recipe->stages[i];
+        if (stage->train.steps)
             continue;
-        train->epochs *= factor;
-        train->schedule.warmup *= factor;
-        if (train->schedule.name == LB_SCHED_STEP)
-            train->schedule.every *= factor;
-        for (int k = 0; k < train->schedule.nmilestones; k++)
-            train->schedule.milestones[k] *= factor;
+        stage->train.epochs *= factor;
+        const lb_key *key;
+        for (size_t k = 0; (key = lb_recipe_key(k)); k++)
+            if (key->change == LB_KEY_OF_TOTAL && lb_key_is_read_base(key, stage))
+                lb_key_scale(key, stage, factor);
     }
 }
 

@@ -1,5 +1,6 @@
 /* Values of keys: from text, into a config, and back into text. */
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -270,6 +271,32 @@ void lb_key_store_default(const lb_key *key, void *base) {
     lb_key_store(key, &value, base);
 }
 
+/* The value of a key of floats; returns how many there are. */
+static int get_floats(const lb_key *key, const void *base, float list[LB_KEY_VALUES]) {
+    int n = key->type == LB_KEY_PAIR ? 2 : 1;
+    if (key->type == LB_KEY_LIST)
+        memcpy(&n, (const char *)base + key->count_offset, sizeof n);
+    memcpy(list, (const char *)base + key->offset, (size_t)n * sizeof(float));
+    return n;
+}
+
+void lb_key_scale(const lb_key *key, void *base, float factor) {
+    float list[LB_KEY_VALUES];
+    const int n = get_floats(key, base, list);
+    for (int i = 0; i < n; i++)
+        list[i] *= factor;
+    memcpy((char *)base + key->offset, list, (size_t)n * sizeof(float));
+}
+
+bool lb_key_is_scaled(const lb_key *key, const void *was, const void *is, double factor) {
+    float a[LB_KEY_VALUES], b[LB_KEY_VALUES];
+    const int n = get_floats(key, was, a);
+    bool scaled = get_floats(key, is, b) == n;
+    for (int i = 0; i < n && scaled; i++)
+        scaled = !(fabs((double)a[i] * factor - (double)b[i]) > 1e-5 * fabs((double)b[i]));
+    return scaled;
+}
+
 /* Plain where that is clearly a string again, else double-quoted with escapes. */
 static void format_text(const char *text, char out[LB_KEY_FORMAT]) {
     static const char *const words[] = {"true", "false", "yes", "no", "on", "off", "null", "y", "n", NULL};
@@ -319,7 +346,7 @@ static void format_float(float x, char out[LB_KEY_FORMAT]) {
 
 void lb_key_format(const lb_key *key, const void *base, char out[LB_KEY_FORMAT]) {
     const char *at = (const char *)base + key->offset;
-    int i = 0, n = 2;
+    int i = 0;
     int64_t i64;
     uint64_t u64;
     float list[LB_KEY_VALUES];
@@ -347,7 +374,7 @@ void lb_key_format(const lb_key *key, const void *base, char out[LB_KEY_FORMAT])
         snprintf(out, LB_KEY_FORMAT, "%llu", (unsigned long long)u64);
         break;
     case LB_KEY_FLOAT:
-        memcpy(list, at, sizeof(float));
+        get_floats(key, base, list);
         format_float(list[0], out);
         break;
     case LB_KEY_BOOL:
@@ -361,9 +388,7 @@ void lb_key_format(const lb_key *key, const void *base, char out[LB_KEY_FORMAT])
         break;
     case LB_KEY_LIST:
     case LB_KEY_PAIR: {
-        if (key->type == LB_KEY_LIST)
-            memcpy(&n, (const char *)base + key->count_offset, sizeof n);
-        memcpy(list, at, (size_t)n * sizeof(float));
+        const int n = get_floats(key, base, list);
         strcpy(out, "[");
         for (i = 0; i < n; i++) {
             strcat(out, i ? ", " : "");

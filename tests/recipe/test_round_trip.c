@@ -288,11 +288,11 @@ static void test_resume(void **state) {
     size_t marked = 0;
     const lb_key *key;
     for (size_t i = 0; (key = lb_recipe_key(i)); i++)
-        marked += key->may_change;
+        marked += key->change == LB_KEY_MAY_CHANGE;
     for (size_t i = 0; i < LB_COUNT(free_to_change); i++) {
         key = lb_key_find(free_to_change[i]);
         assert_non_null(key);
-        assert_true(key->may_change);
+        assert_int_equal(key->change, LB_KEY_MAY_CHANGE);
     }
     assert_int_equal(marked, LB_COUNT(free_to_change));
     static const struct {
