@@ -115,32 +115,30 @@ static int given_size(lb_ctx *ctx, const char *const *overrides, int noverrides)
 
 static lb_status write_run(lb_ctx *ctx, lb_pool *pool, Lb__Onnx__ModelProto *model, const char *path, const char *dir,
                            const lb_imported *in, const char *const *overrides, int noverrides) {
-    const char *graph = lb_pool_printf(pool, "%s/" LB_GRAPH_FILE, dir), *weights = lb_pool_printf(pool, "%s/last.safetensors", dir);
-    const char *text = lb_pool_printf(pool, "%s/recipe.yaml", dir);
-    if (!graph || !weights || !text)
-        return LB_ERR_MEMORY;
-    if (lb_exists(weights) || lb_exists(graph) || lb_exists(text))
+    lb_run_files files;
+    LB_TRY(lb_run_files_of(pool, dir, &files));
+    if (lb_exists(files.last) || lb_exists(files.graph) || lb_exists(files.recipe))
         return lb_fail(ctx, LB_ERR_IO, "%s: a run is there already; choose another directory", dir);
     lb_recipe *recipe;
     LB_TRY(lb_recipe_create(ctx, &recipe));
     const lb_trainer trainer = {.ctx = ctx, .recipe = recipe, .net = in->net, .learners = {{.net = in->net}}, .nlearners = 1,
                                 .at = {.best_top1 = -1}};
-    lb_status status = fill_recipe(recipe, path, dir, graph, in, overrides, noverrides);
+    lb_status status = fill_recipe(recipe, path, dir, files.graph, in, overrides, noverrides);
     int made = 0;
     if (status == LB_OK)
         status = lb_make_new_dirs(ctx, dir, &made);
     if (status == LB_OK)
         status = lb_import_strip(ctx, path, model);
     if (status == LB_OK)
-        status = lb_onnx_save(ctx, graph, model);
+        status = lb_onnx_save(ctx, files.graph, model);
     if (status == LB_OK)
-        status = lb_recipe_save(recipe, text);
+        status = lb_recipe_save(recipe, files.recipe);
     if (status == LB_OK)
-        status = lb_checkpoint_save(&trainer, weights, false);
+        status = lb_checkpoint_save(&trainer, files.last, false);
     if (status != LB_OK) { /* no half of a run */
-        remove(graph);
-        remove(text);
-        remove(weights);
+        remove(files.graph);
+        remove(files.recipe);
+        remove(files.last);
         lb_remove_made_dirs(ctx, dir, made);
     }
     if (status == LB_OK && !says_data(overrides, noverrides))

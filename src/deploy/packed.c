@@ -206,7 +206,7 @@ lb_status lb_packed_from_memory(lb_ctx *ctx, const char *name, unsigned char *by
 
 static lb_status refuse_dir(lb_ctx *ctx, const char *dir) {
     char model[4096];
-    if (snprintf(model, sizeof model, "%s/model.lbm", dir) < (int)sizeof model && lb_exists(model))
+    if (snprintf(model, sizeof model, "%s/" LB_RUN_MODEL, dir) < (int)sizeof model && lb_exists(model))
         return lb_fail(ctx, LB_ERR_IO, "%s: a directory; its packed model is %s", dir, model);
     return lb_fail(ctx, LB_ERR_IO, "%s: a directory, not a packed model; `lowbit pack` makes one of a run", dir);
 }

@@ -120,7 +120,7 @@ static lb_status pack_in_memory(lb_trainer *t, const char *dir, lb_packed **mode
 
 /* A run's own model; *model is NULL if there is none. */
 static lb_status open_run(lb_ctx *ctx, lb_pool *pool, const char *dir, lb_packed **model) {
-    const char *file = lb_pool_printf(pool, "%s/model.lbm", dir);
+    const char *file = lb_pool_printf(pool, "%s/" LB_RUN_MODEL, dir);
     if (!file)
         return LB_ERR_MEMORY;
     const bool there = lb_exists(file);
@@ -132,16 +132,17 @@ static lb_status open_run(lb_ctx *ctx, lb_pool *pool, const char *dir, lb_packed
 static lb_status open_file(lb_ctx *ctx, lb_pool *pool, const char *path, lb_packed **model, const char **dir) {
     const char *slash = strrchr(path, '/'), *dot = strrchr(path, '.');
     *dir = slash ? lb_pool_printf(pool, "%.*s", (int)LB_MAX(slash - path, 1), path) : ".";
-    const char *recipe = *dir ? lb_pool_printf(pool, "%s/recipe.yaml", *dir) : NULL;
-    if (!recipe)
+    lb_run_files files;
+    if (!*dir)
         return LB_ERR_MEMORY;
+    LB_TRY(lb_run_files_of(pool, *dir, &files));
     if (!lb_exists(path))
         return lb_fail(ctx, LB_ERR_IO, "%s: no such file or run directory", path);
     LB_TRY(lb_refuse_onnx(ctx, path));
     if (!lb_is_packed(path) && !(dot && !strcmp(dot, ".lbm"))) /* a damaged one keeps its name */
         return lb_fail(ctx, LB_ERR_FORMAT, "%s: neither a packed model nor a run directory", path);
     LB_TRY(lb_packed_load(ctx, path, model));
-    if (!lb_exists(recipe))
+    if (!lb_exists(files.recipe))
         return lb_fail(ctx, LB_ERR_ARGUMENT,
                        "%s: verifying compares with the trained weights, but %s is not a run directory; pass the run", path, *dir);
     return LB_OK;

@@ -195,11 +195,6 @@ lb_status lb_checkpoint_save_learner(const lb_trainer *trainer, int learner, con
 
 /* ---- Loading -------------------------------------------------------------------------------------------------------------- */
 
-const char *lb_checkpoint_of(lb_pool *pool, const char *dir) {
-    const char *best = lb_pool_printf(pool, "%s/best.safetensors", dir);
-    return !best || lb_exists(best) ? best : lb_pool_printf(pool, "%s/last.safetensors", dir);
-}
-
 static lb_status get_text(lb_ctx *ctx, const lb_safetensors *file, const char *path, const char *key, const char **text) {
     *text = lb_safetensors_metadata(file, key);
     return *text ? LB_OK : lb_fail(ctx, LB_ERR_FORMAT, "%s: not a lowbit checkpoint (no \"%s\" in its metadata)", path, key);
@@ -505,8 +500,10 @@ lb_status lb_net_init_from(lb_ctx *ctx, lb_net *net, const char *path, lb_rescal
         return init_from_file(ctx, net, path, rescale);
     lb_pool pool;
     lb_pool_init(&pool, ctx);
-    const char *file = lb_checkpoint_of(&pool, path);
-    lb_status status = file ? init_from_file(ctx, net, file, rescale) : LB_ERR_MEMORY;
+    lb_run_files files;
+    lb_status status = lb_run_files_of(&pool, path, &files);
+    if (!status)
+        status = init_from_file(ctx, net, lb_run_checkpoint(&files), rescale);
     lb_pool_free(&pool);
     return status;
 }

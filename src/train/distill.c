@@ -374,20 +374,21 @@ static lb_status save_log(const lb_trainer *t, const lb_learner *l, const char *
 static lb_status save_run(lb_trainer *t, int learner, lb_pool *pool) {
     const lb_learner *l = &t->learners[learner];
     const char *dir = lb_pool_printf(pool, "%s/%s", t->dir, l->name);
-    const char *path = dir ? lb_pool_printf(pool, "%s/last.safetensors", dir) : NULL;
-    const char *recipe_path = dir ? lb_pool_printf(pool, "%s/recipe.yaml", dir) : NULL;
-    const char *log_path = dir ? lb_pool_printf(pool, "%s/metrics.jsonl", dir) : NULL;
+    lb_run_files files;
+    if (!dir)
+        return LB_ERR_MEMORY;
+    LB_TRY(lb_run_files_of(pool, dir, &files));
     lb_recipe recipe = *t->recipe;
     recipe.stages = lb_pool_alloc(pool, (size_t)recipe.nstages, sizeof *recipe.stages);
-    if (!recipe_path || !path || !log_path || !recipe.stages)
+    if (!recipe.stages)
         return LB_ERR_MEMORY;
     for (int i = 0; i < recipe.nstages; i++)
         own_config(&t->recipe->stages[i], l, &recipe.stages[i]);
     LB_TRY(lb_make_dirs(t->ctx, dir));
-    LB_TRY(lb_recipe_save(&recipe, recipe_path));
-    LB_TRY(lb_trainer_keep_graph(t, dir));
-    LB_TRY(lb_checkpoint_save_learner(t, learner, path));
-    LB_TRY(save_log(t, l, log_path));
+    LB_TRY(lb_recipe_save(&recipe, files.recipe));
+    LB_TRY(lb_trainer_keep_graph(t, files.graph));
+    LB_TRY(lb_checkpoint_save_learner(t, learner, files.last));
+    LB_TRY(save_log(t, l, files.log));
     lb_note(t->ctx, "%s: the %s network, as a run of its own", dir, l->name);
     return LB_OK;
 }

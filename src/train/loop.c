@@ -24,36 +24,24 @@ typedef struct loop {
     bool loading;       /* the loader's next batch is this step's */
 } loop;
 
-static lb_status save_to(lb_trainer *t, const char *name, bool full) {
-    if (!t->dir)
-        return LB_OK;
-    char path[4096];
-    int n = snprintf(path, sizeof path, "%s/%s", t->dir, name);
-    if (n < 0 || (size_t)n >= sizeof path)
-        return lb_fail(t->ctx, LB_ERR_IO, "%s: the name is too long", t->dir);
-    return lb_checkpoint_save(t, path, full);
-}
-
 /* The best of another stage, or of a run that was killed before it saved its last. */
 static lb_status remove_best(const lb_trainer *t) {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/best.safetensors", t->dir);
-    return remove(path) == 0 || errno == ENOENT ? LB_OK : lb_fail_file(t->ctx, path, "remove", errno);
+    const char *best = t->files.best;
+    return remove(best) == 0 || errno == ENOENT ? LB_OK : lb_fail_file(t->ctx, best, "remove", errno);
 }
 
 /* Where it stands. Whoever opens the run prefers its best, which must not be that of a stage before. */
 static lb_status save_last(lb_trainer *t) {
-    LB_TRY(save_to(t, "last.safetensors", true));
-    return t->dir && t->at.stage > 0 && t->at.best_top1 < 0 ? remove_best(t) : LB_OK;
+    if (!t->dir)
+        return LB_OK;
+    LB_TRY(lb_checkpoint_save(t, t->files.last, true));
+    return t->at.stage > 0 && t->at.best_top1 < 0 ? remove_best(t) : LB_OK;
 }
 
 /* ---- One step ---------------------------------------------------------------------------------------------------------------- */
 
 static lb_status diverged(lb_trainer *t, const lb_learner *l, double loss) {
     const char *layer = lb_plan_find_bad(l->plan);
-    char last[4096] = "";
-    if (t->dir)
-        snprintf(last, sizeof last, "%s/last.safetensors", t->dir);
     return lb_fail(
         t->ctx, LB_ERR_DIVERGED,
         "step %" PRId64
@@ -61,7 +49,7 @@ static lb_status diverged(lb_trainer *t, const lb_learner *l, double loss) {
         "run with train.init%s",
         t->at.step, l->name[0] ? "of the network " : "", l->name, l->name[0] ? " " : "", isnan(loss) ? NAN : loss, /* no "-nan" */
         layer ? ", first not finite in layer " : "", layer ? layer : "", (double)t->config->train.optimizer.lr,
-        *last && lb_exists(last) ? "; last.safetensors is from before" : "");
+        t->dir && lb_exists(t->files.last) ? "; " LB_RUN_LAST " is from before" : "");
 }
 
 lb_quant_when lb_trainer_when(const lb_trainer *t) {
@@ -166,9 +154,9 @@ static lb_status finish_epoch(loop *l) {
     if (better)
         t->at.best_top1 = test.top1;
     /* The best first: if the program is killed in between, resuming from the older last comes here again. */
-    if (better)
-        LB_TRY(save_to(t, "best.safetensors", false));
-    LB_TRY(save_to(t, "last.safetensors", true));
+    if (better && t->dir)
+        LB_TRY(lb_checkpoint_save(t, t->files.best, false));
+    LB_TRY(save_last(t));
     l->pace.steps_before = t->at.step;
     l->pace.started = lb_now();
     return LB_OK;
@@ -179,8 +167,8 @@ static lb_status stop_here(loop *l) {
     LB_TRY(save_last(t));
     if (!t->dir)
         return lb_fail(t->ctx, LB_ERR_INTERRUPTED, "interrupted at step %" PRId64, t->at.step);
-    return lb_fail(t->ctx, LB_ERR_INTERRUPTED, "interrupted at step %" PRId64 "; saved in %s/last.safetensors, --resume continues",
-                   t->at.step, t->dir);
+    return lb_fail(t->ctx, LB_ERR_INTERRUPTED, "interrupted at step %" PRId64 "; saved in %s, --resume continues", t->at.step,
+                   t->files.last);
 }
 
 static bool is_epoch_end(const loop *l) {
@@ -282,9 +270,7 @@ static lb_status run_stages(lb_trainer *t) {
 }
 
 static lb_status open_logs(lb_trainer *t, bool resume) {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/metrics.jsonl", t->dir);
-    LB_TRY(lb_jsonl_open(t->ctx, path, resume ? t->at.step : -1, &t->log));
+    LB_TRY(lb_jsonl_open(t->ctx, t->files.log, resume ? t->at.step : -1, &t->log));
     return lb_tensorboard_open(t->ctx, t->dir, resume ? t->at.step : -1, &t->board);
 }
 
@@ -308,24 +294,20 @@ static lb_status own_recipe(const lb_trainer *t, lb_pool *pool, lb_recipe *recip
 }
 
 static lb_status save_recipe(const lb_trainer *t) {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/recipe.yaml", t->dir);
     lb_recipe recipe;
     lb_pool pool;
     lb_pool_init(&pool, t->ctx);
     lb_status status = own_recipe(t, &pool, &recipe);
-    status = status ? status : lb_recipe_save(&recipe, path);
+    status = status ? status : lb_recipe_save(&recipe, t->files.recipe);
     lb_pool_free(&pool);
     return status;
 }
 
 /* A resumed run must be the run that was started. */
 static lb_status check_same_recipe(lb_trainer *t) {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/recipe.yaml", t->dir);
     lb_recipe *recipe, own;
     lb_pool pool;
-    LB_TRY(lb_recipe_load(t->ctx, path, NULL, 0, &recipe));
+    LB_TRY(lb_recipe_load(t->ctx, t->files.recipe, NULL, 0, &recipe));
     lb_pool_init(&pool, t->ctx);
     name_model(t, recipe); /* older versions wrote the name that the recipe had; the checkpoint tells whether it is this network */
     lb_status status = own_recipe(t, &pool, &own);
@@ -392,13 +374,11 @@ static lb_status check_runs(const lb_trainer *t) {
 }
 
 static lb_status start(lb_trainer *t, bool resume) {
-    char path[4096];
     if (resume) {
-        snprintf(path, sizeof path, "%s/last.safetensors", t->dir);
-        if (!lb_exists(path))
-            return lb_fail(t->ctx, LB_ERR_IO, "%s: nothing to resume; run without --resume to start", path);
+        if (!lb_exists(t->files.last))
+            return lb_fail(t->ctx, LB_ERR_IO, "%s: nothing to resume; run without --resume to start", t->files.last);
         LB_TRY(check_same_recipe(t));
-        LB_TRY(lb_checkpoint_resume(t, path));
+        LB_TRY(lb_checkpoint_resume(t, t->files.last));
         LB_TRY(check_runs(t));
         if (t->at.stage == t->recipe->nstages - 1 && t->at.stage_step == lb_trainer_stage_steps(t, t->at.stage) && !t->at.images)
             lb_note(t->ctx, "%s: trained to its end already; a larger train.%s continues it", t->dir,
@@ -418,10 +398,8 @@ static lb_status finish(lb_trainer *t) {
     if (!t->dir)
         return LB_OK;
     LB_TRY(lb_distill_save(t));
-    char best[4096];
-    snprintf(best, sizeof best, "%s/best.safetensors", t->dir);
-    if (t->at.best_top1 >= 0 && lb_exists(best)) /* without an evaluation in this stage the file is another's */
-        LB_TRY(lb_checkpoint_load(t, best, false));
+    if (t->at.best_top1 >= 0 && lb_exists(t->files.best)) /* without an evaluation in this stage the file is another's */
+        LB_TRY(lb_checkpoint_load(t, t->files.best, false));
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     json_t *line = json_pack("{s:s, s:I, s:o, s:o}", "event", "done", "step", (json_int_t)t->at.step, "best_top1",
@@ -431,16 +409,14 @@ static lb_status finish(lb_trainer *t) {
     return status;
 }
 
-lb_status lb_trainer_keep_graph(const lb_trainer *t, const char *dir) {
+lb_status lb_trainer_keep_graph(const lb_trainer *t, const char *path) {
     if (t->net_is_given || strcmp(t->config->model.name, "onnx"))
         return LB_OK;
-    char path[4096], own[4096];
-    unsigned char *data;
-    size_t size;
-    snprintf(path, sizeof path, "%s/" LB_GRAPH_FILE, dir);
-    snprintf(own, sizeof own, "%s/" LB_GRAPH_FILE, t->dir);
     if (lb_exists(path))
         return LB_OK;
+    const char *own = t->files.graph;
+    unsigned char *data;
+    size_t size;
     LB_TRY(lb_read_file(t->ctx, lb_exists(own) ? own : t->config->model.path, INT32_MAX, &data, &size));
     const lb_status status = lb_write_file(t->ctx, path, &(lb_span){data, size}, 1);
     lb_free(t->ctx, data);
@@ -450,9 +426,7 @@ lb_status lb_trainer_keep_graph(const lb_trainer *t, const char *dir) {
 /* A run is never overwritten: if it were and the new one were killed before its first checkpoint, resuming would continue the old
  * one. */
 static lb_status check_no_run(const lb_trainer *t) {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/last.safetensors", t->dir);
-    if (!lb_exists(path))
+    if (!lb_exists(t->files.last))
         return LB_OK;
     return lb_fail(t->ctx, LB_ERR_IO, "%s: a run is there already; resume it, or choose another directory", t->dir);
 }
@@ -471,27 +445,31 @@ static lb_status prepare_run(lb_trainer *t, bool resume, int *lock) {
     if (*lock == LB_NO_LOCK)
         LB_TRY(lb_lock_dir(t->ctx, t->dir, lock));
     if (*lock != LB_NO_LOCK) {
-        lb_remove_leftovers(t->dir, "last.safetensors");
-        lb_remove_leftovers(t->dir, "best.safetensors");
+        lb_remove_leftovers(t->dir, LB_RUN_LAST);
+        lb_remove_leftovers(t->dir, LB_RUN_BEST);
     }
     if (!resume) {
         LB_TRY(check_no_run(t)); /* again: another process may have been faster */
         LB_TRY(remove_best(t));
     }
     LB_TRY(save_recipe(t));
-    LB_TRY(lb_trainer_keep_graph(t, t->dir));
+    LB_TRY(lb_trainer_keep_graph(t, t->files.graph));
     return open_logs(t, resume);
 }
 
 lb_status lb_trainer_run(lb_trainer *t, const char *dir, bool resume) {
-    t->dir = dir;
     if (resume && !dir)
         return lb_fail(t->ctx, LB_ERR_ARGUMENT, "resuming needs a run directory");
     if (dir && strlen(dir) > 3900)
         return lb_fail(t->ctx, LB_ERR_ARGUMENT, "%.60s...: the name is too long", dir);
     const int threads = omp_get_max_threads(); /* the caller's setting, which plans change */
     int lock = LB_NO_LOCK;
-    lb_status status = prepare_run(t, resume, &lock);
+    lb_pool pool;
+    lb_pool_init(&pool, t->ctx);
+    lb_status status = dir ? lb_run_files_of(&pool, dir, &t->files) : LB_OK;
+    t->dir = dir;
+    if (!status)
+        status = prepare_run(t, resume, &lock);
     if (!status)
         status = run_stages(t);
     if (!status)
@@ -503,5 +481,6 @@ lb_status lb_trainer_run(lb_trainer *t, const char *dir, bool resume) {
     lb_unlock_dir(lock);
     omp_set_num_threads(threads);
     t->dir = NULL; /* the caller's text */
+    lb_pool_free(&pool);
     return status ? status : closed;
 }

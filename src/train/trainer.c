@@ -241,10 +241,11 @@ lb_status lb_recipe_load_run(lb_ctx *ctx, const char *dir, const char *const *ov
     *recipe = NULL;
     lb_pool pool;
     lb_pool_init(&pool, ctx);
-    const char *path = lb_pool_printf(&pool, "%s/recipe.yaml", dir), *graph = lb_pool_printf(&pool, "%s/" LB_GRAPH_FILE, dir);
-    lb_status status = path && graph ? lb_recipe_load(ctx, path, overrides, noverrides, recipe) : LB_ERR_MEMORY;
-    if (!status && !strcmp((*recipe)->stages[0].model.name, "onnx") && lb_exists(graph))
-        status = lb_recipe_set(*recipe, "model.path", graph);
+    lb_run_files files;
+    lb_status status = lb_run_files_of(&pool, dir, &files);
+    status = status ? status : lb_recipe_load(ctx, files.recipe, overrides, noverrides, recipe);
+    if (!status && !strcmp((*recipe)->stages[0].model.name, "onnx") && lb_exists(files.graph))
+        status = lb_recipe_set(*recipe, "model.path", files.graph);
     if (status) {
         lb_recipe_destroy(*recipe);
         *recipe = NULL;
@@ -262,14 +263,14 @@ static lb_status check_model(lb_ctx *ctx, const char *dir, const char *name) {
 }
 
 static lb_status open_in(lb_ctx *ctx, lb_pool *pool, const char *dir, const char *data_spec, lb_trainer **out) {
-    const char *recipe_path = lb_pool_printf(pool, "%s/recipe.yaml", dir);
-    const char *file = lb_checkpoint_of(pool, dir);
-    if (!recipe_path || !file)
-        return LB_ERR_MEMORY;
+    lb_run_files files;
+    LB_TRY(lb_run_files_of(pool, dir, &files));
+    const char *file = lb_run_checkpoint(&files);
     if (!lb_is_dir(dir))
         return lb_fail(ctx, LB_ERR_IO, "%s: no such run directory; `lowbit train RECIPE --out %s` makes one", dir, dir);
-    if (!lb_exists(recipe_path) || !lb_exists(file))
-        return lb_fail(ctx, LB_ERR_IO, "%s: not a run directory (%s is missing)", dir, lb_exists(recipe_path) ? file : recipe_path);
+    if (!lb_exists(files.recipe) || !lb_exists(file))
+        return lb_fail(ctx, LB_ERR_IO, "%s: not a run directory (%s is missing)", dir,
+                       lb_exists(files.recipe) ? file : files.recipe);
     lb_recipe *recipe;
     LB_TRY(lb_recipe_load_run(ctx, dir, NULL, 0, &recipe));
     lb_data *data = NULL; /* old checkpoints do not describe theirs */

@@ -9,6 +9,7 @@
 #include "train/jsonl.h"
 #include "train/optim.h"
 #include "train/plan.h"
+#include "train/run_files.h"
 #include "train/tensorboard.h"
 
 /* Where training stands; everything a checkpoint holds besides tensors. */
@@ -70,6 +71,7 @@ struct lb_trainer {
     lb_loader *loader;
     uint8_t *signs;              /* (nvalues / 8) sign of each weight at the last evaluation, for the flip ratio */
     const char *dir;             /* run directory, NULL: none */
+    lb_run_files files;          /* in it, while there is one */
     lb_jsonl *log;
     lb_tensorboard *board;
     lb_progress_state at;
@@ -77,9 +79,6 @@ struct lb_trainer {
     bool warned_of_scores;       /* that some are cut off */
     double created;              /* lb_now() when lb_trainer_create was called */
 };
-
-/* An imported network's graph in its run directory. */
-#define LB_GRAPH_FILE "net.onnx"
 
 /* Stage `stage`'s quantizers, and what training it needs besides the plan. */
 lb_status lb_trainer_enter_stage(lb_trainer *trainer, int stage);
@@ -115,8 +114,8 @@ double lb_distill_terms(const lb_trainer *trainer, int learner);
 /* Removes a learner that is not the first. */
 void lb_distill_remove(lb_trainer *trainer, int learner);
 /* A run of an imported network, and those of its students, have their own copies of the graph, so that they can be opened wherever
- * they are: puts one into `dir`, if it is such a network. The first goes into t->dir. */
-lb_status lb_trainer_keep_graph(const lb_trainer *trainer, const char *dir);
+ * they are: writes one to `path`, if it is such a network and has none there. The first is that of t->files. */
+lb_status lb_trainer_keep_graph(const lb_trainer *trainer, const char *path);
 /* Once training has ended: students and twin as runs of their own, DIR/NAME/ with recipe.yaml and last.safetensors. */
 lb_status lb_distill_save(lb_trainer *trainer);
 
@@ -136,9 +135,6 @@ lb_status lb_checkpoint_resume(lb_trainer *trainer, const char *path);
 /* Parameters only, of the first learner, into a trainer that has entered a stage: the checkpoint's own stage is entered first if
  * `enter`. */
 lb_status lb_checkpoint_load(lb_trainer *trainer, const char *path, bool enter);
-
-/* A run's checkpoint to be read: best.safetensors, or last.safetensors where there is none. NULL: out of memory. */
-const char *lb_checkpoint_of(lb_pool *pool, const char *dir);
 
 /* The data set that a checkpoint describes, without images; NULL if it does not describe any. */
 lb_status lb_checkpoint_data(lb_ctx *ctx, const lb_data_config *config, const char *path, lb_data **data);
