@@ -40,83 +40,59 @@ static bool has_amx_bf16(void) {
 #endif
 static bool always(void) { return true; }
 
-/* Best first. */
+/* What is compiled for an instruction set. Best first. */
 static const struct variant {
-    const lb_kernels *kernels;
+    const char *isa;
     bool (*usable)(void);
+    const lb_kernels *kernels;
+    const lb_eval_kernels *eval;
+    const lb_winograd_kernels *winograd;
+    const lb_tiles_conv *conv;
+    const lb_tiles_diff *diff;
+    const lb_tiles_sums *sums;
 } variants[] = {
 #if defined(__x86_64__)
-    {&lb_kernels_avx512bf16, has_avx512bf16},
-    {&lb_kernels_avx512, has_avx512},
-    {&lb_kernels_avx2, has_avx2},
+    {"amx", has_amx_bf16, NULL, NULL, NULL, &lb_tiles_conv_amx, &lb_tiles_diff_amx, &lb_tiles_sums_amx},
+    {"avx512bf16", has_avx512bf16, &lb_kernels_avx512bf16, NULL, &lb_winograd_avx512bf16, NULL, NULL, NULL},
+    {"avx512", has_avx512, &lb_kernels_avx512, &lb_eval_kernels_avx512, &lb_winograd_avx512, NULL, NULL, NULL},
+    {"avx2", has_avx2, &lb_kernels_avx2, &lb_eval_kernels_avx2, NULL, NULL, NULL, NULL},
 #endif
-    {&lb_kernels_scalar, always},
+    {"scalar", always, &lb_kernels_scalar, &lb_eval_kernels_scalar, &lb_winograd_scalar, &lb_tiles_conv_scalar,
+     &lb_tiles_diff_scalar, &lb_tiles_sums_scalar},
 };
 
-const lb_kernels *lb_kernels_select(lb_dtype type) {
-    for (size_t i = 0;; i++)
-        if (variants[i].usable() && !(variants[i].kernels->bf16_only && type != LB_BF16))
-            return variants[i].kernels;
-}
-
-const lb_kernels *lb_kernels_find(const char *name) {
+/* One without anything if this processor has no such variant. */
+static const struct variant *find(const char *isa) {
+    static const struct variant none = {0};
     for (size_t i = 0; i < LB_COUNT(variants); i++)
-        if (!strcmp(variants[i].kernels->isa, name) && variants[i].usable())
-            return variants[i].kernels;
-    return NULL;
+        if (!strcmp(variants[i].isa, isa) && variants[i].usable())
+            return &variants[i];
+    return &none;
 }
 
-const lb_winograd_kernels *lb_winograd_find(const char *name) {
-#if defined(__x86_64__)
-    if (!strcmp(name, "avx512bf16") && has_avx512bf16())
-        return &lb_winograd_avx512bf16;
-    if (!strcmp(name, "avx512") && has_avx512())
-        return &lb_winograd_avx512;
-#endif
-    return strcmp(name, "scalar") ? NULL : &lb_winograd_scalar;
-}
-
-const lb_tiles_diff *lb_tiles_diff_find(const char *name) {
-#if defined(__x86_64__)
-    if (!strcmp(name, "amx") && has_amx_bf16())
-        return &lb_tiles_diff_amx;
-#endif
-    return strcmp(name, "scalar") ? NULL : &lb_tiles_diff_scalar;
-}
+const lb_kernels *lb_kernels_find(const char *name) { return find(name)->kernels; }
+const lb_winograd_kernels *lb_winograd_find(const char *name) { return find(name)->winograd; }
+const lb_tiles_conv *lb_tiles_conv_find(const char *name) { return find(name)->conv; }
+const lb_tiles_diff *lb_tiles_diff_find(const char *name) { return find(name)->diff; }
+const lb_tiles_sums *lb_tiles_sums_find(const char *name) { return find(name)->sums; }
 
 const lb_winograd_kernels *lb_winograd_select(lb_dtype type) { return lb_winograd_find(type == LB_F32 ? "avx512" : "avx512bf16"); }
 
-const lb_eval_kernels *lb_eval_kernels_variant(int i) {
-    const lb_eval_kernels *usable[3] = {&lb_eval_kernels_scalar};
-    int n = 1;
-#if defined(__x86_64__)
-    if (has_avx2())
-        usable[n++] = &lb_eval_kernels_avx2;
-    if (has_avx512())
-        usable[n++] = &lb_eval_kernels_avx512;
-#endif
-    return i >= 0 && i < n ? usable[i] : NULL;
+const lb_kernels *lb_kernels_select(lb_dtype type) {
+    for (const struct variant *v = variants;; v++)
+        if (v->kernels && !(v->kernels->bf16_only && type != LB_BF16) && v->usable())
+            return v->kernels;
 }
 
 const lb_eval_kernels *lb_eval_kernels_select(void) {
-    int i = 0;
-    while (lb_eval_kernels_variant(i + 1))
-        i++;
-    return lb_eval_kernels_variant(i);
+    for (const struct variant *v = variants;; v++)
+        if (v->eval && v->usable())
+            return v->eval;
 }
 
-const lb_tiles_conv *lb_tiles_conv_find(const char *name) {
-#if defined(__x86_64__)
-    if (!strcmp(name, "amx") && has_amx_bf16())
-        return &lb_tiles_conv_amx;
-#endif
-    return strcmp(name, "scalar") ? NULL : &lb_tiles_conv_scalar;
-}
-
-const lb_tiles_sums *lb_tiles_sums_find(const char *name) {
-#if defined(__x86_64__)
-    if (!strcmp(name, "amx") && has_amx_bf16())
-        return &lb_tiles_sums_amx;
-#endif
-    return strcmp(name, "scalar") ? NULL : &lb_tiles_sums_scalar;
+const lb_eval_kernels *lb_eval_kernels_variant(int i) {
+    for (size_t k = LB_COUNT(variants); k-- > 0;)
+        if (variants[k].eval && variants[k].usable() && i-- == 0)
+            return variants[k].eval;
+    return NULL;
 }
