@@ -200,6 +200,4 @@ static inline int lbrt_is_bare(const lbrt_layer *layer) {
 /* Integer weights of output channel oc into dst (lbrt_weights_per_channel(layer, src)), in the order in which they are packed. */
 void lbrt_unpack(const lbrt_layer *layer, const lbrt_tensor *src, int32_t oc, int16_t *dst);
 
-uint32_t lbrt_crc32c(uint32_t crc, const void *data, size_t size);
-
 #endif

@@ -1,4 +1,5 @@
 /* The loader: header, texts, tensors. Every field is checked before it is used; docs/format.md says what is rejected. */
+#include "crc32c.h"
 #include "load.h"
 
 const char *lbrt_load_text(lbrt_loader *l) {

@@ -208,7 +208,4 @@ static inline uint64_t lb_scatter(uint64_t x) {
 #define LB_HASH 0xcbf29ce484222325u
 uint64_t lb_hash(uint64_t hash, const void *data, size_t size);
 
-/* CRC-32C (Castagnoli), of TensorBoard's records and of checkpoints. Start with crc = 0. */
-uint32_t lb_crc32c(uint32_t crc, const void *data, size_t size);
-
 #endif

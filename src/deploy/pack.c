@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "crc32c.h"
 #include "load.h"
 
 typedef struct writer {

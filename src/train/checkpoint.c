@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "core/locale.h"
+#include "crc32c.h"
 #include "train/safetensors.h"
 #include "train/trainer.h"
 
@@ -18,16 +19,16 @@ static const char *const metadata_keys[] = {"format",   "model",   "stage",  "st
                                             "learners_top1"};
 
 static uint32_t checksum_pair(uint32_t crc, const char *key, const char *value) {
-    crc = lb_crc32c(crc, key, strlen(key) + 1);
-    return lb_crc32c(crc, value, strlen(value) + 1);
+    crc = lbrt_crc32c(crc, key, strlen(key) + 1);
+    return lbrt_crc32c(crc, value, strlen(value) + 1);
 }
 
 static uint32_t checksum_tensor(uint32_t crc, const lb_st_tensor *t) {
     size_t bytes = lb_st_dtype_size(t->dtype);
     for (int i = 0; i < t->ndims; i++)
         bytes *= (size_t)t->dims[i];
-    crc = lb_crc32c(crc, t->name, strlen(t->name) + 1);
-    return lb_crc32c(crc, t->data, bytes);
+    crc = lbrt_crc32c(crc, t->name, strlen(t->name) + 1);
+    return lbrt_crc32c(crc, t->data, bytes);
 }
 
 /* ---- Saving -------------------------------------------------------------------------------------------------------------- */

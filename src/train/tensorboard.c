@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "crc32c.h"
 #include "event.pb-c.h"
 
 #define PREFIX "events.out.tfevents."
@@ -37,7 +38,7 @@ static void put32(unsigned char *dst, uint32_t value) {
 }
 
 static uint32_t masked_crc(const void *data, size_t size) {
-    uint32_t crc = lb_crc32c(0, data, size);
+    uint32_t crc = lbrt_crc32c(0, data, size);
     return (crc >> 15 | crc << 17) + 0xa282ead8u;
 }
 

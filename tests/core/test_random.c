@@ -177,28 +177,12 @@ static void uniforms(void **state) {
     free(x);
 }
 
-static void crc(void **state) {
-    (void)state;
-    unsigned char bytes[32];
-    assert_int_equal(lb_crc32c(0, "", 0), 0);
-    assert_int_equal(lb_crc32c(0, "123456789", 9), 0xe3069283);
-    memset(bytes, 0, 32); /* RFC 3720, B.4 */
-    assert_int_equal(lb_crc32c(0, bytes, 32), 0x8a9136aa);
-    memset(bytes, 0xFF, 32);
-    assert_int_equal(lb_crc32c(0, bytes, 32), 0x62a8ab43);
-    for (int i = 0; i < 32; i++)
-        bytes[i] = (unsigned char)i;
-    assert_int_equal(lb_crc32c(0, bytes, 32), 0x46dd794e);
-    for (size_t cut = 0; cut <= 32; cut++)
-        assert_int_equal(lb_crc32c(lb_crc32c(0, bytes, cut), bytes + cut, 32 - cut), 0x46dd794e);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(philox),       cmocka_unit_test(arguments_matter), cmocka_unit_test(tensors_are_apart),
         cmocka_unit_test(uniform_ends), cmocka_unit_test(prefix_of_itself),
         cmocka_unit_test(normals),      cmocka_unit_test(uniforms),
-        cmocka_unit_test(crc),          cmocka_unit_test(many),
+        cmocka_unit_test(many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,7 +26,7 @@ static void unmake(lb_data *data) {
 }
 
 /* A checksum of everything in `steps` batches from (epoch, first) on, going over to following epochs. */
-static void run(lb_loader *loader, int64_t epoch, int64_t first, int steps, uint32_t *sums) {
+static void run(lb_loader *loader, int64_t epoch, int64_t first, int steps, uint64_t *sums) {
     for (int i = 0; i < steps; i++) {
         const lb_batch *batch;
         int64_t at = first + i;
@@ -34,8 +34,8 @@ static void run(lb_loader *loader, int64_t epoch, int64_t first, int steps, uint
             assert_int_equal(lb_loader_start(loader, epoch + at / lb_loader_steps(loader), at % lb_loader_steps(loader)), LB_OK);
         assert_int_equal(lb_loader_next(loader, &batch), LB_OK);
         assert_int_equal(batch->step, at % lb_loader_steps(loader));
-        sums[i] = lb_crc32c(0, batch->labels, (size_t)batch->mb * sizeof(int32_t));
-        sums[i] = lb_crc32c(sums[i], batch->pixels, (size_t)batch->mb * H * W * C);
+        sums[i] = lb_hash(LB_HASH, batch->labels, (size_t)batch->mb * sizeof(int32_t));
+        sums[i] = lb_hash(sums[i], batch->pixels, (size_t)batch->mb * H * W * C);
     }
 }
 
@@ -53,7 +53,7 @@ static void test_same_whatever_workers(void **state) {
     lb_data data = make(s->ctx, N);
     for (size_t a = 0; a < LB_COUNT(augments); a++) {
         enum { STEPS = 60 }; /* of 12 to an epoch */
-        uint32_t expected[STEPS], got[STEPS];
+        uint64_t expected[STEPS], got[STEPS];
         for (size_t k = 0; k < LB_COUNT(workers); k++) {
             lb_data_config config = {.workers = workers[k], .augment = augments[a]};
             lb_loader *loader;
@@ -138,7 +138,7 @@ static void test_small_sets(void **state) {
     scratch *s = *state;
     lb_data data = make(s->ctx, 9);
     for (int mb = 1; mb <= 9; mb++) {
-        uint32_t expected[50], got[50];
+        uint64_t expected[50], got[50];
         for (int workers = 0; workers < 8; workers += 3) {
             lb_data_config config = {.workers = workers, .augment = augments[1]};
             lb_loader *loader;

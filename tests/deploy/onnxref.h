@@ -12,7 +12,7 @@ enum { ONNXREF_MAX = 4000 };
 
 typedef struct onnxref_tensor {
     const char *name;
-    uint32_t hash; /* of the name */
+    uint64_t hash; /* of the name */
     int type, ndim;
     int64_t dims[4];
     size_t count;
@@ -25,11 +25,11 @@ typedef struct onnxref {
     onnxref_tensor tensors[ONNXREF_MAX];
 } onnxref;
 
-static inline uint32_t onnxref_hash(const char *name) { return lb_crc32c(0, name, strlen(name)); }
+static inline uint64_t onnxref_hash(const char *name) { return lb_hash(LB_HASH, name, strlen(name)); }
 
 /* Or NULL. */
 static inline const onnxref_tensor *onnxref_look(const onnxref *r, const char *name) {
-    const uint32_t hash = onnxref_hash(name);
+    const uint64_t hash = onnxref_hash(name);
     for (int i = r->count - 1; i >= 0; i--)
         if (r->tensors[i].hash == hash && !strcmp(r->tensors[i].name, name))
             return &r->tensors[i];

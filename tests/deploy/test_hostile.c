@@ -1,6 +1,7 @@
 /* The loader and hostile files: truncated at every length, every byte altered (with a right checksum too, so that fields and not
  * the checksum have to stop it), random mutations. Each gives an error or a model that runs; the sanitizers watch. Files and memory
  * are exactly as large as stated. */
+#include "crc32c.h"
 #include "graphs.h"
 #include "work.h"
 
@@ -8,8 +9,8 @@
 
 static void fix_checksum(unsigned char *bytes, size_t size) {
     const size_t header = 16, at = 12;
-    uint32_t crc = lb_crc32c(0, bytes, at);
-    crc = lb_crc32c(crc, bytes + header, size - header);
+    uint32_t crc = lbrt_crc32c(0, bytes, at);
+    crc = lbrt_crc32c(crc, bytes + header, size - header);
     for (size_t i = 0; i < 4; i++)
         bytes[at + i] = (unsigned char)(crc >> (8 * i));
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../deploy/work.h"
+#include "crc32c.h"
 
 #define LIMIT ((size_t)1 << 22)
 

@@ -1,5 +1,6 @@
 /* docs/format.md taken at its word: files written by hand, byte by byte, opened and run. With a directory as argument the program
  * writes those files, which a fuzzer may start from, and images for the example instead. */
+#include "crc32c.h"
 #include "internal.h"
 #include "support.h"
 

@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "crc32c.h"
 #include "support.h"
 #include "train/tensorboard.h"
 
@@ -170,7 +171,7 @@ static void decode_event(bytes b, event *e) {
 }
 
 static uint32_t masked(const unsigned char *data, size_t size) {
-    uint32_t crc = lb_crc32c(0, data, size); /* itself tested with published answers */
+    uint32_t crc = lbrt_crc32c(0, data, size); /* itself tested with published answers */
     return (uint32_t)(((crc >> 15) | (crc << 17)) + 0xa282ead8u);
 }
 
