@@ -51,6 +51,18 @@ static inline lb_recipe *recipe_of(lb_ctx *ctx, const char *text) {
     return recipe;
 }
 
+static inline lb_trainer *trainer_of(lb_ctx *ctx, const lb_recipe *recipe) {
+    lb_trainer *trainer;
+    assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &trainer));
+    return trainer;
+}
+
+static inline void destroy_all(lb_ctx *ctx, lb_recipe *recipe, lb_trainer *trainer) {
+    lb_trainer_destroy(trainer);
+    lb_recipe_destroy(recipe);
+    lb_ctx_destroy(ctx);
+}
+
 static inline void make_dir(char *dir) {
     strcpy(dir, "/tmp/lowbit-test-XXXXXX");
     assert_non_null(mkdtemp(dir));

@@ -22,8 +22,6 @@ static int64_t steps_done(const char *dir) {
 /* A run with a total of epochs says what continues it, and then is continued. */
 static void test_total_epochs(void **state) {
     (void)state;
-    if (!have_data())
-        return;
     static const struct {
         const char *set;
         int64_t steps;
@@ -37,13 +35,11 @@ static void test_total_epochs(void **state) {
         lb_recipe *recipe;
         lb_trainer *t;
         assert_ok(ctx, lb_recipe_parse(ctx, "test.yaml", RECIPE, strlen(RECIPE), &runs[i].set, runs[i].set ? 1 : 0, &recipe));
-        assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &t));
+        t = trainer_of(ctx, recipe);
         assert_ok(ctx, lb_trainer_run(t, dir, i > 0));
         assert_int_equal(steps_done(dir), runs[i].steps);
         assert_true(runs[i].advice == (strstr(log.notes, "a larger train.total_epochs continues it") != NULL));
-        lb_trainer_destroy(t);
-        lb_recipe_destroy(recipe);
-        lb_ctx_destroy(ctx);
+        destroy_all(ctx, recipe, t);
     }
     remove_dir(dir);
 }
@@ -79,12 +75,10 @@ static int histograms_of(const char *epochs, const char *eval_every, const char 
         assert_ok(ctx, lb_recipe_set(recipe, "train.total_epochs", epochs));
         assert_ok(ctx, lb_recipe_set(recipe, "train.eval_every", eval_every));
         assert_ok(ctx, lb_recipe_set(recipe, "train.histograms", every));
-        assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &t));
+        t = trainer_of(ctx, recipe);
         const lb_status status = lb_trainer_run(t, dir, resume);
         assert_int_equal(status, stop_after && !resume ? LB_ERR_INTERRUPTED : LB_OK);
-        lb_trainer_destroy(t);
-        lb_recipe_destroy(recipe);
-        lb_ctx_destroy(ctx);
+        destroy_all(ctx, recipe, t);
     }
     const int count = histograms(dir);
     remove_dir(dir);
@@ -94,8 +88,6 @@ static int histograms_of(const char *epochs, const char *eval_every, const char 
 /* At the first evaluation after so many epochs, and after as many again. */
 static void test_histograms(void **state) {
     (void)state;
-    if (!have_data())
-        return;
     static const struct {
         const char *epochs, *eval_every, *every;
         int count;
@@ -111,5 +103,5 @@ static void test_histograms(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_total_epochs), cmocka_unit_test(test_histograms)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return have_data() ? cmocka_run_group_tests(tests, NULL, NULL) : 0;
 }

@@ -30,8 +30,6 @@ static lb_status run(lb_ctx *ctx, const char *name, const char *dir, int steps, 
 
 static void test_runs(void **state) {
     (void)state;
-    if (!have_data())
-        return;
     static const char *const stages[] = {"", STAGES};
     /* Names that are nothing else's, a network of the zoo's, and what means something in YAML. */
     static const char *const names[] = {"mine", "lenet5", "#1: [yes]"};
@@ -64,8 +62,6 @@ static void test_runs(void **state) {
 
 static void test_opened(void **state) {
     (void)state;
-    if (!have_data())
-        return;
     char dir[64];
     make_dir(dir);
     lb_ctx *ctx = test_ctx();
@@ -81,5 +77,5 @@ static void test_opened(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_runs), cmocka_unit_test(test_opened)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return have_data() ? cmocka_run_group_tests(tests, NULL, NULL) : 0;
 }
