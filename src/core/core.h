@@ -193,9 +193,8 @@ static inline float lb_uniform(uint32_t bits) { return (float)(bits >> 8) * 0x1p
 /* Two standard normals from two uniforms (Box-Muller). */
 void lb_normal2(uint32_t a, uint32_t b, float out[2]);
 
-/* Fills values with N(0, stddev^2) or U(-range, range). */
+/* Fills values with N(0, stddev^2). */
 void lb_rng_normal(uint64_t seed, lb_purpose purpose, uint64_t step, float stddev, float *dst, size_t count);
-void lb_rng_uniform(uint64_t seed, lb_purpose purpose, uint64_t step, float range, float *dst, size_t count);
 
 /* The finaliser of SplitMix64 (Steele, Lea and Flood 2014): different numbers for different ones, without the pattern they had. */
 static inline uint64_t lb_scatter(uint64_t x) {

@@ -60,12 +60,3 @@ void lb_rng_normal(uint64_t seed, lb_purpose purpose, uint64_t step, float stdde
             dst[i + j] = stddev * normal[j];
     }
 }
-
-void lb_rng_uniform(uint64_t seed, lb_purpose purpose, uint64_t step, float range, float *dst, size_t count) {
-    for (size_t i = 0; i < count; i += 4) {
-        uint32_t bits[4];
-        lb_rng4(seed, purpose, step, i / 4, bits);
-        for (size_t j = 0; j < LB_MIN(count - i, 4); j++)
-            dst[i + j] = range * (2.0f * lb_uniform(bits[j]) - 1.0f);
-    }
-}

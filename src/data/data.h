@@ -88,7 +88,6 @@ lb_status lb_loader_start(lb_loader *loader, int64_t epoch, int64_t first_step);
 /* Next batch in order; waits only if the workers are behind. Borrowed until the next call. */
 lb_status lb_loader_next(lb_loader *loader, const lb_batch **batch);
 int64_t lb_loader_steps(const lb_loader *loader); /* per epoch */
-double lb_loader_waited(const lb_loader *loader); /* seconds that lb_loader_next waited so far */
 void lb_loader_destroy(lb_loader *loader);
 
 /* Images [first, first + mb) of a split, resized and centre-cropped to oh x ow if their size differs, into pixels (mb, oh, ow, c).

@@ -35,7 +35,6 @@ struct lb_loader {
     lb_box centre; /* otherwise: what is resized */
     uint64_t seed;
     int64_t steps;
-    double waited;
 
     int nworkers, nslots;
     pthread_t threads[MOST_WORKERS];
@@ -285,24 +284,17 @@ lb_status lb_loader_next(lb_loader *l, const lb_batch **batch) {
     slot *s = &l->slots[l->consumed % l->nslots];
     int64_t ticket = l->consumed++; /* the batch of the call before is given back */
     pthread_cond_broadcast(&l->work);
-    double since = 0;
-    while (l->taken <= ticket || s->state != SLOT_READY) {
-        if (since == 0)
-            since = lb_now();
+    while (l->taken <= ticket || s->state != SLOT_READY)
         if (l->nworkers == 0)
             take_and_prepare(l, &l->memory[MOST_WORKERS]);
         else
             pthread_cond_wait(&l->ready, &l->lock);
-    }
-    if (since != 0)
-        l->waited += lb_now() - since;
     pthread_mutex_unlock(&l->lock);
     *batch = &s->batch;
     return LB_OK;
 }
 
 int64_t lb_loader_steps(const lb_loader *l) { return l->steps; }
-double lb_loader_waited(const lb_loader *l) { return l->waited; }
 
 void lb_loader_destroy(lb_loader *l) {
     if (!l)
