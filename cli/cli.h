@@ -145,6 +145,18 @@ char *cli_strdup(const char *text);
 /* Times and prints each layer. */
 int cli_profile_model(lb_ctx *ctx, lb_packed *model, const cli_args *args);
 
+/* ---- Files (files.c) ---------------------------------------------------------------------------------------------------- */
+
+/* CLI_DONE if a result may be written there: no file, or one whose first bytes `ours` knows (up to 16 of them), so that a recipe or
+ * a checkpoint is not replaced by mistake; else CLI_FAILED with the error printed. kind: "a packed model". */
+int cli_check_output(const char *path, const char *kind, bool (*ours)(const unsigned char *head, size_t size));
+
+char *cli_join(const char *dir, const char *name); /* "dir/name"; free() */
+bool cli_exists(const char *path);
+bool cli_is_dir(const char *path);
+bool cli_is_same_file(const char *a, const char *b); /* both exist, and the two paths lead to one file or directory */
+bool cli_is_recipe(const char *path);              /* named .yaml or .yml */
+
 /* ---- Run directories (rundir.c) ------------------------------------------------------------------------------------ */
 
 typedef struct cli_setting {
@@ -172,15 +184,5 @@ void cli_run_free(cli_run *run);
 
 /* A setting's value in the last stage, or NULL. */
 const char *cli_run_get(const cli_run *run, const char *key);
-
-/* CLI_DONE if a result may be written there: no file, or one whose first bytes `ours` knows (up to 16 of them), so that a recipe or
- * a checkpoint is not replaced by mistake; else CLI_FAILED with the error printed. kind: "a packed model". */
-int cli_check_output(const char *path, const char *kind, bool (*ours)(const unsigned char *head, size_t size));
-
-char *cli_join(const char *dir, const char *name); /* "dir/name"; free() */
-bool cli_exists(const char *path);
-bool cli_is_dir(const char *path);
-bool cli_is_same_file(const char *a, const char *b); /* both exist, and the two paths lead to one file or directory */
-bool cli_is_recipe(const char *path);              /* named .yaml or .yml */
 
 #endif
