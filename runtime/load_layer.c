@@ -231,52 +231,45 @@ static int flags_make_sense(uint32_t flags, int is_float, int32_t dst_type) {
     return codes != 0 ? dst_type != LBRT_F32 : dst_type == (is_float ? LBRT_F32 : LBRT_I32);
 }
 
-/* Scalars first, then what there is per channel, so that one pass can prove ranges. */
-static void read_epilogue(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt_site *site, lbrt_tensor *res) {
+static int same_shape(const lbrt_tensor *a, const lbrt_tensor *b) { return a->h == b->h && a->w == b->w && a->c == b->c; }
+
+static void read_residual(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt_site *site, lbrt_tensor *res) {
     lbrt_reader *r = &l->r;
     lbrt_epilogue *e = &layer->epilogue;
-    const lbrt_tensor *dst = site->dst;
-    e->flags = lbrt_get_u8(r);
-    if (!flags_make_sense(e->flags, layer->is_float, dst->type))
-        lbrt_reject(r, "a combination of epilogue flags");
-    if (e->flags & LBRT_RESIDUAL) {
-        e->residual = lbrt_get_within(r, 0, index, "a residual's tensor");
-        if (r->what == NULL)
-            *res = lbrt_load_tensor(l, e->residual);
-        site->res = res;
-        if (layer->is_float) {
-            e->res_step = lbrt_get_f32(r, 0);
-        } else {
-            e->res.shift = -1;
-            if (lbrt_get_u8_within(r, 1, "whether a residual is scaled"))
-                e->res = read_requant(r);
-        }
-        if (r->what == NULL &&
-            (res->h != dst->h || res->w != dst->w || res->c != dst->c || (!layer->is_float && res->type == LBRT_F32)))
-            lbrt_reject(r, "a residual of another shape or type");
+    e->residual = lbrt_get_within(r, 0, index, "a residual's tensor");
+    if (r->what == NULL)
+        *res = lbrt_load_tensor(l, e->residual);
+    site->res = res;
+    if (layer->is_float) {
+        e->res_step = lbrt_get_f32(r, 0);
+    } else {
+        e->res.shift = -1;
+        if (lbrt_get_u8_within(r, 1, "whether a residual is scaled"))
+            e->res = read_requant(r);
     }
-    if (e->flags & LBRT_CLAMP && layer->is_float) {
+    if (r->what == NULL && (!same_shape(res, site->dst) || (!layer->is_float && res->type == LBRT_F32)))
+        lbrt_reject(r, "a residual of another shape or type");
+}
+
+static void read_clamp(lbrt_reader *r, int is_float, lbrt_epilogue *e) {
+    if (is_float) {
         e->flo = lbrt_get_f32(r, 1);
         e->fhi = lbrt_get_f32(r, 1);
         if (r->what == NULL && (!(e->flo <= e->fhi) || e->flo > FLT_MAX || e->fhi < -FLT_MAX))
             lbrt_reject(r, "a clamp whose range is empty or infinite");
-    } else if (e->flags & LBRT_CLAMP) {
+    } else {
         e->lo = lbrt_get_snum(r);
         e->hi = lbrt_get_snum(r);
         if (e->lo > e->hi)
             lbrt_reject(r, "a clamp whose range is empty");
     }
-    if (e->flags & LBRT_THRESHOLDS) {
-        read_thresholds(l, e, dst->c);
-    } else if (e->flags & (LBRT_CODE | LBRT_SIGN)) {
-        read_codes(r, e);
-        if (layer->is_float && !(e->flags & LBRT_SIGN))
-            e->inv_step = lbrt_get_f32(r, 0);
-        else if (!(e->flags & LBRT_SIGN))
-            e->q = read_requant(r);
-    }
-    if (r->what != NULL)
-        return;
+}
+
+/* What there is per channel, and the proof that results stay in the range that the file states. */
+static void read_channels(lbrt_loader *l, lbrt_layer *layer, const lbrt_site *site) {
+    lbrt_reader *r = &l->r;
+    lbrt_epilogue *e = &layer->epilogue;
+    const lbrt_tensor *dst = site->dst;
     int32_t lo = INT32_MAX, hi = INT32_MIN;
     if (layer->is_float) {
         if (e->flags & LBRT_AFFINE)
@@ -294,11 +287,35 @@ static void read_epilogue(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt
         lbrt_reject(r, "results that could leave the stated range");
 }
 
+/* Scalars first, then what there is per channel, so that one pass can prove ranges. */
+static void read_epilogue(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt_site *site, lbrt_tensor *res) {
+    lbrt_reader *r = &l->r;
+    lbrt_epilogue *e = &layer->epilogue;
+    e->flags = lbrt_get_u8(r);
+    if (!flags_make_sense(e->flags, layer->is_float, site->dst->type))
+        lbrt_reject(r, "a combination of epilogue flags");
+    if (e->flags & LBRT_RESIDUAL)
+        read_residual(l, index, layer, site, res);
+    if (e->flags & LBRT_CLAMP)
+        read_clamp(r, layer->is_float, e);
+    if (e->flags & LBRT_THRESHOLDS) {
+        read_thresholds(l, e, site->dst->c);
+    } else if (e->flags & (LBRT_CODE | LBRT_SIGN)) {
+        read_codes(r, e);
+        if (layer->is_float && !(e->flags & LBRT_SIGN))
+            e->inv_step = lbrt_get_f32(r, 0);
+        else if (!(e->flags & LBRT_SIGN))
+            e->q = read_requant(r);
+    }
+    if (r->what == NULL)
+        read_channels(l, layer, site);
+}
+
 static void read_input(lbrt_loader *l, lbrt_layer *layer, const lbrt_site *site) {
     lbrt_reader *r = &l->r;
     lbrt_epilogue *e = &layer->epilogue;
     const lbrt_tensor *src = site->src, *dst = site->dst;
-    if (layer->src != 0 || src->h != dst->h || src->w != dst->w || src->c != dst->c || layer->is_float != (dst->type == LBRT_F32))
+    if (layer->src != 0 || !same_shape(src, dst) || layer->is_float != (dst->type == LBRT_F32))
         lbrt_reject(r, "an input layer that does not fit the image");
     e->flags = layer->is_float ? LBRT_AFFINE : LBRT_AFFINE | LBRT_CODE;
     if (layer->is_float) {
@@ -311,8 +328,6 @@ static void read_input(lbrt_loader *l, lbrt_layer *layer, const lbrt_site *site)
     int32_t lo, hi;
     e->requant = read_requants(l, layer, site, &lo, &hi);
 }
-
-static int same_shape(const lbrt_tensor *a, const lbrt_tensor *b) { return a->h == b->h && a->w == b->w && a->c == b->c; }
 
 /* The sources behind the first, which every layer has. */
 static void read_sources(lbrt_loader *l, int32_t index, lbrt_layer *layer, lbrt_tensor *sources) {
