@@ -456,57 +456,63 @@ static lb_status begin_group(lb_lowering *l, const group *groups, int i, const r
 
 static bool is_output(const lb_lowering *l, int i) { return l->n->nodes[l->net->nnodes - 1].tensor == i; }
 
-static lb_status lower_group(lb_lowering *l, const group *groups, const group *g, const int *into) {
-    lb_ctx *ctx = l->out->pool.ctx;
-    residual r = {0};
-    /* At most one addition is in a group; what its other operand needs comes first. */
+/* What the other operand of a group's addition needs, which comes before the group. At most one addition is in a group. */
+static lb_status begin_residual(lb_lowering *l, const group *g, const int *into, residual *r) {
     for (int i = g->head;; i = l->n->nodes[i].reader) {
         const lb_node *node = &l->net->nodes[i];
         if (node->op == LB_OP_ADD) {
             const lb_numeric *a = source(l, node, 0), *b = source(l, node, 1);
-            LB_TRY(make_residual(l, i, i != g->head && into[i] == index_of(l, b) ? a : b, &r));
+            LB_TRY(make_residual(l, i, i != g->head && into[i] == index_of(l, b) ? a : b, r));
         }
         if (i == g->tail)
-            break;
+            return LB_OK;
     }
-    lb_lower_state s;
-    LB_TRY(begin_group(l, groups, g->head, &r, &s));
-    for (int i = g->head; i != g->tail && l->net->nodes[g->head].op != LB_OP_CONCAT;) { /* a concat's codes are there */
-        i = l->n->nodes[i].reader;
-        LB_TRY(append(l, &s, i, &r));
-    }
-    const lb_numeric *x = &l->n->nodes[g->tail];
-    if (g->concat >= 0) {
-        const int coder = coder_of(l, g->concat);
-        if (s.kind != LB_NUM_F32)
-            LB_TRY(lb_lower_fixed(l, &s, x->shape.c));
-        if (coder >= 0)
-            lb_lower_act(l, &l->n->nodes[coder]);
-    }
-    int *place = &l->place[g->tail];
-    if (!is_output(l, g->tail))
-        return lb_lower_end(l, &x->shape, place);
-    /* Scores in fixed point: in this epilogue if it has room, else in a layer of their own. */
+}
+
+/* Scores in fixed point: in the last layer's epilogue if it has room, else in a layer of their own. */
+static lb_status end_scores(lb_lowering *l, lb_lower_state *s, int tail, int *place) {
+    const lb_numeric *x = &l->n->nodes[tail];
     lbrt_layer *layer = lb_lower_last(l);
     const bool has_room = layer->op == LBRT_OP_CONV || layer->op == LBRT_OP_POINT;
     if (x->kind == LB_NUM_F32 && has_room) {
         layer->epilogue.flags |= LBRT_TO_FIXED;
     } else if (x->kind != LB_NUM_FIXED && !(x->kind == LB_NUM_INT && has_room && layer->epilogue.flags == 0)) {
         LB_TRY(lb_lower_end(l, &x->shape, place));
-        LB_TRY(lb_lower_point(l, g->tail, x, &x->shape, x->kind == LB_NUM_F32, &s));
+        LB_TRY(lb_lower_point(l, tail, x, &x->shape, x->kind == LB_NUM_F32, s));
         if (x->kind == LB_NUM_F32)
             lb_lower_last(l)->epilogue.flags |= LBRT_TO_FIXED;
         else
-            LB_TRY(lb_lower_fixed(l, &s, x->shape.c));
+            LB_TRY(lb_lower_fixed(l, s, x->shape.c));
     } else if (x->kind == LB_NUM_INT) {
-        LB_TRY(lb_lower_fixed(l, &s, x->shape.c));
+        LB_TRY(lb_lower_fixed(l, s, x->shape.c));
     }
     LB_TRY(lb_lower_end(l, &x->shape, place));
     if (x->shape.h != 1 || x->shape.w != 1)
-        return lb_fail(ctx, LB_ERR_UNSUPPORTED,
+        return lb_fail(l->out->pool.ctx, LB_ERR_UNSUPPORTED,
                        "%s: scores of an image with %d x %d pixels; put a linear layer or a global pooling last",
-                       l->net->nodes[g->tail].name, x->shape.h, x->shape.w);
+                       l->net->nodes[tail].name, x->shape.h, x->shape.w);
     return LB_OK;
+}
+
+static lb_status lower_group(lb_lowering *l, const group *groups, const group *g, const int *into) {
+    residual r = {0};
+    lb_lower_state s;
+    LB_TRY(begin_residual(l, g, into, &r));
+    LB_TRY(begin_group(l, groups, g->head, &r, &s));
+    for (int i = g->head; i != g->tail && l->net->nodes[g->head].op != LB_OP_CONCAT;) { /* a concat's codes are there */
+        i = l->n->nodes[i].reader;
+        LB_TRY(append(l, &s, i, &r));
+    }
+    const lb_shape *shape = &l->n->nodes[g->tail].shape;
+    if (g->concat >= 0) {
+        const int coder = coder_of(l, g->concat);
+        if (s.kind != LB_NUM_F32)
+            LB_TRY(lb_lower_fixed(l, &s, shape->c));
+        if (coder >= 0)
+            lb_lower_act(l, &l->n->nodes[coder]);
+    }
+    int *place = &l->place[g->tail];
+    return is_output(l, g->tail) ? end_scores(l, &s, g->tail, place) : lb_lower_end(l, shape, place);
 }
 
 /* ---- The whole network ----------------------------------------------------------------------------------------------- */
