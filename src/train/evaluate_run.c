@@ -306,6 +306,22 @@ static void run_func(const run *r, const lb_stage *st, void *acc) {
             ((int32_t *)acc)[i] = func_fixed(st->func_kind, x->func + i % c, ((int32_t *)acc)[i]);
 }
 
+/* The stage's own operator, into accumulators. */
+static bool run_op(const run *r, const lb_stage *st, int thread, const void *src, void *acc) {
+    switch (st->op) {
+    case LB_STAGE_CONV: return run_conv(r, st, thread, src, acc);
+    case LB_STAGE_PAD: run_pad(r, st, src, acc); break;
+    case LB_STAGE_CONCAT: run_concat(r, st, acc); break;
+    case LB_STAGE_FUNC: run_func(r, st, acc); break;
+    case LB_STAGE_MUL: run_mul(r, st, acc); break;
+    case LB_STAGE_MAXPOOL:
+    case LB_STAGE_SUMPOOL: run_pool(r, st, src, acc); break;
+    case LB_STAGE_PIXELS:
+    case LB_STAGE_POINT: break; /* no operator */
+    }
+    return true;
+}
+
 static bool run_stage(const run *r, const lb_stage *st, int thread, const uint8_t *image, int32_t *scores) {
     const lb_eval_plan *plan = r->plan;
     const bool last = st == &plan->stages[plan->nstages - 1];
@@ -336,20 +352,8 @@ static bool run_stage(const run *r, const lb_stage *st, int thread, const uint8_
     const bool direct = st->nchain == 0 && !whole && !st->halves && st->acc_type == dst_type && !last;
     void *acc = direct ? dst : r->workspace + plan->acc;
     lb_stored acc_type = st->acc_type;
-    if (st->op == LB_STAGE_CONV) {
-        if (!run_conv(r, st, thread, src, acc))
-            return false;
-    } else if (st->op == LB_STAGE_PAD) {
-        run_pad(r, st, src, acc);
-    } else if (st->op == LB_STAGE_CONCAT) {
-        run_concat(r, st, acc);
-    } else if (st->op == LB_STAGE_FUNC) {
-        run_func(r, st, acc);
-    } else if (st->op == LB_STAGE_MUL) {
-        run_mul(r, st, acc);
-    } else {
-        run_pool(r, st, src, acc);
-    }
+    if (!run_op(r, st, thread, src, acc))
+        return false;
     if (direct)
         return true;
     if (st->halves) {
