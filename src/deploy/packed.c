@@ -8,7 +8,7 @@
 
 #include "deploy/lower.h"
 #include "load.h"
-#include "train/loss.h"
+#include "train/accuracy.h"
 #include "train/threads.h"
 #include "train/trainer.h"
 
@@ -332,33 +332,18 @@ lb_status lb_packed_data(lb_packed *m, const char *spec) {
     return LB_OK;
 }
 
-static lb_status eval_batches(lb_packed *m, uint8_t *pixels, int32_t *labels, int32_t *scores, lb_metrics *metrics) {
-    const int64_t count = m->data->split[LB_TEST].count;
-    lb_score_sums sums = {0};
-    for (int64_t first = 0; first < count; first += EVAL_BATCH) {
-        const int n = (int)LB_MIN((int64_t)EVAL_BATCH, count - first);
-        LB_TRY(lb_test_batch(m->data, &m->config, LB_TEST, first, n, m->info.ih, m->info.iw, pixels, labels));
-        LB_TRY(lb_packed_scores(m, pixels, n, scores));
-        lb_scores_add(&sums, scores, labels, n, m->info.classes);
-        lb_progress(m->ctx, "testing", first + n, count);
-        if (lb_interrupted(m->ctx))
-            return lb_fail(m->ctx, LB_ERR_INTERRUPTED, "interrupted while testing");
-    }
-    (void)lb_scores_warn(m->ctx, m->name, &sums);
-    lb_scores_metrics(&sums, metrics);
-    return LB_OK;
+static lb_status score(void *model, const uint8_t *pixels, int mb, int32_t *scores) {
+    return lb_packed_scores(model, pixels, mb, scores);
 }
 
 lb_status lb_packed_eval(lb_packed *m, const char *data_spec, lb_metrics *metrics) {
     LB_TRY(lb_packed_data(m, data_spec));
-    lb_pool pool;
-    lb_pool_init(&pool, m->ctx);
-    uint8_t *pixels = lb_pool_alloc(&pool, EVAL_BATCH, (size_t)m->info.ih * (size_t)m->info.iw * (size_t)m->info.ic);
-    int32_t *labels = lb_pool_alloc(&pool, EVAL_BATCH, sizeof *labels);
-    int32_t *scores = lb_pool_alloc(&pool, EVAL_BATCH * (size_t)m->info.classes, sizeof *scores);
-    const lb_status status = pixels && labels && scores ? eval_batches(m, pixels, labels, scores, metrics) : LB_ERR_MEMORY;
-    lb_pool_free(&pool);
-    return status;
+    const lb_scorer scorer = {{m->info.ih, m->info.iw, m->info.ic}, m->info.classes, score, m};
+    lb_score_sums sums = {0};
+    LB_TRY(lb_scores_of_test(&scorer, m->data, &m->config, m->data->split[LB_TEST].count, EVAL_BATCH, &sums));
+    (void)lb_scores_warn(m->ctx, m->name, &sums);
+    lb_scores_metrics(&sums, metrics);
+    return LB_OK;
 }
 
 /* What to classify: the file `path`, or if that is NULL, test image `index`, whose truth *label receives. */

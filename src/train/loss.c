@@ -2,8 +2,6 @@
 
 #include <math.h>
 
-#include "lowbit/lowbit_rt.h"
-
 /* One image. Returns its loss; diff (may be NULL) is dL/dlogits * factor. */
 static double cross_entropy(const float *y, int label, int classes, double smoothing, float *diff, double factor) {
     double most = y[0], sum = 0, total = 0;
@@ -103,43 +101,4 @@ int lb_logit_rank(const float *logits, int classes, int label) {
     for (int j = 0; j < classes; j++)
         rank += !(logits[j] < own || (logits[j] == own && j >= label)); /* NaN anywhere counts against the label */
     return own != own ? classes - 1 : rank;
-}
-
-int lb_score_rank(const int32_t *scores, int classes, int label) {
-    int rank = 0;
-    for (int j = 0; j < classes; j++)
-        rank += scores[j] > scores[label] || (scores[j] == scores[label] && j < label);
-    return rank;
-}
-
-void lb_scores_add(lb_score_sums *sums, const int32_t *scores, const int32_t *labels, int mb, int classes) {
-    for (int i = 0; i < mb; i++) {
-        const int32_t *s = scores + (size_t)i * (size_t)classes;
-        int rank = lb_score_rank(s, classes, labels[i]);
-        int32_t most = s[0], least = s[0];
-        double sum = 0;
-        for (int j = 1; j < classes; j++) {
-            most = LB_MAX(most, s[j]);
-            least = LB_MIN(least, s[j]);
-        }
-        for (int j = 0; j < classes; j++)
-            sum += exp(((double)s[j] - most) / 65536);
-        sums->images++;
-        sums->cut += most == INT32_MAX || least == INT32_MIN;
-        sums->top1 += rank < 1;
-        sums->top5 += rank < 5;
-        sums->loss += log(sum) - ((double)s[labels[i]] - most) / 65536;
-    }
-}
-
-bool lb_scores_warn(lb_ctx *ctx, const char *name, const lb_score_sums *sums) {
-    if (sums->cut > 0)
-        lb_warn(ctx, "%s: scores of %lld of %lld images are cut off at +-%d, where their fixed point ends; make the last layer's "
-                "weights and bias smaller", name, (long long)sums->cut, (long long)sums->images, LBRT_SCORE_LIMIT);
-    return sums->cut > 0;
-}
-
-void lb_scores_metrics(const lb_score_sums *sums, lb_metrics *metrics) {
-    double n = (double)LB_MAX(sums->images, (int64_t)1);
-    *metrics = (lb_metrics){100 * (double)sums->top1 / n, 100 * (double)sums->top5 / n, sums->loss / n, sums->images};
 }

@@ -1,4 +1,4 @@
-/* Losses with their gradients, and accuracy. */
+/* Losses with their gradients. */
 #ifndef LB_LOSS_H
 #define LB_LOSS_H
 
@@ -26,22 +26,5 @@ double lb_distill_loss_add(lb_distill_loss kind, float temperature, float weight
 
 /* How many classes come before `label` when sorted by falling score, equals by rising index: 0 is right, below k in the top k. */
 int lb_logit_rank(const float *logits, int classes, int label);
-int lb_score_rank(const int32_t *scores, int classes, int label);
-
-/* Sums over a test set, from the runtime's scores (int32, 16 fractional bits). Start from zeros. */
-typedef struct lb_score_sums {
-    int64_t images, top1, top5;
-    int64_t cut;    /* images with a score at the end of int32, where larger ones are cut off */
-    double loss;    /* cross-entropy, whatever was trained with */
-} lb_score_sums;
-
-/* scores: (mb, classes); labels: (mb). */
-void lb_scores_add(lb_score_sums *sums, const int32_t *scores, const int32_t *labels, int mb, int classes);
-
-/* Warns of images whose scores were cut off, if there are any. `name`: of the network or file. Returns whether there are. */
-bool lb_scores_warn(lb_ctx *ctx, const char *name, const lb_score_sums *sums);
-
-/* Percent and means; zeros if there were no images. */
-void lb_scores_metrics(const lb_score_sums *sums, lb_metrics *metrics);
 
 #endif

@@ -4,7 +4,7 @@
 #include <math.h>
 
 #include "recipe/recipe.h"
-#include "train/loss.h"
+#include "train/accuracy.h"
 
 int64_t lb_trainer_epoch_steps(const lb_trainer *trainer, int stage) {
     return LB_MAX(trainer->data->split[LB_TRAIN].count / trainer->recipe->stages[stage].train.batch, (int64_t)1);
@@ -320,24 +320,8 @@ void lb_trainer_destroy(lb_trainer *t) {
 
 /* ---- Evaluation ----------------------------------------------------------------------------------------------------------- */
 
-static lb_status evaluate_batches(lb_trainer *t, lb_learner *l, int64_t count, uint8_t *pixels, int32_t *labels, int32_t *scores,
-                                  lb_metrics *metrics) {
-    const lb_shape *input = &t->net->nodes[0].dst;
-    int mb = t->config->train.eval_batch;
-    lb_score_sums sums = {0};
-    for (int64_t first = 0; first < count; first += mb) {
-        int n = (int)LB_MIN((int64_t)mb, count - first);
-        LB_TRY(lb_test_batch(t->data, &t->config->data, LB_TEST, first, n, input->h, input->w, pixels, labels));
-        LB_TRY(lb_evaluator_run(l->evaluator, pixels, n, scores));
-        lb_scores_add(&sums, scores, labels, n, t->net->classes);
-        lb_progress(t->ctx, "testing", first + n, count);
-        if (lb_interrupted(t->ctx))
-            return lb_fail(t->ctx, LB_ERR_INTERRUPTED, "interrupted while testing");
-    }
-    if (!t->warned_of_scores) /* once, not after each epoch */
-        t->warned_of_scores = lb_scores_warn(t->ctx, t->net->name, &sums);
-    lb_scores_metrics(&sums, metrics);
-    return LB_OK;
+static lb_status score(void *evaluator, const uint8_t *pixels, int mb, int32_t *scores) {
+    return lb_evaluator_run(evaluator, pixels, mb, scores);
 }
 
 lb_status lb_trainer_evaluate(lb_trainer *t, lb_learner *l, lb_metrics *metrics) {
@@ -345,24 +329,22 @@ lb_status lb_trainer_evaluate(lb_trainer *t, lb_learner *l, lb_metrics *metrics)
 }
 
 lb_status lb_trainer_evaluate_first(lb_trainer *t, lb_learner *l, int64_t count, lb_metrics *metrics) {
-    const lb_shape *input = &t->net->nodes[0].dst;
-    size_t mb = (size_t)t->config->train.eval_batch;
+    const int mb = t->config->train.eval_batch;
     LB_TRY(lb_trainer_need_images(t));
     count = LB_MIN(count, t->data->split[LB_TEST].count);
     if (count == 0)
         return lb_fail(t->ctx, LB_ERR_UNSUPPORTED, "%s has no test images", t->data->source);
     if (!l->evaluator)
-        LB_TRY(lb_evaluator_create(t->ctx, l->net, t->data->mean, t->data->std, (int)mb, &l->evaluator));
+        LB_TRY(lb_evaluator_create(t->ctx, l->net, t->data->mean, t->data->std, mb, &l->evaluator));
     lb_net_update_grids(l->net);
     LB_TRY(lb_evaluator_update(l->evaluator));
-    lb_pool pool;
-    lb_pool_init(&pool, t->ctx);
-    uint8_t *pixels = lb_pool_alloc(&pool, mb, lb_shape_count(input));
-    int32_t *labels = lb_pool_alloc(&pool, mb, sizeof *labels);
-    int32_t *scores = lb_pool_alloc(&pool, mb * (size_t)t->net->classes, sizeof *scores);
-    lb_status status = pixels && labels && scores ? evaluate_batches(t, l, count, pixels, labels, scores, metrics) : LB_ERR_MEMORY;
-    lb_pool_free(&pool);
-    return status;
+    const lb_scorer scorer = {t->net->nodes[0].dst, t->net->classes, score, l->evaluator};
+    lb_score_sums sums = {0};
+    LB_TRY(lb_scores_of_test(&scorer, t->data, &t->config->data, count, mb, &sums));
+    if (!t->warned_of_scores) /* once, not after each epoch */
+        t->warned_of_scores = lb_scores_warn(t->ctx, t->net->name, &sums);
+    lb_scores_metrics(&sums, metrics);
+    return LB_OK;
 }
 
 lb_status lb_trainer_eval(lb_trainer *trainer, lb_metrics *metrics) {

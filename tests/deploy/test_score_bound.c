@@ -6,7 +6,7 @@
 #include "lowbit/lowbit_rt.h"
 #include "paths.h"
 #include "recipe/recipe.h"
-#include "train/loss.h"
+#include "train/accuracy.h"
 
 enum { SIDE = 5, CLASSES = 3, PIXELS = SIDE * SIDE, IMAGES = 2 * CLASSES };
 static const float mean[4] = {0.5f}, std[4] = {0.5f}; /* pixels become -1 .. 1 */

@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "train/accuracy.h"
 #include "train/loss.h"
 
 enum { MB = 5, CLASSES = 7 };
