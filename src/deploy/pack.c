@@ -334,11 +334,47 @@ static bool in_order(const lbrt_epilogue *e, int32_t channels) {
     return true;
 }
 
+static const char *unreadable_weights(const lbrt_layer *l, const lbrt_tensor *src, int32_t oc) {
+    const lbrt_weights *w = &l->weights;
+    const int32_t ic = l->flat ? src->h * src->w * src->c : src->c;
+    if (l->groups < 1 || ic % l->groups != 0 || oc % l->groups != 0)
+        return "groups do not divide the channels";
+    if (l->kh < 1 || l->kw < 1 || (int64_t)l->kh * l->kw * (ic / l->groups) > LBRT_MAX_ELEMENTS)
+        return "kernel";
+    if (w->bits == 32 ? w->f32 == NULL : w->bits < 1 || w->bits > 8 || w->packed == NULL)
+        return "weights missing or of impossible bits";
+    return w->bits == 32 && !l->is_float ? "float weights in an integer layer" : NULL;
+}
+
+static const char *unreadable_epilogue(const lbrt_layer *l, int32_t index, int32_t channels) {
+    const lbrt_epilogue *e = &l->epilogue;
+    if (e->flags & LBRT_RESIDUAL && (e->residual < 0 || e->residual > index))
+        return "residual is not an earlier tensor";
+    if (e->flags & LBRT_AFFINE && (l->is_float ? e->scale == NULL || e->offset == NULL : e->requant == NULL))
+        return "affine without factors";
+    if (e->flags & LBRT_THRESHOLDS && (l->is_float || e->flags & ~(uint32_t)(LBRT_THRESHOLDS | LBRT_SIGN)))
+        return "thresholds beside other epilogue flags";
+    if (e->flags & LBRT_THRESHOLDS) {
+        const int64_t n = e->flags & LBRT_SIGN ? 1 : (int64_t)e->qhi - e->qlo;
+        if (e->thresholds == NULL || e->nthresholds != n || n < 1 || n > LBRT_MAX_THRESHOLDS)
+            return "thresholds missing or not as many as codes";
+        if (!in_order(e, channels))
+            return "thresholds out of order";
+    }
+    if (e->flags & LBRT_SIGN && (e->qlo != -1 || e->qhi != 1))
+        return "sign with codes other than -1 and 1";
+    if (e->flags & LBRT_RESIDUAL && e->res.shift > LBRT_MAX_SHIFT)
+        return "residual's shift";
+    for (int32_t c = 0; c < channels && e->flags & LBRT_AFFINE && !l->is_float; c++)
+        if (e->requant[c].shift < 0 || e->requant[c].shift > LBRT_MAX_SHIFT)
+            return "requant's shift";
+    return NULL;
+}
+
 /* What keeps put_layer and the range proof from reading what is not there. */
 static const char *unreadable(const lbrt_graph *g, int32_t index) {
     const lbrt_layer *l = &g->layers[index];
     const lbrt_epilogue *e = &l->epilogue;
-    const lbrt_weights *w = &l->weights;
     if (l->dst != index + 1)
         return "dst is not the tensor after the layer's number";
     if (l->src < 0 || l->src > index)
@@ -353,38 +389,8 @@ static const char *unreadable(const lbrt_graph *g, int32_t index) {
             return "its sources or runs of channels";
     if (lbrt_is_bare(l))
         return e->flags == 0 ? NULL : "an epilogue, which its operator does not have";
-    if (l->op == LBRT_OP_CONV) {
-        const int32_t ic = l->flat ? src->h * src->w * src->c : src->c;
-        if (l->groups < 1 || ic % l->groups != 0 || dst->c % l->groups != 0)
-            return "groups do not divide the channels";
-        if (l->kh < 1 || l->kw < 1 || (int64_t)l->kh * l->kw * (ic / l->groups) > LBRT_MAX_ELEMENTS)
-            return "kernel";
-        if (w->bits == 32 ? w->f32 == NULL : w->bits < 1 || w->bits > 8 || w->packed == NULL)
-            return "weights missing or of impossible bits";
-        if (w->bits == 32 && !l->is_float)
-            return "float weights in an integer layer";
-    }
-    if (e->flags & LBRT_RESIDUAL && (e->residual < 0 || e->residual > index))
-        return "residual is not an earlier tensor";
-    if (e->flags & LBRT_AFFINE && (l->is_float ? e->scale == NULL || e->offset == NULL : e->requant == NULL))
-        return "affine without factors";
-    if (e->flags & LBRT_THRESHOLDS && (l->is_float || e->flags & ~(uint32_t)(LBRT_THRESHOLDS | LBRT_SIGN)))
-        return "thresholds beside other epilogue flags";
-    if (e->flags & LBRT_THRESHOLDS) {
-        const int64_t n = e->flags & LBRT_SIGN ? 1 : (int64_t)e->qhi - e->qlo;
-        if (e->thresholds == NULL || e->nthresholds != n || n < 1 || n > LBRT_MAX_THRESHOLDS)
-            return "thresholds missing or not as many as codes";
-        if (!in_order(e, dst->c))
-            return "thresholds out of order";
-    }
-    if (e->flags & LBRT_SIGN && (e->qlo != -1 || e->qhi != 1))
-        return "sign with codes other than -1 and 1";
-    if (e->flags & LBRT_RESIDUAL && e->res.shift > LBRT_MAX_SHIFT)
-        return "residual's shift";
-    for (int32_t c = 0; c < dst->c && e->flags & LBRT_AFFINE && !l->is_float; c++)
-        if (e->requant[c].shift < 0 || e->requant[c].shift > LBRT_MAX_SHIFT)
-            return "requant's shift";
-    return NULL;
+    const char *weights = l->op == LBRT_OP_CONV ? unreadable_weights(l, src, dst->c) : NULL;
+    return weights ? weights : unreadable_epilogue(l, index, dst->c);
 }
 
 static lb_status check_layer(lb_ctx *ctx, const lbrt_graph *g, int32_t index) {
