@@ -51,14 +51,19 @@ static lb_status fail(tree *t, lb_status status, const char *name, const char *w
     return lb_fail(t->ctx, status, "%s%s%s: %s", t->path, t->archive ? ": " : "/", shown, what);
 }
 
+static const char *without_dots(const char *name) {
+    while (!strncmp(name, "./", 2))
+        name += 2;
+    return name;
+}
+
 typedef enum name_kind { NAME_OTHER, NAME_IMAGE, NAME_CLASS } name_kind;
 
 /* Takes [TOP/]SPLIT/CLASS[/IMAGE] apart. Absolute paths, "..", hidden files and whatever is not an image are none of ours. */
 static name_kind parse(const char *name, member *m) {
     const char *parts[5];
     int lengths[5], n = 0;
-    while (!strncmp(name, "./", 2))
-        name += 2;
+    name = without_dots(name);
     if (name[0] == '/')
         return NAME_OTHER;
     for (const char *p = name; *p;) {
@@ -84,12 +89,6 @@ static name_kind parse(const char *name, member *m) {
                     return NAME_IMAGE;
             }
     return NAME_OTHER;
-}
-
-static const char *without_dots(const char *name) {
-    while (!strncmp(name, "./", 2))
-        name += 2;
-    return name;
 }
 
 /* Does it lie below the common folder? */
