@@ -98,35 +98,39 @@ static void apply(const run *r, const lb_chain *chain, int nchain, size_t first,
     }
 }
 
-/* Numbers [first, first + count) of a tensor through a chain, block by block. src: the first of them. `pixels`: given if the source
- * is the image, which becomes floats. */
-static void pass_part(const run *r, const lb_stage *pixels, const lb_chain *chain, int nchain, size_t period, size_t first,
-                      size_t count, const void *src, lb_stored src_type, bool whole, void *dst, lb_stored dst_type) {
+/* From one tensor to another through a chain. */
+typedef struct route {
+    const lb_chain *chain;
+    int nchain;
+    size_t period;
+    const lb_stage *pixels;    /* given if the source is the image, which becomes floats */
+    const void *src;
+    lb_stored src_type, dst_type;
+    bool whole;                /* the source's floats are whole numbers and become int32 */
+    void *dst;
+} route;
+
+/* Numbers [first, first + count) of dst, block by block; src: the first of them. */
+static void pass(const run *r, const route *w, size_t first, size_t count) {
     block b;
     int n;
     for (size_t done = 0; done < count; done += (size_t)n) {
-        const size_t index = first + done, phase = index % period, left = LB_MIN(period - phase, count - done);
+        const size_t index = first + done, phase = index % w->period, left = LB_MIN(w->period - phase, count - done);
         n = (int)LB_MIN(left, (size_t)LB_EVAL_BLOCK);
-        void *to = at_mut(dst, dst_type, index);
-        b.v = dst_type == LB_STORED_I32 ? to : b.own;
-        b.f = dst_type == LB_STORED_F32 ? to : b.own_f32;
+        void *to = at_mut(w->dst, w->dst_type, index);
+        b.v = w->dst_type == LB_STORED_I32 ? to : b.own;
+        b.f = w->dst_type == LB_STORED_F32 ? to : b.own_f32;
         b.codes = to;
-        if (pixels) {
-            r->k->pixels((const uint8_t *)src + done, n, pixels->pixel_scale + phase, pixels->pixel_offset + phase, b.f);
+        if (w->pixels) {
+            r->k->pixels((const uint8_t *)w->src + done, n, w->pixels->pixel_scale + phase, w->pixels->pixel_offset + phase, b.f);
             b.from_f32 = b.f;
         } else {
-            load(r->k, src, src_type, whole, done, n, &b);
+            load(r->k, w->src, w->src_type, w->whole, done, n, &b);
         }
-        apply(r, chain, nchain, index, phase, n, &b);
-        if (nchain == 0 || chain[nchain - 1].kind != LB_CHAIN_STEPS)
-            store(r->k, &b, to, dst_type, n);
+        apply(r, w->chain, w->nchain, index, phase, n, &b);
+        if (w->nchain == 0 || w->chain[w->nchain - 1].kind != LB_CHAIN_STEPS)
+            store(r->k, &b, to, w->dst_type, n);
     }
-}
-
-/* Whole tensors. */
-static void pass(const run *r, const lb_stage *pixels, const lb_chain *chain, int nchain, size_t period, size_t count,
-                 const void *src, lb_stored src_type, bool whole, void *dst, lb_stored dst_type) {
-    pass_part(r, pixels, chain, nchain, period, 0, count, src, src_type, whole, dst, dst_type);
 }
 
 /* A convolution whose sums are finished band by band. */
@@ -144,9 +148,12 @@ static void finish_band(void *user, int n, int y, int rows, const void *sums) {
     const size_t row = (size_t)s->ow * (size_t)s->oc, next = s->result_row * (size_t)s->oc;
     const size_t first = (size_t)n * st->acc_count + (size_t)y * row;
     const bool gaps = next > row;
-    for (int i = 0; i < (gaps ? rows : 1); i++)
-        pass_part(b->r, NULL, st->chain, st->nchain, st->period, first + (size_t)i * row, gaps ? row : (size_t)rows * row,
-                  at(sums, st->acc_type, (size_t)i * next), st->acc_type, false, b->dst, b->dst_type);
+    route w = {.chain = st->chain, .nchain = st->nchain, .period = st->period, .src_type = st->acc_type, .dst = b->dst,
+               .dst_type = b->dst_type};
+    for (int i = 0; i < (gaps ? rows : 1); i++) {
+        w.src = at(sums, st->acc_type, (size_t)i * next);
+        pass(b->r, &w, first + (size_t)i * row, gaps ? row : (size_t)rows * row);
+    }
 }
 
 static void run_bands(const run *r, const lb_stage *st, const void *src, void *dst, lb_stored dst_type) {
@@ -240,8 +247,9 @@ static void *read_source(const run *r, const lb_stage *st, int k, void *dst) {
     const lb_eval_source *source = &st->sources[k];
     const lb_eval_tensor *t = &r->plan->tensors[source->tensor];
     const size_t count = (size_t)r->count * source->count;
-    pass(r, NULL, source->chain, source->nchain, source->period, count, r->workspace + t->offset, t->type, false, dst,
-         st->acc_type);
+    const route w = {.chain = source->chain, .nchain = source->nchain, .period = source->period, .src = r->workspace + t->offset,
+                     .src_type = t->type, .dst = dst, .dst_type = st->acc_type};
+    pass(r, &w, 0, count);
     return at_mut(dst, st->acc_type, count);
 }
 
@@ -332,15 +340,19 @@ static bool run_stage(const run *r, const lb_stage *st, int thread, const uint8_
     const void *src = image;
     if (st->src >= 0)
         src = r->workspace + plan->tensors[st->src].offset;
+    route out = {.chain = st->chain, .nchain = st->nchain, .period = st->period, .dst = dst, .dst_type = dst_type};
     if (st->op == LB_STAGE_PIXELS || st->op == LB_STAGE_POINT) {
-        pass(r, st->op == LB_STAGE_PIXELS ? st : NULL, st->chain, st->nchain, st->period, count * st->acc_count, src, st->src_type,
-             false, dst, dst_type);
+        out.pixels = st->op == LB_STAGE_PIXELS ? st : NULL;
+        out.src = src;
+        out.src_type = st->src_type;
+        pass(r, &out, 0, count * st->acc_count);
         return true;
     }
     if (st->staged) {
         void *staging = r->workspace + plan->staging;
-        pass(r, NULL, st->staging, st->nstaging, st->staging_period, count * st->src_count, src, plan->tensors[st->src].type, false,
-             staging, st->src_type);
+        const route in = {.chain = st->staging, .nchain = st->nstaging, .period = st->staging_period, .src = src,
+                          .src_type = plan->tensors[st->src].type, .dst = staging, .dst_type = st->src_type};
+        pass(r, &in, 0, count * st->src_count);
         src = staging;
     }
     if (st->tiles) {
@@ -351,11 +363,13 @@ static bool run_stage(const run *r, const lb_stage *st, int thread, const uint8_
     /* oneDNN writes whole chunks, which the caller's scores have no room for. */
     const bool direct = st->nchain == 0 && !whole && !st->halves && st->acc_type == dst_type && !last;
     void *acc = direct ? dst : r->workspace + plan->acc;
-    lb_stored acc_type = st->acc_type;
     if (!run_op(r, st, thread, src, acc))
         return false;
     if (direct)
         return true;
+    out.src = acc;
+    out.src_type = st->acc_type;
+    out.whole = whole;
     if (st->halves) {
         int32_t *merged = (int32_t *)(void *)(r->workspace + plan->merged);
         const int64_t pixels = (int64_t)count * st->oh * st->ow;
@@ -363,10 +377,10 @@ static bool run_stage(const run *r, const lb_stage *st, int thread, const uint8_
             r->k->merge_whole(acc, pixels, st->conv.oc, merged);
         else
             r->k->merge(acc, pixels, st->conv.oc, merged);
-        acc = merged;
-        acc_type = LB_STORED_I32;
+        out.src = merged;
+        out.src_type = LB_STORED_I32;
     }
-    pass(r, NULL, st->chain, st->nchain, st->period, count * st->acc_count, acc, acc_type, whole, dst, dst_type);
+    pass(r, &out, 0, count * st->acc_count);
     return true;
 }
 
