@@ -146,6 +146,5 @@ static lb_status load(lb_data *data, const variant *v, const char *path) {
 static lb_status load10(lb_data *data, const char *path) { return load(data, &cifar10, path); }
 static lb_status load100(lb_data *data, const char *path) { return load(data, &cifar100, path); }
 
-const lb_data_format lb_format_cifar10 = {"cifar10-binary", "the binary release of CIFAR-10", recognise10, load10};
-const lb_data_format lb_format_cifar100 = {"cifar100-binary", "the binary release of CIFAR-100, fine labels", recognise100,
-                                           load100};
+const lb_data_format lb_format_cifar10 = {recognise10, load10};
+const lb_data_format lb_format_cifar100 = {recognise100, load100};

@@ -63,13 +63,6 @@ lb_status lb_data_described(lb_ctx *ctx, const lb_data_config *config, const cha
 /* Rows of `lowbit list data`; NULL after the last. */
 const lb_list_row *lb_data_row(int i, lb_list_row *row);
 
-/* A reader of one format recognises what lies at `path` and fills both splits. One file each in src/data/; rows in data.c. */
-typedef struct lb_data_format {
-    const char *name, *help;
-    bool (*recognise)(const char *path);
-    lb_status (*load)(lb_data *data, const char *path);
-} lb_data_format;
-
 /* One prepared batch. */
 typedef struct lb_batch {
     int64_t step;                /* which step of the epoch, from 0 */

@@ -710,5 +710,4 @@ static bool recognise(const char *path) {
     return lb_is_dir(path) ? find_top(path, top) : lb_exists(path) && lb_is_archive(path);
 }
 
-const lb_data_format lb_format_folder = {"folder", "images in train/<class>/ and test/<class>/, as a folder or an archive",
-                                         recognise, load};
+const lb_data_format lb_format_folder = {recognise, load};

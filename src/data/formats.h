@@ -7,6 +7,11 @@
 #define LB_PATH 1024
 #define LB_MAX_CLASSES (1 << 20)
 
+/* A reader of one format recognises what lies at `path` and fills both splits. One file each in src/data/; rows in data.c. */
+typedef struct lb_data_format {
+    bool (*recognise)(const char *path);
+    lb_status (*load)(lb_data *data, const char *path);
+} lb_data_format;
 extern const lb_data_format lb_format_idx, lb_format_cifar10, lb_format_cifar100, lb_format_folder;
 
 /* An empty data set; NULL when out of memory. */

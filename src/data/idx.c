@@ -167,4 +167,4 @@ static lb_status load(lb_data *data, const char *path) {
     return data->class_names ? LB_OK : lb_number_classes(data, data->classes);
 }
 
-const lb_data_format lb_format_idx = {"idx", "IDX files of the MNIST family, plain or gzipped", recognise, load};
+const lb_data_format lb_format_idx = {recognise, load};
