@@ -122,6 +122,8 @@ static lb_status estimate_statistics(loop *l) {
     l->loading = l->loading && batches == 0;
     for (int64_t i = 0; i < batches; i++) {
         const lb_batch *batch;
+        if (lb_interrupted(t->ctx))
+            return lb_fail(t->ctx, LB_ERR_INTERRUPTED, "interrupted while estimating batch norm's statistics");
         if (i % l->pace.epoch_steps == 0)
             LB_TRY(lb_loader_start(t->loader, epoch + i / l->pace.epoch_steps, 0));
         LB_TRY(lb_loader_next(t->loader, &batch));
@@ -270,8 +272,10 @@ static lb_status run_stages(lb_trainer *t) {
 }
 
 static lb_status open_logs(lb_trainer *t, bool resume) {
-    LB_TRY(lb_jsonl_open(t->ctx, t->files.log, resume ? t->at.step : -1, &t->log));
-    return lb_tensorboard_open(t->ctx, t->dir, resume ? t->at.step : -1, &t->board);
+    /* An epoch that is logged has no images left: a line of this very step is of a process that was killed before it saved. */
+    const int64_t step = resume ? t->at.step - (t->at.images > 0) : -1;
+    LB_TRY(lb_jsonl_open(t->ctx, t->files.log, step, &t->log));
+    return lb_tensorboard_open(t->ctx, t->dir, step, &t->board);
 }
 
 /* A network built by hand is none that model.name knows. */
@@ -444,10 +448,8 @@ static lb_status prepare_run(lb_trainer *t, bool resume, int *lock) {
     LB_TRY(lb_make_dirs(t->ctx, t->dir));
     if (*lock == LB_NO_LOCK)
         LB_TRY(lb_lock_dir(t->ctx, t->dir, lock));
-    if (*lock != LB_NO_LOCK) {
-        lb_remove_leftovers(t->dir, LB_RUN_LAST);
-        lb_remove_leftovers(t->dir, LB_RUN_BEST);
-    }
+    if (*lock != LB_NO_LOCK)
+        lb_run_remove_leftovers(t->dir);
     if (!resume) {
         LB_TRY(check_no_run(t)); /* again: another process may have been faster */
         LB_TRY(remove_best(t));

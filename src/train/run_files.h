@@ -4,8 +4,11 @@
 
 #include "core/core.h"
 
+#define LB_RUN_RECIPE "recipe.yaml"
 #define LB_RUN_LAST "last.safetensors"
 #define LB_RUN_BEST "best.safetensors"
+#define LB_RUN_LOG "metrics.jsonl"
+#define LB_RUN_GRAPH "net.onnx"
 #define LB_RUN_MODEL "model.lbm"
 
 typedef struct lb_run_files {
@@ -15,6 +18,9 @@ typedef struct lb_run_files {
     const char *log;    /* a JSON object per epoch */
     const char *graph;  /* of an imported network */
 } lb_run_files;
+
+/* Removes temporary files that killed trainings left there. */
+void lb_run_remove_leftovers(const char *dir);
 
 /* Their paths, in the pool. */
 lb_status lb_run_files_of(lb_pool *pool, const char *dir, lb_run_files *files);

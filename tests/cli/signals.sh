@@ -47,6 +47,17 @@ wait $child || status=$?
 last="train, stopped by SIGTERM"
 check "it ended by the signal, having saved" $status -eq $((128 + 15))
 
+# Estimating batch norm's statistics, which can take longer than the epoch, stops as well.
+"$LOWBIT" train tiny.yaml --out estimate --threads 1 --set train.save_every=1 --set train.bn_estimate=1000000 >out 2>err &
+child=$!
+wait_for estimate/last.safetensors
+sleep 0.3
+kill -INT $child
+status=0
+wait $child || status=$?
+last="train, stopped by SIGINT in estimating"
+check "it ended by the signal, having saved" $status -eq $((128 + 2))
+
 # A verb without a state ends by the signal, so that a shell's loop ends too, and leaves no temporary files. The compiler tells
 # that verifying is under way, and gives it time to be stopped.
 mkdir tmp

@@ -162,6 +162,27 @@ static void test_resume_gives_the_same_bits(void **state) {
     }
 }
 
+/* Stopped while testing, continued, and killed after the line in the log and before the checkpoint: the line comes again. */
+static void test_an_epoch_is_logged_once(void **state) {
+    (void)state;
+    char dir[64], command[300];
+    make_dir(dir);
+    train(dir, "sgd", LSQ, -1, false);
+    snprintf(command, sizeof command, "cp %s/last.safetensors %s/kept", dir, dir);
+    assert_int_equal(system(command), 0);
+    train(dir, "sgd", LSQ, 1, true);
+    snprintf(command, sizeof command, "mv %s/kept %s/last.safetensors", dir, dir);
+    assert_int_equal(system(command), 0);
+    const int epochs = train(dir, "sgd", LSQ, 0, true);
+    char *log = read_text(dir, "metrics.jsonl");
+    int lines = 0;
+    for (const char *c = log; (c = strstr(c, "\"event\": \"epoch\"")); c++)
+        lines++;
+    assert_int_equal(lines, epochs);
+    free(log);
+    remove_dir(dir);
+}
+
 static void test_opened_run_evaluates_the_same(void **state) {
     (void)state;
     char dir[64];
@@ -684,6 +705,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_golden_losses),
         cmocka_unit_test(test_resume_gives_the_same_bits),
+        cmocka_unit_test(test_an_epoch_is_logged_once),
         cmocka_unit_test(test_opened_run_evaluates_the_same),
         cmocka_unit_test(test_comma_locale),
         cmocka_unit_test(test_divergence),
