@@ -144,7 +144,7 @@ static int take_option(const cli_verb *verb, cli_option option, const char *valu
     case CLI_HELP: args->help = true; break;
     case CLI_THREADS: return parse_count(verb, name, value, 4096, &args->threads);
     case CLI_TEST: return parse_count(verb, name, value, INT_MAX, &args->test);
-    case CLI_STEPS: return parse_count(verb, name, value, INT_MAX, &args->steps);
+    case CLI_STEPS: return parse_count(verb, name, value, 1 << 20, &args->steps);
     case CLI_BATCH: return parse_count(verb, name, value, 1 << 20, &args->batch);
     case CLI_RUNS: return parse_count(verb, name, value, 1 << 20, &args->runs);
     case CLI_OPSET: return parse_count(verb, name, value, 1000, &args->opset);

@@ -105,21 +105,50 @@ static const char *percent(char text[32], double value) {
     return text;
 }
 
-/* Mean and sample standard deviation of the best accuracies of a group; returns how many there are. */
+static bool is_result(const entry *e, int group) { return e->group == group && e->run.done && isfinite(e->run.best); }
+
+static bool same_seed(const cli_run *a, const cli_run *b) { return !strcmp(get(a, "train.seed", ""), get(b, "train.seed", "")); }
+
+/* A finished run of the group, the first with its seed: the same seed twice tells nothing of seeds. */
+static bool is_sample(const entry *entries, int i, int group) {
+    for (int k = 0; k < i; k++)
+        if (is_result(&entries[k], group) && same_seed(&entries[k].run, &entries[i].run))
+            return false;
+    return is_result(&entries[i], group);
+}
+
+/* Mean and sample standard deviation of the best accuracies of a group's seeds; returns how many there are. */
 static int group_spread(const entry *entries, int n, int group, double *mean, double *spread) {
     double sum = 0, squares = 0;
     int count = 0;
     for (int i = 0; i < n; i++)
-        if (entries[i].group == group && isfinite(entries[i].run.best)) {
+        if (is_sample(entries, i, group)) {
             sum += entries[i].run.best;
             count++;
         }
     *mean = count ? sum / count : NAN;
     for (int i = 0; i < n; i++)
-        if (entries[i].group == group && isfinite(entries[i].run.best))
+        if (is_sample(entries, i, group))
             squares += (entries[i].run.best - *mean) * (entries[i].run.best - *mean);
     *spread = count > 1 ? sqrt(squares / (count - 1)) : NAN;
     return count;
+}
+
+/* The directory as one cell of a table. */
+static char *name_cell(const char *dir) {
+    char *name = cli_strdup(dir);
+    for (char *c = name; *c; c++)
+        if ((unsigned char)*c < 32 || *c == 127)
+            *c = '?'; /* as errors do */
+    return name;
+}
+
+/* Named after its first run: groups can differ in what the line does not show. */
+static void print_group(const cli_run *first, double mean, double spread, int count) {
+    char bits[64], method[80], *name = name_cell(first->dir);
+    printf("%s ...: %s %s %s: %.2f %s %.2f %% over %d seeds\n", name, get(first, "model.name", "-"), method_text(method, first),
+           bits_text(bits, first), mean, cli_utf8() ? "±" : "+-", spread, count);
+    free(name);
 }
 
 static void print_table(const entry *entries, int n) {
@@ -130,20 +159,20 @@ static void print_table(const entry *entries, int n) {
                   "run\tmodel\tmethod\tbits\tseed\tepochs\tminutes\tbest top-1 %%\tlast top-1 %%\tpacked bytes\timages/s");
     for (int i = 0; i < n; i++) {
         const cli_run *r = &entries[i].run;
+        char *name = name_cell(r->dir);
         snprintf(epochs, sizeof epochs, "%g%s", r->epochs, r->done || r->epochs == 0 ? "" : " (unfinished)");
-        cli_table_row(&table, "%s\t%s\t%s\t%s\t%s\t%s\t%.1f\t%s\t%s\t%s\t%s", r->dir, get(r, "model.name", "-"),
+        cli_table_row(&table, "%s\t%s\t%s\t%s\t%s\t%s\t%.1f\t%s\t%s\t%s\t%s", name, get(r, "model.name", "-"),
                       method_text(method, r), bits_text(bits, r), get(r, "train.seed", "-"), epochs, r->minutes,
                       percent(best, r->best), percent(last, r->last), r->packed >= 0 ? cli_commas(bytes, r->packed) : "-",
                       isfinite(r->images_per_s) ? cli_commas(rate, llrint(r->images_per_s)) : "-");
+        free(name);
     }
     cli_table_print(&table);
     for (int i = 0; i < n; i++) {
         double mean, spread;
         int count = entries[i].group == i ? group_spread(entries, n, i, &mean, &spread) : 0;
         if (count > 1)
-            printf("%s %s %s: %.2f %s %.2f %% over %d seeds\n", get(&entries[i].run, "model.name", "-"),
-                   method_text(method, &entries[i].run), bits_text(bits, &entries[i].run), mean, cli_utf8() ? "±" : "+-", spread,
-                   count);
+            print_group(&entries[i].run, mean, spread, count);
     }
 }
 
@@ -154,6 +183,15 @@ static json_t *seed_json(const cli_run *r) {
     errno = 0;
     const long long seed = strtoll(text, &end, 10);
     return !*text ? json_null() : *end || errno ? cli_json_text(text) : json_integer(seed);
+}
+
+/* The runs that its mean is of. */
+static json_t *group_json(const entry *entries, int n, int group) {
+    json_t *runs = json_array();
+    for (int i = 0; i < n; i++)
+        if (is_sample(entries, i, group))
+            json_array_append_new(runs, cli_json_text(entries[i].run.dir));
+    return runs;
 }
 
 static int print_json(const entry *entries, int n) {
@@ -172,9 +210,10 @@ static int print_json(const entry *entries, int n) {
         double mean, spread;
         int count = entries[i].group == i ? group_spread(entries, n, i, &mean, &spread) : 0;
         if (count > 1)
-            json_array_append_new(groups, json_pack("{s:s, s:s, s:s, s:i, s:o, s:o}", "model", get(r, "model.name", "-"), "method",
-                                                    method_text(method, r), "bits", bits_text(bits, r), "seeds", count, "mean_top1",
-                                                    cli_json_real(mean), "spread", cli_json_real(spread)));
+            json_array_append_new(groups,
+                                  json_pack("{s:o, s:s, s:s, s:s, s:i, s:o, s:o}", "runs", group_json(entries, n, i), "model",
+                                            get(r, "model.name", "-"), "method", method_text(method, r), "bits", bits_text(bits, r),
+                                            "seeds", count, "mean_top1", cli_json_real(mean), "spread", cli_json_real(spread)));
     }
     return cli_print_json(json_pack("{s:o, s:o}", "runs", runs, "groups", groups));
 }
@@ -207,7 +246,7 @@ static int run(lb_ctx *ctx, const cli_args *args) {
         n++;
     }
     if (n && args->json)
-        print_json(entries, n);
+        status = print_json(entries, n) == CLI_DONE ? status : CLI_FAILED;
     else if (n)
         print_table(entries, n);
     for (int i = 0; i < n; i++)
@@ -230,11 +269,11 @@ const cli_verb cli_verb_compare = {
         "minutes, test accuracy of the last stage's best epoch and of the last one, size of RUN/model.lbm if there is one,\n"
         "and training speed (median of the epochs). Where recipes differ in nothing but train.seed (and in \"seedN\" within\n"
         "train.init and distill.teacher, N being the seed), the mean of their best accuracies and the sample standard\n"
-        "deviation follow. A run that is named twice counts once.\n"
+        "deviation follow, of finished runs and each seed once, in a line named after the first.\n"
         "\n"
         "--json prints {\"runs\": [{\"run\", \"model\", \"method\", \"bits\", \"seed\", \"epochs\", \"minutes\", \"done\",\n"
-        "\"best_top1\", \"last_top1\", \"packed_bytes\", \"images_per_s\"}], \"groups\": [{\"model\", \"method\", \"bits\",\n"
-        "\"seeds\", \"mean_top1\", \"spread\"}]}.",
+        "\"best_top1\", \"last_top1\", \"packed_bytes\", \"images_per_s\"}], \"groups\": [{\"runs\", \"model\", \"method\",\n"
+        "\"bits\", \"seeds\", \"mean_top1\", \"spread\"}]}.",
     .files = "RUN/recipe.yaml, RUN/metrics.jsonl, RUN/model.lbm",
     .examples = "lowbit compare runs/*",
     .exit_failed = "a run directory cannot be read (the others are compared all the same)",

@@ -1,5 +1,7 @@
 /* lowbit inspect */
+#include <ctype.h>
 #include <math.h>
+#include <string.h>
 
 #include "cli.h"
 
@@ -53,7 +55,10 @@ static int print_rules(const lb_inspection *in, const char *path) {
             continue;
         if (!any)
             puts("  layers:");
-        printf("    - {match: %s, weights: {bits: %d, bit_lengths: fixed}}\n", l->name, l->weight_bits);
+        fputs("    - {match: \"", stdout);
+        for (const char *c = l->name; *c; c++) /* what a pattern cannot say stands for any character */
+            putchar(isalnum((unsigned char)*c) || strchr("_-./:", *c) ? *c : '?');
+        printf("\", weights: {bits: %d, bit_lengths: fixed}}\n", l->weight_bits);
         any = true;
     }
     return any ? CLI_DONE : cli_fail("%s: no layer has learned its bit-length (quant.weights.bit_lengths)", path);
@@ -72,7 +77,7 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     if (args->rules)
         status = print_rules(&inspection, args->operands[0]);
     else if (args->json)
-        print_json(&inspection);
+        status = print_json(&inspection);
     else
         print_table(&inspection);
     lb_inspection_free(&inspection);

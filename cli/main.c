@@ -1,6 +1,8 @@
 /* The lowbit program: finds the verb, reads its options, gives it a context and checks that its results were written. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli.h"
@@ -82,7 +84,16 @@ static int run_verb(const char *program, const cli_verb *verb, int argc, char **
     return status;
 }
 
+/* A standard stream that is closed must not become the number of a file of the run, which messages would then be written to. It is
+ * opened the wrong way round, so that using it stays an error. */
+static void keep_streams(void) {
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
+            exit(CLI_FAILED);
+}
+
 int main(int argc, char **argv) {
+    keep_streams();
     signal(SIGPIPE, SIG_IGN); /* a reader that leaves must not stop a training; finish_output sees it */
     cli_term_init();
     if (argc < 2) {

@@ -78,9 +78,11 @@ static void print_word(FILE *file, const char *word) {
 }
 
 void cli_print_command(FILE *file, const cli_args *args, const char *verb, const char *operand) {
+    char *named = *operand == '-' ? cli_join(".", operand) : NULL; /* no option */
     print_word(file, args->program);
     fprintf(file, " %s", verb);
-    print_word(file, operand);
+    print_word(file, named ? named : operand);
+    free(named);
 }
 
 const char *cli_smaller(char *text, int64_t bytes, int64_t float_bytes) {
@@ -97,10 +99,13 @@ const char *cli_smaller(char *text, int64_t bytes, int64_t float_bytes) {
 void cli_table_init(cli_table *table, const char *align) { *table = (cli_table){.align = align}; }
 
 void cli_table_row(cli_table *table, const char *fmt, ...) {
-    char text[1024];
-    va_list args;
+    va_list args, again;
     va_start(args, fmt);
-    vsnprintf(text, sizeof text, fmt, args);
+    va_copy(again, args);
+    const int size = vsnprintf(NULL, 0, fmt, args);
+    char *text = cli_alloc((size_t)(size > 0 ? size : 0) + 1);
+    vsnprintf(text, (size_t)(size > 0 ? size : 0) + 1, fmt, again);
+    va_end(again);
     va_end(args);
     size_t columns = strlen(table->align);
     if (table->nrows == table->capacity) {
@@ -116,6 +121,7 @@ void cli_table_row(cli_table *table, const char *fmt, ...) {
         table->cells[(size_t)table->nrows * columns + c] = cli_strdup(cell);
     }
     table->nrows++;
+    free(text);
 }
 
 /* Characters that a UTF-8 text takes on the screen (all of ours are one wide). */

@@ -36,10 +36,11 @@ int cli_profile_model(lb_ctx *ctx, lb_packed *model, const cli_args *args) {
     lb_layer_times profile = {0};
     if (lb_packed_profile(model, args->batch ? args->batch : 1, args->runs ? args->runs : 100, &profile) != LB_OK)
         return cli_library_error(ctx);
+    int status = CLI_DONE;
     if (args->json)
-        print_json(&profile);
+        status = print_json(&profile);
     else
         print_table(&profile);
     lb_layer_times_free(&profile);
-    return CLI_DONE;
+    return status;
 }

@@ -149,8 +149,9 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     s.pixels = cli_alloc((size_t)s.info.ih * (size_t)s.info.iw * (size_t)s.info.ic);
     s.list = json_array();
     int result = classify(ctx, model, &s);
-    if (args->json && json_array_size(s.list)) /* some may have been classified before one failed */
-        cli_print_json(json_pack("{s:O}", "images", s.list));
+    if (args->json && json_array_size(s.list) && /* some may have been classified before one failed */
+        cli_print_json(json_pack("{s:O}", "images", s.list)) != CLI_DONE)
+        result = CLI_FAILED;
     json_decref(s.list);
     free(s.scores);
     free(s.ranked);

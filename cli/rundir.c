@@ -1,4 +1,5 @@
-/* What a run directory says about its run: recipe.yaml as flat settings, metrics.jsonl as figures. */
+/* What a run directory says about its run: recipe.yaml as flat settings, metrics.jsonl as figures. The recipe is read as plain
+ * YAML, so that runs of other versions, whose keys this one may not know, can be compared. */
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -74,13 +75,19 @@ static const char *find_setting(const cli_run *run, const char *key) {
     return NULL;
 }
 
-const char *cli_run_get(const cli_run *run, const char *key) {
+/* -1: the recipe has no stages. */
+static int last_stage(const cli_run *run) {
     int last = -1;
     for (int i = 0; i < run->nsettings; i++)
         if (!strncmp(run->settings[i].key, "stages.", 7)) {
             int stage = atoi(run->settings[i].key + 7);
             last = stage > last && stage < STAGES_MAX ? stage : last;
         }
+    return last;
+}
+
+const char *cli_run_get(const cli_run *run, const char *key) {
+    const int last = last_stage(run);
     char staged[512];
     snprintf(staged, sizeof staged, "stages.%d.%s", last, key);
     const char *value = last >= 0 ? find_setting(run, staged) : NULL;
@@ -155,6 +162,8 @@ static int read_metrics(const char *path, cli_run *run) {
             run->done = true;
         json_decref(entry);
     }
+    if (h.stage < last_stage(run)) /* not reached or, without a budget, not evaluated: what was measured is another network */
+        run->best = run->last = run->weight_bits = NAN;
     if (h.nrates) {
         qsort(h.rates, h.nrates, sizeof *h.rates, by_value);
         run->images_per_s = h.rates[h.nrates / 2];

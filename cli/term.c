@@ -93,7 +93,7 @@ int cli_library_error(const lb_ctx *ctx) {
 
 static int columns(int fd) {
     struct winsize size;
-    return ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col >= 20 ? size.ws_col : 80;
+    return ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
 /* "1:02:03" or "4:05". */
@@ -130,7 +130,8 @@ static void format_figures(char *text, size_t size, int room, const lb_event *ev
 
 static void draw_bar(const char *task, double part, const char *figures) {
     static const char *const eighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
-    int width = columns(STDERR_FILENO) - 1 - (int)strlen(task) - 8 - (int)strlen(figures);
+    const int room = columns(STDERR_FILENO) - 7;
+    int width = room - 2 - (int)strlen(task) - (int)strlen(figures);
     char bar[512] = "";
     width = width > 40 ? 40 : width;
     if (width >= 5) {
@@ -147,7 +148,7 @@ static void draw_bar(const char *task, double part, const char *figures) {
         fprintf(stderr, "\r\033[K%s %s%s%s%s%s %3d%%%s", task, edge, coloured ? "\033[32m" : "", bar, coloured ? "\033[0m" : "",
                 end, (int)(100 * part), figures);
     else
-        fprintf(stderr, "\r\033[K%.*s %3d%%%s", columns(STDERR_FILENO) - 7, task, (int)(100 * part), figures);
+        fprintf(stderr, "\r\033[K%.*s %3d%%%s", room > 0 ? room : 0, task, (int)(100 * part), figures);
     fflush(stderr);
     term.shown = true;
 }

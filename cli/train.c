@@ -64,7 +64,8 @@ static int print_result(const cli_args *args, const char *dir) {
         if (evaluated)
             printf("%s: best %.2f %% top-1 (epoch %g of %g), last %.2f %%\n", dir, run.best, run.best_epoch, run.epochs, run.last);
         else
-            printf("%s: no training, no evaluation: the budget is 0 steps\n", dir);
+            printf("%s: no %sevaluation: the %sbudget is 0 steps\n", dir, run.epochs > 0 ? "" : "training, no ",
+                   run.epochs > 0 ? "last stage's " : "");
         fflush(stdout); /* where both streams are one file, the result comes first */
         if (evaluated && !args->quiet) {
             fputs("next:", stderr);

@@ -27,11 +27,12 @@ static int run(lb_ctx *ctx, const cli_args *args) {
     lb_verify_result result = {0};
     if (lb_verify(ctx, args->operands[0], args->data, &result) != LB_OK)
         return cli_library_error(ctx);
+    int status = CLI_DONE;
     if (args->json)
-        print_json(&result);
+        status = print_json(&result);
     else
         print_table(&result);
-    return result.equal ? CLI_DONE
+    return result.equal ? status
                         : cli_fail("%s does not compute what was trained; if the run was trained further or the model is another "
                                    "run's, pack it again: lowbit pack RUN -o RUN/model.lbm",
                                    args->operands[0]);

@@ -164,7 +164,7 @@ succeed train small.yaml --out seed2 --seed 2 --set train.epochs=1 -q
 succeed train small.yaml --out seed3 --seed 3 --set train.epochs=1 -q
 succeed compare runs/small stopped seed2 seed3
 says '^runs/small +lenet5 +dorefa +W2A2 +1 +3 '
-says '^lenet5 dorefa W2A2: [0-9.]+ ± [0-9.]+ % over 2 seeds$'
+says '^[^ ]+ \.\.\.: lenet5 dorefa W2A2: [0-9.]+ ± [0-9.]+ % over 2 seeds$'
 succeed compare runs/small seed2 seed3 --json
 json runs.0.best_top1 runs.0.packed_bytes groups.0.mean_top1 groups.0.spread groups.0.seeds
 finish

@@ -28,7 +28,7 @@ lengths=$(for ((i = 0; i < 30; i++)); do bits $i 2>/dev/null; done | grep -v '^0
 check "some layer has fewer than 4 bits" "$(grep -c '[23]' <<<"$lengths")" = 1
 succeed inspect learned --rules
 says '^  layers:$'
-says '^    - \{match: conv1, weights: \{bits: [2-4], bit_lengths: fixed\}\}$'
+says '^    - \{match: "conv1", weights: \{bits: [2-4], bit_lengths: fixed\}\}$'
 rules=$(cat "$work/out")
 succeed pack learned
 succeed verify learned --json
