@@ -3,6 +3,8 @@
 #include <math.h>
 
 static const double pi = 3.14159265358979323846;
+/* A recipe's numbers are floats: 0.1 epochs of 100 steps are 10.00000015. */
+static const double rounding = 1 + 1e-6;
 
 double lb_schedule_lr(const lb_train_config *train, int64_t step, int64_t steps_per_epoch, int64_t total_steps) {
     const lb_schedule_config *c = &train->schedule;
@@ -14,11 +16,11 @@ double lb_schedule_lr(const lb_train_config *train, int64_t step, int64_t steps_
     case LB_SCHED_CONSTANT:
         break;
     case LB_SCHED_STEP:
-        lr *= pow(c->gamma, floor(s / (c->every * n) + 1e-9));
+        lr *= pow(c->gamma, floor(s * rounding / (c->every * n)));
         break;
     case LB_SCHED_MULTISTEP:
         for (int i = 0; i < c->nmilestones; i++)
-            if (c->milestones[i] * n <= s)
+            if (c->milestones[i] * n <= s * rounding)
                 lr *= c->gamma;
         break;
     case LB_SCHED_COSINE:
