@@ -327,6 +327,46 @@ static void bytes_and_domains(void **state) {
     assert_string_equal(replaced(SIGMOID, 4, 1, 1, "\1", 1), "a result of another type than its source");
 }
 
+/* The largest shift is 46, the least of the block and a channel's own together; an addend has 61 bits with the zeros that its shift
+ * puts behind it. */
+static void multiply_shifts(void **state) {
+    (void)state;
+    static const struct {
+        const char *bytes, *what; /* 24 bits a channel: mul, shift, add, as the block's header says */
+    } cases[] = {
+        {"\1\x12\0\0\x2e\6\0\0\1\0\0\1\0\0\1", ""}, /* mul 65536, shift 46 */
+        {"\1\x12\0\0\x2e\6\0\0\1\0\0\1\0\0\5", "a multiply-shift out of range"}, /* 47 */
+        {"\1\x12\0\0\x2e\6\0\0\1\0\0\xfd\0\0\1", "a multiply-shift out of range"}, /* 46 + 63 */
+        {"\1\x12\0\0\0\6\0\0\1\0\0\1\0\0\xbd", "a multiply-shift out of range"}, /* 47 of its own */
+        {"\1\1\x11\0\x2e\6\x80\xff\x3f\x80\xff\x3f\x80\xff\x3f", ""}, /* mul 0, add 32767 << 46 */
+        {"\1\1\x11\0\x2e\6\x80\xff\x3f\x80\xff\x3f\0\0\x40", "a multiply-shift out of range"}, /* 32768 << 46 */
+        {"\1\1\x11\0\x2e\6\0\0\xc0\x80\xff\x3f\x80\xff\x3f", "a multiply-shift out of range"}, /* -32768 << 46 */
+    };
+    for (size_t i = 0; i < LB_COUNT(cases); i++)
+        assert_string_equal(replaced(POINT, 5, 5, 15, cases[i].bytes, 15), cases[i].what);
+}
+
+/* A copy's runs stay inside their source, of 2 channels, and the result, of 3. */
+static void runs_of_channels(void **state) {
+    (void)state;
+    static const struct {
+        const char *bytes, *what; /* of each of two runs: gap before it, first channel in the source, channels */
+    } cases[] = {
+        {"\0\0\2\0\1\1", ""},
+        {"\0\0\1\0\0\2", ""},
+        {"\1\0\1\0\0\2", "a run behind the last channel"},
+        {"\2\0\2\0\0\1", "a run behind the last channel"},
+        {"\2\0\1\0\0\1", "a run behind the last channel"},
+        {"\4\0\1\0\0\1", "a run's place"},
+        {"\1\0\1\2\0\1", "a run's place"},
+        {"\0\2\1\0\0\1", "a run's first channel"},
+        {"\0\1\2\0\0\1", "a run's length"},
+        {"\0\1\0\0\0\1", "a run's length"},
+    };
+    for (size_t i = 0; i < LB_COUNT(cases); i++)
+        assert_string_equal(replaced(COPY, 4, 8, 6, cases[i].bytes, 6), cases[i].what);
+}
+
 static int write_file(const char *dir, const char *name, const void *data, size_t size) {
     char path[512];
     snprintf(path, sizeof path, "%s/%s", dir, name);
@@ -363,6 +403,7 @@ int main(int argc, char **argv) {
         return write_files(argv[1]);
     const struct CMUnitTest tests[] = {SANDBOXED cmocka_unit_test(by_hand), cmocka_unit_test(chosen_sets),
                                        cmocka_unit_test(moved_by_hand), cmocka_unit_test(why),
-                                       cmocka_unit_test(headers), cmocka_unit_test(bytes_and_domains)};
+                                       cmocka_unit_test(headers), cmocka_unit_test(bytes_and_domains),
+                                       cmocka_unit_test(multiply_shifts), cmocka_unit_test(runs_of_channels)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
