@@ -43,6 +43,26 @@ static void draws(void **state) {
     assert_true(bits[2] > 100 && bits[3] > 100 && bits[4] > 100);
 }
 
+/* No two gates of a draw have the same noise. */
+static void draws_are_apart(void **state) {
+    const lb_quant_spec spec = {.quantizer = &lb_quantizer_cpq, .bits = 8, .options.bit_lengths = LB_BITS_LEARNED};
+    const float gate[6] = {-2.f, -2.f, -2.f, -2.f, -2.f, -2.f};
+    int half_open = 0;
+    (void)state;
+    for (uint64_t step = 0; step < 100; step++) {
+        const lb_quant_when when = {.seed = 5, .step = step};
+        lb_gates g;
+        lb_gates_draw(&spec, &when, gate, &g);
+        for (int k = LB_GATE_FIRST; k <= 8; k++)
+            for (int j = LB_GATE_FIRST; j < k; j++) {
+                const bool both = g.z[j] > 0.f && g.z[j] < 1.f && g.z[k] > 0.f && g.z[k] < 1.f;
+                assert_true(!both || g.z[j] != g.z[k]);
+                half_open += both;
+            }
+    }
+    assert_true(half_open > 100);
+}
+
 /* The mean over the codes that the gates leave, in double; param: log step, log sigma, gates. */
 static double gated_mean(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, double x, int *best) {
     const double step = exp((double)param[0]), sigma = exp((double)param[1]);
@@ -166,7 +186,7 @@ static void evaluation(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(draws), cmocka_unit_test(gradients), cmocka_unit_test(penalty_gradient),
-                                       cmocka_unit_test(evaluation)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(draws), cmocka_unit_test(draws_are_apart), cmocka_unit_test(gradients),
+                                       cmocka_unit_test(penalty_gradient), cmocka_unit_test(evaluation)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

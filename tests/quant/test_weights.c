@@ -273,6 +273,28 @@ static void l2_scale(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* Nor worse than the step of the range, whatever the search's sample of every third weight sees. */
+static void l2_beside_range(void **state) {
+    enum { N = 3000 };
+    static float v[N], code[N];
+    lb_ctx *ctx = test_ctx();
+    (void)state;
+    for (int bits = 2; bits <= 8; bits++)
+        for (int shift = 0; shift < 3; shift++) {
+            lb_quant q = {.spec = {.quantizer = &lb_quantizer_uniform, .bits = bits, .options.scale = LB_SCALE_L2}};
+            assert_ok(ctx, lb_quant_resolve(ctx, "layer", &q.spec, &q.grid));
+            fill_normal(v, N, 9, 0.01f);
+            for (int i = 0; i < N; i++)
+                v[i] = i % 3 == shift ? v[i] : v[i] < 0 ? -1.f : 1.f;
+            lb_quant_weights_forward(&q, &at, NULL, v, 1, N, step, code, code);
+            const double range = ref_error(v, N, 1.0 / q.grid.hi, q.grid.lo, q.grid.hi),
+                         found = ref_error(v, N, (double)step[0], q.grid.lo, q.grid.hi);
+            if (found > 1.001 * range)
+                fail_msg("%d bits: error %g, the range's %g", bits, found, range);
+        }
+    lb_ctx_destroy(ctx);
+}
+
 /* First steps of learned parameters. */
 static void initial(void **state) {
     lb_ctx *ctx = test_ctx();
@@ -290,8 +312,68 @@ static void initial(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* The largest weight, wherever it is, has the outermost code, and is still inside of what gradients pass. */
+static void largest_anywhere(void **state) {
+    lb_ctx *ctx = test_ctx();
+    (void)state;
+    for (int bits = 2; bits <= 8; bits++) {
+        lb_quant q = {.spec = {.quantizer = &lb_quantizer_uniform, .bits = bits}};
+        float diff[FAN], diff_u[FAN];
+        assert_ok(ctx, lb_quant_resolve(ctx, "layer", &q.spec, &q.grid));
+        for (int n = 1; n <= FAN; n++)
+            for (int i = 0; i < n; i++) {
+                fill_normal(u, n, (uint64_t)i, 0.1f);
+                u[i] = (i % 2 ? -1.f : 1.f) * (1.f + (float)(i * FAN + n) / 1439.f);
+                lb_quant_weights_forward(&q, &at, NULL, u, 1, n, step, uhat, work);
+                assert_true(fabsf(step[0] * (float)q.grid.hi - fabsf(u[i])) <= 1e-6f * fabsf(u[i]));
+                assert_true(uhat[i] == (i % 2 ? -(float)q.grid.hi : (float)q.grid.hi));
+                for (int k = 0; k < n; k++)
+                    diff[k] = 1.f, diff_u[k] = 0.f;
+                lb_quant_weights_backward(&q, &at, NULL, u, 1, n, step, diff, diff_u, NULL, work);
+                for (int k = 0; k < n; k++)
+                    assert_true(diff_u[k] == 1.f);
+            }
+    }
+    lb_ctx_destroy(ctx);
+}
+
+/* Weights on the outermost levels and beside them, where differences say nothing: LSQ's are outside (eq. 3 and section 2.1), those
+ * of a straight-through estimator that is cut at 1 inside (BNN, eq. 4). */
+static void ends(void **state) {
+    static const struct {
+        const lb_quantizer *quantizer;
+        lb_estimator estimator;
+        int bits;
+        float u[6], diff_u[6], diff_param; /* of a step of 1/4 */
+    } cases[] = {
+        {&lb_quantizer_lsq, LB_EST_OWN, 2, {-0.75f, -0.5f, -0.4375f, 0.1875f, 0.25f, 0.5f}, {0, 0, 1, 1, 0, 0}, -2.f},
+        {&lb_quantizer_lsq, LB_EST_OWN, 3, {-1.5f, -1.f, -0.9375f, 0.6875f, 0.75f, 2.f}, {0, 0, 1, 1, 0, 0}, -2.f},
+        {&lb_quantizer_lsq, LB_EST_OWN, 1, {-0.5f, -0.25f, -0.1875f, 0.1875f, 0.25f, 0.5f}, {0, 0, 1, 1, 0, 0}, 0.f},
+        {&lb_quantizer_bwn, LB_EST_CLIPPED, 1, {-1.0625f, -1.f, -0.9375f, 0.9375f, 1.f, 1.0625f}, {0, 1, 1, 1, 1, 0}, 0.f},
+        {&lb_quantizer_sign, LB_EST_CLIPPED, 1, {-1.0625f, -1.f, -0.9375f, 0.9375f, 1.f, 1.0625f}, {0, 1, 1, 1, 1, 0}, 0.f},
+    };
+    lb_ctx *ctx = test_ctx();
+    (void)state;
+    for (size_t i = 0; i < LB_COUNT(cases); i++) {
+        lb_quant q = {.spec = {.quantizer = cases[i].quantizer, .bits = cases[i].bits, .options.estimator = cases[i].estimator}};
+        const float diff[6] = {1, 1, 1, 1, 1, 1}, quarter = 0.25f;
+        float diff_u[6] = {0}, diff_param = 0;
+        assert_ok(ctx, lb_quant_resolve(ctx, "layer", &q.spec, &q.grid));
+        q.spec.options.per = LB_PER_TENSOR;
+        lb_quant_weights_forward(&q, &at, &quarter, cases[i].u, 1, 6, step, uhat, work);
+        lb_quant_weights_backward(&q, &at, &quarter, cases[i].u, 1, 6, step, diff, diff_u, &diff_param, work);
+        for (int k = 0; k < 6; k++)
+            if (diff_u[k] != cases[i].diff_u[k])
+                fail_msg("case %d: gradient %g at %g", (int)i, (double)diff_u[k], (double)cases[i].u[k]);
+        const float want = cases[i].diff_param / sqrtf(6.f * (float)q.grid.hi);
+        assert_true(fabsf(diff_param - want) <= 1e-6f);
+    }
+    lb_ctx_destroy(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(forward), cmocka_unit_test(mixed_forward), cmocka_unit_test(backward),
-                                       cmocka_unit_test(l2_scale), cmocka_unit_test(initial)};
+                                       cmocka_unit_test(l2_scale), cmocka_unit_test(l2_beside_range), cmocka_unit_test(initial),
+                                       cmocka_unit_test(largest_anywhere), cmocka_unit_test(ends)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
