@@ -268,6 +268,30 @@ static void shared_noise(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* Weights of rq: each element has noise of its own, forward and backward, whether steps are of the tensor or of filters. */
+static void noise_of_filters(void **state) {
+    enum { OUT = 5, IN = N / OUT };
+    static float code[2][N], work[2 * N], du[2][N];
+    lb_ctx *ctx = test_ctx();
+    (void)state;
+    for (int i = 0; i < N; i++)
+        u[i] = 0.1f * (float)(i % 7) - 0.3f, diff[i] = 1.f;
+    for (int per_filter = 0; per_filter < 2; per_filter++) {
+        lb_quant q = {.spec = {.quantizer = &lb_quantizer_rq, .bits = 3, .options.per = per_filter ? LB_PER_FILTER : LB_PER_TENSOR},
+                      .initialised = true};
+        float param[2 * OUT], step[OUT], dp[2 * OUT] = {0};
+        assert_ok(ctx, lb_quant_resolve(ctx, "layer", &q.spec, &q.grid));
+        for (int o = 0; o < 2 * OUT; o++)
+            param[o] = logf(o < (per_filter ? OUT : 1) ? 0.3f : 0.19f);
+        memset(du[per_filter], 0, sizeof du[per_filter]);
+        lb_quant_weights_forward(&q, &at, param, u, OUT, IN, step, code[per_filter], work);
+        lb_quant_weights_backward(&q, &at, param, u, OUT, IN, step, diff, du[per_filter], dp, work);
+    }
+    assert_memory_equal(code[0], code[1], sizeof code[0]);
+    assert_memory_equal(du[0], du[1], sizeof du[0]);
+    lb_ctx_destroy(ctx);
+}
+
 /* After a ReLU codes begin at 0; dropping a level halves the range. At evaluation nothing is drawn or dropped. */
 static void unsigned_codes(void **state) {
     lb_ctx *ctx = test_ctx();
@@ -424,7 +448,7 @@ int main(void) {
                                        cmocka_unit_test(mode_is_nearest),  cmocka_unit_test(draws_follow_pi),
                                        cmocka_unit_test(relaxed_gradient), cmocka_unit_test(dropped_bits),
                                        cmocka_unit_test(dropped_codes),    cmocka_unit_test(curve_is_soft),
-                                       cmocka_unit_test(shared_noise),
+                                       cmocka_unit_test(shared_noise),     cmocka_unit_test(noise_of_filters),
                                        cmocka_unit_test(form_is_weights),  cmocka_unit_test(unsigned_codes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -253,7 +253,37 @@ static void stochastic(void **state) {
     }
 }
 
+/* Without a ramp everything is quantized from its end on. */
+static void stochastic_jump(void **state) {
+    const lb_quant_spec spec = {.options.mix_from = 0.25f, .options.mix_start = 0.5f, .options.mix_end = 0.5f};
+    (void)state;
+    for (int t = 0; t <= 10; t++) {
+        const lb_quant_when when = {.run_seed = 9, .step = (uint64_t)t, .stage_step = t, .stage_steps = 10};
+        assert_true(lb_mixer_stochastic.share(&spec, &when) == (t < 5 ? 0.25f : 1.f));
+        assert_true(t < 5 || drawn(&lb_mixer_stochastic, &spec, &when, false) == 1.f);
+    }
+}
+
 /* Nothing is drawn at evaluation. */
+/* The error of an element is beside the step of its own filter: of filters that differ by factors, the same ones are quantized. */
+static void roulette_elements(void **state) {
+    enum { OUT = 6, IN = 5 };
+    const lb_quant_spec spec = {.options.mix_ratio = 0.4f, .options.mix_partition = LB_PARTITION_DETERMINISTIC,
+                                .options.mix_scope = LB_SCOPE_ELEMENT};
+    float weights[OUT * IN], steps[OUT], code[OUT * IN], m[OUT * IN], scalar;
+    (void)state;
+    for (int o = 0; o < OUT; o++) {
+        steps[o] = (float)(1 << 3 * o % 8);
+        for (int i = 0; i < IN; i++) {
+            code[o * IN + i] = i % 2 ? -1.f : 1.f;
+            weights[o * IN + i] = steps[o] * code[o * IN + i] * (1.f + 0.01f * (float)((i + o) % IN) + 0.001f * (float)o);
+        }
+    }
+    assert_false(lb_mixer_roulette.weights(&spec, &(lb_quant_when){.stage_steps = 10}, weights, steps, code, OUT, IN, &scalar, m));
+    for (int i = 0; i < OUT * IN; i++)
+        assert_true(m[i] == ((i % IN + i / IN) % IN < 2 ? 1.f : 0.f));
+}
+
 static void evaluation(void **state) {
     (void)state;
     lb_ctx *ctx = test_ctx();
@@ -275,7 +305,7 @@ static void evaluation(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(alpha), cmocka_unit_test(alpha_gradient), cmocka_unit_test(roulette_counts),
                                        cmocka_unit_test(roulette_schedules), cmocka_unit_test(roulette_frequencies),
-                                       cmocka_unit_test(roulette_partitions), cmocka_unit_test(stochastic),
-                                       cmocka_unit_test(evaluation)};
+                                       cmocka_unit_test(roulette_partitions), cmocka_unit_test(roulette_elements),
+                                       cmocka_unit_test(stochastic), cmocka_unit_test(stochastic_jump), cmocka_unit_test(evaluation)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
