@@ -367,6 +367,74 @@ static void runs_of_channels(void **state) {
         assert_string_equal(replaced(COPY, 4, 8, 6, cases[i].bytes, 6), cases[i].what);
 }
 
+/* Each rule of the page by a file that breaks it alone, beside one that just keeps it. */
+static void rules(void **state) {
+    (void)state;
+#define TENSOR1 "\1\1\3\0\0\xfe\3"
+#define TENSOR4 "\1\1\3\2\0\x80\x80\x08"
+#define REQUANTS "\x18\0\0\0\0\0\0\1\0\0\1\0\0\1" /* a block's header, three times mul 65536 */
+#define OF_TEXT(text) text, sizeof text - 1
+    static const struct {
+        const char *mark;
+        size_t mark_size, count; /* bytes behind the mark's begin that are replaced */
+        const char *by;
+        size_t by_size;
+        const char *what;
+    } cases[] = {
+        /* Tensors, texts and the end. */
+        {OF_TEXT("\1\1\2\4"), 3, OF_TEXT("\x80\x80\1\x80\x80\1\1"), "a source of another shape or type"},
+        {OF_TEXT("\1\1\2\4"), 3, OF_TEXT("\x80\x80\1\x80\x80\1\2"), "a tensor too large"},
+        {OF_TEXT(TENSOR1), 7, OF_TEXT("\1\1\3\0\0\x80\4"), "a tensor's range"}, /* 0..256 */
+        {OF_TEXT(TENSOR1), 7, OF_TEXT("\1\1\3\0\1\xfe\3"), "a tensor's range"}, /* -1..255 */
+        {OF_TEXT(TENSOR1), 7, OF_TEXT("\1\1\3\0\2\0"), "a tensor's range"}, /* 1..0 */
+        {OF_TEXT(TENSOR4), 8, OF_TEXT("\1\1\3\2\0\xfe\xff\7"), "results that could leave the stated range"}, /* 0..65535 */
+        {OF_TEXT(SIGMOID "\0"), 5, OF_TEXT(SIGMOID "\0\0"), "data after the last layer"},
+        {OF_TEXT(SIGMOID "\0"), 5, OF_TEXT(SIGMOID), "a text without end"},
+        /* Layers that do not fit their sources. */
+        {OF_TEXT(COPY), 14, OF_TEXT("\0\0\0c\0"), "an input layer that does not fit the image"},
+        {OF_TEXT(POINT), 20, OF_TEXT("\0\0\1p\0"), "an input layer that does not fit the image"},
+        {OF_TEXT(COPY), 14, OF_TEXT("\2\0\0c\0\1" REQUANTS), "a layer that changes the shape"},
+        {OF_TEXT(COPY), 14, OF_TEXT("\3\4\0c\0\1\1\0"), "a layer that changes the channels"},
+        {OF_TEXT(POINT), 20, OF_TEXT("\5\0\1p\0\1\1\1\0\0\3"), "a source of another shape or type"},
+        {OF_TEXT(SIGMOID), 4, OF_TEXT("\7\0\1s"), "a sigmoid that does not fit its source"},
+        {OF_TEXT(PRODUCT "\0\2"), 6, OF_TEXT("\6\0\1m\0\1"), "a product that does not fit its sources"},
+        {OF_TEXT(PRODUCT "\0\2"), 6, OF_TEXT("\6\0\2m\0\1"), "a product that does not fit its sources"},
+        {OF_TEXT(POINT), 5, OF_TEXT("\2\4\1p\0"), "a layer's options"},
+        {OF_TEXT(POINT), 20, OF_TEXT("\2\0\1p\0\3\0\0" REQUANTS), "a residual of another shape or type"},
+        /* Pools and kernels. */
+        {OF_TEXT(POINT), 20, OF_TEXT("\4\4\1p\0\1\1\0"), ""},
+        {OF_TEXT(POINT), 20, OF_TEXT("\4\4\1p\0\1\3\1"), "a pool's padding is as large as its window"},
+        {OF_TEXT(POINT), 20, OF_TEXT("\4\x24\1p\0\1\1\0"), "a pool of what lies inside that is too large, or of bytes"},
+        {OF_TEXT(POINT), 20, OF_TEXT("\1\4\1p\0\1\1\0\3\1\2\xfc\xff\3\1\1\1\0"), ""}, /* weights of 32767 */
+        {OF_TEXT(POINT), 20, OF_TEXT("\1\4\1p\0\1\1\0\3\1\2\xfe\xff\3\1\1\1\0"), "weights that do not fit 16 bits"},
+        {OF_TEXT(POINT), 20, OF_TEXT("\1\4\1p\0\1\1\0\3\1\1\xfd\xff\3\1\1\1\0"), "weights that do not fit 16 bits"},
+        {OF_TEXT(POINT), 20, OF_TEXT("\1\4\1p\0\1\1\0\3\x20"), "float weights in an integer layer"},
+        {OF_TEXT(POINT), 20, OF_TEXT("\1\6\1p\0\1\2\0"), "a flat layer with a kernel"},
+        {OF_TEXT(POINT), 20, OF_TEXT("\1\x0c\1p\0\2\1\0\xff\xff\3\0"), "a kernel that spans too much"},
+        {OF_TEXT(POINT), 20, OF_TEXT("\1\x0c\1p\0\1\1\0\0\0"), "a layer's options"},
+        {OF_TEXT(PRODUCT "\0\2"), 6, OF_TEXT("\1\4\2m\0\1\1\0\3\1\2\xfe\1\1\1\1\0"), ""}, /* 255 * 65536 * 128 */
+        {OF_TEXT(PRODUCT "\0\2"), 6, OF_TEXT("\1\4\2m\0\1\1\0\3\1\2\x80\2\1\1\1\0"), "sums that could leave 32 bits"},
+        {OF_TEXT(PRODUCT "\0\2"), 6, OF_TEXT("\1\4\2m\0\1\1\0\3\1\2\x80\2\1\1\1\1\1\0\0\0\0"), "sums that could leave 32 bits"},
+        /* Epilogues. */
+        {OF_TEXT(POINT), 20, OF_TEXT("\2\0\1p\0\4\2\2"), ""},
+        {OF_TEXT(POINT), 20, OF_TEXT("\2\0\1p\0\4\2\0"), "a clamp whose range is empty"},
+        {OF_TEXT(POINT), 20, OF_TEXT("\2\0\1p\0\x08\2\0"), "codes whose range is empty"},
+        {OF_TEXT(POINT), 20, OF_TEXT("\2\0\1p\0\x40\0\4\0\0\0"), "a threshold block's header"},
+        {OF_TEXT(POINT), 20, OF_TEXT("\2\0\1p\0\x40\0\4\0\x21\0"), "a threshold block's header"},
+        {OF_TEXT(POINT), 20, OF_TEXT("\2\0\1p\0\x40\0\4\0\1\x21"), "a threshold block's header"},
+        {OF_TEXT(POINT), 20, OF_TEXT("\2\0\1p\0\x40\0\x1e\0\1\0\0"), ""}, /* 15 thresholds, all 0 */
+        {OF_TEXT(POINT), 20, OF_TEXT("\2\0\1p\0\x40\0\x20\0\1\0\0"), "a threshold block's header"},
+        {OF_TEXT(POINT), 20, OF_TEXT("\2\0\1p\0\x40\0\4\0\x20\1\xfe\xff\xff\x7f\xfd\xff\xff\xff\xfa\xff\xff\xff\3"), ""},
+        {OF_TEXT(POINT), 20, OF_TEXT("\2\0\1p\0\x40\0\4\0\x20\1\xff\xff\xff\x7f\xfd\xff\xff\xff\xfa\xff\xff\xff\3"),
+         "thresholds out of range"},
+    };
+    for (size_t i = 0; i < LB_COUNT(cases); i++) {
+        const char *what = replaced(cases[i].mark, cases[i].mark_size, 0, cases[i].count, cases[i].by, cases[i].by_size);
+        if (strcmp(what, cases[i].what) != 0)
+            fail_msg("case %d: \"%s\", not \"%s\"", (int)i, what, cases[i].what);
+    }
+}
+
 static int write_file(const char *dir, const char *name, const void *data, size_t size) {
     char path[512];
     snprintf(path, sizeof path, "%s/%s", dir, name);
@@ -404,6 +472,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {SANDBOXED cmocka_unit_test(by_hand), cmocka_unit_test(chosen_sets),
                                        cmocka_unit_test(moved_by_hand), cmocka_unit_test(why),
                                        cmocka_unit_test(headers), cmocka_unit_test(bytes_and_domains),
-                                       cmocka_unit_test(multiply_shifts), cmocka_unit_test(runs_of_channels)};
+                                       cmocka_unit_test(multiply_shifts), cmocka_unit_test(runs_of_channels),
+                                       cmocka_unit_test(rules)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
