@@ -233,7 +233,7 @@ static void shared_noise(void **state) {
     lb_quant q = {.spec = {.quantizer = &lb_quantizer_rq, .bits = 3, .target = LB_ACTIVATIONS, .is_signed = true}};
     lb_quant_memory memory = {.noise = noise};
     const float param[2] = {logf(0.3f), logf(0.19f)};
-    int64_t count[CODES] = {0};
+    int64_t count[CODES] = {0}, same = 0;
     double chi = 0;
     (void)state;
     assert_ok(ctx, lb_quant_resolve(ctx, "act", &q.spec, &q.grid));
@@ -241,11 +241,14 @@ static void shared_noise(void **state) {
         x[i] = 0.04f;
     for (int s = 0; s < STEPS_DRAWN; s++) {
         const lb_quant_when when = {.seed = 7, .step = (uint64_t)s, .memory = &memory};
-        static float before[ELEMENTS];
+        static float before[ELEMENTS], noise_before[LB_QUANT_NOISE];
         lb_act_form f;
         lb_soft soft;
         memcpy(before, code[0], sizeof before);
+        memcpy(noise_before, noise, sizeof noise);
         lb_quant_act_form(&q, &when, param, &f);
+        for (int i = 0; i < LB_QUANT_NOISE; i++)
+            same += noise[i] == noise_before[i];
         for (int split = 0; split < 2; split++)
             for (int i = 0, n; i < ELEMENTS; i += n) {
                 n = LB_MIN(split ? 48 : LB_ACT_BLOCK, ELEMENTS - i);
@@ -263,6 +266,7 @@ static void shared_noise(void **state) {
         const double want = STEPS_DRAWN * ELEMENTS * ref_pi(0.04, 0.3, 0.19, -2, 2, k - 2);
         chi += ((double)count[k] - want) * ((double)count[k] - want) / want;
     }
+    assert_true(same < LB_QUANT_NOISE * STEPS_DRAWN / 1000); /* all of it is new at each step */
     if (chi > 22) /* 4 degrees of freedom: p = 2e-4 */
         fail_msg("chi squared %g", chi);
     lb_ctx_destroy(ctx);

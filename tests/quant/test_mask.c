@@ -139,6 +139,48 @@ static void refresh_is_soft(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* Turns of a few steps, every entry drawn anew at each: p at that very step. */
+static void short_turns(void **state) {
+    enum { TURN = 8 };
+    static uint8_t mask[N];
+    lb_ctx *ctx = test_ctx();
+    lb_quant q = make(ctx, LB_ACTIVATIONS,
+                      (lb_quant_spec){.options.mix_ramp = LB_RAMP_LINEAR, .options.mix_refresh = 1, .layer = 1, .layers = 2});
+    (void)state;
+    for (int64_t t = 1; t < TURN; t++) {
+        const lb_quant_when when = {.seed = 77, .step = (uint64_t)(TURN + t), .stage_step = TURN + t, .stage_steps = 2 * TURN};
+        const double p = (double)t / TURN;
+        assert_true(lb_quant_act_mask(&q, &when, N, mask));
+        assert_true(fabs(share_of(mask) - p) < 5 * sqrt(p * (1 - p) / N) + 2e-5);
+    }
+    lb_ctx_destroy(ctx);
+}
+
+/* What is remembered of a block is what would be drawn anew, whatever was asked before. */
+static void remembered(void **state) {
+    enum { COUNTED = 3000 };
+    static uint16_t entry[N];
+    static uint8_t mask[2][COUNTED];
+    lb_ctx *ctx = test_ctx();
+    lb_quant_memory memory = {.entry = entry};
+    (void)state;
+    for (int64_t step = 0; step < 700; step += step % 5 ? 1 : 17)
+        for (int i = 0; i < 8; i++) {
+            const int k = i % 2 ? i / 2 + 1 : 0; /* one thing differs, then none */
+            lb_quant q = make(ctx, LB_ACTIVATIONS,
+                              (lb_quant_spec){.options.mix_ramp = k == 1 ? LB_RAMP_QUADRATIC : LB_RAMP_LINEAR,
+                                              .options.mix_refresh = k == 2 ? 30 : 50,
+                                              .layers = 1});
+            lb_quant_when when = {.seed = 77 + (k == 3), .step = (uint64_t)step, .stage_step = step, .stage_steps = 700 + (k == 4)};
+            const bool some = lb_quant_act_mask(&q, &when, COUNTED, mask[0]);
+            when.memory = &memory;
+            assert_int_equal(lb_quant_act_mask(&q, &when, COUNTED, mask[1]), some);
+            if (some)
+                assert_memory_equal(mask[0], mask[1], sizeof mask[0]);
+        }
+    lb_ctx_destroy(ctx);
+}
+
 /* Other tensors and other stages have other masks; the same arguments have the same one. */
 static void draws_differ(void **state) {
     static uint8_t mask[4][N];
@@ -244,7 +286,8 @@ static void refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(share_follows_the_ramp), cmocka_unit_test(turns),
-                                       cmocka_unit_test(refresh_is_soft),        cmocka_unit_test(draws_differ),
+                                       cmocka_unit_test(refresh_is_soft),        cmocka_unit_test(short_turns),
+                                       cmocka_unit_test(remembered),             cmocka_unit_test(draws_differ),
                                        cmocka_unit_test(nothing_at_evaluation),  cmocka_unit_test(gradient_of_weights),
                                        cmocka_unit_test(refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -299,6 +299,13 @@ static void evaluation(void **state) {
         lb_quant_weights_forward(&mixed, &(lb_quant_when){.stage_steps = 10}, NULL, u, ROWS, COLUMNS, step, uhat, work);
         assert_memory_not_equal(plain, uhat, sizeof plain);
     }
+    lb_quant half = quant_with(ctx, &lb_mixer_constant, LB_ACTIVATIONS);
+    lb_act_form form;
+    half.spec.options.mix = 0.5f;
+    lb_quant_act_form(&half, &lb_quant_evaluation, NULL, &form);
+    assert_true(form.m == 1.f);
+    lb_quant_act_form(&half, &(lb_quant_when){.stage_steps = 10}, NULL, &form);
+    assert_true(form.m == 0.5f);
     lb_ctx_destroy(ctx);
 }
 

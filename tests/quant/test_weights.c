@@ -371,9 +371,22 @@ static void ends(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* What is quantized is the code, whatever the float part beside it would be. */
+static void infinite_weights(void **state) {
+    lb_ctx *ctx = test_ctx();
+    lb_quant q = {.spec = {.quantizer = &lb_quantizer_lsq, .bits = 3, .mixer = &mix_elements}};
+    const float quarter = 0.25f, v[9] = {0.1f, INFINITY, 0.1f, 0.1f, -INFINITY, 0.1f, 0.1f, NAN, 0.1f};
+    (void)state;
+    assert_ok(ctx, lb_quant_resolve(ctx, "layer", &q.spec, &q.grid));
+    lb_quant_weights_forward(&q, &at, &quarter, v, 1, 9, step, uhat, work);
+    assert_true(uhat[1] == 3.f && uhat[4] == -4.f && uhat[7] >= -4.f && uhat[7] <= 3.f);
+    lb_ctx_destroy(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(forward), cmocka_unit_test(mixed_forward), cmocka_unit_test(backward),
                                        cmocka_unit_test(l2_scale), cmocka_unit_test(l2_beside_range), cmocka_unit_test(initial),
-                                       cmocka_unit_test(largest_anywhere), cmocka_unit_test(ends)};
+                                       cmocka_unit_test(largest_anywhere), cmocka_unit_test(ends),
+                                       cmocka_unit_test(infinite_weights)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
