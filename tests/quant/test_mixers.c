@@ -313,6 +313,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(alpha), cmocka_unit_test(alpha_gradient), cmocka_unit_test(roulette_counts),
                                        cmocka_unit_test(roulette_schedules), cmocka_unit_test(roulette_frequencies),
                                        cmocka_unit_test(roulette_partitions), cmocka_unit_test(roulette_elements),
-                                       cmocka_unit_test(stochastic), cmocka_unit_test(stochastic_jump), cmocka_unit_test(evaluation)};
+                                       cmocka_unit_test(stochastic), cmocka_unit_test(stochastic_jump),
+                                       cmocka_unit_test(evaluation)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
