@@ -328,6 +328,17 @@ static void test_resized_crop(void **state) {
         if (k == 0) /* uniform in 0.08 .. 1, less what does not fit: density -ln(a) / ln(16/9) of it fits above 9/16 */
             assert_true(fabs(area / 20000 - .432) < .006 && counts[0] > 450 && counts[0] < 700 && counts[3] > 2700);
     }
+    enum { DRAWS = 28900 };
+    int places[17 * 17] = {0}; /* of a quarter: down and across are drawn apart */
+    config.scale[0] = config.scale[1] = .25f;
+    config.ratio[0] = config.ratio[1] = 1;
+    for (int i = 0; i < DRAWS; i++) {
+        lb_augment a;
+        lb_augment_draw(&config, 2, 0, i, 32, 32, &a);
+        assert_true(a.box.h == 16 && a.box.w == 16);
+        places[(int)a.box.y * 17 + (int)a.box.x]++;
+    }
+    assert_true(chi_squared(places, 17 * 17, DRAWS) < 366); /* 288 degrees of freedom: p = 0.001 at 365.4 */
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, scratch_setup, scratch_teardown)

@@ -204,6 +204,54 @@ static void test_resized(void **state) {
     unmake(&data);
 }
 
+/* Each image is resized, padded, cropped and flipped as was drawn for it in its epoch. */
+static void test_augmented(void **state) {
+    enum { FEW = 10, EPOCHS = 4, SEED = 5 }; /* a label tells which image it is */
+    scratch *s = *state;
+    static const int sizes[][2] = {{H, W}, {9, 4}};
+    lb_data data = make(s->ctx, FEW);
+    int flips = 0, boxes = 0;
+    for (int k = 0; k < C; k++)
+        data.mean[k] = 0.25f * (float)k;
+    for (size_t a = 0; a < 2 * LB_COUNT(augments); a++)
+        for (size_t z = 0; z < LB_COUNT(sizes); z++) {
+            const int oh = sizes[z][0], ow = sizes[z][1];
+            const size_t bytes = (size_t)(oh * ow * C);
+            lb_data_config config = {.workers = 1, .augment = augments[a / 2]};
+            config.augment.fill = a % 2 ? LB_FILL_MEAN : LB_FILL_BLACK;
+            config.augment.resize = config.augment.resize ? 10 : 0;
+            const lb_augment_config *g = &config.augment;
+            const uint8_t mean[C] = {0, 64, 128}, black[C] = {0};
+            const lb_box centre = lb_centre_box(H, W, oh, ow, g->resize);
+            uint8_t *resized = malloc(bytes), *expected = malloc(bytes), *room = malloc(lb_resize_scratch(H, W, C, oh, ow));
+            lb_loader *loader;
+            assert_true(resized && expected && room);
+            assert_ok(s->ctx, lb_loader_create(&data, &config, oh, ow, FEW, SEED, &loader));
+            for (int epoch = 0; epoch < EPOCHS; epoch++) {
+                const lb_batch *batch;
+                assert_ok(s->ctx, lb_loader_start(loader, epoch, 0));
+                assert_ok(s->ctx, lb_loader_next(loader, &batch));
+                for (int i = 0; i < FEW; i++) {
+                    const int image = batch->labels[i];
+                    lb_augment drawn;
+                    lb_augment_draw(g, SEED, epoch, image, H, W, &drawn);
+                    lb_resize(data.split[LB_TRAIN].pixels + image * H * W * C, H, W, C, g->resized_crop ? &drawn.box : &centre,
+                              resized, oh, ow, room);
+                    lb_pad_crop_flip(resized, oh, ow, C, g->pad, a % 2 ? mean : black, drawn.dy, drawn.dx, drawn.flip, expected);
+                    assert_memory_equal(batch->pixels + (size_t)i * bytes, expected, bytes);
+                    flips += drawn.flip;
+                    boxes += g->resized_crop && drawn.box.h != H;
+                }
+            }
+            lb_loader_destroy(loader);
+            free(resized);
+            free(expected);
+            free(room);
+        }
+    assert_true(flips > 50 && boxes > 50);
+    unmake(&data);
+}
+
 static void test_memory(void **state) {
     (void)state;
     for (long n = 0;; n++) {
@@ -235,6 +283,7 @@ int main(void) {
                                        TEST(test_shuffle_uniform),
                                        TEST(test_small_sets),
                                        TEST(test_resized),
+                                       TEST(test_augmented),
                                        TEST(test_memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
