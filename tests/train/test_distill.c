@@ -56,6 +56,43 @@ static void test_learners_are_apart(void **state) {
     remove_dir(beside);
 }
 
+/* twin_lr is the twin's alone: at 0 it stays as it began, while the others move. */
+static void test_rates(void **state) {
+    (void)state;
+    if (!have_data())
+        return;
+    lb_ctx *ctx = test_ctx();
+    lb_recipe *recipe = recipe_of(ctx, HEAD_OF("width: 0.25", "steps: 1") LOW "distill: {from: twin, students: [4], twin_lr: 0}\n");
+    lb_trainer *t;
+    assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &t));
+    assert_ok(ctx, lb_trainer_prepare(t));
+    assert_ok(ctx, lb_distill_start(t));
+    const lb_batch *batch;
+    assert_ok(ctx, lb_loader_start(t->loader, 0, 0));
+    assert_ok(ctx, lb_loader_next(t->loader, &batch));
+    float *before[3];
+    for (int i = 0; i < 3; i++) {
+        const lb_net *net = t->learners[i].net;
+        before[i] = malloc(net->nvalues * sizeof(float));
+        memcpy(before[i], net->values, net->nvalues * sizeof(float));
+    }
+    assert_ok(ctx, lb_trainer_step(t, batch, 0.02));
+    for (int i = 0; i < 3; i++) {
+        const lb_net *net = t->learners[i].net;
+        bool moved = false;
+        for (int p = 0; p < net->nparams; p++) {
+            const lb_param *w = &net->params[p];
+            for (size_t k = w->offset; w->kind == LB_PARAM_WEIGHT && k < w->offset + w->count; k++)
+                moved |= net->values[k] != before[i][k];
+        }
+        assert_true(moved == (t->learners[i].kind != LB_LEARNER_TWIN));
+        free(before[i]);
+    }
+    lb_trainer_destroy(t);
+    lb_recipe_destroy(recipe);
+    lb_ctx_destroy(ctx);
+}
+
 /* Loss and gradients of logits and features against the formulas, written out. */
 static void test_terms(void **state) {
     (void)state;
@@ -357,6 +394,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_learners_are_apart),
         cmocka_unit_test(test_large_terms),
+        cmocka_unit_test(test_rates),
         cmocka_unit_test(test_terms),
         cmocka_unit_test(test_learns_from_the_teacher_alone),
         cmocka_unit_test(test_resume_gives_the_same_bits),

@@ -176,6 +176,16 @@ static void test_scores(void **state) {
     lb_scores_metrics(&sums, &m);
     assert_true(m.loss > 65535 && m.loss < 65537 && m.top1 == 0 && m.top5 == 100);
     assert_true(sums.images == 1 && sums.cut == 1);
+
+    static const int32_t ends[][2] = {{INT32_MIN, 0}, {0, INT32_MAX}, {INT32_MIN + 1, INT32_MAX - 1}}; /* cut off: the first two */
+    sums = (lb_score_sums){0};
+    for (size_t i = 0; i < LB_COUNT(ends); i++)
+        lb_scores_add(&sums, ends[i], &label, 1, 2);
+    assert_true(sums.images == 3 && sums.cut == 2);
+    const int32_t six[12] = {1, 2, 3, 4, 5, 6, 6, 5, 4, 3, 2, 1}, last[2] = {0, 4}; /* ranks 5 and 4 */
+    sums = (lb_score_sums){0};
+    lb_scores_add(&sums, six, last, 2, 6);
+    assert_true(sums.top1 == 0 && sums.top5 == 1);
 }
 
 int main(void) {

@@ -5,14 +5,15 @@
 
 #include "train/optim.h"
 
-/* One parameter of each kind; weights 0 are quantized, weights 1 not; quant 1 belongs to a quantizer that trains nothing. */
-enum { WEIGHT, FLOAT_WEIGHT, BIAS, GAMMA, BETA, MEAN, VAR, QUANT, FIXED, KINDS };
+/* One parameter of each kind; weights 0 are quantized, weights 1 not; quant 1 belongs to a quantizer that trains nothing, quant 2
+ * to one whose bits are learned, which has one parameter and one gate. */
+enum { WEIGHT, FLOAT_WEIGHT, BIAS, GAMMA, BETA, MEAN, VAR, QUANT, FIXED, SLOPE, GATED, GATE, KINDS };
 
 typedef struct fixture {
     lb_net net;
-    lb_node nodes[3];
-    lb_quant quants[2];
-    lb_quantizer quantizers[2];
+    lb_node nodes[4];
+    lb_quant quants[3];
+    lb_quantizer quantizers[3];
     lb_param params[KINDS];
     float *values, *diff;
 } fixture;
@@ -20,14 +21,20 @@ typedef struct fixture {
 static void set_up(fixture *f, size_t each, float value, float diff) {
     static const lb_param_kind kinds[KINDS] = {LB_PARAM_WEIGHT,   LB_PARAM_WEIGHT,  LB_PARAM_BIAS,
                                                LB_PARAM_BN_GAMMA, LB_PARAM_BN_BETA, LB_PARAM_BN_MEAN,
-                                               LB_PARAM_BN_VAR,   LB_PARAM_QUANT,   LB_PARAM_QUANT};
-    static const int nodes[KINDS] = {0, 1, 0, 1, 1, 1, 1, 0, 2};
+                                               LB_PARAM_BN_VAR,   LB_PARAM_QUANT,   LB_PARAM_QUANT,
+                                               LB_PARAM_SLOPE,    LB_PARAM_QUANT,   LB_PARAM_QUANT};
+    static const int nodes[KINDS] = {0, 1, 0, 1, 1, 1, 1, 0, 2, 1, 3, 3};
     memset(f, 0, sizeof *f);
     f->quantizers[1].fixed_params = true;
-    for (int i = 0; i < 2; i++)
+    f->quantizers[2].nparams = 1;
+    f->quantizers[2].log_params = true;
+    for (int i = 0; i < 3; i++)
         f->quants[i].spec.quantizer = &f->quantizers[i];
+    f->quants[2].spec.options.bit_lengths = LB_BITS_LEARNED;
+    f->quants[2].param = GATED;
     f->nodes[0].quant = &f->quants[0];
     f->nodes[2].quant = &f->quants[1];
+    f->nodes[3].quant = &f->quants[2];
     for (int i = 0; i < KINDS; i++)
         f->params[i] = (lb_param){.name = "p", .kind = kinds[i], .node = nodes[i], .count = each, .offset = (size_t)i * each};
     size_t n = each * KINDS;
@@ -37,7 +44,7 @@ static void set_up(fixture *f, size_t each, float value, float diff) {
         f->values[i] = value;
         f->diff[i] = diff;
     }
-    f->net = (lb_net){.nnodes = 3, .nodes = f->nodes, .nparams = KINDS, .params = f->params, .nvalues = n, .values = f->values};
+    f->net = (lb_net){.nnodes = 4, .nodes = f->nodes, .nparams = KINDS, .params = f->params, .nvalues = n, .values = f->values};
 }
 
 static void tear_down(fixture *f) {
@@ -109,8 +116,9 @@ static void test_kinds(void **state) {
                                       .decay_bias = 0.25f,
                                       .decay_bn = 0.5f,
                                       .decay_quant = 2,
-                                      .lr_quant = 0.125f};
-        static const double after[KINDS] = {0.95, 0.95, 0.9875, 0.975, 0.975, 1, 1, 0.9875, 1};
+                                      .lr_quant = 0.125f,
+                                      .lr_gates = 4};
+        static const double after[KINDS] = {0.95, 0.95, 0.9875, 0.975, 0.975, 1, 1, 0.9875, 1, 1, 0.9875, 1};
         fixture f;
         lb_optim *optim;
         set_up(&f, 3, 1, 0);
@@ -130,19 +138,37 @@ static void test_limits(void **state) {
     (void)state;
     lb_ctx *ctx = test_ctx();
     for (float sign = -1; sign <= 1; sign += 2) {
-        lb_optimizer_config config = {.name = LB_OPT_SGD, .momentum = 0.9f, .lr_quant = 1, .clip_weights = 1.5f};
+        lb_optimizer_config config = {.name = LB_OPT_SGD, .momentum = 0.9f, .lr_quant = 1, .lr_gates = 3, .clip_weights = 1.5f};
         fixture f;
         lb_optim *optim;
         set_up(&f, 2, 0.5f, sign * 100);
         assert_ok(ctx, lb_optim_create(ctx, &f.net, &config, &optim));
         lb_optim_step(optim, &f.net, f.diff, 1, 0);
         float moved = 0.5f - sign * 100;
-        const float after[KINDS] = {sign * -1.5f, moved, moved, moved, moved, 0.5f, 0.5f, sign > 0 ? LB_QUANT_FLOOR : moved, 0.5f};
+        const float after[KINDS] = {sign * -1.5f, moved, moved, moved, moved, 0.5f, 0.5f, sign > 0 ? LB_QUANT_FLOOR : moved,
+                                    0.5f,         moved, moved, 0.5f - sign * 300};
         for (int i = 0; i < KINDS; i++)
             assert_true(f.values[2 * i] == after[i]);
         lb_optim_destroy(optim);
         tear_down(&f);
     }
+    lb_ctx_destroy(ctx);
+}
+
+/* Gates that are kept do not move, whatever their gradients; the parameters beside them do. */
+static void test_kept_gates(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    const lb_optimizer_config config = {.name = LB_OPT_SGD, .weight_decay = 0.5f, .lr_quant = 1, .lr_gates = 10};
+    fixture f;
+    lb_optim *optim;
+    set_up(&f, 2, 0.5f, 1);
+    f.quants[2].spec.options.bit_lengths = LB_BITS_KEPT;
+    assert_ok(ctx, lb_optim_create(ctx, &f.net, &config, &optim));
+    lb_optim_step(optim, &f.net, f.diff, 0.125, 0);
+    assert_true(f.values[2 * GATE] == 0.5f && f.values[2 * GATED] == 0.375f);
+    lb_optim_destroy(optim);
+    tear_down(&f);
     lb_ctx_destroy(ctx);
 }
 
@@ -252,6 +278,7 @@ int main(void) {
         cmocka_unit_test(test_known),
         cmocka_unit_test(test_kinds),
         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_kept_gates),
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_threads_and_resume),
         cmocka_unit_test(test_out_of_memory),
