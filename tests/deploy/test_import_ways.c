@@ -383,16 +383,20 @@ static void small_weights(lb_onnx_build *b) {
     move_last(b, 1);
 }
 
-/* An initializer of hundredths as codes with a zero point; scales are one for all, or one for each of the first dimension. */
+/* An initializer of hundredths as codes with a zero point; scales are one for all, or one for each of the first dimension, where
+ * every second one is negative and zero points differ. */
 static void make_codes(lb_onnx_build *b, const char *name, int type, float zero, int nscales) {
     Lb__Onnx__TensorProto *t = tensor_of(b, name);
     float codes[320], scales[8], zeros[8];
     size_t count = t->raw_data.len / sizeof *codes;
     memcpy(codes, t->raw_data.data, t->raw_data.len);
-    for (size_t k = 0; k < count; k++)
-        codes[k] = roundf(codes[k] * 100) + zero;
     for (int k = 0; k < nscales; k++)
-        scales[k] = 0.01f, zeros[k] = zero;
+        scales[k] = k % 2 ? -0.01f : 0.01f, zeros[k] = zero - (float)k;
+    for (size_t k = 0; k < count; k++) {
+        const size_t at = k / (count / (size_t)nscales);
+        codes[k] = roundf(codes[k] * 100) * (at % 2 ? -1.f : 1.f) + zeros[at];
+        assert_true(fabsf(codes[k] - zero) < 120);
+    }
     const int64_t n = nscales;
     const int ndim = nscales > 1;
     const char *from[] = {lb_onnx_tensor(b, lb_onnx_name(b, "%s_codes", name), type, (int)t->n_dims, t->dims, codes),
@@ -420,6 +424,21 @@ static void quantized(lb_onnx_build *b) {
     relu->n_input = 1; /* a scale is asked for of constants only */
     TEST_NODE(b, "QuantizeLinear", "codes", "conv_out", step, zero);
     move_last(b, at);
+}
+
+/* Signed codes with a zero point in their middle: nothing is cut off at 0. */
+static void signed_codes(lb_onnx_build *b) {
+    const char *step = lb_onnx_scalar(b, "step", FLOAT_TYPE, 0.125f);
+    const char *zero = lb_onnx_scalar(b, "zero", LB__ONNX__TENSOR_PROTO__DATA_TYPE__INT8, 0);
+    size_t at = 0;
+    while (strcmp(b->graph.node[at]->op_type, "Gemm"))
+        at++;
+    char *name = b->graph.node[at]->output[0];
+    b->graph.node[at]->output[0] = TEXT("sums");
+    TEST_NODE(b, "QuantizeLinear", "codes", "sums", step, zero);
+    move_last(b, at + 1);
+    TEST_NODE(b, "DequantizeLinear", name, "codes", step, zero);
+    move_last(b, at + 2);
 }
 
 /* As PyTorch exports training with simulated rounding: the weights themselves, quantized in the graph. */
@@ -592,6 +611,7 @@ static void same_network(void **state) {
                 {"small weights", small_weights, false},
                 {"quantized", quantized, false},
                 {"clipped codes", clipped_codes, false},
+                {"signed codes", signed_codes, false},
                 {"rounded in the graph", rounded_in_the_graph, false},
                 {"mean before the classifier", mean_first, true},
                 {"mean of axes that are an input", mean_18, false},

@@ -267,7 +267,7 @@ static void overhead_is_small(void **state) {
 static void refused_graphs(void **state) {
     (void)state;
     lb_ctx *ctx = test_ctx();
-    for (int what = 0; what < 14; what++) {
+    for (int what = 0; what < 16; what++) {
         test_graph t;
         test_graph_random(&t, 11, &weight_formats[3], 1);
         const int last = t.g.nlayers - 1;
@@ -293,6 +293,17 @@ static void refused_graphs(void **state) {
         case 11: dst->w = 2, named = 0; break;
         case 12: l->name = "bell\a", named = 0; break;
         case 13: t.tensors[0].hi = 15, named = 0; break;
+        case 14: /* thresholds that fall, and ones that rise where they are flipped */
+        case 15: {
+            int32_t *thresholds = test_block(&t, (size_t)dst->c * 2, sizeof *thresholds);
+            uint8_t *flip = test_block(&t, (size_t)dst->c, 1);
+            thresholds[2 * dst->c - (what == 14 ? 1 : 2)] = -3;
+            flip[dst->c - 1] = what == 15;
+            l->epilogue = (lbrt_epilogue){.flags = LBRT_THRESHOLDS, .qhi = 2, .nthresholds = 2};
+            l->epilogue.thresholds = thresholds;
+            l->epilogue.flip = flip;
+            break;
+        }
         default: break;
         }
         unsigned char *bytes = (unsigned char *)"";

@@ -231,12 +231,14 @@ static void graph_of_external_data(void **state) {
 static void small_weights(void **state) {
     (void)state;
     lb_ctx *ctx = test_ctx();
-    for (int kind = 0; kind < 3; kind++) {
+    enum { USUAL, SMALL, LARGE_VARIANCE, SMALL_VARIANCE, KINDS };
+    for (int kind = 0; kind < KINDS; kind++) {
         lb_onnx_build b;
         lb_imported in;
         const int64_t four = 4;
-        const bool small = kind == 1;
-        const float ones[] = {1, 1, 1, 1}, most[] = {1, 1, 1e38f, 1}, *vars = kind == 2 ? most : ones;
+        const bool small = kind == SMALL || kind == SMALL_VARIANCE;
+        const float ones[] = {1, 1, 1, 1}, most[] = {1, 1, 1e38f, 1}, least[] = {1e-5f, 1e-5f, 0, 1};
+        const float *vars = kind == LARGE_VARIANCE ? most : kind == SMALL_VARIANCE ? least : ones;
         test_model(&b, ctx);
         float *w = (float *)(void *)tensor_of(&b, "conv.weight")->raw_data.data;
         for (int k = 0; k < 108; k++)
@@ -257,7 +259,8 @@ static void small_weights(void **state) {
         if (small) {
             assert_true(own > he / 1.5 && own < he * 1.5);
             assert_true(factor == exp2(round(log2(factor))));
-            assert_true(fabs((double)var[1] / (factor * factor) - 1) < 1e-4);
+            for (int c = 0; c < 4; c++)
+                assert_true(fabs(((double)var[c] + 1e-5) / (factor * factor * ((double)vars[c] + 1e-5)) - 1) < 1e-4);
             assert_true(fabs((double)lb_param_values(in.net, bn->param[2])[1] / factor - 1) < 1e-6);
             assert_true(fabs((double)lb_param_values(in.net, conv->param[1])[0] / factor + 1) < 1e-6);
         } else {

@@ -389,6 +389,32 @@ static void test_log_out_of_memory(void **state) {
     remove_dir(dir);
 }
 
+/* Signs beside those of the last count: there and back again are two changes. */
+static void test_sign_flips_counted(void **state) {
+    (void)state;
+    if (!have_data())
+        return;
+    lb_ctx *ctx = test_ctx();
+    lb_recipe *recipe = small_recipe(ctx, "1");
+    lb_trainer *t;
+    assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &t));
+    assert_ok(ctx, lb_trainer_prepare(t));
+    double weights = 0;
+    for (int i = 0; i < t->net->nparams; i++)
+        weights += t->net->params[i].kind == LB_PARAM_WEIGHT ? (double)t->net->params[i].count : 0;
+    const lb_param *p = &t->net->params[t->net->nodes[lb_net_find(t->net, "conv2")].param[0]];
+    assert_true(lb_sign_flips(t) == 0);
+    for (int turn = 0; turn < 3; turn++) {
+        for (size_t k = 0; k < 13; k++)
+            t->net->values[p->offset + k] *= -1;
+        assert_true(lb_sign_flips(t) == 13 / weights);
+        assert_true(lb_sign_flips(t) == 0);
+    }
+    lb_trainer_destroy(t);
+    lb_recipe_destroy(recipe);
+    lb_ctx_destroy(ctx);
+}
+
 /* Signs that changed are counted from a stage's begin: at a rate of almost 0 there are none. */
 static void test_sign_flips(void **state) {
     (void)state;
@@ -825,6 +851,7 @@ int main(void) {
         cmocka_unit_test(test_logged_epochs),
         cmocka_unit_test(test_log_out_of_memory),
         cmocka_unit_test(test_callers_threads),
+        cmocka_unit_test(test_sign_flips_counted),
         cmocka_unit_test(test_sign_flips),
         cmocka_unit_test(test_images_quantizer_stays),
         cmocka_unit_test(test_directory_of_another_run),
