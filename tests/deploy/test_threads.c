@@ -85,6 +85,56 @@ static void same_scores(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* One image whose rows are odd in number, so that pieces, which are of pairs, do not come out even: the last row too. */
+static void odd_rows(void **state) {
+    (void)state;
+    enum { H = 81, W = 61, C = 32, TAPS = 27 };
+    lb_ctx *ctx = test_ctx();
+    test_graph t = {.state = 5, .g = {.name = "odd", .classes = CLASSES, .ntensors = 3, .nlayers = 2}};
+    t.g.tensors = t.tensors, t.g.layers = t.layers;
+    t.tensors[0] = (lbrt_tensor){H, W, 3, LBRT_U8, 0, 255};
+    t.tensors[1] = (lbrt_tensor){H, W, C, LBRT_I32, -255 * TAPS, 255 * TAPS};
+    t.tensors[2] = (lbrt_tensor){1, 1, CLASSES, LBRT_I32, INT32_MIN, INT32_MAX};
+    for (int i = 0; i < 2; i++) {
+        const size_t count = i ? (size_t)H * W * C : TAPS, oc = i ? CLASSES : C, bytes = oc * lbrt_packed_bytes((int32_t)count, 1);
+        uint8_t *packed = test_block(&t, bytes, 1);
+        for (size_t k = 0; k < bytes; k++)
+            packed[k] = (uint8_t)test_bits(&t);
+        for (size_t o = 1; o <= oc && count % 8; o++)
+            packed[o * (bytes / oc) - 1] &= (uint8_t)((1 << count % 8) - 1);
+        t.layers[i] = (lbrt_layer){.op = LBRT_OP_CONV, .src = i, .dst = i + 1, .kh = 1, .kw = 1, .sh = 1, .sw = 1, .groups = 1,
+                                   .flat = i, .weights = {.bits = 1, .mul = 2, .add = -1, .packed = packed}};
+    }
+    t.layers[0].kh = t.layers[0].kw = 3;
+    t.layers[0].pt = t.layers[0].pl = t.layers[0].pb = t.layers[0].pr = 1;
+    unsigned char *bytes;
+    size_t size;
+    lbrt_info info;
+    lbrt_model *model;
+    assert_ok(ctx, lb_pack_graph(ctx, &t.g, NULL, 0, &bytes, &size));
+    assert_int_equal(lbrt_probe(bytes, size, &info), LBRT_OK);
+    void *memory = malloc(info.model_size);
+    assert_int_equal(lbrt_open(bytes, size, memory, info.model_size, &model), LBRT_OK);
+    uint8_t image[H * W * 3];
+    int32_t want[CLASSES], got[CLASSES];
+    for (size_t i = 0; i < sizeof image; i++)
+        image[i] = (uint8_t)test_bits(&t);
+    for (int count = 1; count <= 4; count++) {
+        caller user = {0};
+        const lbrt_threads threads = {count, parallel_for, &user};
+        const size_t need = lbrt_arena_size_threads(model, 1, count);
+        void *arena = malloc(need);
+        memset(arena, 0x5a, need);
+        assert_int_equal(lbrt_run_threads(model, image, 1, arena, need, count > 1 ? got : want, &threads), LBRT_OK);
+        assert_true(count == 1 || (user.most == count && !memcmp(got, want, sizeof want)));
+        free(arena);
+    }
+    free(memory);
+    lb_free(ctx, bytes);
+    test_graph_free(&t);
+    lb_ctx_destroy(ctx);
+}
+
 static void wrong_arguments(void **state) {
     (void)state;
     lb_ctx *ctx;
@@ -169,7 +219,7 @@ static void after_fork(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(same_scores), cmocka_unit_test(wrong_arguments),
-                                       cmocka_unit_test(after_fork)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(same_scores), cmocka_unit_test(odd_rows),
+                                       cmocka_unit_test(wrong_arguments), cmocka_unit_test(after_fork)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
