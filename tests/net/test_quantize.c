@@ -507,6 +507,46 @@ static void test_units(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* Layers' turns to freeze: one after the other those that are quantized, each with its input, which is the first reader's. */
+static void test_turns(void **state) {
+    (void)state;
+    static const char *const models[] = {"lenet5", "resnet20"};
+    lb_ctx *ctx = test_ctx();
+    for (size_t m = 0; m < 2 * LB_COUNT(models); m++) {
+        const int edges = m % 2; /* first and last layer are quantized, too */
+        lb_config config = quant_config(models[m / 2], "sign", 1, "sign", 1, 8 * edges, 8 * edges, LB_EDGE_SAME);
+        strcpy(config.quant.weights.mixer, "mask");
+        strcpy(config.quant.activations.mixer, "mask");
+        lb_net *net = small(ctx, &config);
+        assert_ok(ctx, lb_net_quantize(net, &config));
+        int turn_of[256], layers = 0;
+        for (int i = 0; i < net->nnodes; i++)
+            turn_of[i] = -1;
+        for (int i = 0; i < net->nnodes; i++) {
+            const lb_quant *q = net->nodes[i].quant;
+            if (!lb_is_layer(&net->nodes[i]) || !q)
+                continue;
+            const int act = lb_net_source_act(net, i);
+            const bool image = net->nodes[net->nodes[act].src[0]].op == LB_OP_INPUT;
+            assert_int_equal(q->spec.layer, layers);
+            assert_true(image == (net->nodes[act].quant->spec.mixer == &lb_mixer_constant));
+            if (!image && turn_of[act] < 0)
+                turn_of[act] = layers;
+            layers++;
+        }
+        assert_int_equal(layers, (m / 2 ? 20 : 2) + 2 * edges);
+        for (int i = 0; i < net->nnodes; i++) {
+            const lb_quant *q = net->nodes[i].quant;
+            if (q && q->spec.mixer == &lb_mixer_mask)
+                assert_int_equal(q->spec.layers, layers);
+            if (turn_of[i] >= 0)
+                assert_int_equal(q->spec.layer, turn_of[i]);
+        }
+        lb_net_destroy(net);
+    }
+    lb_ctx_destroy(ctx);
+}
+
 /* ---- Stages ---------------------------------------------------------------------------------------------------- */
 
 static float *learned(const lb_net *net, const char *node) {
@@ -750,6 +790,7 @@ int main(void) {
         cmocka_unit_test(test_zoo_edges), cmocka_unit_test(test_resnet_places), cmocka_unit_test(test_fallback),
         cmocka_unit_test(test_mlp),       cmocka_unit_test(test_rules),         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_options),   cmocka_unit_test(test_units),         cmocka_unit_test(test_stages),
+        cmocka_unit_test(test_turns),
         cmocka_unit_test(test_lengths),   cmocka_unit_test(test_describe_size), cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
