@@ -5,6 +5,8 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -223,6 +225,51 @@ static void unwritable_directory(void **state) {
     assert_int_equal(status, LB_ERR_IO);
     assert_non_null(strstr(lb_error(ctx), "permission"));
     assert_content(ctx, path, "precious", 8);
+    lb_ctx_destroy(ctx);
+}
+
+/* Calls to the system, in order: w a file's data are forced to the disk, d a directory's, r a file gets its name. */
+static char calls[64];
+
+static void note(char call) {
+    const size_t n = strlen(calls);
+    if (n + 1 < sizeof calls)
+        calls[n] = call;
+}
+
+int fsync(int fd) {
+    struct stat st;
+    note(fstat(fd, &st) == 0 && S_ISDIR(st.st_mode) ? 'd' : 'w');
+    return (int)syscall(SYS_fsync, fd);
+}
+
+int rename(const char *from, const char *to) {
+    note('r');
+    return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+/* After a power cut there is the old file or the new one, and the new one once writing has returned. */
+static void forced_to_disk(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_staged staged;
+    char other[300];
+    snprintf(other, sizeof other, "%s2", path);
+    for (int i = 0; i < 2; i++) { /* a new file, and one that replaces another */
+        memset(calls, 0, sizeof calls);
+        assert_ok(ctx, lb_write_file(ctx, path, &(lb_span){"text", 4}, 1));
+        assert_string_equal(calls, "wrd");
+    }
+    memset(calls, 0, sizeof calls);
+    lb_staged_init(&staged, ctx);
+    assert_ok(ctx, lb_staged_write(&staged, path, &(lb_span){"more", 4}, 1));
+    assert_ok(ctx, lb_staged_write(&staged, other, &(lb_span){"more", 4}, 1));
+    assert_string_equal(calls, "ww");
+    assert_ok(ctx, lb_staged_commit(&staged));
+    assert_string_equal(calls, "wwrdrd");
+    lb_staged_free(&staged);
+    remove(path);
+    remove(other);
     lb_ctx_destroy(ctx);
 }
 
@@ -449,6 +496,7 @@ int main(void) {
         cmocka_unit_test(links_stay_links), cmocka_unit_test(stale_temporaries), cmocka_unit_test(directories),
         cmocka_unit_test(without_memory),   cmocka_unit_test(locks),             cmocka_unit_test(leftovers),
         cmocka_unit_test(made_directories), cmocka_unit_test(staged_files),      cmocka_unit_test(read_like),
+        cmocka_unit_test(forced_to_disk),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

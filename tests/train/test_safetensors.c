@@ -296,6 +296,13 @@ static void get_explains(void **state) {
     assert_non_null(strstr(lb_error(ctx), "is F32 (1, 2, 3, 1), but F16 (1, 2, 3, 1) is needed"));
     assert_int_equal(lb_safetensors_get(file, "conv1.weight", LB_ST_F32, 3, dims, &data), LB_ERR_SHAPE);
     assert_int_equal(lb_safetensors_get(file, "conv1.weight", LB_ST_F32, 4, (int64_t[]){1, 2, 3, 2}, &data), LB_ERR_SHAPE);
+    for (int d = 0; d < 4; d++)
+        for (int by = -1; by <= 1; by += 2) { /* larger ones, and parts of it, which would fit */
+            int64_t other[4];
+            memcpy(other, dims, sizeof other);
+            other[d] += by;
+            assert_int_equal(lb_safetensors_get(file, "conv1.weight", LB_ST_F32, 4, other, &data), LB_ERR_SHAPE);
+        }
     assert_non_null(strstr(lb_error(ctx), path));
     lb_safetensors_destroy(file);
     lb_ctx_destroy(ctx);
