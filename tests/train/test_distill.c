@@ -164,6 +164,31 @@ static double number_after(const char *text_, const char *key, bool last) {
     return strtod(at + strlen(key), NULL);
 }
 
+/* A teacher sees its images as it was trained, whatever this run makes of them. */
+static void test_teachers_normalisation(void **state) {
+    (void)state;
+    if (!have_data())
+        return;
+    char teacher[64];
+    make_teacher(teacher);
+    lb_ctx *ctx = test_ctx();
+    lb_recipe *recipe = recipe_of(ctx, with(HEAD LOW, "distill: {from: teacher, teacher: %s}\n", teacher));
+    assert_ok(ctx, lb_recipe_set(recipe, "data.mean", "[0.125]"));
+    assert_ok(ctx, lb_recipe_set(recipe, "data.std", "[0.75]"));
+    lb_trainer *t;
+    assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &t));
+    assert_ok(ctx, lb_trainer_prepare(t));
+    assert_int_equal(t->nlearners, 2);
+    const lb_plan_options *own = &t->learners[0].plan->options, *theirs = &t->learners[1].plan->options;
+    const lb_data *data = t->learners[1].run->data;
+    assert_true(own->mean[0] == 0.125f && own->std[0] == 0.75f);
+    assert_true(theirs->mean[0] == data->mean[0] && theirs->std[0] == data->std[0] && data->mean[0] != 0.125f);
+    lb_trainer_destroy(t);
+    lb_recipe_destroy(recipe);
+    lb_ctx_destroy(ctx);
+    remove_dir(teacher);
+}
+
 /* Without labels a student still comes near its teacher. */
 static void test_learns_from_the_teacher_alone(void **state) {
     (void)state;
@@ -395,6 +420,7 @@ int main(void) {
         cmocka_unit_test(test_learners_are_apart),
         cmocka_unit_test(test_large_terms),
         cmocka_unit_test(test_rates),
+        cmocka_unit_test(test_teachers_normalisation),
         cmocka_unit_test(test_terms),
         cmocka_unit_test(test_learns_from_the_teacher_alone),
         cmocka_unit_test(test_resume_gives_the_same_bits),
