@@ -430,7 +430,7 @@ INLINE void look_up(const tile *t, const size_t pixels, const size_t blocks, vec
 #pragma GCC unroll 2
                 for (size_t b = 0; b < blocks; b++)
                     KEEP(index[b]);
-                    /* One counter for all pixels' pointers. */
+                /* One counter for all pixels' pointers. */
 #pragma GCC unroll 8
                 for (size_t p = 0; p < pixels; p++)
                     __asm__("" : "+r"(src[p]));

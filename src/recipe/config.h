@@ -176,7 +176,7 @@ struct lb_recipe {
     const char *path;            /* where it was read, for messages; "" if made in memory */
     int nstages;
     lb_config *stages;           /* (nstages) resolved */
-    struct lb_recipe_given *given; /* what was written, in order: given.h, recipe.c's own */
+    struct lb_recipe_given *given; /* what was written, in order: given.h, src/recipe's own */
 };
 
 #endif

@@ -116,7 +116,8 @@ void lb_distill_remove(lb_trainer *trainer, int learner);
 /* A run of an imported network, and those of its students, have their own copies of the graph, so that they can be opened wherever
  * they are: writes one to `path`, if it is such a network and has none there. The first is that of t->files. */
 lb_status lb_trainer_keep_graph(const lb_trainer *trainer, const char *path);
-/* Once training has ended: students and twin as runs of their own, DIR/NAME/ with recipe.yaml and last.safetensors. */
+/* Once training has ended: students and twin as runs of their own, DIR/NAME/ with recipe, last weights, log and, if
+ * imported, graph. */
 lb_status lb_distill_save(lb_trainer *trainer);
 
 /* Of a stage: steps of one epoch, whole batches only, at least 1 (a set without a whole batch is not trained on); its budget,
