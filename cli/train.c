@@ -155,8 +155,8 @@ const cli_verb cli_verb_train = {
                    "\n"
                    "Ctrl-C, SIGTERM or a closed terminal (unless under nohup) saves the state and stops, with a line that says\n"
                    "how to go on: 'lowbit train RUN --resume' continues to the same bits as a run that was never stopped. It may\n"
-                   "change the budget, with --set train.epochs=N. A second Ctrl-C stops at once. A directory with a run in it is\n"
-                   "never overwritten.",
+                   "change the budget, with --set train.epochs=N, and what docs/recipes.md says may change. A second Ctrl-C stops\n"
+                   "at once. A directory with a run in it is never overwritten.",
     .files = "RECIPE                 YAML; docs/recipes.md lists every key. A run's own recipe.yaml repeats it, in another --out\n"
              "RUN                    a directory made by lowbit train, to resume\n"
              "DIR/recipe.yaml        the recipe with every key resolved: the run can be repeated from it\n"

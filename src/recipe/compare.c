@@ -5,7 +5,7 @@
 #include "recipe/given.h"
 #include "recipe/recipe.h"
 
-#define REST "; only the budget may change, start another run for the rest"
+#define REST "; only the budget and keys such as train.eval_every may change, start another run for the rest"
 
 /* Two stages, or a layer rule of each. */
 typedef struct pair {

@@ -92,7 +92,7 @@ refuse 1 'has done 2 steps.* only 1; was train\.steps, ' train counted --resume 
 succeed train bad --resume
 complains 'trained to its end already; a larger train\.epochs continues it'
 refuse 1 'bad/last\.safetensors: has done 2 steps.* only 1; .*train\.epochs' train tiny.yaml --set train.epochs=0.5 --out bad --resume
-refuse 1 'bad/recipe\.yaml says train\.batch: 32, but the recipe to resume with 16; only the budget may change' train tiny.yaml --set train.batch=16 --set train.epochs=2 --out bad --resume
+refuse 1 'bad/recipe\.yaml says train\.batch: 32, but the recipe to resume with 16; only the budget and' train tiny.yaml --set train.batch=16 --set train.epochs=2 --out bad --resume
 succeed train tiny.yaml --set train.epochs=2 --out bad --resume -q
 succeed train tiny.yaml --set train.epochs=0 --out idle
 says '^idle: no training'

@@ -94,6 +94,8 @@ static char *make_table(void) {
         cell(f, key->help);
         fprintf(f, ".");
         write_when(f, key->when);
+        if (key->change == LB_KEY_MAY_CHANGE)
+            fprintf(f, " May change with `--resume`.");
         fprintf(f, " |\n");
     }
     fprintf(f, "\n" END);

@@ -45,11 +45,11 @@ int lb_zoo_classifier(const lb_zoo *zoo, int src, float ratio);
     X(vgg_small, "vgg-small", 32, 3, "", false, "VGG-small: 2x128C3-MP2-2x256C3-MP2-2x512C3-MP2, one classifier (LQ-Nets)")        \
     X(binarynet, "binarynet", 32, 3, "", false,                                                                                    \
       "BinaryNet: VGG with pooling before batch norm, hard tanh, 2x1024FC (Courbariaux 2016)")                                     \
-    X(resnet20, "resnet20", 32, 3, "sq", true, "ResNet-20 for CIFAR, 16-32-64 channels (He 2016)")                                 \
-    X(resnet32, "resnet32", 32, 3, "sq", true, "ResNet-32 for CIFAR")                                                              \
-    X(resnet44, "resnet44", 32, 3, "sq", true, "ResNet-44 for CIFAR")                                                              \
-    X(resnet56, "resnet56", 32, 3, "sq", true, "ResNet-56 for CIFAR; variant sq: as Dong 2017")                                    \
-    X(resnet110, "resnet110", 32, 3, "sq", true, "ResNet-110 for CIFAR")                                                           \
+    X(resnet20, "resnet20", 32, 3, "sq", true, "ResNet-20 for CIFAR, 16-32-64 channels (He 2016); variant sq: as Dong 2017")       \
+    X(resnet32, "resnet32", 32, 3, "sq", true, "ResNet-32 for CIFAR; variant sq")                                                  \
+    X(resnet44, "resnet44", 32, 3, "sq", true, "ResNet-44 for CIFAR; variant sq")                                                  \
+    X(resnet56, "resnet56", 32, 3, "sq", true, "ResNet-56 for CIFAR; variant sq")                                                  \
+    X(resnet110, "resnet110", 32, 3, "sq", true, "ResNet-110 for CIFAR; variant sq")                                               \
     X(preresnet20, "preresnet20", 32, 3, "", true, "ResNet-20 for CIFAR with pre-activation (He 2016b)")                           \
     X(resnet18, "resnet18", 224, 3, "", true, "ResNet-18 for ImageNet (He 2016)")                                                  \
     X(resnet34, "resnet34", 224, 3, "", true, "ResNet-34 for ImageNet")                                                            \
