@@ -21,7 +21,7 @@ static inline int32_t lbrt_saturate(int64_t v) {
 
 /* Arithmetic shift right by floor. How a compiler shifts negative numbers is its own choice; GCC and clang say that they do it
  * so. */
-static inline int64_t lbrt_shift_right(int64_t v, int shift) {
+static inline int64_t lbrt_shift_right(int64_t v, int32_t shift) {
 #if defined(__GNUC__)
     return v >> shift;
 #else

@@ -13,7 +13,8 @@
 #else
 #define SANITIZERS "-fno-common"
 #endif
-static const char *const flags[] = {"-O1", "-Wall", "-Wextra", "-Werror", "-pedantic", SANITIZERS, NULL};
+static const char *const flags[] = {"-O1",        "-Wall",         "-Wextra",      "-Werror",  "-pedantic",
+                                    "-Wshadow", "-Wconversion", "-Wcast-align", SANITIZERS, NULL};
 
 static lb_packed *open_graph(lb_ctx *ctx, const lbrt_graph *graph) {
     unsigned char *bytes;

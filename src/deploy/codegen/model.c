@@ -190,7 +190,7 @@ static bool write_elementwise(const lb_generator *g, lb_code *code, int i) {
             lb_code_printf(code, "NULL, NULL};\n");
         return true;
     case LBRT_OP_MUL:
-        lb_code_printf(code, "static const %s layer_%d = {%d, %d};\n", l->is_float ? "float_mul" : "mul", i, count,
+        lb_code_printf(code, "static const %s layer_%d = {%d, %d};\n", l->is_float ? "float_mul" : "fixed_mul", i, count,
                        (int)lbrt_elements(&g->graph->tensors[l->sources[1]]));
         return true;
     case LBRT_OP_SIGMOID: lb_code_printf(code, "static const sigmoid layer_%d = {%d};\n", i, count); return true;
