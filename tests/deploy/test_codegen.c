@@ -210,14 +210,15 @@ static void windows_beyond_memory(void **state) {
     assert_false(lb_codegen_packing(&graph, 0, &p));
 }
 
-/* Bytes of model_run's frame and the largest of the functions that it calls, as the compiler says; 0: there is no such compiler. */
+/* Bytes of model_run's frame and the two largest of the functions below it, which are a kernel and its inner loop, as the compiler
+ * says; 0: there is no such compiler. */
 static int stack_of(lb_ctx *ctx, lb_packed *model, const char *compiler) {
     char dir[] = "/tmp/lowbit-stack-XXXXXX", command[512], path[64], line[512];
-    int run = 0, most = 0, bytes;
+    int run = 0, most[2] = {0, 0}, bytes;
     assert_non_null(mkdtemp(dir));
     assert_ok(ctx, lb_codegen_sources(model, dir, NULL));
     snprintf(command, sizeof command,
-             "cd %s && command -v %s >/dev/null && %s -std=c99 -ffreestanding -O2 -fstack-usage -c model.c -o model.o", dir,
+             "cd %s && command -v %s >/dev/null && %s -std=c99 -ffreestanding -fstack-usage -c model.c -o model.o", dir,
              strtok(strcpy(line, compiler), " "), compiler);
     const bool compiled = system(command) == 0;
     snprintf(path, sizeof path, "%s/model.su", dir);
@@ -226,16 +227,41 @@ static int stack_of(lb_ctx *ctx, lb_packed *model, const char *compiler) {
     while (file && fgets(line, sizeof line, file)) {
         const char *name = strrchr(strtok(line, "\t"), ':') + 1;
         assert_int_equal(sscanf(strtok(NULL, "\t"), "%d", &bytes), 1);
-        if (!strcmp(name, "model_run"))
+        if (!strcmp(name, "model_run")) {
             run = bytes;
-        else
-            most = LB_MAX(most, bytes);
+        } else if (bytes > most[0]) {
+            most[1] = most[0];
+            most[0] = bytes;
+        } else {
+            most[1] = LB_MAX(most[1], bytes);
+        }
     }
     if (file)
         fclose(file);
     snprintf(command, sizeof command, "rm -r %s", dir);
     assert_int_equal(system(command), 0);
-    return compiled ? run + most : 0;
+    return compiled ? run + most[0] + most[1] : 0;
+}
+
+/* What docs/codegen.md promises. Cortex-M0+ has few registers, and no SMLAD: its loops keep a lot in memory unless they are told to
+ * be small. Pointers of the machine that tests run on are twice as long. */
+static void check_stack(lb_ctx *ctx, const lbrt_graph *graph) {
+    static const struct {
+        const char *compiler;
+        int less_than;
+    } machines[] = {{"arm-none-eabi-gcc -mthumb -mcpu=cortex-m4 -O2", 512},
+                    {"arm-none-eabi-gcc -mthumb -mcpu=cortex-m3 -O2", 512},
+                    {"arm-none-eabi-gcc -mthumb -mcpu=cortex-m0plus -Os", 512},
+                    {"arm-none-eabi-gcc -mthumb -mcpu=cortex-m0plus -O2", 1024},
+                    {"gcc -O2", 1024}};
+    lb_packed *model = open_graph(ctx, graph);
+    for (size_t i = 0; i < LB_COUNT(machines); i++) {
+        const int bytes = stack_of(ctx, model, machines[i].compiler);
+        if (getenv("LB_TEST_VERBOSE"))
+            printf("%s: %d bytes of stack by %s\n", graph->name, bytes, machines[i].compiler);
+        assert_in_range(bytes, 0, machines[i].less_than - 1);
+    }
+    lb_packed_destroy(model);
 }
 
 /* The stack does not grow with the number of layers that have lists of sources. */
@@ -270,12 +296,23 @@ static void stack_of_many_lists(void **state) {
             l->sources[k] = l->op == LBRT_OP_COPY ? LB_MAX(i - k, 0) : LB_MAX(i - k, COPIES + 1);
         assert_true(lbrt_layer_range(&graph, i, &tensors[i + 1].lo, &tensors[i + 1].hi));
     }
-    lb_packed *model = open_graph(ctx, &graph);
-    const int thumb = stack_of(ctx, model, "arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb"), here = stack_of(ctx, model, "gcc");
-    if (getenv("LB_TEST_VERBOSE"))
-        printf("stack: %d bytes on a Cortex-M4, %d here\n", thumb, here);
-    assert_true(thumb < 512 && here < 1024); /* pointers are twice as long here */
-    lb_packed_destroy(model);
+    check_stack(ctx, &graph);
+    lb_ctx_destroy(ctx);
+}
+
+/* The inner loop that is longest: 16 pairs in a word of weights. */
+static void stack_of_one_bit(void **state) {
+    (void)state;
+    static const uint8_t zeros[72];
+    lbrt_tensor tensors[] = {{4, 4, 64, LBRT_U8, 0, 255}, {2, 2, 1, LBRT_I32, 0, 0}, {1, 1, 1, LBRT_I32, 0, 0}};
+    const lbrt_layer layers[] = {{.op = LBRT_OP_CONV, .src = 0, .dst = 1, .groups = 1, .kh = 3, .kw = 3, .sh = 1, .sw = 1,
+                                  .weights = {.bits = 1, .mul = 2, .add = -1, .packed = zeros}},
+                                 {.op = LBRT_OP_MAXPOOL, .src = 1, .dst = 2, .groups = 1, .kh = 2, .kw = 2, .sh = 2, .sw = 2}};
+    const lbrt_graph graph = {.name = "one bit", .classes = 1, .ntensors = 3, .nlayers = 2, .tensors = tensors, .layers = layers};
+    for (int i = 0; i < graph.nlayers; i++)
+        assert_true(lbrt_layer_range(&graph, i, &tensors[i + 1].lo, &tensors[i + 1].hi));
+    lb_ctx *ctx = test_ctx();
+    check_stack(ctx, &graph);
     lb_ctx_destroy(ctx);
 }
 
@@ -292,7 +329,7 @@ static void all_kernels_ran(void **state) {
 }
 
 int main(void) {
-    struct CMUnitTest tests[LB_COUNT(weight_formats) + 6];
+    struct CMUnitTest tests[LB_COUNT(weight_formats) + 7];
     for (size_t i = 0; i < LB_COUNT(weight_formats); i++) {
         union {
             const test_weights *from;
@@ -306,5 +343,6 @@ int main(void) {
     tests[LB_COUNT(weight_formats) + 3] = (struct CMUnitTest)cmocka_unit_test(windows_beyond_memory);
     tests[LB_COUNT(weight_formats) + 4] = (struct CMUnitTest)cmocka_unit_test(codes_below_zero);
     tests[LB_COUNT(weight_formats) + 5] = (struct CMUnitTest)cmocka_unit_test(stack_of_many_lists);
+    tests[LB_COUNT(weight_formats) + 6] = (struct CMUnitTest)cmocka_unit_test(stack_of_one_bit);
     return _cmocka_run_group_tests("codegen", tests, LB_COUNT(tests), NULL, NULL);
 }
