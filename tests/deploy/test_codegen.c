@@ -210,6 +210,53 @@ static void windows_beyond_memory(void **state) {
     assert_false(lb_codegen_packing(&graph, 0, &p));
 }
 
+/* Bytes of the tensors in the arena while layer i runs, and of what its kernel works in. */
+static size_t needed(const lbrt_graph *graph, int i) {
+    size_t bytes = lb_codegen_scratch(graph, i);
+    for (int t = 1; t < graph->ntensors - 1; t++) {
+        bool there = t == i + 1;
+        for (int l = i; l < graph->nlayers; l++)
+            for (int32_t k = 0, from; (from = lbrt_layer_reads(&graph->layers[l], k)) >= 0; k++)
+                there = there || (from == t && t <= i);
+        bytes += there ? lbrt_tensor_bytes(&graph->tensors[t]) : 0;
+    }
+    return bytes;
+}
+
+/* While the convolution runs, its result is where the first tensor was, its source behind that: the kernel works in between. */
+static void scratch_between_tensors(void **state) {
+    (void)state;
+    static const uint8_t stored[4 * 36] = {1, 2, 3};
+    test_graph t = {.tensors = {{32, 32, 16, LBRT_U8, 0, 255}, {16, 16, 16, LBRT_U8, 0, 0}, {8, 8, 16, LBRT_U8, 0, 0},
+                                {8, 8, 4, LBRT_I32, 0, 0}, {1, 1, 4, LBRT_I32, 0, 0}},
+                    .state = 1};
+    lb_ctx *ctx = test_ctx();
+    size_t most = 0;
+    t.g = (lbrt_graph){.name = "gap", .classes = 4, .ntensors = 5, .nlayers = 4, .tensors = t.tensors, .layers = t.layers};
+    for (int i = 0; i < t.g.nlayers; i++) {
+        const int side = t.tensors[i].h / t.tensors[i + 1].h;
+        t.layers[i] = (lbrt_layer){.op = LBRT_OP_MAXPOOL, .src = i, .dst = i + 1, .groups = 1, .kh = side, .kw = side, .sh = side,
+                                   .sw = side};
+        if (i == 2)
+            t.layers[i] = (lbrt_layer){.op = LBRT_OP_CONV, .src = i, .dst = i + 1, .groups = 1, .kh = 3, .kw = 3, .sh = 1, .sw = 1,
+                                       .pt = 1, .pl = 1, .pb = 1, .pr = 1, .weights = {.bits = 2, .mul = 1, .add = -2,
+                                       .packed = stored}};
+        assert_true(lbrt_layer_range(&t.g, i, &t.tensors[i + 1].lo, &t.tensors[i + 1].hi));
+        most = LB_MAX(most, needed(&t.g, i));
+    }
+    char dir[] = "/tmp/lowbit-arena-XXXXXX", command[64];
+    lb_packed *model = open_graph(ctx, &t.g);
+    lb_codegen_info info;
+    assert_non_null(mkdtemp(dir));
+    assert_ok(ctx, lb_codegen_sources(model, dir, &info));
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(info.arena, most);
+    lb_packed_destroy(model);
+    check(ctx, &t, "gap", 0);
+    lb_ctx_destroy(ctx);
+}
+
 /* Bytes of model_run's frame and the two largest of the functions below it, which are a kernel and its inner loop, as the compiler
  * says; 0: there is no such compiler. */
 static int stack_of(lb_ctx *ctx, lb_packed *model, const char *compiler) {
@@ -329,7 +376,7 @@ static void all_kernels_ran(void **state) {
 }
 
 int main(void) {
-    struct CMUnitTest tests[LB_COUNT(weight_formats) + 7];
+    struct CMUnitTest tests[LB_COUNT(weight_formats) + 8];
     for (size_t i = 0; i < LB_COUNT(weight_formats); i++) {
         union {
             const test_weights *from;
@@ -344,5 +391,6 @@ int main(void) {
     tests[LB_COUNT(weight_formats) + 4] = (struct CMUnitTest)cmocka_unit_test(codes_below_zero);
     tests[LB_COUNT(weight_formats) + 5] = (struct CMUnitTest)cmocka_unit_test(stack_of_many_lists);
     tests[LB_COUNT(weight_formats) + 6] = (struct CMUnitTest)cmocka_unit_test(stack_of_one_bit);
+    tests[LB_COUNT(weight_formats) + 7] = (struct CMUnitTest)cmocka_unit_test(scratch_between_tensors);
     return _cmocka_run_group_tests("codegen", tests, LB_COUNT(tests), NULL, NULL);
 }

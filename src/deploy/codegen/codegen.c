@@ -113,13 +113,18 @@ static lb_status remove_kernels(lb_generator *g, const char *kernels, const bool
 
 /* ---- The network ---------------------------------------------------------------------------------------------------------- */
 
-/* The end of the last tensor that is there while layer i runs. */
-static size_t tensors_end(const lb_generator *g, int i) {
-    size_t end = 0;
-    for (int t = 0; t < g->graph->ntensors; t++)
-        if (g->slots[t].first <= i && g->slots[t].last >= i)
-            end = LB_MAX(end, g->slots[t].offset + g->slots[t].size);
-    return end;
+/* The first place where `size` bytes meet none of the tensors that are there while layer i runs. */
+static size_t place_scratch(const lb_generator *g, int i, size_t size) {
+    size_t at = 0;
+    for (int t = 0; t < g->graph->ntensors; t++) {
+        const lbrt_slot *slot = &g->slots[t];
+        const size_t end = slot->offset + slot->size;
+        if (slot->first <= i && slot->last >= i && slot->offset < lbrt_size_add(at, size) && at < end) {
+            at = end;
+            t = -1; /* it may meet one now that it did not meet before */
+        }
+    }
+    return at;
 }
 
 static lb_status plan(lb_generator *g) {
@@ -131,8 +136,10 @@ static lb_status plan(lb_generator *g) {
         return LB_ERR_MEMORY;
     g->arena = lbrt_plan(g->graph, g->slots);
     for (int i = 0; i < g->graph->nlayers && g->arena <= INT32_MAX; i++) {
-        g->scratch[i] = tensors_end(g, i);
-        g->arena = LB_MAX(g->arena, lbrt_size_add(g->scratch[i], lb_codegen_scratch(g->graph, i)));
+        const size_t size = lb_codegen_scratch(g->graph, i);
+        g->scratch[i] = place_scratch(g, i, size);
+        if (size > 0)
+            g->arena = LB_MAX(g->arena, lbrt_size_add(g->scratch[i], size));
         LB_TRY(lb_find_lines(g, i, &g->lines[i]));
     }
     if (g->arena > INT32_MAX)

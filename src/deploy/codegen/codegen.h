@@ -62,7 +62,7 @@ typedef struct lb_generator {
     const lbrt_graph *graph;
     lbrt_slot *slots; /* (ntensors) */
     lb_lines *lines; /* (nlayers) */
-    size_t *scratch; /* (nlayers) where the memory that a layer's kernel works in begins: behind the tensors of its time */
+    size_t *scratch; /* (nlayers) where the memory that a layer's kernel works in begins: beside the tensors of its time */
     size_t arena; /* bytes of it all */
     lb_codegen_info info;
     int nimages; /* of the self-test */
