@@ -169,6 +169,23 @@ static void lines_with_residual(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* Checks five random graphs of the kind that `has` looks for. */
+static void check_graphs_with(bool (*has)(const lbrt_graph *), const char *what) {
+    lb_ctx *ctx = test_ctx();
+    int found = 0;
+    for (int seed = 1; found < 5 && seed < 20000; seed++) {
+        test_graph t;
+        test_graph_random(&t, (uint64_t)seed, &weight_formats[seed % 5], 4);
+        if (has(&t.g)) {
+            check(ctx, &t, what, seed);
+            found++;
+        }
+        test_graph_free(&t);
+    }
+    assert_int_equal(found, 5);
+    lb_ctx_destroy(ctx);
+}
+
 static bool pads_codes_below_zero(const lbrt_graph *graph) {
     lb_packing p;
     for (int i = 0; i < graph->nlayers; i++) {
@@ -182,19 +199,7 @@ static bool pads_codes_below_zero(const lbrt_graph *graph) {
 /* Padding, 0, is then larger than every code. */
 static void codes_below_zero(void **state) {
     (void)state;
-    lb_ctx *ctx = test_ctx();
-    int found = 0;
-    for (int seed = 1; found < 5 && seed < 20000; seed++) {
-        test_graph t;
-        test_graph_random(&t, (uint64_t)seed, &weight_formats[seed % 5], 4);
-        if (pads_codes_below_zero(&t.g)) {
-            check(ctx, &t, "codes below 0", seed);
-            found++;
-        }
-        test_graph_free(&t);
-    }
-    assert_int_equal(found, 5);
-    lb_ctx_destroy(ctx);
+    check_graphs_with(pads_codes_below_zero, "codes below 0");
 }
 
 /* Strides and windows may be far wider than an image: then the plain kernel runs the layer. */
@@ -208,6 +213,39 @@ static void windows_beyond_memory(void **state) {
     assert_true(lb_codegen_packing(&graph, 0, &p));
     layer.kh = layer.sw = 65535;
     assert_false(lb_codegen_packing(&graph, 0, &p));
+}
+
+static bool has_one_row(const lbrt_graph *graph) {
+    lbrt_tensor image, result;
+    lb_packing p;
+    for (int i = 0; i < graph->nlayers; i++) {
+        lb_codegen_images(graph, i, &image, &result);
+        if (lb_codegen_packing(graph, i, &p) && result.h < graph->tensors[i + 1].h)
+            return true;
+    }
+    return false;
+}
+
+/* All pixels are one row, unless the window steps over some or beyond them. */
+static void pointwise_in_one_row(void **state) {
+    (void)state;
+    lbrt_tensor tensors[] = {{5, 3, 8, LBRT_U8, 0, 3}, {5, 3, 16, LBRT_I32, 0, 0}}, image, result;
+    lbrt_layer layer = {.op = LBRT_OP_CONV, .src = 0, .dst = 1, .groups = 1, .kh = 1, .kw = 1, .sh = 1, .sw = 1,
+                        .weights = {.bits = 2, .mul = 1, .add = -2}};
+    const lbrt_graph graph = {.tensors = tensors, .layers = &layer, .ntensors = 2, .nlayers = 1, .classes = 16};
+    lb_packing p;
+    lb_codegen_images(&graph, 0, &image, &result);
+    assert_true(image.h == 1 && image.w == 15 && result.h == 1 && result.w == 15);
+    assert_true(lb_codegen_packing(&graph, 0, &p) && p.lane > 0 && p.span == 4);
+    layer.pb = 1;
+    tensors[1].h = 6;
+    lb_codegen_images(&graph, 0, &image, &result);
+    assert_true(image.h == 5 && image.w == 3 && result.h == 6 && result.w == 3);
+    layer.pb = 0, layer.sh = 2;
+    tensors[1].h = 3;
+    lb_codegen_images(&graph, 0, &image, &result);
+    assert_true(image.h == 5 && image.w == 3 && result.h == 3 && result.w == 3);
+    check_graphs_with(has_one_row, "one row");
 }
 
 /* Bytes of the tensors in the arena while layer i runs, and of what its kernel works in. */
@@ -376,7 +414,7 @@ static void all_kernels_ran(void **state) {
 }
 
 int main(void) {
-    struct CMUnitTest tests[LB_COUNT(weight_formats) + 8];
+    struct CMUnitTest tests[LB_COUNT(weight_formats) + 9];
     for (size_t i = 0; i < LB_COUNT(weight_formats); i++) {
         union {
             const test_weights *from;
@@ -392,5 +430,6 @@ int main(void) {
     tests[LB_COUNT(weight_formats) + 5] = (struct CMUnitTest)cmocka_unit_test(stack_of_many_lists);
     tests[LB_COUNT(weight_formats) + 6] = (struct CMUnitTest)cmocka_unit_test(stack_of_one_bit);
     tests[LB_COUNT(weight_formats) + 7] = (struct CMUnitTest)cmocka_unit_test(scratch_between_tensors);
+    tests[LB_COUNT(weight_formats) + 8] = (struct CMUnitTest)cmocka_unit_test(pointwise_in_one_row);
     return _cmocka_run_group_tests("codegen", tests, LB_COUNT(tests), NULL, NULL);
 }

@@ -77,6 +77,10 @@ typedef struct lb_generator {
 /* Bytes of scratch that layer i's kernel needs. */
 size_t lb_codegen_scratch(const lbrt_graph *graph, int i);
 
+/* The image that layer i's window moves over, and what it makes of it. A pointwise convolution need not know of rows: all pixels are
+ * one, whose end alone leaves a tile of four columns half empty. */
+void lb_codegen_images(const lbrt_graph *graph, int i, lbrt_tensor *src, lbrt_tensor *dst);
+
 /* How packed_conv.h takes a convolution's weights; its fields of the same names say what they are. */
 typedef struct lb_packing {
     int32_t words, pairs, column, span, next[3], lane, chunk, base;

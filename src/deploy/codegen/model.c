@@ -82,13 +82,11 @@ static void write_includes(const lb_generator *g, lb_code *code) {
 
 static void write_window(const lb_generator *g, lb_code *code, int i) {
     const lbrt_layer *l = &g->graph->layers[i];
-    const lbrt_tensor *dst = &g->graph->tensors[i + 1];
-    const lbrt_site site = {l, &g->graph->tensors[l->src], dst, NULL};
-    const lbrt_tensor view = lbrt_view(&site);
-    lb_code_printf(code, "    .s = {%d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d},\n", (int)view.h, (int)view.w,
-                   (int)view.c,
-                   (int)dst->h, (int)dst->w, (int)dst->c, (int)l->kh, (int)l->kw, (int)l->sh, (int)l->sw, (int)l->pt, (int)l->pl,
-                   (int)LB_MAX(l->groups, 1), (int)l->gap_h, (int)l->gap_w);
+    lbrt_tensor src, dst;
+    lb_codegen_images(g->graph, i, &src, &dst);
+    lb_code_printf(code, "    .s = {%d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d},\n", (int)src.h, (int)src.w,
+                   (int)src.c, (int)dst.h, (int)dst.w, (int)dst.c, (int)l->kh, (int)l->kw, (int)l->sh, (int)l->sw, (int)l->pt,
+                   (int)l->pl, (int)LB_MAX(l->groups, 1), (int)l->gap_h, (int)l->gap_w);
 }
 
 static void write_packed(const lb_generator *g, lb_code *code, int i) {

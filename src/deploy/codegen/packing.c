@@ -32,18 +32,31 @@ bool lb_codegen_is_depthwise(const lbrt_graph *graph, int i) {
     return has_bytes(graph, i) && !l->flat && graph->tensors[l->src].c == l->groups && graph->tensors[i + 1].c == l->groups;
 }
 
+void lb_codegen_images(const lbrt_graph *graph, int i, lbrt_tensor *src, lbrt_tensor *dst) {
+    const lbrt_layer *l = &graph->layers[i];
+    const lbrt_site site = {l, &graph->tensors[l->src], &graph->tensors[i + 1], NULL};
+    *src = lbrt_view(&site);
+    *dst = *site.dst;
+    const bool pointwise = l->op == LBRT_OP_CONV && l->kh == 1 && l->kw == 1 && l->sh == 1 && l->sw == 1;
+    if (pointwise && src->h == dst->h && src->w == dst->w && l->pt == 0 && l->pl == 0) {
+        src->w = dst->w = src->h * src->w; /* at most LBRT_MAX_ELEMENTS */
+        src->h = dst->h = 1;
+    }
+}
+
 bool lb_codegen_packing(const lbrt_graph *graph, int i, lb_packing *p) {
     const lbrt_layer *l = &graph->layers[i];
     const lbrt_tensor *src = &graph->tensors[l->src];
     const int32_t bits = l->weights.bits;
-    const lbrt_site site = {l, src, &graph->tensors[i + 1], NULL};
+    lbrt_tensor image, result;
+    lb_codegen_images(graph, i, &image, &result);
     const int32_t count = lbrt_weights_per_channel(l, src);
     *p = (lb_packing){.base = LB_MIN(src->lo, 0)};
     if (!has_bytes(graph, i) || lbrt_is_dilated(l) || lb_codegen_is_depthwise(graph, i) || count > INT32_MAX / 256)
         return false;
     p->width = bits <= 5 ? bits : 8;
     p->pairs = 16 / p->width;
-    p->channels = lbrt_view(&site).c / l->groups;
+    p->channels = image.c / l->groups;
     p->padded = (p->channels + 3) / 4 * 4;
     p->taps = l->kh * l->kw;
     const int32_t pairs = p->taps * p->padded / 2;
@@ -52,7 +65,7 @@ bool lb_codegen_packing(const lbrt_graph *graph, int i, lb_packing *p) {
     p->column = 2 * LB_MAX(p->words * p->pairs, pairs);
     p->chunk = p->words;
     share_halves(p, LB_MAX(src->hi, 0) - p->base, (1 << bits) - 1);
-    const int32_t last = LB_MIN(p->lane > 0 ? 4 : 2, graph->tensors[i + 1].w) - 1;
+    const int32_t last = LB_MIN(p->lane > 0 ? 4 : 2, result.w) - 1;
     for (int32_t k = 0; k < 3; k++)
         p->next[k] = LB_MIN(k + 1, last) * l->sw;
     p->span = last * l->sw + l->kw;
