@@ -30,24 +30,36 @@ static void unpack_four(const depthwise *c, int32_t o, int32_t n, uint32_t *pair
     }
 }
 
-static inline uint32_t read_codes(const uint8_t *from, int32_t n) {
-    if (n == 4)
-        return from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 | (uint32_t)from[3] << 24;
+static inline uint32_t four_codes(const uint8_t *from) {
+    return from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 | (uint32_t)from[3] << 24;
+}
+
+static inline uint32_t few_codes(const uint8_t *from, int32_t n) {
     return from[0] | (n > 1 ? (uint32_t)from[1] << 8 : 0) | (n > 2 ? (uint32_t)from[2] << 16 : 0);
 }
 
-/* The codes under output pixel (oy, ox) in n channels from src on. */
-static void gather_taps(const depthwise *c, const uint8_t *src, int32_t oy, int32_t ox, int32_t n, uint32_t *taps) {
+/* The codes of all taps in n channels from src on: `sign`, which stands for 0, where they lie outside the image. */
+static inline void gather_taps(const depthwise *c, const uint8_t *src, const inside *in, int32_t n, uint32_t *taps) {
     const window *const s = &c->s;
-    const int32_t left = ox * s->sw - s->pl, right = left + s->kw * (s->gap_w + 1), iw = s->iw;
-    const ptrdiff_t across = (ptrdiff_t)s->ic;
+    const int32_t step_h = s->gap_h + 1, step_w = s->gap_w + 1, kw = s->kw;
+    const size_t across = (size_t)s->ic * (size_t)step_w, down = (size_t)s->ic * (size_t)s->iw * (size_t)step_h;
     const uint32_t sign = c->sign;
-    int32_t y = oy * s->sh - s->pt;
-    for (int32_t ky = 0; ky < s->kh; ky++, y += s->gap_h + 1) {
-        const int there = y >= 0 && y < s->ih;
-        const uint8_t *const row = src + (there ? pixel_at(s, y, 0) : 0);
-        for (int32_t x = left; x < right; x += s->gap_w + 1)
-            *taps++ = there && x >= 0 && x < iw ? read_codes(row + x * across, n) ^ sign : sign;
+    if (in->ky1 - in->ky0 < s->kh || in->kx1 - in->kx0 < kw)
+        for (int32_t i = 0; i < c->w.count; i++)
+            taps[i] = sign;
+    if (in->ky1 == in->ky0)
+        return;
+    size_t row = pixel_at(s, in->y0 + in->ky0 * step_h, in->x0 + in->kx0 * step_w);
+    for (int32_t ky = in->ky0; ky < in->ky1; ky++, row += down) {
+        size_t at = row;
+        uint32_t *to = taps + ky * kw + in->kx0;
+        const uint32_t *const end = taps + ky * kw + in->kx1;
+        if (n == 4)
+            for (; to < end; at += across)
+                *to++ = four_codes(src + at) ^ sign;
+        else
+            for (; to < end; at += across)
+                *to++ = few_codes(src + at, n) ^ sign;
     }
 }
 
@@ -80,13 +92,16 @@ static void run_depthwise(const depthwise *c, const void *src, const void *res, 
         uint32_t start[4] = {0, 0, 0, 0};
         size_t at = (size_t)o;
         unpack_four(c, o, n, pairs, start);
-        for (int32_t oy = 0; oy < s->oh; oy++)
+        for (int32_t oy = 0; oy < s->oh; oy++) {
+            const inside rows = inside_rows(s, oy);
             for (int32_t ox = 0; ox < s->ow; ox++, at += (size_t)s->oc) {
+                const inside in = inside_columns(s, rows, ox);
                 uint32_t v[4] = {start[0], start[1], start[2], start[3]};
-                gather_taps(c, (const uint8_t *)src + o, oy, ox, n, codes);
+                gather_taps(c, (const uint8_t *)src + o, &in, n, codes);
                 multiply_taps(codes, pairs, taps, v);
                 finish_some(&c->e, v, n, o, 1, at, 1, res, dst);
             }
+        }
     }
 }
 

@@ -53,18 +53,26 @@ typedef struct inside {
     int32_t y0, x0, ky0, ky1, kx0, kx1;
 } inside;
 
-static inline inside inside_of(const window *s, int32_t oy, int32_t ox) {
-    inside w;
+/* Of a row of output pixels; then, given its rows, of one of them. */
+static inline inside inside_rows(const window *s, int32_t oy) {
+    inside w = {0, 0, 0, 0, 0, 0};
     w.y0 = oy * s->sh - s->pt;
-    w.x0 = ox * s->sw - s->pl;
     w.ky0 = lbrt_first_tap(w.y0, s->gap_h, s->kh);
-    w.kx0 = lbrt_first_tap(w.x0, s->gap_w, s->kw);
     w.ky1 = lbrt_end_tap(w.y0, s->gap_h, s->kh, s->ih);
+    return w;
+}
+
+static inline inside inside_columns(const window *s, inside rows, int32_t ox) {
+    inside w = rows;
+    w.x0 = ox * s->sw - s->pl;
+    w.kx0 = lbrt_first_tap(w.x0, s->gap_w, s->kw);
     w.kx1 = lbrt_end_tap(w.x0, s->gap_w, s->kw, s->iw);
     if (w.kx0 >= w.kx1) /* all columns are padding: no rows either */
         w.ky1 = w.ky0;
     return w;
 }
+
+static inline inside inside_of(const window *s, int32_t oy, int32_t ox) { return inside_columns(s, inside_rows(s, oy), ox); }
 
 /* First element of image pixel (y, x). */
 static inline size_t pixel_at(const window *s, int32_t y, int32_t x) {
