@@ -248,6 +248,26 @@ static void pointwise_in_one_row(void **state) {
     check_graphs_with(has_one_row, "one row");
 }
 
+static bool has_one_column(const lbrt_graph *graph) {
+    lb_packing p;
+    for (int i = 0; i < graph->nlayers; i++)
+        if (lb_codegen_packing(graph, i, &p) && p.tile_columns == 1)
+            return true;
+    return false;
+}
+
+/* Linear layers: one pixel fills a tile of one column, and does not share halves with another. */
+static void tiles_of_one_column(void **state) {
+    (void)state;
+    const lbrt_tensor tensors[] = {{5, 3, 8, LBRT_U8, 0, 3}, {1, 1, 16, LBRT_I32, 0, 0}};
+    const lbrt_layer layer = {.op = LBRT_OP_CONV, .src = 0, .dst = 1, .groups = 1, .flat = 1, .kh = 1, .kw = 1, .sh = 1, .sw = 1,
+                              .weights = {.bits = 2, .mul = 1, .add = -2}};
+    const lbrt_graph graph = {.tensors = tensors, .layers = &layer, .ntensors = 2, .nlayers = 1, .classes = 16};
+    lb_packing p;
+    assert_true(lb_codegen_packing(&graph, 0, &p) && p.tile_columns == 1 && p.lane == 0);
+    check_graphs_with(has_one_column, "one column");
+}
+
 /* Bytes of the tensors in the arena while layer i runs, and of what its kernel works in. */
 static size_t needed(const lbrt_graph *graph, int i) {
     size_t bytes = lb_codegen_scratch(graph, i);
@@ -414,7 +434,7 @@ static void all_kernels_ran(void **state) {
 }
 
 int main(void) {
-    struct CMUnitTest tests[LB_COUNT(weight_formats) + 9];
+    struct CMUnitTest tests[LB_COUNT(weight_formats) + 10];
     for (size_t i = 0; i < LB_COUNT(weight_formats); i++) {
         union {
             const test_weights *from;
@@ -431,5 +451,6 @@ int main(void) {
     tests[LB_COUNT(weight_formats) + 6] = (struct CMUnitTest)cmocka_unit_test(stack_of_one_bit);
     tests[LB_COUNT(weight_formats) + 7] = (struct CMUnitTest)cmocka_unit_test(scratch_between_tensors);
     tests[LB_COUNT(weight_formats) + 8] = (struct CMUnitTest)cmocka_unit_test(pointwise_in_one_row);
+    tests[LB_COUNT(weight_formats) + 9] = (struct CMUnitTest)cmocka_unit_test(tiles_of_one_column);
     return _cmocka_run_group_tests("codegen", tests, LB_COUNT(tests), NULL, NULL);
 }

@@ -87,6 +87,7 @@ typedef struct lb_packing {
     int32_t width;                  /* bits that a weight takes */
     int32_t taps, channels, padded; /* of the kernel; of a group, as they are and in whole words */
     int32_t windows;                /* words */
+    int32_t tile_columns;           /* that tile.h takes at a time */
 } lb_packing;
 
 /* Whether depthwise.h runs layer i. */

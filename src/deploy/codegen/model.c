@@ -42,6 +42,13 @@ static void write_once(lb_code *code, size_t start, const char *text) {
         lb_code_printf(code, "%s", text);
 }
 
+/* The inner loop of a packed convolution. */
+static const char *tile_name(const lb_packing *p) {
+    static const char *const names[2][9] = {{"", "column_1", "column_2", "column_3", "column_4", "column_5", "", "", "column_8"},
+                                            {"", "tile_1", "tile_2", "tile_3", "tile_4", "tile_5", "", "", "tile_8"}};
+    return names[p->tile_columns - 1][p->width];
+}
+
 /* The kernel of layer i: its header, and what is defined before that. */
 static void include_kernel(const lb_generator *g, lb_code *code, size_t start, int i) {
     static const char *const plain[LBRT_OPS] = {"input", NULL, "point", "maxpool", "sumpool", "copy", "mul", "sigmoid"};
@@ -55,7 +62,8 @@ static void include_kernel(const lb_generator *g, lb_code *code, size_t start, i
         snprintf(text, sizeof text, "#include \"kernels/%s.h\"\n", l->is_float ? floats[l->op] : plain[l->op]);
     } else if (lb_codegen_packing(g->graph, i, &packing)) {
         write_once(code, start, "#include \"kernels/packed_conv.h\"\n");
-        snprintf(text, sizeof text, "#define BITS %d\n#include \"kernels/tile.h\"\n", (int)packing.width);
+        snprintf(text, sizeof text, "#define TILE %s\n#define BITS %d\n#define COLUMNS %d\n#include \"kernels/tile.h\"\n",
+                 tile_name(&packing), (int)packing.width, (int)packing.tile_columns);
     } else if (lb_codegen_is_depthwise(g->graph, i)) {
         snprintf(text, sizeof text, "#include \"kernels/depthwise.h\"\n");
     } else {
@@ -326,7 +334,7 @@ static void write_call(const lb_generator *g, lb_code *code, int i) {
     const bool several = l->op == LBRT_OP_COPY || l->op == LBRT_OP_MUL;
     lb_code_printf(code, several ? "    {\n        %s(&layer_%d, " : "    %s(&layer_%d, ", name, i);
     if (packed)
-        lb_code_printf(code, "tile_%d, ", (int)packing.width);
+        lb_code_printf(code, "%s, ", tile_name(&packing));
     if (several)
         write_sources(g, code, l);
     else

@@ -64,7 +64,9 @@ bool lb_codegen_packing(const lbrt_graph *graph, int i, lb_packing *p) {
     p->words += p->words % at_a_time(p);
     p->column = 2 * LB_MAX(p->words * p->pairs, pairs);
     p->chunk = p->words;
-    share_halves(p, LB_MAX(src->hi, 0) - p->base, (1 << bits) - 1);
+    p->tile_columns = LB_MIN(result.w, 2);
+    if (p->tile_columns == 2)
+        share_halves(p, LB_MAX(src->hi, 0) - p->base, (1 << bits) - 1);
     const int32_t last = LB_MIN(p->lane > 0 ? 4 : 2, result.w) - 1;
     for (int32_t k = 0; k < 3; k++)
         p->next[k] = LB_MIN(k + 1, last) * l->sw;

@@ -1,18 +1,16 @@
-/* The inner loop of packed_conv.h for weights of BITS bits, 1 to 5 or 8, included once for each: two output channels times two
- * columns.
+/* The inner loop of packed_conv.h: two output channels times COLUMNS columns, two or, where results are one pixel wide, one.
+ * Included once for each loop, with TILE, the function's name, and BITS, those of the weights, 1 to 5 or 8.
  *
  * A word of weights holds 16 / BITS pairs: pair j has one weight at bit j * BITS and the other one 16 bits further up, so that a
- * shift and a mask bring a pair into place for dot2. w has a word of each channel in turn, x a pair of each column. */
-#define TILE_JOIN(a, b) a##b
-#define TILE(bits) TILE_JOIN(tile_, bits)
+ * shift and a mask bring a pair into place for dot2. w has a word of each channel in turn, x a pair of each of two columns. */
 #define STEP(at, a, b, j)                                                                              \
     do {                                                                                               \
         const uint32_t x0 = x[2 * ((at) + (j))], x1 = x[2 * ((at) + (j)) + 1];                         \
         const uint32_t p = (a) >> (j) * BITS & mask, q = (b) >> (j) * BITS & mask;                     \
         s0 = dot2(x0, p, s0);                                                                          \
-        s1 = dot2(x1, p, s1);                                                                          \
+        s1 = COLUMNS == 2 ? dot2(x1, p, s1) : 0;                                                       \
         s2 = dot2(x0, q, s2);                                                                          \
-        s3 = dot2(x1, q, s3);                                                                          \
+        s3 = COLUMNS == 2 ? dot2(x1, q, s3) : 0;                                                       \
     } while (0)
 #if BITS < 5
 #define WORDS 1
@@ -22,7 +20,7 @@
 
 /* sums[2 * channel + column]. mask: BITS ones in both halves; an argument because compilers then keep it in a register, and ARM
  * shifts and masks in one instruction. */
-static void TILE(BITS)(const uint32_t *w, const uint32_t *x, int32_t words, uint32_t mask, uint32_t *sums) {
+static void TILE(const uint32_t *w, const uint32_t *x, int32_t words, uint32_t mask, uint32_t *sums) {
     uint32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
     for (const uint32_t *const end = w + 2 * words; w < end; w += 2 * WORDS, x += 2 * (16 / BITS) * WORDS) {
         const uint32_t a = w[0], b = w[1];
@@ -69,5 +67,5 @@ static void TILE(BITS)(const uint32_t *w, const uint32_t *x, int32_t words, uint
 #undef STEP
 #undef WORDS
 #undef TILE
-#undef TILE_JOIN
 #undef BITS
+#undef COLUMNS
