@@ -270,7 +270,7 @@ static void tiles_of_one_column(void **state) {
 
 /* Bytes of the tensors in the arena while layer i runs, and of what its kernel works in. */
 static size_t needed(const lbrt_graph *graph, int i) {
-    size_t bytes = lb_codegen_scratch(graph, i);
+    size_t bytes = lb_codegen_scratch(graph, i, false);
     for (int t = 1; t < graph->ntensors - 1; t++) {
         bool there = t == i + 1;
         for (int l = i; l < graph->nlayers; l++)
@@ -281,14 +281,13 @@ static size_t needed(const lbrt_graph *graph, int i) {
     return bytes;
 }
 
-/* While the convolution runs, its result is where the first tensor was, its source behind that: the kernel works in between. */
-static void scratch_between_tensors(void **state) {
-    (void)state;
+/* While the convolution runs, its result is where the first tensor was, its source behind that: the kernel works in between, where
+ * there is room to keep rows. */
+static void check_gap(lb_ctx *ctx, int32_t stride) {
     static const uint8_t stored[4 * 36] = {1, 2, 3};
     test_graph t = {.tensors = {{32, 32, 16, LBRT_U8, 0, 255}, {16, 16, 16, LBRT_U8, 0, 0}, {8, 8, 16, LBRT_U8, 0, 0},
-                                {8, 8, 4, LBRT_I32, 0, 0}, {1, 1, 4, LBRT_I32, 0, 0}},
+                                {8 / stride, 8 / stride, 4, LBRT_I32, 0, 0}, {1, 1, 4, LBRT_I32, 0, 0}},
                     .state = 1};
-    lb_ctx *ctx = test_ctx();
     size_t most = 0;
     t.g = (lbrt_graph){.name = "gap", .classes = 4, .ntensors = 5, .nlayers = 4, .tensors = t.tensors, .layers = t.layers};
     for (int i = 0; i < t.g.nlayers; i++) {
@@ -296,22 +295,29 @@ static void scratch_between_tensors(void **state) {
         t.layers[i] = (lbrt_layer){.op = LBRT_OP_MAXPOOL, .src = i, .dst = i + 1, .groups = 1, .kh = side, .kw = side, .sh = side,
                                    .sw = side};
         if (i == 2)
-            t.layers[i] = (lbrt_layer){.op = LBRT_OP_CONV, .src = i, .dst = i + 1, .groups = 1, .kh = 3, .kw = 3, .sh = 1, .sw = 1,
-                                       .pt = 1, .pl = 1, .pb = 1, .pr = 1, .weights = {.bits = 2, .mul = 1, .add = -2,
-                                       .packed = stored}};
+            t.layers[i] = (lbrt_layer){.op = LBRT_OP_CONV, .src = i, .dst = i + 1, .groups = 1, .kh = 3, .kw = 3, .sh = stride,
+                                       .sw = stride, .pt = 1, .pl = 1, .pb = 1, .pr = 1,
+                                       .weights = {.bits = 2, .mul = 1, .add = -2, .packed = stored}};
         assert_true(lbrt_layer_range(&t.g, i, &t.tensors[i + 1].lo, &t.tensors[i + 1].hi));
         most = LB_MAX(most, needed(&t.g, i));
     }
-    char dir[] = "/tmp/lowbit-arena-XXXXXX", command[64];
+    char dir[] = "/tmp/lowbit-arena-XXXXXX", command[128];
     lb_packed *model = open_graph(ctx, &t.g);
     lb_codegen_info info;
     assert_non_null(mkdtemp(dir));
     assert_ok(ctx, lb_codegen_sources(model, dir, &info));
-    snprintf(command, sizeof command, "rm -r %s", dir);
+    snprintf(command, sizeof command, "grep -q 'keeps = %d' %s/model.c && rm -r %s", (int)(3 - stride), dir, dir);
     assert_int_equal(system(command), 0);
     assert_int_equal(info.arena, most);
     lb_packed_destroy(model);
-    check(ctx, &t, "gap", 0);
+    check(ctx, &t, "gap", stride);
+}
+
+static void scratch_between_tensors(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    check_gap(ctx, 1);
+    check_gap(ctx, 2);
     lb_ctx_destroy(ctx);
 }
 

@@ -127,16 +127,30 @@ static size_t place_scratch(const lb_generator *g, int i, size_t size) {
     return at;
 }
 
+/* Layers whose columns can be kept from row to row without the arena growing do that. */
+static void keep_rows(lb_generator *g) {
+    for (int i = 0; i < g->graph->nlayers; i++) {
+        if (!lb_codegen_can_keep(g->graph, i))
+            continue;
+        const size_t size = lb_codegen_scratch(g->graph, i, true), at = place_scratch(g, i, size);
+        if (lbrt_size_add(at, size) <= g->arena) {
+            g->keeps[i] = true;
+            g->scratch[i] = at;
+        }
+    }
+}
+
 static lb_status plan(lb_generator *g) {
     const size_t nlayers = (size_t)g->graph->nlayers;
     g->slots = lb_pool_alloc(&g->pool, (size_t)g->graph->ntensors, sizeof *g->slots);
     g->scratch = lb_pool_alloc(&g->pool, nlayers, sizeof *g->scratch);
+    g->keeps = lb_pool_alloc(&g->pool, nlayers, sizeof *g->keeps);
     g->lines = lb_pool_alloc(&g->pool, nlayers, sizeof *g->lines);
-    if (!g->slots || !g->scratch || !g->lines)
+    if (!g->slots || !g->scratch || !g->keeps || !g->lines)
         return LB_ERR_MEMORY;
     g->arena = lbrt_plan(g->graph, g->slots);
     for (int i = 0; i < g->graph->nlayers && g->arena <= INT32_MAX; i++) {
-        const size_t size = lb_codegen_scratch(g->graph, i);
+        const size_t size = lb_codegen_scratch(g->graph, i, false);
         g->scratch[i] = place_scratch(g, i, size);
         if (size > 0)
             g->arena = LB_MAX(g->arena, lbrt_size_add(g->scratch[i], size));
@@ -146,6 +160,7 @@ static lb_status plan(lb_generator *g) {
         return lb_fail(g->ctx, LB_ERR_UNSUPPORTED, "%s: needs %zu bytes of memory to run, more than generated C can address",
                        g->model->name, g->arena);
     g->arena = (g->arena + 3) / 4 * 4;
+    keep_rows(g);
     g->info.arena = (int64_t)g->arena;
     return LB_OK;
 }

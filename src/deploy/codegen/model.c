@@ -104,12 +104,14 @@ static void write_packed(const lb_generator *g, lb_code *code, int i) {
                    (int)l->weights.bits, (int)l->weights.mul, (int)l->weights.add, i);
 }
 
-static void write_pairs(lb_code *code, const lbrt_layer *l, int i, const lb_packing *p) {
+static void write_pairs(const lb_generator *g, lb_code *code, int i, const lb_packing *p) {
+    const lbrt_layer *l = &g->graph->layers[i];
     lb_code_printf(code,
                    "    .width = %d, .words = %d, .pairs = %d, .column = %d, .span = %d, .next = {%d, %d, %d},\n"
-                   "    .lane = %d, .chunk = %d, .base = %d, .mul = %d, .add = %d,\n",
+                   "    .lane = %d, .chunk = %d, .keeps = %d, .base = %d, .mul = %d, .add = %d,\n",
                    (int)p->width, (int)p->words, (int)p->pairs, (int)p->column, (int)p->span, (int)p->next[0], (int)p->next[1],
-                   (int)p->next[2], (int)p->lane, (int)p->chunk, (int)p->base, (int)l->weights.mul, (int)l->weights.add);
+                   (int)p->next[2], (int)p->lane, (int)p->chunk, g->keeps[i] ? (int)(l->kh - l->sh) : 0, (int)p->base,
+                   (int)l->weights.mul, (int)l->weights.add);
     lb_code_printf(code, "    .weights = weights_%d,", i);
     if (p->base != 0)
         lb_code_printf(code, " .bias = bias_%d,", i);
@@ -217,7 +219,7 @@ static void write_integer_layer(const lb_generator *g, lb_code *code, int i) {
         if (lb_codegen_packing(g->graph, i, &packing)) {
             lb_code_printf(code, "static const packed_conv layer_%d = {\n", i);
             write_window(g, code, i);
-            write_pairs(code, l, i, &packing);
+            write_pairs(g, code, i, &packing);
         } else {
             const bool depthwise = lb_codegen_is_depthwise(g->graph, i);
             lb_code_printf(code, "static const %s layer_%d = {\n", depthwise ? "depthwise" : "conv", i);
@@ -279,13 +281,22 @@ static void write_float_layer(const lb_generator *g, lb_code *code, int i) {
 
 /* ---- Calls ------------------------------------------------------------------------------------------------------------ */
 
-size_t lb_codegen_scratch(const lbrt_graph *graph, int i) {
+bool lb_codegen_can_keep(const lbrt_graph *graph, int i) {
+    const lbrt_layer *l = &graph->layers[i];
+    lb_packing p;
+    return lb_codegen_packing(graph, i, &p) && l->groups == 1 && l->sh < l->kh && graph->tensors[i + 1].h > 1;
+}
+
+size_t lb_codegen_scratch(const lbrt_graph *graph, int i, bool keeps) {
     const lbrt_layer *l = &graph->layers[i];
     lb_packing p;
     if (l->op != LBRT_OP_CONV || l->weights.bits == 32)
         return 0;
-    if (lb_codegen_packing(graph, i, &p))
-        return 4 * ((size_t)p.column + (size_t)p.windows);
+    if (lb_codegen_packing(graph, i, &p)) {
+        const size_t each = (size_t)p.column + 4 * (size_t)l->kh, pixels = p.lane > 0 ? 4 : 2;
+        const size_t tiles = keeps ? ((size_t)graph->tensors[i + 1].w + pixels - 1) / pixels : 1;
+        return lbrt_size_mul(4, lbrt_size_add((size_t)p.windows, lbrt_size_mul(tiles, each)));
+    }
     const size_t count = (size_t)lbrt_weights_per_channel(l, &graph->tensors[l->src]);
     if (lb_codegen_is_depthwise(graph, i)) /* pairs of four channels, codes of all taps */
         return (count + 1) / 2 * 6 * sizeof(uint32_t);
@@ -348,7 +359,7 @@ static void write_call(const lb_generator *g, lb_code *code, int i) {
     }
     lb_code_printf(code, ", ");
     write_place(g, code, i + 1);
-    if (l->op == LBRT_OP_CONV && lb_codegen_scratch(g->graph, i) > 0)
+    if (l->op == LBRT_OP_CONV && lb_codegen_scratch(g->graph, i, false) > 0)
         lb_code_printf(code, ", memory + %zu", g->scratch[i]);
     else if (l->op == LBRT_OP_CONV)
         lb_code_printf(code, ", NULL");

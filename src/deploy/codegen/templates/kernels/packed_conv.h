@@ -7,7 +7,8 @@
  * The window under an output pixel becomes a column of pairs of 16 bits; two columns meet two channels at a time (tile.h). Source
  * channels are taken in words of four: the weights of those that this adds are 0, and their x is -base. Where codes are small, a
  * half holds the codes of two pixels, the second `lane` bits up, so that one product serves two; the sums are taken apart after
- * every `chunk` words of weights, before the first pixel's could reach the second's. */
+ * every `chunk` words of weights, before the first pixel's could reach the second's. Where there is memory for the columns of a
+ * whole output row, the next row takes over what its windows share with those above. */
 #ifndef PACKED_CONV_H
 #define PACKED_CONV_H
 
@@ -21,6 +22,7 @@ typedef struct packed_conv {
     int32_t column;          /* words of two columns */
     int32_t span, next[3];   /* source pixels across four (lane 0: two) windows; the first ones of all but the first window */
     int32_t lane, chunk;     /* lane 0: one pixel in a half */
+    int32_t keeps;           /* rows of a window that are taken over from the output row above */
     int32_t base, mul, add;
     const uint32_t *weights; /* (groups, half of oc / groups rounded up, words, 2): two channels in turn */
     const int32_t *bias;     /* (oc); NULL: base is 0 */
@@ -55,12 +57,13 @@ static uint32_t *copy_pixel(const uint8_t *from, int32_t channels, uint32_t up, 
     return to;
 }
 
-/* The source pixels x under output pixels (oy, ox) .. (oy, ox + pixels - 1): (kh, span) of them. */
-static void copy_windows(const packed_conv *c, const uint8_t *src, int32_t oy, int32_t ox, uint32_t *to) {
+/* The source pixels x under output pixels (oy, ox) .. (oy, ox + pixels - 1), from row `first` of the windows on:
+ * (kh - first, span) of them. */
+static void copy_windows(const packed_conv *c, const uint8_t *src, int32_t oy, int32_t ox, int32_t first, uint32_t *to) {
     const window *const s = &c->s;
     const uint32_t up = (uint32_t)-c->base * 0x01010101u;
     const int32_t y0 = oy * s->sh - s->pt, x0 = ox * s->sw - s->pl;
-    for (int32_t y = y0; y < y0 + s->kh; y++)
+    for (int32_t y = y0 + first; y < y0 + s->kh; y++)
         for (int32_t x = x0; x < x0 + c->span; x++) {
             const int there = y >= 0 && y < s->ih && x >= 0 && x < s->iw;
             to = copy_pixel(there ? src + pixel_at(s, y, x) : NULL, s->ic / s->groups, up, to);
@@ -69,14 +72,15 @@ static void copy_windows(const packed_conv *c, const uint8_t *src, int32_t oy, i
 
 static inline uint32_t add_codes(uint32_t even, uint32_t odd, uint32_t sum) { return dot2(even + odd, 0x00010001, sum); }
 
-/* One column x, every second word, of the windows at p and, if lane is not 0, at q: four codes, given as bytes, become the pairs
- * (0, 2) and (1, 3). sums (2): of each window's x. */
-static void spread_column(const packed_conv *c, const uint32_t *p, const uint32_t *q, uint32_t *x, uint32_t *sums) {
+/* One column x, every second word, of the windows at p and, if lane is not 0, at q, from row `first` on: four codes, given as bytes,
+ * become the pairs (0, 2) and (1, 3). sums (kh, 4): of each row of each window's x, in two of the four places. */
+static void spread_column(const packed_conv *c, const uint32_t *p, const uint32_t *q, int32_t first, uint32_t *x, uint32_t *sums) {
     const int32_t words = (c->s.ic / c->s.groups + 3) / 4, row = c->s.kw * words, skip = c->span * words - row, lane = c->lane;
     const uint32_t mask = 0x00ff00ff;
-    uint32_t sum0 = 0, sum1 = 0;
-    for (int32_t ky = 0; ky < c->s.kh; ky++, p += skip, q += skip) {
+    x += 4 * row * first;
+    for (int32_t ky = first; ky < c->s.kh; ky++, p += skip, q += skip) {
         const uint32_t *const end = p + row;
+        uint32_t sum0 = 0, sum1 = 0;
         if (lane == 0)
             for (; p < end; x += 4) {
                 const uint32_t codes = *p++, even = codes & mask, odd = codes >> 8 & mask;
@@ -93,23 +97,41 @@ static void spread_column(const packed_conv *c, const uint32_t *p, const uint32_
                 sum0 = add_codes(even0, odd0, sum0);
                 sum1 = add_codes(even1, odd1, sum1);
             }
+        sums[4 * ky] = sum0;
+        sums[4 * ky + 1] = sum1;
     }
-    sums[0] = sum0;
-    sums[1] = sum1;
 }
 
-/* Both columns. codes (4): add * sum(x) of each pixel. */
-static void spread_windows(const packed_conv *c, const uint32_t *windows, uint32_t *x, uint32_t *codes) {
-    const int32_t words = (c->s.ic / c->s.groups + 3) / 4;
-    if (c->lane == 0) {
-        spread_column(c, windows, windows, x, codes);
-        spread_column(c, windows + c->next[0] * words, windows, x + 1, codes + 1);
-    } else {
-        spread_column(c, windows, windows + c->next[0] * words, x, codes);
-        spread_column(c, windows + c->next[1] * words, windows + c->next[2] * words, x + 1, codes + 2);
+/* The last `count` words of x (all) become the first ones; in fours. */
+static void move_up(uint32_t *x, int32_t all, int32_t count) {
+    for (const uint32_t *from = x + all - count, *const end = x + all; from < end; from += 4, x += 4) {
+        const uint32_t x0 = from[0], x1 = from[1], x2 = from[2], x3 = from[3];
+        x[0] = x0;
+        x[1] = x1;
+        x[2] = x2;
+        x[3] = x3;
     }
-    for (int32_t i = 0; i < 4; i++)
+}
+
+/* Both columns, whose rows before `first` are the last ones of what is there. codes (4): add * sum(x) of each pixel. */
+static void spread_windows(const packed_conv *c, const uint32_t *windows, int32_t first, uint32_t *x, uint32_t *codes) {
+    const int32_t words = (c->s.ic / c->s.groups + 3) / 4, kh = c->s.kh, row = 4 * c->s.kw * words;
+    uint32_t *const sums = x + c->column;
+    move_up(x, kh * row, first * row);
+    move_up(sums, 4 * kh, 4 * first);
+    if (c->lane == 0) {
+        spread_column(c, windows, windows, first, x, sums);
+        spread_column(c, windows + c->next[0] * words, windows, first, x + 1, sums + 1);
+    } else {
+        spread_column(c, windows, windows + c->next[0] * words, first, x, sums);
+        spread_column(c, windows + c->next[1] * words, windows + c->next[2] * words, first, x + 1, sums + 2);
+    }
+    for (int32_t i = 0; i < (c->lane == 0 ? 2 : 4); i++) {
+        codes[i] = 0;
+        for (int32_t ky = 0; ky < kh; ky++)
+            codes[i] += sums[4 * ky + i];
         codes[i] *= (uint32_t)c->add;
+    }
 }
 
 /* What there is beside the products, of channel o and four pixels. */
@@ -153,21 +175,24 @@ static void multiply(const packed_conv *c, tile_fn *tile, const uint32_t *w, con
     }
 }
 
-/* scratch: two columns, then the windows. */
+/* scratch: the windows, then two columns and the sums of their rows, of all tiles across if rows are kept. */
 static void run_packed_conv(const packed_conv *c, tile_fn *tile, const void *src, const void *res, void *dst, void *scratch) {
     const window *const s = &c->s;
     const int32_t ic = s->ic / s->groups, ocg = s->oc / s->groups, most = c->lane != 0 ? 4 : 2;
-    uint32_t *const x = (uint32_t *)scratch, *const windows = x + c->column;
-    for (int32_t oy = 0; oy < s->oh; oy++)
-        for (int32_t ox = 0; ox < s->ow; ox += most) {
+    const int32_t each = c->keeps > 0 ? c->column + 4 * s->kh : 0;
+    uint32_t *const windows = (uint32_t *)scratch, *const columns = windows + s->kh * c->span * ((ic + 3) / 4);
+    for (int32_t oy = 0; oy < s->oh; oy++) {
+        const int32_t kept = oy > 0 ? c->keeps : 0;
+        uint32_t *x = columns;
+        for (int32_t ox = 0; ox < s->ow; ox += most, x += each) {
             const int32_t n = s->ow - ox < most ? s->ow - ox : most;
             const size_t first = ((size_t)oy * (size_t)s->ow + (size_t)ox) * (size_t)s->oc;
             const uint32_t *w = c->weights;
             for (int32_t g = 0; g < s->groups; g++) {
                 const int32_t end = (g + 1) * ocg;
                 uint32_t codes[4] = {0, 0, 0, 0};
-                copy_windows(c, (const uint8_t *)src + g * ic, oy, ox, windows);
-                spread_windows(c, windows, x, codes);
+                copy_windows(c, (const uint8_t *)src + g * ic, oy, ox, kept, windows);
+                spread_windows(c, windows, kept, x, codes);
                 for (int32_t o = g * ocg; o < end; o += 2, w += 2 * c->words) {
                     uint32_t v[8];
                     start_sums(c, codes, o, v);
@@ -178,6 +203,7 @@ static void run_packed_conv(const packed_conv *c, tile_fn *tile, const void *src
                 }
             }
         }
+    }
 }
 
 #endif
