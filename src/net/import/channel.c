@@ -42,11 +42,25 @@ static lb_status append_batchnorm(lb_importer *im, lb_view *v, const char *param
     return lb_import_append(im, &node, &v->node);
 }
 
+/* Exported for training, a batch norm says how the statistics go on and computes with those of the batch. Here it computes with the
+ * running ones, its inputs, and goes on by itself. */
+static lb_status leave_training(lb_importer *im) {
+    bool training = lb_import_int(im, "training_mode", 0) != 0; /* opset 14; older ones only have more outputs */
+    for (size_t o = 1; o < im->node->n_output; o++) {
+        training |= *im->node->output[o] != 0;
+        if (lb_import_is_read(im, o))
+            return lb_import_refuse(im, "its statistics are used, which only training has; export the network for evaluation");
+    }
+    im->ntraining += training;
+    return LB_OK;
+}
+
 static lb_status read_batchnorm(lb_importer *im) {
     lb_view *src, dst;
     const lb_constant *given[4];
     const int64_t *order;
     const float eps = lb_import_real(im, "epsilon", EPS), momentum = 1 - lb_import_real(im, "momentum", 0.9f);
+    LB_TRY(leave_training(im));
     LB_TRY(lb_import_view(im, 0, &src));
     for (int i = 0; i < 4; i++) {
         LB_TRY(lb_import_constant(im, i + 1, &given[i]));

@@ -270,6 +270,8 @@ static lb_status walk(lb_importer *im, const Lb__Onnx__ModelProto *model) {
     apply_fills(im);
     LB_TRY(check_values(im));
     lb_import_note_codes(im);
+    if (im->ntraining)
+        lb_note(im->ctx, "%s: batch norms in training form (%d): their running statistics are taken", im->path, im->ntraining);
     return lb_import_scale(im);
 }
 

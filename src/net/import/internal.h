@@ -102,6 +102,7 @@ typedef struct lb_importer {
     int64_t budget; /* elements computed from constants; those that have values add to it */
     int64_t places; /* numbers of rows, columns and channels */
     int nquantized; /* QuantizeLinear nodes */
+    int ntraining; /* batch norms in training form */
     int64_t batch; /* images that the file's shapes are made for */
 } lb_importer;
 

@@ -1,0 +1,97 @@
+/* Import of ONNX models, operator by operator: what is noted, and each way to say them wrong is one clear error. That they compute
+ * the right thing is tested in tests/deploy/test_import_ways.c and tests/deploy/test_onnx_cases.c. */
+#include "import.h"
+
+/* A node between the activation and the pooling, of `ninputs` inputs, the first of which it gets. */
+static Lb__Onnx__NodeProto *insert(lb_onnx_build *b, const char *op, int ninputs, const char **inputs) {
+    inputs[0] = inputs[0] ? inputs[0] : "relu_out";
+    Lb__Onnx__NodeProto *node = lb_onnx_node(b, op, "between", ninputs, inputs);
+    node_of(b, "MaxPool")->input[0] = TEXT("between");
+    test_node_to(b, 2);
+    return node;
+}
+#define INSERT(b, op, ...) insert(b, op, (int)LB_COUNT(((const char *[]){__VA_ARGS__})), (const char *[]){__VA_ARGS__})
+
+static void set_outputs(Lb__Onnx__NodeProto *node, size_t count, const char **names) {
+    node->output = (char **)(uintptr_t)names;
+    node->n_output = count;
+}
+
+/* ---- Batch norm ------------------------------------------------------------------------------------------------------- */
+
+/* In the form of training: opset 14 says it, older ones have outputs for the statistics. */
+static void train_norm(lb_onnx_build *b, int opset, size_t noutputs) {
+    static const char *outputs[] = {"between", "next_mean", "next_var", "batch_mean", "batch_var"};
+    b->model.opset_import[0]->version = opset;
+    test_weights(b, "ones", 1, (const int64_t[]){4});
+    float *values = (float *)(void *)tensor_of(b, "ones")->raw_data.data;
+    for (int c = 0; c < 4; c++)
+        values[c] = 1;
+    Lb__Onnx__NodeProto *norm = INSERT(b, "BatchNormalization", NULL, "ones", "ones", "ones", "ones");
+    if (opset >= 14)
+        lb_onnx_int(b, norm, "training_mode", 1);
+    set_outputs(norm, noutputs, outputs);
+}
+
+static void norms_in_training(void **state) {
+    (void)state;
+    static const struct {
+        int opset;
+        size_t noutputs;
+        bool noted;
+    } rows[] = {{14, 3, true}, {17, 1, true}, {9, 5, true}, {13, 5, true}, {13, 1, false}};
+    for (size_t i = 0; i < LB_COUNT(rows); i++) {
+        test_log log = {0};
+        lb_ctx *ctx = test_ctx_logging(&log);
+        lb_onnx_build b;
+        lb_imported in;
+        test_model(&b, ctx);
+        train_norm(&b, rows[i].opset, rows[i].noutputs);
+        assert_ok(ctx, lb_net_import(ctx, &b.model, "training.onnx", NULL, &in));
+        assert_int_equal(strstr(log.notes, "batch norms in training form (1): their running statistics are taken") != NULL,
+                         rows[i].noted);
+        lb_net_destroy(in.net);
+        lb_onnx_build_free(&b);
+        lb_ctx_destroy(ctx);
+    }
+}
+
+static void statistics_read(lb_onnx_build *b) {
+    train_norm(b, 14, 3);
+    TEST_NODE(b, "Add", "less", "between", "next_mean");
+    test_node_to(b, 3);
+    node_of(b, "MaxPool")->input[0] = TEXT("less");
+}
+
+/* ---- Refused ---------------------------------------------------------------------------------------------------------- */
+
+static void refused(void **state) {
+    (void)state;
+    static const struct {
+        void (*change)(lb_onnx_build *b);
+        const char *says;
+    } rows[] = {
+        {statistics_read, "(BatchNormalization): its statistics are used"},
+    };
+    lb_ctx *ctx = test_ctx();
+    for (size_t i = 0; i < LB_COUNT(rows); i++) {
+        lb_onnx_build b;
+        lb_imported in = {0};
+        test_model(&b, ctx);
+        rows[i].change(&b);
+        assert_ok(ctx, b.status);
+        const lb_status status = lb_net_import(ctx, &b.model, "bad.onnx", NULL, &in);
+        if ((status != LB_ERR_FORMAT && status != LB_ERR_UNSUPPORTED) || in.net || !strstr(lb_error(ctx), rows[i].says))
+            fail_msg("row %zu: %s: '%s' is not in '%s'", i, lb_status_name(status), rows[i].says, lb_error(ctx));
+        lb_onnx_build_free(&b);
+    }
+    lb_ctx_destroy(ctx);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(norms_in_training),
+        cmocka_unit_test(refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
