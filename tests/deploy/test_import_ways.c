@@ -247,6 +247,24 @@ static void lines_joined(lb_onnx_build *b) {
     node_of(b, "Reshape")->input[0] = TEXT("back");
 }
 
+/* Each row by its number, which has height no more, and back between the others. */
+static void rows_picked(lb_onnx_build *b) {
+    static const char *rows[] = {"row0", "row1", "row2", "row3"};
+    size_t at = 3;
+    test_list(b, "height", 1, (const float[]){2});
+    for (size_t i = 0; i < LB_COUNT(rows); i++) {
+        const char *picked = lb_onnx_name(b, "picked%zu", i), *number = lb_onnx_name(b, "number%zu", i);
+        lb_onnx_scalar(b, number, INT64_TYPE, (float)i - 4);
+        lb_onnx_int(b, TEST_NODE(b, "Gather", picked, "pool_out", number), "axis", 2);
+        move_last(b, at++);
+        TEST_NODE(b, "Unsqueeze", rows[i], picked, "height");
+        move_last(b, at++);
+    }
+    lb_onnx_int(b, lb_onnx_node(b, "Concat", "again", 4, rows), "axis", 2);
+    move_last(b, at++);
+    node_of(b, "Reshape")->input[0] = TEXT("again");
+}
+
 /* What is an input or an attribute from opset 18 on, as newer exporters of PyTorch write it. */
 static void opset_18(lb_onnx_build *b) {
     static char *outputs[] = {TEXT("two"), TEXT("one")};
@@ -598,6 +616,7 @@ static void same_network(void **state) {
                 {"traced shape", traced_shape, false},
                 {"split and joined", split_and_joined, false},
                 {"rows and columns joined", lines_joined, false},
+                {"rows picked", rows_picked, false},
                 {"opset 18", opset_18, false},
                 {"softmax renamed", softmax_renamed, false},
                 {"shuffled", shuffled, false},

@@ -94,7 +94,7 @@ static const char *const reasons[] = {
     "its shape is missing",
     "is no image in the order",
     "only channels of an image are",
-    "only lists of channels",
+    "only channels, each at most once",
     "are not two for each of",
     "ratio",
     "is not (batch, classes)",

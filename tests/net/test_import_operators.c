@@ -63,6 +63,17 @@ static void statistics_read(lb_onnx_build *b) {
     node_of(b, "MaxPool")->input[0] = TEXT("less");
 }
 
+/* ---- Gather ----------------------------------------------------------------------------------------------------------- */
+
+static void gather(lb_onnx_build *b, int ndim, const int64_t *dims, int axis, float number) {
+    lb_onnx_tensor(b, "numbers", INT64_TYPE, ndim, dims, (const float[]){number, number});
+    lb_onnx_int(b, INSERT(b, "Gather", NULL, "numbers"), "axis", axis);
+}
+static void one_image(lb_onnx_build *b) { gather(b, 0, NULL, 0, 0); }
+static void far_channel(lb_onnx_build *b) { gather(b, 0, NULL, 1, -5); }
+static void table_of_rows(lb_onnx_build *b) { gather(b, 2, (const int64_t[]){1, 2}, 2, 1); }
+static void no_rows(lb_onnx_build *b) { gather(b, 1, (const int64_t[]){0}, 2, 1); }
+
 /* ---- Refused ---------------------------------------------------------------------------------------------------------- */
 
 static void refused(void **state) {
@@ -72,6 +83,10 @@ static void refused(void **state) {
         const char *says;
     } rows[] = {
         {statistics_read, "(BatchNormalization): its statistics are used"},
+        {one_image, "only channels, each at most once, rows or columns are gathered"},
+        {far_channel, "gathers number -5 of 4"},
+        {table_of_rows, "only channels, each at most once, rows or columns are gathered"},
+        {no_rows, "makes images of 0 rows or columns"},
     };
     lb_ctx *ctx = test_ctx();
     for (size_t i = 0; i < LB_COUNT(rows); i++) {

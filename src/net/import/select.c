@@ -149,12 +149,16 @@ static lb_status read_split(lb_importer *im) {
     return LB_OK;
 }
 
-/* The numbers that Gather takes of `all`. */
+static lb_status refuse_gather(lb_importer *im) {
+    return lb_import_refuse(im, "only channels, each at most once, rows or columns are gathered, one or a list");
+}
+
+/* The numbers that Gather takes of `all`: a list, or a single one. */
 static lb_status read_wanted(lb_importer *im, int64_t all, int64_t most, int **from, int *count) {
     const lb_constant *wanted;
     LB_TRY(lb_import_constant(im, 1, &wanted));
-    if (!wanted->whole || wanted->ndim != 1 || wanted->count > most)
-        return lb_import_refuse(im, "only lists of channels, each at most once, and of rows or columns are gathered");
+    if (!wanted->whole || wanted->ndim > 1 || wanted->count > most)
+        return refuse_gather(im);
     LB_TRY(lb_import_lines(im, wanted->count, from));
     *count = (int)wanted->count;
     for (int k = 0; k < *count; k++) {
@@ -180,16 +184,29 @@ static lb_status gather_lines(lb_importer *im, lb_view *v, int axis) {
                 : lb_import_place(im, v, lb_import_name(im, NULL), s.h, others, count, lines);
 }
 
+/* A single number in place of a list takes its dimension away. */
+static lb_status drop_gathered(lb_importer *im, lb_view *v, int axis) {
+    const lb_constant *wanted;
+    int64_t dims[LB_IMPORT_DIMS] = {0};
+    LB_TRY(lb_import_constant(im, 1, &wanted));
+    if (wanted->ndim != 0)
+        return LB_OK;
+    for (int d = 0; d < v->ndim; d++)
+        if (d != axis)
+            dims[d - (d > axis)] = v->dims[d];
+    return lb_view_reshape(im, v, v->ndim - 1, dims);
+}
+
 /* Channels, rows or columns by their numbers. */
 static lb_status read_gather(lb_importer *im) {
     lb_view *src, v;
-    int axis, index, *from, *channel = NULL, count;
+    int given, axis, index, *from, *channel = NULL, count;
     bool last;
     LB_TRY(lb_import_view(im, 0, &src));
     v = *src;
     LB_TRY(lb_import_turn(im, &v, &last));
-    LB_TRY(lb_import_axis(im, lb_import_int(im, "axis", 0), v.ndim, &axis));
-    axis = lb_import_turned_axis(&v, last, axis);
+    LB_TRY(lb_import_axis(im, lb_import_int(im, "axis", 0), v.ndim, &given));
+    axis = lb_import_turned_axis(&v, last, given);
     if (axis == 1)
         LB_TRY(lb_view_channels(im, &v, &channel));
     const int c = im->net->nodes[v.node].dst.c;
@@ -209,9 +226,10 @@ static lb_status read_gather(lb_importer *im) {
         LB_TRY(append_select(im, v.node, from, count, lb_import_name(im, NULL), &index));
         lb_view_image(im, index, v.ndim, &v);
     } else {
-        return lb_import_refuse(im, "only lists of channels, each at most once, and of rows or columns are gathered");
+        return refuse_gather(im);
     }
     LB_TRY(lb_import_turn_back(im, &v, last));
+    LB_TRY(drop_gathered(im, &v, given));
     return lb_import_set_view(im, &v);
 }
 
