@@ -577,6 +577,34 @@ static void mean_first(lb_onnx_build *b) { by_pixel(b, false, false); }
 static void mean_18(lb_onnx_build *b) { by_pixel(b, false, true); }
 static void mean_last(lb_onnx_build *b) { by_pixel(b, true, false); }
 
+/* The classifier behind the sum of all pixels, its weights by so much smaller, and behind their maximum, said in two ways. */
+static void reduced(lb_onnx_build *b, const char *op, bool last) {
+    float small[20];
+    for (int k = 0; k < 20; k++)
+        small[k] = ((float *)(void *)tensor_of(b, "fc.weight")->raw_data.data)[k] / (strcmp(op, "ReduceSum") ? 1 : 16);
+    lb_onnx_tensor(b, "small", FLOAT_TYPE, 2, (const int64_t[]){5, 4}, small);
+    size_t at = 3;
+    if (last) {
+        lb_onnx_ints(b, TEST_NODE(b, "Transpose", "last", "pool_out"), "perm", (const int[]){0, 2, 3, 1}, 4);
+        move_last(b, at++);
+    }
+    test_list(b, "axes", 2, last ? (const float[]){1, 2} : (const float[]){2, 3});
+    b->model.opset_import[0]->version = 18;
+    Lb__Onnx__NodeProto *node = TEST_NODE(b, op, "reduced", last ? "last" : "pool_out", "axes");
+    if (!strcmp(op, "GlobalMaxPool"))
+        node->n_input = 1;
+    else
+        lb_onnx_int(b, node, "keepdims", last ? 0 : 1);
+    move_last(b, at++);
+    node_of(b, "Reshape")->input[0] = TEXT("reduced");
+    node_of(b, "Gemm")->input[1] = TEXT("small");
+}
+static void sum_first(lb_onnx_build *b) { reduced(b, "ReduceSum", false); }
+static void sum_of_last(lb_onnx_build *b) { reduced(b, "ReduceSum", true); }
+static void most(lb_onnx_build *b) { reduced(b, "GlobalMaxPool", false); }
+static void most_reduced(lb_onnx_build *b) { reduced(b, "ReduceMax", false); }
+static void most_of_last(lb_onnx_build *b) { reduced(b, "ReduceMax", true); }
+
 /* A larger pool of the average of what lies inside, said by count_include_pad and by ceil_mode. */
 static void average(lb_onnx_build *b, bool ceil) {
     Lb__Onnx__NodeProto *pool = node_of(b, "MaxPool");
@@ -635,6 +663,11 @@ static void same_network(void **state) {
                 {"mean before the classifier", mean_first, true},
                 {"mean of axes that are an input", mean_18, false},
                 {"mean behind it", mean_last, false},
+                {"sum", sum_first, false},
+                {"sum, channels last", sum_of_last, false},
+                {"maximum", most, true},
+                {"maximum of axes", most_reduced, false},
+                {"maximum, channels last", most_of_last, false},
                 {"bias for one of two readers", bias_for_one, true},
                 {"bias for one, renamed", bias_for_one_renamed, false},
                 {"scaled for one of two readers", half_for_one, true},

@@ -74,6 +74,17 @@ static void far_channel(lb_onnx_build *b) { gather(b, 0, NULL, 1, -5); }
 static void table_of_rows(lb_onnx_build *b) { gather(b, 2, (const int64_t[]){1, 2}, 2, 1); }
 static void no_rows(lb_onnx_build *b) { gather(b, 1, (const int64_t[]){0}, 2, 1); }
 
+/* ---- Pixels become one ------------------------------------------------------------------------------------------------ */
+
+static void reduce(lb_onnx_build *b, const char *op, int64_t count, const float *axes) {
+    test_list(b, "axes", count, axes);
+    INSERT(b, op, NULL, "axes");
+}
+static void all_summed(lb_onnx_build *b) { INSERT(b, "ReduceSum", NULL, ""); }
+static void channels_compared(lb_onnx_build *b) { reduce(b, "ReduceMax", 2, (const float[]){1, 2}); }
+static void images_summed(lb_onnx_build *b) { reduce(b, "ReduceSum", 3, (const float[]){0, 2, 3}); }
+static void far_axis(lb_onnx_build *b) { reduce(b, "ReduceSum", 2, (const float[]){3, -0x1p62f}); }
+
 /* ---- Refused ---------------------------------------------------------------------------------------------------------- */
 
 static void refused(void **state) {
@@ -86,6 +97,10 @@ static void refused(void **state) {
         {one_image, "only channels, each at most once, rows or columns are gathered"},
         {far_channel, "gathers number -5 of 4"},
         {table_of_rows, "only channels, each at most once, rows or columns are gathered"},
+        {all_summed, "(ReduceSum): only over height and width"},
+        {channels_compared, "(ReduceMax): only over height and width"},
+        {images_summed, "(ReduceSum): only over height and width"},
+        {far_axis, "axis -4611686018427387904 of a tensor of 4 dimensions"},
         {no_rows, "makes images of 0 rows or columns"},
     };
     lb_ctx *ctx = test_ctx();

@@ -240,11 +240,10 @@ static lb_status read_prelu(lb_importer *im) {
 
 /* ---- Two images ------------------------------------------------------------------------------------------------------- */
 
-/* -x, a batch norm. */
-static lb_status negate(lb_importer *im, lb_view *v) {
+lb_status lb_import_times(lb_importer *im, lb_view *v, float factor) {
     affine a;
     LB_TRY(new_affine(im, im->net->nodes[v->node].dst.c, 1, true, &a));
-    a.scale[0] = -1;
+    a.scale[0] = factor;
     return add_affine(im, v, &a);
 }
 
@@ -285,7 +284,7 @@ static lb_status two_images(lb_importer *im, lb_arithmetic op) {
         return lb_import_refuse(im, "of images of different shapes");
     if (op == LB_SUB) {
         negative = *b;
-        LB_TRY(negate(im, &negative));
+        LB_TRY(lb_import_times(im, &negative, -1));
         b = &negative;
     }
     const lb_node node = {

@@ -289,6 +289,9 @@ bool lb_import_is_quantized(const lb_importer *im); /* codes.c: other operators 
 /* Add, Sub, Mul and Div, of constants (fold.c) and of images (channel.c). */
 typedef enum lb_arithmetic { LB_ADD, LB_SUB, LB_MUL, LB_DIV } lb_arithmetic;
 
+/* Appends a batch norm that multiplies by a number. */
+lb_status lb_import_times(lb_importer *im, lb_view *view, float factor);
+
 /* Appends an activation that clips to lo..hi; -INFINITY and INFINITY are no bounds. */
 lb_status lb_import_clip(lb_importer *im, float lo, float hi);
 

@@ -241,12 +241,12 @@ static bool are_pixels(const lb_importer *im, const lb_view *v, const bool *over
     return !over[v->batch_dim] && pixels == (int64_t)s->h * s->w;
 }
 
-/* The mean of all pixels, in a view of dimensions that may be others than an image's. */
-static lb_status mean_of_all(lb_importer *im, const lb_view *src, const bool *over, lb_view *dst) {
+/* The mean or maximum of all pixels, in a view of dimensions that may be others than an image's. */
+static lb_status pool_all(lb_importer *im, lb_op op, const lb_view *src, const bool *over, lb_view *dst) {
     const lb_shape *s = &im->net->nodes[src->node].dst;
     lb_view image;
     lb_view_image(im, src->node, 4, &image);
-    LB_TRY(append_pool(im, LB_OP_AVGPOOL, &image, &(lb_window){.kh = s->h, .kw = s->w, .sh = 1, .sw = 1}, false, 4, &image));
+    LB_TRY(append_pool(im, op, &image, &(lb_window){.kh = s->h, .kw = s->w, .sh = 1, .sw = 1}, false, 4, &image));
     *dst = *src;
     dst->node = image.node;
     dst->ndigits = 0;
@@ -258,37 +258,64 @@ static lb_status mean_of_all(lb_importer *im, const lb_view *src, const bool *ov
     return LB_OK;
 }
 
-/* Over height, width, or both. */
-static lb_status read_mean(lb_importer *im) {
-    lb_view *src, dst;
+/* Over height, width, or both; *pixels: as many as become one. */
+static lb_status reduce(lb_importer *im, lb_op op, int64_t *pixels, lb_view *dst) {
+    lb_view *src;
     const int64_t *axes;
     int64_t count, dims[LB_IMPORT_DIMS];
     int ndim = 0;
     bool last, over[LB_IMPORT_DIMS] = {false}, part[LB_IMPORT_DIMS] = {false};
     LB_TRY(lb_import_view(im, 0, &src));
     LB_TRY(lb_import_list(im, 1, "axes", &axes, &count));
-    dst = *src;
-    LB_TRY(lb_import_turn(im, &dst, &last));
+    *dst = *src;
+    *pixels = 1;
+    LB_TRY(lb_import_turn(im, dst, &last));
     for (int64_t i = 0; i < count; i++) {
         int axis;
         LB_TRY(lb_import_axis(im, axes[i], src->ndim, &axis));
+        *pixels *= over[axis] ? 1 : src->dims[axis];
         over[axis] = true;
-        part[lb_import_turned_axis(&dst, last, axis)] = true;
+        part[lb_import_turned_axis(dst, last, axis)] = true;
     }
-    if (count < 1 && lb_import_int(im, "noop_with_empty_axes", 0))
-        return lb_import_set_view(im, src);
+    if (count < 1 && lb_import_int(im, "noop_with_empty_axes", 0)) {
+        *dst = *src;
+        return LB_OK;
+    }
     if (count > 0 && are_pixels(im, src, over)) {
-        LB_TRY(mean_of_all(im, src, over, &dst));
-    } else if (count < 1 || dst.ndim < 3 || part[0] || part[1]) {
-        return lb_import_refuse(im, "only means over height and width are read");
+        LB_TRY(pool_all(im, op, src, over, dst));
+    } else if (count < 1 || dst->ndim < 3 || part[0] || part[1]) {
+        return lb_import_refuse(im, "only over height and width");
     } else {
-        LB_TRY(pool_part(im, LB_OP_AVGPOOL, &dst, dst.ndim == 4 && part[2], part[dst.ndim - 1], &dst));
-        LB_TRY(lb_import_turn_back(im, &dst, last));
+        LB_TRY(pool_part(im, op, dst, dst->ndim == 4 && part[2], part[dst->ndim - 1], dst));
+        LB_TRY(lb_import_turn_back(im, dst, last));
     }
-    for (int d = 0; d < dst.ndim; d++)
+    for (int d = 0; d < dst->ndim; d++)
         if (!over[d] || lb_import_int(im, "keepdims", 1))
-            dims[ndim++] = dst.dims[d];
-    LB_TRY(lb_view_reshape(im, &dst, ndim, dims));
+            dims[ndim++] = dst->dims[d];
+    return lb_view_reshape(im, dst, ndim, dims);
+}
+
+static lb_status read_mean(lb_importer *im) {
+    lb_view dst;
+    int64_t pixels;
+    LB_TRY(reduce(im, LB_OP_AVGPOOL, &pixels, &dst));
+    return lb_import_set_view(im, &dst);
+}
+
+static lb_status read_most(lb_importer *im) {
+    lb_view dst;
+    int64_t pixels;
+    LB_TRY(reduce(im, LB_OP_MAXPOOL, &pixels, &dst));
+    return lb_import_set_view(im, &dst);
+}
+
+/* The mean, times as many. */
+static lb_status read_sum(lb_importer *im) {
+    lb_view dst;
+    int64_t pixels;
+    LB_TRY(reduce(im, LB_OP_AVGPOOL, &pixels, &dst));
+    if (pixels > 1)
+        LB_TRY(lb_import_times(im, &dst, (float)pixels));
     return lb_import_set_view(im, &dst);
 }
 
@@ -303,7 +330,9 @@ static const lb_import_op ops[] = {
     {"LeakyRelu", read_leaky},
     {"LogSoftmax", read_softmax},
     {"MaxPool", read_max_pool},
+    {"ReduceMax", read_most},
     {"ReduceMean", read_mean},
+    {"ReduceSum", read_sum},
     {"Relu", read_relu},
     {"Sigmoid", read_sigmoid},
     {"Softmax", read_softmax},
