@@ -605,6 +605,55 @@ static void most(lb_onnx_build *b) { reduced(b, "GlobalMaxPool", false); }
 static void most_reduced(lb_onnx_build *b) { reduced(b, "ReduceMax", false); }
 static void most_of_last(lb_onnx_build *b) { reduced(b, "ReduceMax", true); }
 
+/* Each pixel times, or plus, the means of all: repeated by the operator itself, or by Expand to the whole shape or a part of it. */
+static void spread(lb_onnx_build *b, const char *op, const float *shape, bool last) {
+    size_t at = 3;
+    TEST_NODE(b, "GlobalAveragePool", "means", "pool_out");
+    move_last(b, at++);
+    const char *from[] = {"pool_out", "means"};
+    for (size_t i = 0; i < 2 && last; i++) {
+        const char *turned = lb_onnx_name(b, "turned%zu", i);
+        lb_onnx_ints(b, TEST_NODE(b, "Transpose", turned, from[i]), "perm", (const int[]){0, 2, 3, 1}, 4);
+        move_last(b, at++);
+        from[i] = turned;
+    }
+    if (shape) {
+        test_list(b, "wide", 4, shape);
+        TEST_NODE(b, "Expand", "spread", from[1], "wide");
+        move_last(b, at++);
+        from[1] = "spread";
+    }
+    lb_onnx_node(b, op, "both", 2, (const char *[]){from[1], from[0]});
+    move_last(b, at++);
+    if (last) {
+        lb_onnx_ints(b, TEST_NODE(b, "Transpose", "back", "both"), "perm", (const int[]){0, 3, 1, 2}, 4);
+        move_last(b, at++);
+    }
+    node_of(b, "Reshape")->input[0] = TEXT(last ? "back" : "both");
+}
+static const float whole[] = {1, 4, 4, 4}, rows_only[] = {1, 1, 4, 1};
+static void gated(lb_onnx_build *b) { spread(b, "Mul", NULL, false); }
+static void gated_as_is(lb_onnx_build *b) { spread(b, "Mul", whole, false); }
+static void gated_last(lb_onnx_build *b) { spread(b, "Mul", whole, true); }
+static void shifted(lb_onnx_build *b) { spread(b, "Add", NULL, false); }
+static void shifted_as_is(lb_onnx_build *b) { spread(b, "Add", whole, false); }
+static void shifted_last(lb_onnx_build *b) { spread(b, "Add", whole, true); }
+
+/* In two steps, rows first, and the result read by others than the product. */
+static void gated_in_steps(lb_onnx_build *b) {
+    spread(b, "Mul", whole, false);
+    test_list(b, "rows", 4, rows_only);
+    test_list(b, "none", 1, (const float[]){1});
+    lb_onnx_ints(b, TEST_NODE(b, "MaxPool", "same", "spread"), "kernel_shape", (const int[]){1, 1}, 2);
+    move_last(b, 5);
+    TEST_NODE(b, "Expand", "again", "same", "none");
+    move_last(b, 6);
+    node_of(b, "Expand")->input[0] = TEXT("column");
+    TEST_NODE(b, "Expand", "column", "means", "rows");
+    move_last(b, 4);
+    node_of(b, "Mul")->input[0] = TEXT("again");
+}
+
 /* A larger pool of the average of what lies inside, said by count_include_pad and by ceil_mode. */
 static void average(lb_onnx_build *b, bool ceil) {
     Lb__Onnx__NodeProto *pool = node_of(b, "MaxPool");
@@ -672,6 +721,13 @@ static void same_network(void **state) {
                 {"bias for one, renamed", bias_for_one_renamed, false},
                 {"scaled for one of two readers", half_for_one, true},
                 {"scaled for one, renamed", half_for_one_renamed, false},
+                {"gated", gated, true},
+                {"gated, repeated", gated_as_is, false},
+                {"gated, channels last", gated_last, false},
+                {"gated, repeated in steps", gated_in_steps, false},
+                {"shifted", shifted, true},
+                {"shifted, repeated", shifted_as_is, false},
+                {"shifted, channels last", shifted_last, false},
                 {"average of a padded image", average_padded, true},
                 {"average by ceil_mode", average_ceil, false}};
     lb_ctx *ctx = test_ctx();

@@ -56,6 +56,7 @@ static const char *const operators[] = {
     "Cast",
     "Shape",
     "Gather",
+    "Expand",
 };
 
 /* Why cases are left out: part of import's message. A message that fits none is an error of the test. */
@@ -97,6 +98,8 @@ static const char *const reasons[] = {
     "its shape is missing",
     "is no image in the order",
     "only channels of an image are",
+    "repeats images or channels",
+    "has more dimensions than the image",
     "only channels, each at most once",
     "are not two for each of",
     "ratio",

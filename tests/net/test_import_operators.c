@@ -85,6 +85,52 @@ static void channels_compared(lb_onnx_build *b) { reduce(b, "ReduceMax", 2, (con
 static void images_summed(lb_onnx_build *b) { reduce(b, "ReduceSum", 3, (const float[]){0, 2, 3}); }
 static void far_axis(lb_onnx_build *b) { reduce(b, "ReduceSum", 2, (const float[]){3, -0x1p62f}); }
 
+/* ---- Expand ----------------------------------------------------------------------------------------------------------- */
+
+/* Means of all pixels, repeated to a shape of `count` dimensions. */
+static void expand(lb_onnx_build *b, int64_t count, const float *shape) {
+    test_list(b, "wide", count, shape);
+    INSERT(b, "Expand", "means", "wide");
+    TEST_NODE(b, "GlobalAveragePool", "means", "relu_out");
+    test_node_to(b, 2);
+}
+
+/* A pixel that a product takes as it is makes no image. */
+static void gate_stays_small(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    for (int add = 0; add < 2; add++) {
+        lb_onnx_build b;
+        lb_imported in;
+        test_model(&b, ctx);
+        expand(&b, 4, (const float[]){1, 4, 8, 8});
+        node_of(&b, "MaxPool")->input[0] = TEXT("gated");
+        TEST_NODE(&b, add ? "Add" : "Mul", "gated", "between", "relu_out");
+        test_node_to(&b, 4);
+        assert_ok(ctx, lb_net_import(ctx, &b.model, "gate.onnx", NULL, &in));
+        assert_int_equal(lb_net_find(in.net, "spread") >= 0, add);
+        assert_int_equal(in.net->nodes[lb_net_find(in.net, "gated")].dst.w, 8);
+        lb_net_destroy(in.net);
+        lb_onnx_build_free(&b);
+    }
+    lb_ctx_destroy(ctx);
+}
+
+static void expand_to_none(lb_onnx_build *b) { expand(b, 4, (const float[]){1, 4, 0, 8}); }
+static void expand_below(lb_onnx_build *b) { expand(b, 4, (const float[]){1, 4, 8, -1}); }
+static void expand_far(lb_onnx_build *b) { expand(b, 4, (const float[]){1, 4, 0x1p62f, 8}); }
+static void expand_vast(lb_onnx_build *b) { expand(b, 4, (const float[]){1, 4, 65535, 65535}); }
+static void expand_deep(lb_onnx_build *b) { expand(b, 5, (const float[]){1, 1, 4, 8, 8}); }
+static void expand_channels(lb_onnx_build *b) { expand(b, 4, (const float[]){1, 5, 8, 8}); }
+static void expand_images(lb_onnx_build *b) { expand(b, 4, (const float[]){2, 4, 8, 8}); }
+static void expand_open(lb_onnx_build *b) { INSERT(b, "Expand", NULL, "relu_out"); }
+static void expand_scores(lb_onnx_build *b) {
+    test_list(b, "wide", 4, (const float[]){1, 1, 3, 3});
+    TEST_NODE(b, "GlobalAveragePool", "means", "relu_out");
+    TEST_NODE(b, "Expand", "last", "means", "wide");
+    b->graph.output[0]->name = TEXT("last");
+}
+
 /* ---- Refused ---------------------------------------------------------------------------------------------------------- */
 
 static void refused(void **state) {
@@ -101,6 +147,15 @@ static void refused(void **state) {
         {channels_compared, "(ReduceMax): only over height and width"},
         {images_summed, "(ReduceSum): only over height and width"},
         {far_axis, "axis -4611686018427387904 of a tensor of 4 dimensions"},
+        {expand_to_none, "(Expand): repeats dimension 2 of 1 to 0"},
+        {expand_below, "repeats dimension 3 of 1 to -1"},
+        {expand_far, "repeats dimension 2 of 1 to 4611686018427387904"},
+        {expand_vast, "(MaxPool): spread: its output would be"},
+        {expand_deep, "has more dimensions than the image"},
+        {expand_channels, "repeats dimension 1 of 4 to 5"},
+        {expand_images, "repeats images or channels"},
+        {expand_open, "depends on the image"},
+        {expand_scores, "is padded or repeated"},
         {no_rows, "makes images of 0 rows or columns"},
     };
     lb_ctx *ctx = test_ctx();
@@ -121,6 +176,7 @@ static void refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(norms_in_training),
+        cmocka_unit_test(gate_stays_small),
         cmocka_unit_test(refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

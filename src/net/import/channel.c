@@ -247,26 +247,34 @@ lb_status lb_import_times(lb_importer *im, lb_view *v, float factor) {
     return add_affine(im, v, &a);
 }
 
-/* An image of one pixel becomes one of h x w. */
-static lb_status spread_pixel(lb_importer *im, lb_view *v, int h, int w) {
-    int *rows, *cols;
-    LB_TRY(lb_import_lines(im, h, &rows)); /* zeros: the first */
-    LB_TRY(lb_import_lines(im, w, &cols));
-    return lb_import_place(im, v, lb_import_unique(im, "spread"), h, rows, w, cols);
+/* Inputs 0 and 1. A pixel that is to be repeated to the size of the other image stays one in a product. */
+static lb_status read_both(lb_importer *im, bool mul, lb_view *both) {
+    lb_view *input[2];
+    for (int i = 0; i < 2; i++) {
+        LB_TRY(lb_import_repeated_view(im, i, &input[i]));
+        if (!input[i]->repeat_h)
+            LB_TRY(lb_import_settle(im, input[i]));
+    }
+    for (int i = 0; i < 2; i++) {
+        const lb_shape *other = &im->net->nodes[input[1 - i]->node].dst;
+        if (!mul || other->h != input[i]->repeat_h || other->w != input[i]->repeat_w)
+            LB_TRY(lb_import_settle(im, input[i]));
+        both[i] = *input[i];
+        both[i].repeat_h = both[i].repeat_w = 0;
+    }
+    return LB_OK;
 }
 
 /* Images of the same shape, or one of them with one number for each channel. */
 static lb_status two_images(lb_importer *im, lb_arithmetic op) {
-    lb_view *input[2], turned[2], *a = &turned[0], *b = &turned[1], dst, negative;
+    lb_view turned[2], *a = &turned[0], *b = &turned[1], dst, negative;
     const bool mul = op == LB_MUL;
     bool last[2];
     if (op == LB_DIV)
         return lb_import_refuse(im, "divides by an image");
-    for (int i = 0; i < 2; i++) {
-        LB_TRY(lb_import_view(im, i, &input[i]));
-        turned[i] = *input[i];
+    LB_TRY(read_both(im, mul, turned));
+    for (int i = 0; i < 2; i++)
         LB_TRY(lb_import_turn(im, &turned[i], &last[i]));
-    }
     if (last[0] != last[1])
         return lb_import_refuse(im, "of images of different order");
     for (int i = 0; i < 2 && !lb_view_same(a, b); i++)
@@ -276,10 +284,12 @@ static lb_status two_images(lb_importer *im, lb_arithmetic op) {
     const lb_shape *ss = &im->net->nodes[small->node].dst, *sl = &im->net->nodes[large->node].dst;
     const bool gate =
         ss->h == 1 && ss->w == 1 && ss->c == sl->c && a->ndim == b->ndim && lb_view_is_image(im, a) && lb_view_is_image(im, b);
-    if (mul && gate)
+    if (mul && gate) {
         a = large, b = small;
-    else if (gate && !lb_view_same(a, b)) /* its pixel everywhere */
-        LB_TRY(spread_pixel(im, small, sl->h, sl->w));
+    } else if (gate && !lb_view_same(a, b)) { /* its pixel everywhere */
+        small->repeat_h = sl->h, small->repeat_w = sl->w;
+        LB_TRY(lb_import_repeat(im, small));
+    }
     if (!lb_view_same(a, b) && !gate)
         return lb_import_refuse(im, "of images of different shapes");
     if (op == LB_SUB) {

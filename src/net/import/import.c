@@ -212,8 +212,8 @@ static lb_status check_output(lb_importer *im) {
     if (t->kind != LB_TENSOR_VIEW)
         return lb_import_refuse(im, "its output '%.80s' does not depend on the image", t->name);
     const lb_view *v = &t->view;
-    if (lb_view_padded(v))
-        return lb_import_refuse(im, "its output '%.80s' is padded", t->name);
+    if (lb_view_padded(v) || v->repeat_h)
+        return lb_import_refuse(im, "its output '%.80s' is padded or repeated", t->name);
     const lb_shape *s = &im->net->nodes[v->node].dst;
     if (v->batch_dim != 0 || v->ndim < 2 || v->dims[1] != s->c || s->h != 1 || s->w != 1 || v->node != im->net->nnodes - 1)
         return lb_import_refuse(im, "its output '%.80s' is not (batch, classes)", t->name);

@@ -37,6 +37,7 @@ typedef struct lb_view {
     lb_digit digit[LB_IMPORT_DIGITS]; /* in the order of dimensions, most significant first */
     int pt, pl, pb, pr; /* padding that the next convolution or pooling takes over: zeros, or */
     bool pads_lowest; /* what never wins a maximum */
+    int repeat_h, repeat_w; /* rows and columns that its only one is to be repeated to, or as many as there are; 0: is not */
     bool codes; /* the file has codes of it here, between QuantizeLinear and DequantizeLinear */
     bool shared; /* other tensors than those made of this one show the node too */
 } lb_view;
@@ -139,6 +140,8 @@ lb_status lb_import_constant(lb_importer *im, int i, const lb_constant **constan
 lb_status lb_import_view(lb_importer *im, int i, lb_view **view);
 /* The same for those that take a Pad node's padding over, which lb_import_view settles. They must ask for pads_lowest. */
 lb_status lb_import_padded_view(lb_importer *im, int i, lb_view **view);
+/* The same for those that take over what is to be repeated, too. */
+lb_status lb_import_repeated_view(lb_importer *im, int i, lb_view **view);
 
 /* An attribute of the current node, NULL: it has none of that name; `missing`: nor one with a number of this kind. */
 const Lb__Onnx__AttributeProto *lb_import_attribute(const lb_importer *im, const char *name);
@@ -219,8 +222,9 @@ typedef struct lb_cut {
 } lb_cut;
 lb_status lb_import_cuts(lb_importer *im, int ndim, const int64_t *dims, lb_cut *cuts);
 
-/* Padding that waits in a view becomes zeros around an image; nothing where there is none. */
+/* Padding that waits in a view becomes zeros around an image, and what is to be repeated is; nothing where there is neither. */
 lb_status lb_import_settle(lb_importer *im, lb_view *view);
+lb_status lb_import_repeat(lb_importer *im, lb_view *view); /* the latter alone */
 
 /* An image whose channels come last in the file (NHWC) is turned to the usual order, and back; they may be shuffled. Other views
  * stay as they are, *last false. */
@@ -277,7 +281,7 @@ lb_status lb_import_flat(lb_importer *im, lb_view *view, bool values, const int6
 typedef lb_status (*lb_import_reader)(lb_importer *im);
 lb_import_reader lb_import_fold_reader(const lb_importer *im); /* fold.c: constants, and shapes */
 lb_import_reader lb_import_move_reader(const lb_importer *im); /* move.c: Reshape, Transpose, ... */
-lb_import_reader lb_import_place_reader(const lb_importer *im); /* place.c: Pad and Slice */
+lb_import_reader lb_import_place_reader(const lb_importer *im); /* place.c: Pad, Slice, Expand */
 lb_import_reader lb_import_layer_reader(const lb_importer *im); /* layer.c: convolutions and linear layers */
 lb_import_reader lb_import_channel_reader(const lb_importer *im); /* channel.c: batch norm and arithmetic */
 lb_import_reader lb_import_select_reader(const lb_importer *im); /* select.c: channels apart and side by side */

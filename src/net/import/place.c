@@ -1,4 +1,4 @@
-/* Pixels in other places: Pad and Slice, and images whose channels come last in the file. */
+/* Pixels in other places: Pad, Slice and Expand, and images whose channels come last in the file. */
 #include <float.h>
 
 #include "net/import/internal.h"
@@ -66,9 +66,30 @@ static lb_status pad_image(lb_importer *im, lb_view *image, const char *name, co
     return lb_import_place(im, image, name, oh, rows, ow, cols);
 }
 
+lb_status lb_import_repeat(lb_importer *im, lb_view *v) {
+    const int oh = v->repeat_h, ow = v->repeat_w;
+    int *rows, *cols;
+    bool last;
+    if (!oh)
+        return LB_OK;
+    v->repeat_h = v->repeat_w = 0;
+    LB_TRY(lb_import_turn(im, v, &last));
+    LB_TRY(lb_import_image(im, v));
+    LB_TRY(lb_import_lines(im, oh, &rows));
+    LB_TRY(lb_import_lines(im, ow, &cols));
+    const lb_shape *s = &im->net->nodes[v->node].dst;
+    for (int y = 0; y < oh; y++)
+        rows[y] = s->h == 1 ? 0 : y;
+    for (int x = 0; x < ow; x++)
+        cols[x] = s->w == 1 ? 0 : x;
+    LB_TRY(lb_import_place(im, v, lb_import_unique(im, "spread"), oh, rows, ow, cols));
+    return lb_import_turn_back(im, v, last);
+}
+
 lb_status lb_import_settle(lb_importer *im, lb_view *v) {
     const int64_t pads[] = {v->pt, v->pl, v->pb, v->pr};
     bool last;
+    LB_TRY(lb_import_repeat(im, v));
     if (!lb_view_padded(v))
         return LB_OK;
     if (v->pads_lowest)
@@ -304,6 +325,39 @@ static lb_status read_slice(lb_importer *im) {
     return lb_import_set_view(im, &v);
 }
 
-static const lb_import_op ops[] = {{"Pad", read_pad}, {"Slice", read_slice}};
+/* ---- Expand ----------------------------------------------------------------------------------------------------------- */
+
+/* A single row or column, or both, repeated. They wait in the view, for a product does with the one pixel. */
+static lb_status read_expand(lb_importer *im) {
+    lb_view *src, v;
+    const int64_t *asked;
+    int64_t n, wide[LB_IMPORT_DIMS];
+    bool last, same = true;
+    LB_TRY(lb_import_view(im, 0, &src));
+    LB_TRY(lb_import_list(im, 1, "", &asked, &n));
+    if (n < 0 || n > src->ndim)
+        return lb_import_refuse(im, "its shape is missing, or has more dimensions than the image");
+    v = *src;
+    LB_TRY(lb_import_turn(im, &v, &last));
+    for (int d = 0; d < v.ndim; d++) {
+        const int64_t has = src->dims[d], want = d < v.ndim - n ? 1 : asked[d - (v.ndim - n)];
+        if (want != 1 && want != has && (has != 1 || want < 1 || want > LB_MAX_LINES))
+            return lb_import_refuse(im, "repeats dimension %d of %lld to %lld", d, (long long)has, (long long)want);
+        same &= want == 1 || want == has;
+        wide[lb_import_turned_axis(&v, last, d)] = want == 1 ? has : want;
+    }
+    if (same)
+        return lb_import_set_view(im, src);
+    LB_TRY(lb_import_image(im, &v));
+    if (wide[0] != v.dims[0] || wide[1] != v.dims[1])
+        return lb_import_refuse(im, "repeats images or channels; only rows and columns are");
+    const int h = v.ndim == 4 ? (int)wide[2] : 1, w = (int)wide[v.ndim - 1];
+    LB_TRY(lb_import_turn_back(im, &v, last));
+    v.repeat_h = h;
+    v.repeat_w = w;
+    return lb_import_set_view(im, &v);
+}
+
+static const lb_import_op ops[] = {{"Expand", read_expand}, {"Pad", read_pad}, {"Slice", read_slice}};
 
 lb_import_reader lb_import_place_reader(const lb_importer *im) { return lb_import_look_up(im, ops, LB_COUNT(ops)); }

@@ -138,13 +138,18 @@ lb_status lb_import_constant(lb_importer *im, int i, const lb_constant **constan
     return LB_OK;
 }
 
-lb_status lb_import_padded_view(lb_importer *im, int i, lb_view **view) {
+lb_status lb_import_repeated_view(lb_importer *im, int i, lb_view **view) {
     lb_tensor *t;
     LB_TRY(find_input(im, i, &t));
     if (t->kind != LB_TENSOR_VIEW)
         return lb_import_refuse(im, "its input %d, '%.80s', is a constant, not an image", i, t->name);
     *view = &t->view;
     return LB_OK;
+}
+
+lb_status lb_import_padded_view(lb_importer *im, int i, lb_view **view) {
+    LB_TRY(lb_import_repeated_view(im, i, view));
+    return lb_import_repeat(im, *view);
 }
 
 lb_status lb_import_view(lb_importer *im, int i, lb_view **view) {
