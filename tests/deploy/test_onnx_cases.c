@@ -28,6 +28,8 @@ static const char *const operators[] = {
     "LeakyRelu",
     "PRelu",
     "Clip",
+    "Max",
+    "Min",
     "HardSigmoid",
     "HardSwish",
     "Sigmoid",
@@ -90,6 +92,8 @@ static const char *const reasons[] = {
     "is a constant, not an image",
     "divides by an image",
     "clips to",
+    "only of an image and one number",
+    "elements instead of one",
     "casts an image",
     "must be at least 0 and less than the", /* padding of a whole kernel */
     "beyond reason",

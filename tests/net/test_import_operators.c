@@ -1,5 +1,7 @@
 /* Import of ONNX models, operator by operator: what is noted, and each way to say them wrong is one clear error. That they compute
  * the right thing is tested in tests/deploy/test_import_ways.c and tests/deploy/test_onnx_cases.c. */
+#include <math.h>
+
 #include "import.h"
 
 /* A node between the activation and the pooling, of `ninputs` inputs, the first of which it gets. */
@@ -131,6 +133,36 @@ static void expand_scores(lb_onnx_build *b) {
     b->graph.output[0]->name = TEXT("last");
 }
 
+/* ---- Max and Min ------------------------------------------------------------------------------------------------------ */
+
+/* Max from a constant on, then Min: an activation each, the first of which is a Relu. */
+static void bounds(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_onnx_build b;
+    lb_imported in;
+    test_model(&b, ctx);
+    lb_onnx_scalar(&b, "zero", FLOAT_TYPE, 0);
+    lb_onnx_scalar(&b, "most", FLOAT_TYPE, 2.5f);
+    INSERT(&b, "Max", "zero", "relu_out");
+    TEST_NODE(&b, "Min", "clipped", "between", "most");
+    test_node_to(&b, 3);
+    node_of(&b, "MaxPool")->input[0] = TEXT("clipped");
+    assert_ok(ctx, lb_net_import(ctx, &b.model, "bounds.onnx", NULL, &in));
+    const lb_node *max = &in.net->nodes[lb_net_find(in.net, "between")], *min = &in.net->nodes[lb_net_find(in.net, "clipped")];
+    assert_true(max->op == LB_OP_ACT && max->u.act.kind == LB_ACT_RELU && max->src[0] == lb_net_find(in.net, "relu_out"));
+    assert_true(min->op == LB_OP_ACT && min->u.act.kind == LB_ACT_CLIP && min->u.act.hi == 2.5f && min->u.act.lo < -1e38f);
+    lb_net_destroy(in.net);
+    lb_onnx_build_free(&b);
+    lb_ctx_destroy(ctx);
+}
+
+static void most_of_two(lb_onnx_build *b) { INSERT(b, "Max", NULL, "conv_out"); }
+static void most_of_three(lb_onnx_build *b) { INSERT(b, "Max", NULL, "conv_out", "conv_out"); }
+static void most_of_many(lb_onnx_build *b) { INSERT(b, "Max", NULL, "conv.bias"); }
+static void no_number(lb_onnx_build *b) { INSERT(b, "Min", NULL, lb_onnx_scalar(b, "nan", FLOAT_TYPE, NAN)); }
+static void below_all(lb_onnx_build *b) { INSERT(b, "Min", NULL, lb_onnx_scalar(b, "below", FLOAT_TYPE, -INFINITY)); }
+
 /* ---- Refused ---------------------------------------------------------------------------------------------------------- */
 
 static void refused(void **state) {
@@ -156,6 +188,11 @@ static void refused(void **state) {
         {expand_images, "repeats images or channels"},
         {expand_open, "depends on the image"},
         {expand_scores, "is padded or repeated"},
+        {most_of_two, "(Max): only of an image and one number"},
+        {most_of_three, "(Max): only of an image and one number"},
+        {most_of_many, "has 4 elements instead of one"},
+        {no_number, "clips to -inf .. "},
+        {below_all, "clips to -inf .. -inf"},
         {no_rows, "makes images of 0 rows or columns"},
     };
     lb_ctx *ctx = test_ctx();
@@ -177,6 +214,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(norms_in_training),
         cmocka_unit_test(gate_stays_small),
+        cmocka_unit_test(bounds),
         cmocka_unit_test(refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

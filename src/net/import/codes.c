@@ -84,7 +84,7 @@ static lb_status read_quantize(lb_importer *im) {
     if (!nonnegative)
         LB_TRY(lb_net_nonnegative(im->net, src->node, &nonnegative));
     if (!nonnegative && (zero ? zero->i[0] : 0) == least)
-        LB_TRY(lb_import_clip(im, 0, INFINITY));
+        LB_TRY(lb_import_clip(im, 0, 0, INFINITY));
     else
         LB_TRY(lb_import_set_view(im, src));
     if (lb_import_is_read(im, 0))

@@ -296,8 +296,8 @@ typedef enum lb_arithmetic { LB_ADD, LB_SUB, LB_MUL, LB_DIV } lb_arithmetic;
 /* Appends a batch norm that multiplies by a number. */
 lb_status lb_import_times(lb_importer *im, lb_view *view, float factor);
 
-/* Appends an activation that clips to lo..hi; -INFINITY and INFINITY are no bounds. */
-lb_status lb_import_clip(lb_importer *im, float lo, float hi);
+/* Appends an activation that clips input i to lo..hi; -INFINITY and INFINITY are no bounds. */
+lb_status lb_import_clip(lb_importer *im, int i, float lo, float hi);
 
 /* The row of the current node's operator. */
 static inline lb_import_reader lb_import_look_up(const lb_importer *im, const lb_import_op *ops, size_t count) {

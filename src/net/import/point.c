@@ -16,9 +16,11 @@ static lb_status append_like(lb_importer *im, const lb_view *src, lb_node node) 
     return lb_import_set_view(im, &dst);
 }
 
-lb_status lb_import_clip(lb_importer *im, float lo, float hi) {
+lb_status lb_import_clip(lb_importer *im, int i, float lo, float hi) {
     lb_view *src;
-    LB_TRY(lb_import_view(im, 0, &src));
+    LB_TRY(lb_import_view(im, i, &src));
+    if (!(lo < hi))
+        return lb_import_refuse(im, "clips to %g .. %g", (double)lo, (double)hi);
     lb_node node = {.op = LB_OP_ACT};
     if (lo <= -FLT_MAX && hi >= FLT_MAX)
         return lb_import_set_view(im, src);
@@ -28,7 +30,7 @@ lb_status lb_import_clip(lb_importer *im, float lo, float hi) {
     return append_like(im, src, node);
 }
 
-static lb_status read_relu(lb_importer *im) { return lb_import_clip(im, 0, INFINITY); }
+static lb_status read_relu(lb_importer *im) { return lb_import_clip(im, 0, 0, INFINITY); }
 
 static lb_status read_clip(lb_importer *im) {
     float lo, hi;
@@ -38,10 +40,22 @@ static lb_status read_clip(lb_importer *im) {
     LB_TRY(lb_import_view(im, 0, &src));
     if (src->codes) /* their range goes with their rounding */
         return lb_import_set_view(im, src);
-    if (!(lo < hi))
-        return lb_import_refuse(im, "clips to %g .. %g", (double)lo, (double)hi);
-    return lb_import_clip(im, lo, hi);
+    return lb_import_clip(im, 0, lo, hi);
 }
+
+/* Max or Min of an image and a number. */
+static lb_status read_bound(lb_importer *im, bool least) {
+    const lb_tensor *first = lb_import_input(im, 0), *second = lb_import_input(im, 1);
+    float bound;
+    if (im->node->n_input != 2 || !first || !second || first->kind == second->kind)
+        return lb_import_refuse(im, "only of an image and one number, as Clip is");
+    const int which = second->kind == LB_TENSOR_CONSTANT;
+    LB_TRY(lb_import_scalar(im, which, "", 0, &bound));
+    return lb_import_clip(im, 1 - which, least ? bound : -INFINITY, least ? INFINITY : bound);
+}
+
+static lb_status read_max(lb_importer *im) { return read_bound(im, true); }
+static lb_status read_min(lb_importer *im) { return read_bound(im, false); }
 
 static lb_status append_func(lb_importer *im, lb_func_kind kind, float alpha, float beta) {
     lb_view *src;
@@ -329,7 +343,9 @@ static const lb_import_op ops[] = {
     {"HardSwish", read_hard_swish},
     {"LeakyRelu", read_leaky},
     {"LogSoftmax", read_softmax},
+    {"Max", read_max},
     {"MaxPool", read_max_pool},
+    {"Min", read_min},
     {"ReduceMax", read_most},
     {"ReduceMean", read_mean},
     {"ReduceSum", read_sum},
