@@ -128,6 +128,23 @@ static void read_twice(lb_onnx_build *b, bool renamed) {
     move_last(b, 1);
     add->input[0] = TEXT("same");
 }
+/* The sum of three images, one of one pixel, and of two in steps. */
+static void summed(lb_onnx_build *b, bool at_once) {
+    TEST_NODE(b, "GlobalAveragePool", "means", "pool_out");
+    move_last(b, 3);
+    if (at_once)
+        TEST_NODE(b, "Sum", "sum", "means", "pool_out", "pool_out");
+    else
+        TEST_NODE(b, "Add", "sum", "pool_out", "shifted");
+    move_last(b, 4);
+    if (!at_once) {
+        TEST_NODE(b, "Add", "shifted", "pool_out", "means");
+        move_last(b, 4);
+    }
+    node_of(b, "Reshape")->input[0] = TEXT("sum");
+}
+static void sum_of_three(lb_onnx_build *b) { summed(b, true); }
+static void sum_in_steps(lb_onnx_build *b) { summed(b, false); }
 static void bias_for_one(lb_onnx_build *b) { read_twice(b, false); }
 static void bias_for_one_renamed(lb_onnx_build *b) { read_twice(b, true); }
 
@@ -160,6 +177,14 @@ static void minus_image(lb_onnx_build *b) {
     node_of(b, "Conv")->input[0] = TEXT("minus");
     TEST_NODE(b, "Sub", "minus", "zero", "image");
     move_last(b, 0);
+}
+
+static void negated(lb_onnx_build *b) {
+    minus_image(b);
+    Lb__Onnx__NodeProto *sub = node_of(b, "Sub");
+    sub->op_type = TEXT("Neg");
+    sub->n_input = 1;
+    sub->input[0] = TEXT("image");
 }
 
 /* The bias less the convolution with negative weights. */
@@ -689,6 +714,7 @@ static void same_network(void **state) {
                 {"bias apart", bias_apart, false},
                 {"bias less the convolution", bias_less, false},
                 {"minus the image", minus_image, false},
+                {"minus the image, Neg", negated, false},
                 {"affine", affine, false},
                 {"traced shape", traced_shape, false},
                 {"split and joined", split_and_joined, false},
@@ -728,6 +754,8 @@ static void same_network(void **state) {
                 {"shifted", shifted, true},
                 {"shifted, repeated", shifted_as_is, false},
                 {"shifted, channels last", shifted_last, false},
+                {"sum of three", sum_of_three, true},
+                {"sum in steps", sum_in_steps, false},
                 {"average of a padded image", average_padded, true},
                 {"average by ceil_mode", average_ceil, false}};
     lb_ctx *ctx = test_ctx();

@@ -23,6 +23,8 @@ static const char *const operators[] = {
     "Sub",
     "Mul",
     "Div",
+    "Neg",
+    "Sum",
     "BatchNormalization",
     "Relu",
     "LeakyRelu",

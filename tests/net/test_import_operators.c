@@ -163,6 +163,12 @@ static void most_of_many(lb_onnx_build *b) { INSERT(b, "Max", NULL, "conv.bias")
 static void no_number(lb_onnx_build *b) { INSERT(b, "Min", NULL, lb_onnx_scalar(b, "nan", FLOAT_TYPE, NAN)); }
 static void below_all(lb_onnx_build *b) { INSERT(b, "Min", NULL, lb_onnx_scalar(b, "below", FLOAT_TYPE, -INFINITY)); }
 
+/* ---- Sum -------------------------------------------------------------------------------------------------------------- */
+
+static void sum_of_none(lb_onnx_build *b) { INSERT(b, "Sum", NULL)->n_input = 0; }
+static void sum_with_constant(lb_onnx_build *b) { INSERT(b, "Sum", NULL, "conv_out", "conv.bias"); }
+static void sum_of_others(lb_onnx_build *b) { INSERT(b, "Sum", NULL, "conv_out", "image"); }
+
 /* ---- Refused ---------------------------------------------------------------------------------------------------------- */
 
 static void refused(void **state) {
@@ -193,6 +199,9 @@ static void refused(void **state) {
         {most_of_many, "has 4 elements instead of one"},
         {no_number, "clips to -inf .. "},
         {below_all, "clips to -inf .. -inf"},
+        {sum_of_none, "(Sum): its input 0 is missing"},
+        {sum_with_constant, "'conv.bias', is a constant, not an image"},
+        {sum_of_others, "of images of different shapes"},
         {no_rows, "makes images of 0 rows or columns"},
     };
     lb_ctx *ctx = test_ctx();

@@ -265,14 +265,12 @@ static lb_status read_both(lb_importer *im, bool mul, lb_view *both) {
     return LB_OK;
 }
 
-/* Images of the same shape, or one of them with one number for each channel. */
-static lb_status two_images(lb_importer *im, lb_arithmetic op) {
-    lb_view turned[2], *a = &turned[0], *b = &turned[1], dst, negative;
+/* Images of the same shape, or one of them with one number for each channel, as both[0] op both[1] in *result, which may be one of
+ * them. */
+static lb_status two_images(lb_importer *im, lb_arithmetic op, const lb_view *both, lb_view *result) {
+    lb_view turned[] = {both[0], both[1]}, *a = &turned[0], *b = &turned[1], dst, negative;
     const bool mul = op == LB_MUL;
     bool last[2];
-    if (op == LB_DIV)
-        return lb_import_refuse(im, "divides by an image");
-    LB_TRY(read_both(im, mul, turned));
     for (int i = 0; i < 2; i++)
         LB_TRY(lb_import_turn(im, &turned[i], &last[i]));
     if (last[0] != last[1])
@@ -302,7 +300,8 @@ static lb_status two_images(lb_importer *im, lb_arithmetic op) {
     dst = *a;
     LB_TRY(lb_import_append(im, &node, &dst.node));
     LB_TRY(lb_import_turn_back(im, &dst, last[0]));
-    return lb_import_set_view(im, &dst);
+    *result = dst;
+    return LB_OK;
 }
 
 static lb_status read_arithmetic(lb_importer *im, lb_arithmetic op) {
@@ -313,7 +312,12 @@ static lb_status read_arithmetic(lb_importer *im, lb_arithmetic op) {
         if (t && t->kind == LB_TENSOR_CONSTANT)
             return with_constant(im, op, 1 - i, &t->constant);
     }
-    return two_images(im, op);
+    lb_view both[2], dst;
+    if (op == LB_DIV)
+        return lb_import_refuse(im, "divides by an image");
+    LB_TRY(read_both(im, op == LB_MUL, both));
+    LB_TRY(two_images(im, op, both, &dst));
+    return lb_import_set_view(im, &dst);
 }
 
 static lb_status read_add(lb_importer *im) { return read_arithmetic(im, LB_ADD); }
@@ -321,9 +325,32 @@ static lb_status read_sub(lb_importer *im) { return read_arithmetic(im, LB_SUB);
 static lb_status read_mul(lb_importer *im) { return read_arithmetic(im, LB_MUL); }
 static lb_status read_div(lb_importer *im) { return read_arithmetic(im, LB_DIV); }
 
+/* Of two one may be a constant, of more none. */
+static lb_status read_sum(lb_importer *im) {
+    lb_view *src, both[2];
+    if (im->node->n_input == 2)
+        return read_add(im);
+    LB_TRY(lb_import_view(im, 0, &src));
+    both[0] = *src;
+    for (int i = 1; i < (int)im->node->n_input; i++) {
+        LB_TRY(lb_import_view(im, i, &src));
+        both[1] = *src;
+        LB_TRY(two_images(im, LB_ADD, both, &both[0]));
+    }
+    return lb_import_set_view(im, &both[0]);
+}
+
+static lb_status read_neg(lb_importer *im) {
+    lb_view *src, dst;
+    LB_TRY(lb_import_view(im, 0, &src));
+    dst = *src;
+    LB_TRY(lb_import_times(im, &dst, -1));
+    return lb_import_set_view(im, &dst);
+}
+
 static const lb_import_op ops[] = {
-    {"Add", read_add}, {"BatchNormalization", read_batchnorm}, {"Div", read_div}, {"Mul", read_mul}, {"PRelu", read_prelu},
-    {"Sub", read_sub},
+    {"Add", read_add}, {"BatchNormalization", read_batchnorm}, {"Div", read_div}, {"Mul", read_mul},
+    {"Neg", read_neg}, {"PRelu", read_prelu},                  {"Sub", read_sub}, {"Sum", read_sum},
 };
 
 lb_import_reader lb_import_channel_reader(const lb_importer *im) { return lb_import_look_up(im, ops, LB_COUNT(ops)); }
