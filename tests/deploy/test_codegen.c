@@ -321,11 +321,11 @@ static void scratch_between_tensors(void **state) {
     lb_ctx_destroy(ctx);
 }
 
-/* Bytes of model_run's frame and the two largest of the functions below it, which are a kernel and its inner loop, as the compiler
- * says; 0: there is no such compiler. */
+/* Bytes of the frames of model_run, the largest kernel, and the largest function below that, as the compiler says; 0: there is
+ * no such compiler. */
 static int stack_of(lb_ctx *ctx, lb_packed *model, const char *compiler) {
     char dir[] = "/tmp/lowbit-stack-XXXXXX", command[512], path[64], line[512];
-    int run = 0, most[2] = {0, 0}, bytes;
+    int run = 0, kernel = 0, below = 0, bytes;
     assert_non_null(mkdtemp(dir));
     assert_ok(ctx, lb_codegen_sources(model, dir, NULL));
     snprintf(command, sizeof command,
@@ -338,20 +338,14 @@ static int stack_of(lb_ctx *ctx, lb_packed *model, const char *compiler) {
     while (file && fgets(line, sizeof line, file)) {
         const char *name = strrchr(strtok(line, "\t"), ':') + 1;
         assert_int_equal(sscanf(strtok(NULL, "\t"), "%d", &bytes), 1);
-        if (!strcmp(name, "model_run")) {
-            run = bytes;
-        } else if (bytes > most[0]) {
-            most[1] = most[0];
-            most[0] = bytes;
-        } else {
-            most[1] = LB_MAX(most[1], bytes);
-        }
+        int *const most = !strcmp(name, "model_run") ? &run : !strncmp(name, "run_", 4) ? &kernel : &below;
+        *most = LB_MAX(*most, bytes);
     }
     if (file)
         fclose(file);
     snprintf(command, sizeof command, "rm -r %s", dir);
     assert_int_equal(system(command), 0);
-    return compiled ? run + most[0] + most[1] : 0;
+    return compiled ? run + kernel + below : 0;
 }
 
 /* What docs/codegen.md promises. Cortex-M0+ has few registers, and no SMLAD: its loops keep a lot in memory unless they are told to

@@ -81,8 +81,8 @@ bool lb_codegen_can_keep(const lbrt_graph *graph, int i);
 /* Bytes of scratch that layer i's kernel needs, if it keeps rows or not. */
 size_t lb_codegen_scratch(const lbrt_graph *graph, int i, bool keeps);
 
-/* The image that layer i's window moves over, and what it makes of it. A pointwise convolution need not know of rows: all pixels are
- * one, whose end alone leaves a tile of four columns half empty. */
+/* The image that layer i's window moves over, and what it makes of it. A pointwise convolution need not know of rows: all pixels
+ * are one, and only at its end is a tile not full. */
 void lb_codegen_images(const lbrt_graph *graph, int i, lbrt_tensor *src, lbrt_tensor *dst);
 
 /* How packed_conv.h takes a convolution's weights; its fields of the same names say what they are. */

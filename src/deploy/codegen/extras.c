@@ -42,8 +42,8 @@ void lb_write_readme(const lb_generator *g, lb_code *code) {
                    "| flash: constants (weights.h) | %lld |\n"
                    "| RAM: arena (MODEL_ARENA_SIZE) | %zu |\n\n"
                    "To the flash comes the code, a few kilobytes, as your compiler makes it (`size model.o` shows both together);\n"
-                   "to the RAM the stack, less than half a kilobyte on Cortex-M3 and up, less than one on smaller ones with -O2 or -Os,\n"
-                   "and the image and the scores, which are yours.\n\n",
+                   "to the RAM the image and the scores, which are yours, and the stack: with -O2 or -Os less than half a\n"
+                   "kilobyte on Cortex-M3 and up, less than one on smaller ones.\n\n",
                    (long long)g->info.constants, g->arena);
     lb_code_printf(
         code,

@@ -72,8 +72,8 @@ static void copy_windows(const packed_conv *c, const uint8_t *src, int32_t oy, i
 
 static inline uint32_t add_codes(uint32_t even, uint32_t odd, uint32_t sum) { return dot2(even + odd, 0x00010001, sum); }
 
-/* One column x, every second word, of the windows at p and, if lane is not 0, at q, from row `first` on: four codes, given as bytes,
- * become the pairs (0, 2) and (1, 3). sums (kh, 4): of each row of each window's x, in two of the four places. */
+/* One column x, every second word, of the windows at p and, if lane is not 0, at q, from row `first` on: four codes, given as
+ * bytes, become the pairs (0, 2) and (1, 3). sums (kh, 4): of each row of each window's x, in two of the four places. */
 static void spread_column(const packed_conv *c, const uint32_t *p, const uint32_t *q, int32_t first, uint32_t *x, uint32_t *sums) {
     const int32_t words = (c->s.ic / c->s.groups + 3) / 4, row = c->s.kw * words, skip = c->span * words - row, lane = c->lane;
     const uint32_t mask = 0x00ff00ff;
