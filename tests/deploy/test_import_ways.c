@@ -246,24 +246,32 @@ static void split_and_joined(lb_onnx_build *b) {
 }
 
 /* Rows apart and together again, columns too, channels last. */
-static void lines_joined(lb_onnx_build *b) {
-    static const struct {
+static void join_lines(lb_onnx_build *b, bool split) {
+    static struct {
         const char *from, *to, *parts[2];
         int axis;
     } rows[] = {{"last", "columns", {"upper", "lower"}, 1}, {"columns", "joined", {"left", "right"}, 2}};
     test_list(b, "none", 1, (const float[]){0});
     test_list(b, "three", 1, (const float[]){3});
     test_list(b, "rest", 1, (const float[]){100});
+    test_list(b, "sizes", 2, (const float[]){3, 1});
     size_t at = 3;
     lb_onnx_ints(b, TEST_NODE(b, "Transpose", "last", "pool_out"), "perm", (const int[]){0, 2, 3, 1}, 4);
     move_last(b, at++);
     for (size_t i = 0; i < LB_COUNT(rows); i++) {
         const char *axis = lb_onnx_name(b, "axis%zu", i);
         test_list(b, axis, 1, (const float[]){(float)rows[i].axis});
-        TEST_NODE(b, "Slice", rows[i].parts[0], rows[i].from, "none", "three", axis);
+        Lb__Onnx__NodeProto *first = split ? TEST_NODE(b, "Split", rows[i].parts[0], rows[i].from, "sizes")
+                                           : TEST_NODE(b, "Slice", rows[i].parts[0], rows[i].from, "none", "three", axis);
         move_last(b, at++);
-        TEST_NODE(b, "Slice", rows[i].parts[1], rows[i].from, "three", "rest", axis);
-        move_last(b, at++);
+        if (split) {
+            lb_onnx_int(b, first, "axis", rows[i].axis);
+            first->output = (char **)(uintptr_t)rows[i].parts;
+            first->n_output = 2;
+        } else {
+            TEST_NODE(b, "Slice", rows[i].parts[1], rows[i].from, "three", "rest", axis);
+            move_last(b, at++);
+        }
         lb_onnx_int(b, TEST_NODE(b, "Concat", rows[i].to, rows[i].parts[0], rows[i].parts[1]), "axis", rows[i].axis);
         move_last(b, at++);
     }
@@ -271,6 +279,8 @@ static void lines_joined(lb_onnx_build *b) {
     move_last(b, at++);
     node_of(b, "Reshape")->input[0] = TEXT("back");
 }
+static void lines_joined(lb_onnx_build *b) { join_lines(b, false); }
+static void lines_split(lb_onnx_build *b) { join_lines(b, true); }
 
 /* Each row by its number, which has height no more, and back between the others. */
 static void rows_picked(lb_onnx_build *b) {
@@ -719,6 +729,7 @@ static void same_network(void **state) {
                 {"traced shape", traced_shape, false},
                 {"split and joined", split_and_joined, false},
                 {"rows and columns joined", lines_joined, false},
+                {"rows and columns split", lines_split, false},
                 {"rows picked", rows_picked, false},
                 {"opset 18", opset_18, false},
                 {"softmax renamed", softmax_renamed, false},

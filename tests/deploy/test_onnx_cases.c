@@ -81,7 +81,6 @@ static const char *const reasons[] = {
     "its second output is used",
     "mixes the images of a batch",
     "puts the images of batches together",
-    "only channels are split",
     "of a batch of",
     "rows or columns; up to",
     "only over height and width",

@@ -169,6 +169,21 @@ static void sum_of_none(lb_onnx_build *b) { INSERT(b, "Sum", NULL)->n_input = 0;
 static void sum_with_constant(lb_onnx_build *b) { INSERT(b, "Sum", NULL, "conv_out", "conv.bias"); }
 static void sum_of_others(lb_onnx_build *b) { INSERT(b, "Sum", NULL, "conv_out", "image"); }
 
+/* ---- Split ------------------------------------------------------------------------------------------------------------ */
+
+static void split(lb_onnx_build *b, int axis, int64_t nsizes, float first, float second) {
+    static const char *outputs[] = {"upper", "between"};
+    test_list(b, "sizes", nsizes, (const float[]){first, second});
+    Lb__Onnx__NodeProto *node = INSERT(b, "Split", NULL, "sizes");
+    lb_onnx_int(b, node, "axis", axis);
+    set_outputs(node, 2, outputs);
+}
+static void split_images(lb_onnx_build *b) { split(b, 0, 2, 0, 1); }
+static void split_none(lb_onnx_build *b) { split(b, 2, 2, 8, 0); }
+static void split_more(lb_onnx_build *b) { split(b, 2, 2, 4, 0x1p62f); }
+static void split_back(lb_onnx_build *b) { split(b, -1, 2, -4, 12); }
+static void split_in_one(lb_onnx_build *b) { split(b, 2, 1, 8, 0); }
+
 /* ---- Refused ---------------------------------------------------------------------------------------------------------- */
 
 static void refused(void **state) {
@@ -202,6 +217,11 @@ static void refused(void **state) {
         {sum_of_none, "(Sum): its input 0 is missing"},
         {sum_with_constant, "'conv.bias', is a constant, not an image"},
         {sum_of_others, "of images of different shapes"},
+        {split_images, "its parts are not all 1 of dimension 0"},
+        {split_none, "its parts are not all 8 of dimension 2"},
+        {split_more, "its parts are not all 8 of dimension 2"},
+        {split_back, "its parts are not all 8 of dimension 3"},
+        {split_in_one, "has 2 outputs for 1 parts"},
         {no_rows, "makes images of 0 rows or columns"},
     };
     lb_ctx *ctx = test_ctx();

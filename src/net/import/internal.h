@@ -221,6 +221,8 @@ typedef struct lb_cut {
     int64_t first, count, step;
 } lb_cut;
 lb_status lb_import_cuts(lb_importer *im, int ndim, const int64_t *dims, lb_cut *cuts);
+/* Cut off from each dimension of an image, channels first. */
+lb_status lb_import_cut(lb_importer *im, lb_view *view, const lb_cut *cuts);
 
 /* Padding that waits in a view becomes zeros around an image, and what is to be repeated is; nothing where there is neither. */
 lb_status lb_import_settle(lb_importer *im, lb_view *view);

@@ -286,41 +286,44 @@ static lb_status cut_lines(lb_importer *im, const lb_cut *c, int **lines) {
     return LB_OK;
 }
 
+lb_status lb_import_cut(lb_importer *im, lb_view *v, const lb_cut *cuts) {
+    bool whole[LB_IMPORT_DIMS] = {false};
+    for (int d = 0; d < v->ndim; d++)
+        whole[d] = cuts[d].first == 0 && cuts[d].count == v->dims[d];
+    if (!whole[v->batch_dim])
+        return lb_import_refuse(im, "takes %lld of a batch of %lld images", (long long)cuts[v->batch_dim].count,
+                                (long long)v->dims[v->batch_dim]);
+    if (v->ndim > 1 && !whole[1])
+        LB_TRY(lb_import_slice(im, v, cuts[1].first, cuts[1].count, cuts[1].step, v));
+    if (v->ndim > 4)
+        return lb_import_refuse(im, "of %d dimensions; images have four", v->ndim);
+    if (v->ndim < 3 || (whole[2] && whole[v->ndim - 1]))
+        return LB_OK;
+    const lb_cut one = {0, 1, 1}, *down = v->ndim == 4 ? &cuts[2] : &one, *across = &cuts[v->ndim - 1];
+    int *rows, *cols;
+    LB_TRY(lb_import_image(im, v));
+    LB_TRY(cut_lines(im, down, &rows));
+    LB_TRY(cut_lines(im, across, &cols));
+    return lb_import_place(im, v, lb_import_name(im, NULL), (int)down->count, rows, (int)across->count, cols);
+}
+
 static lb_status read_slice(lb_importer *im) {
     lb_view *src, v;
     lb_cut given[LB_IMPORT_DIMS], cuts[LB_IMPORT_DIMS];
-    bool last, whole[LB_IMPORT_DIMS], all = true;
+    bool last, all = true;
     LB_TRY(lb_import_view(im, 0, &src));
     LB_TRY(lb_import_cuts(im, src->ndim, src->dims, given));
     v = *src;
     LB_TRY(lb_import_turn(im, &v, &last));
     for (int d = 0; d < v.ndim; d++) {
         cuts[lb_import_turned_axis(&v, last, d)] = given[d];
+        all &= given[d].first == 0 && given[d].count == src->dims[d];
         if (given[d].count < 1)
             return lb_import_refuse(im, "takes nothing of dimension %d", d);
     }
-    for (int d = 0; d < v.ndim; d++) {
-        whole[d] = cuts[d].first == 0 && cuts[d].count == v.dims[d];
-        all &= whole[d];
-    }
     if (all)
         return lb_import_set_view(im, src);
-    if (!whole[v.batch_dim])
-        return lb_import_refuse(im, "takes %lld of a batch of %lld images", (long long)cuts[v.batch_dim].count,
-                                (long long)v.dims[v.batch_dim]);
-    if (v.ndim > 1 && !whole[1])
-        LB_TRY(lb_import_slice(im, &v, cuts[1].first, cuts[1].count, cuts[1].step, &v));
-    if (v.ndim > 4)
-        return lb_import_refuse(im, "of %d dimensions; images have four", v.ndim);
-    if (v.ndim > 2 && !(whole[2] && whole[v.ndim - 1])) {
-        const lb_cut one = {0, 1, 1};
-        int *rows, *cols;
-        LB_TRY(lb_import_image(im, &v));
-        LB_TRY(cut_lines(im, v.ndim == 4 ? &cuts[2] : &one, &rows));
-        LB_TRY(cut_lines(im, &cuts[v.ndim - 1], &cols));
-        LB_TRY(lb_import_place(im, &v, lb_import_name(im, NULL), v.ndim == 4 ? (int)cuts[2].count : 1, rows,
-                               (int)cuts[v.ndim - 1].count, cols));
-    }
+    LB_TRY(lb_import_cut(im, &v, cuts));
     LB_TRY(lb_import_turn_back(im, &v, last));
     return lb_import_set_view(im, &v);
 }

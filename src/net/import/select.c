@@ -120,8 +120,10 @@ lb_status lb_import_slice(lb_importer *im, const lb_view *src, int64_t first, in
 
 /* ---- Operators -------------------------------------------------------------------------------------------------------- */
 
+/* Channels, rows or columns. */
 static lb_status read_split(lb_importer *im) {
     lb_view *input, src, dst;
+    lb_cut cuts[LB_IMPORT_DIMS];
     const int64_t *sizes;
     int64_t n, first = 0;
     int axis;
@@ -132,15 +134,19 @@ static lb_status read_split(lb_importer *im) {
     LB_TRY(lb_import_axis(im, lb_import_int(im, "axis", 0), src.ndim, &axis));
     LB_TRY(lb_import_list(im, 1, "split", &sizes, &n));
     axis = lb_import_turned_axis(&src, last, axis);
-    const int64_t outputs = (int64_t)im->node->n_output, all = src.dims[1], each = outputs ? (all + outputs - 1) / outputs : 0;
-    if (axis != 1 || (n >= 0 && n != outputs) || outputs < 1)
-        return lb_import_refuse(im, "only channels are split, into as many parts as there are outputs");
+    for (int d = 0; d < src.ndim; d++)
+        cuts[d] = (lb_cut){0, src.dims[d], 1};
+    const int64_t outputs = (int64_t)im->node->n_output, all = src.dims[axis], each = outputs ? (all + outputs - 1) / outputs : 0;
+    if ((n >= 0 && n != outputs) || outputs < 1)
+        return lb_import_damaged(im, "has %lld outputs for %lld parts", (long long)outputs, (long long)n);
     for (int64_t o = 0; o < outputs; o++) {
         const int64_t size = n >= 0 ? sizes[o] : LB_MIN(each, all - first);
         if (size < 1 || size > all - first)
-            return lb_import_damaged(im, "its parts are not the %lld channels", (long long)all);
+            return lb_import_damaged(im, "its parts are not all %lld of dimension %d", (long long)all, axis);
         if (lb_import_is_read(im, (size_t)o)) {
-            LB_TRY(lb_import_slice(im, &src, first, size, 1, &dst));
+            dst = src;
+            cuts[axis] = (lb_cut){first, size, 1};
+            LB_TRY(lb_import_cut(im, &dst, cuts));
             LB_TRY(lb_import_turn_back(im, &dst, last));
             lb_import_set_output(im, (size_t)o, &dst);
         }
