@@ -585,8 +585,8 @@ static void by_pixel(lb_onnx_build *b, bool tokens, bool axes_as_input) {
     node_of(b, "Gemm")->input[1] = TEXT(tokens ? "ones" : "small");
     if (!tokens) {
         test_list(b, "axes", 2, (const float[]){-1, -2});
-        Lb__Onnx__NodeProto *node = axes_as_input ? TEST_NODE(b, "ReduceMean", "mean", "pool_out", "axes")
-                                              : TEST_NODE(b, "ReduceMean", "mean", "pool_out");
+        Lb__Onnx__NodeProto *node =
+            axes_as_input ? TEST_NODE(b, "ReduceMean", "mean", "pool_out", "axes") : TEST_NODE(b, "ReduceMean", "mean", "pool_out");
         if (axes_as_input)
             b->model.opset_import[0]->version = 18;
         else

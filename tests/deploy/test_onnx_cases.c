@@ -90,6 +90,7 @@ static const char *const reasons[] = {
     "its input has",
     "does not depend on the image",
     "depends on the image; only constants",
+    "only products with weights are read",
     "is a constant, not an image",
     "divides by an image",
     "clips to",

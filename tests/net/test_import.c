@@ -627,7 +627,7 @@ static void refused(void **state) {
         {huge_gaps, "with gaps of 0 x 268435455"},
         {not_swapped, "do not fit an input of 64"},
         {wrong_bias, "its bias has 4 elements for 5 channels"},
-        {image_weights, "'relu_out', depends on the image"},
+        {image_weights, "multiplies 'relu_out', which depends on the image, as attention does"},
         {constant_input, "'conv.weight', is a constant"},
         {climbing, "'sub/../../secret' is not beside the model"},
         {absolute, "'/etc/passwd' is not beside the model"},

@@ -184,6 +184,17 @@ static void split_more(lb_onnx_build *b) { split(b, 2, 2, 4, 0x1p62f); }
 static void split_back(lb_onnx_build *b) { split(b, -1, 2, -4, 12); }
 static void split_in_one(lb_onnx_build *b) { split(b, 2, 1, 8, 0); }
 
+/* ---- Not read --------------------------------------------------------------------------------------------------------- */
+
+static void gelu(lb_onnx_build *b) { INSERT(b, "Erf", NULL); }
+static void group_norm(lb_onnx_build *b) { INSERT(b, "InstanceNormalization", NULL, "conv.bias", "conv.bias"); }
+static void classes_only(lb_onnx_build *b) {
+    TEST_NODE(b, "ArgMax", "class", "gemm_out");
+    b->graph.output[0]->name = TEXT("class");
+}
+static void unheard_of(lb_onnx_build *b) { INSERT(b, "Hardmax", NULL); }
+static void layer_norm(lb_onnx_build *b) { reduce(b, "ReduceMean", 1, (const float[]){1}); }
+
 /* ---- Refused ---------------------------------------------------------------------------------------------------------- */
 
 static void refused(void **state) {
@@ -222,6 +233,11 @@ static void refused(void **state) {
         {split_more, "its parts are not all 8 of dimension 2"},
         {split_back, "its parts are not all 8 of dimension 3"},
         {split_in_one, "has 2 outputs for 1 parts"},
+        {gelu, "(Erf): this operator is not read: it is GELU; train the network with Hardswish or ReLU"},
+        {group_norm, "it is instance norm, or a part of group norm; train the network with batch norm"},
+        {classes_only, "(ArgMax): this operator is not read: the class of the highest score; export the network without it"},
+        {unheard_of, "this operator is not read; docs/onnx.md lists those that are"},
+        {layer_norm, "means over channels are of layer norm: use batch norm"},
         {no_rows, "makes images of 0 rows or columns"},
     };
     lb_ctx *ctx = test_ctx();

@@ -349,8 +349,10 @@ static lb_status read_neg(lb_importer *im) {
 }
 
 static const lb_import_op ops[] = {
-    {"Add", read_add}, {"BatchNormalization", read_batchnorm}, {"Div", read_div}, {"Mul", read_mul},
-    {"Neg", read_neg}, {"PRelu", read_prelu},                  {"Sub", read_sub}, {"Sum", read_sum},
+    {"Add", read_add}, {"BatchNormalization", read_batchnorm},
+    {"Div", read_div}, {"Mul", read_mul},
+    {"Neg", read_neg}, {"PRelu", read_prelu},
+    {"Sub", read_sub}, {"Sum", read_sum},
 };
 
 lb_import_reader lb_import_channel_reader(const lb_importer *im) { return lb_import_look_up(im, ops, LB_COUNT(ops)); }

@@ -192,7 +192,7 @@ static lb_status read_node(lb_importer *im) {
         return lb_import_refuse(im, "operators of domain '%.80s' are not read", node->domain);
     const lb_import_reader read = find_reader(im);
     if (!read)
-        return lb_import_refuse(im, "this operator is not read; docs/onnx.md lists those that are");
+        return lb_import_refuse_operator(im);
     for (size_t i = 0; i < node->n_input; i++) {
         lb_tensor *t = lb_import_input(im, (int)i);
         if (t && t->kind == LB_TENSOR_NONE && t->initializer)

@@ -291,6 +291,7 @@ lb_import_reader lb_import_point_reader(const lb_importer *im); /* point.c: acti
 lb_import_reader lb_import_codes_reader(const lb_importer *im); /* codes.c: QuantizeLinear and DequantizeLinear */
 void lb_import_note_codes(lb_importer *im); /* codes.c: tells of them at the end */
 bool lb_import_is_quantized(const lb_importer *im); /* codes.c: other operators that only quantized networks have */
+lb_status lb_import_refuse_operator(lb_importer *im); /* advice.c: the current node's, for no reader knows it */
 
 /* Add, Sub, Mul and Div, of constants (fold.c) and of images (channel.c). */
 typedef enum lb_arithmetic { LB_ADD, LB_SUB, LB_MUL, LB_DIV } lb_arithmetic;

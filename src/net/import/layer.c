@@ -369,6 +369,11 @@ static lb_status read_linear(lb_importer *im) {
     lb_view *src, flat, dst;
     const lb_constant *weights, *bias = NULL;
     LB_TRY(lb_import_view(im, 0, &src));
+    if (lb_import_input(im, 1) && lb_import_input(im, 1)->kind == LB_TENSOR_VIEW)
+        return lb_import_refuse(im,
+                                "multiplies '%.80s', which depends on the image, as attention does; only products with weights "
+                                "are read",
+                                lb_import_input(im, 1)->name);
     LB_TRY(lb_import_constant(im, 1, &weights));
     if (gemm && lb_import_int(im, "transA", 0))
         return lb_import_refuse(im, "transA is not read");

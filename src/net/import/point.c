@@ -298,7 +298,9 @@ static lb_status reduce(lb_importer *im, lb_op op, int64_t *pixels, lb_view *dst
     if (count > 0 && are_pixels(im, src, over)) {
         LB_TRY(pool_all(im, op, src, over, dst));
     } else if (count < 1 || dst->ndim < 3 || part[0] || part[1]) {
-        return lb_import_refuse(im, "only over height and width");
+        return lb_import_refuse(im, part[1] && op == LB_OP_AVGPOOL
+                                        ? "only over height and width; means over channels are of layer norm: use batch norm"
+                                        : "only over height and width");
     } else {
         LB_TRY(pool_part(im, op, dst, dst->ndim == 4 && part[2], part[dst->ndim - 1], dst));
         LB_TRY(lb_import_turn_back(im, dst, last));
