@@ -184,6 +184,61 @@ static void split_more(lb_onnx_build *b) { split(b, 2, 2, 4, 0x1p62f); }
 static void split_back(lb_onnx_build *b) { split(b, -1, 2, -4, 12); }
 static void split_in_one(lb_onnx_build *b) { split(b, 2, 1, 8, 0); }
 
+/* ---- Resize ----------------------------------------------------------------------------------------------------------- */
+
+static void resize(lb_onnx_build *b, int64_t n, const float *scales) {
+    lb_onnx_tensor(b, "scales", FLOAT_TYPE, 1, &n, scales);
+    INSERT(b, "Resize", NULL, "", "scales");
+}
+static void resize_to(lb_onnx_build *b, float rows) {
+    test_list(b, "sizes", 4, (const float[]){1, 4, rows, 8});
+    INSERT(b, "Resize", NULL, "", "", "sizes");
+}
+
+/* Pixels twice down and three times across. */
+static void resized(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    lb_onnx_build b;
+    lb_imported in;
+    test_model(&b, ctx);
+    resize(&b, 4, (const float[]){1, 1, 2, 3});
+    TEST_NODE(&b, "GlobalAveragePool", "means", "pool_out");
+    test_node_to(&b, 4);
+    node_of(&b, "Reshape")->input[0] = TEXT("means");
+    tensor_of(&b, "fc.weight")->dims[1] = 4;
+    tensor_of(&b, "fc.weight")->raw_data.len = 5 * 4 * sizeof(float);
+    assert_ok(ctx, lb_net_import(ctx, &b.model, "resized.onnx", NULL, &in));
+    const lb_node *node = &in.net->nodes[lb_net_find(in.net, "between")];
+    assert_true(node->dst.h == 16 && node->dst.w == 24);
+    for (int y = 0; y < 16; y++)
+        assert_int_equal(node->u.shortcutpad.rows[y], y / 2);
+    for (int x = 0; x < 24; x++)
+        assert_int_equal(node->u.shortcutpad.cols[x], x / 3);
+    lb_net_destroy(in.net);
+    lb_onnx_build_free(&b);
+    lb_ctx_destroy(ctx);
+}
+
+static void resize_half(lb_onnx_build *b) { resize(b, 4, (const float[]){1, 1, 0.5f, 1}); }
+static void resize_part(lb_onnx_build *b) { resize(b, 4, (const float[]){1, 1, 2, 1.5f}); }
+static void resize_by_none(lb_onnx_build *b) { resize(b, 4, (const float[]){1, 1, NAN, 1}); }
+static void resize_far(lb_onnx_build *b) { resize(b, 4, (const float[]){1, 1, 65535, 1}); }
+static void resize_channels(lb_onnx_build *b) { resize(b, 4, (const float[]){1, 2, 1, 1}); }
+static void resize_few(lb_onnx_build *b) { resize(b, 2, (const float[]){2, 2}); }
+static void resize_to_none(lb_onnx_build *b) { resize_to(b, 0); }
+static void resize_below(lb_onnx_build *b) { resize_to(b, -16); }
+static void resize_to_odd(lb_onnx_build *b) { resize_to(b, 12); }
+static void resize_vast(lb_onnx_build *b) { resize_to(b, 0x1p62f); }
+static void resize_line(lb_onnx_build *b) {
+    resize(b, 4, (const float[]){1, 1, 2, 2});
+    lb_onnx_text(b, node_of(b, "Resize"), "mode", "linear");
+}
+static void resize_corners(lb_onnx_build *b) {
+    resize(b, 4, (const float[]){1, 1, 2, 2});
+    lb_onnx_text(b, node_of(b, "Resize"), "coordinate_transformation_mode", "align_corners");
+}
+
 /* ---- Not read --------------------------------------------------------------------------------------------------------- */
 
 static void gelu(lb_onnx_build *b) { INSERT(b, "Erf", NULL); }
@@ -238,6 +293,18 @@ static void refused(void **state) {
         {classes_only, "(ArgMax): this operator is not read: the class of the highest score; export the network without it"},
         {unheard_of, "this operator is not read; docs/onnx.md lists those that are"},
         {layer_norm, "means over channels are of layer norm: use batch norm"},
+        {resize_half, "(Resize): dimension 2 grows by no whole factor"},
+        {resize_part, "dimension 3 grows by no whole factor"},
+        {resize_by_none, "dimension 2 grows by no whole factor"},
+        {resize_far, "makes images of 524280 rows or columns"},
+        {resize_channels, "repeats images or channels"},
+        {resize_few, "not one for each of 4 dimensions"},
+        {resize_to_none, "dimension 2 grows by no whole factor"},
+        {resize_below, "dimension 2 grows by no whole factor"},
+        {resize_to_odd, "dimension 2 grows by no whole factor"},
+        {resize_vast, "dimension 2 grows by no whole factor"},
+        {resize_line, "only nearest pixels by whole factors"},
+        {resize_corners, "only nearest pixels by whole factors"},
         {no_rows, "makes images of 0 rows or columns"},
     };
     lb_ctx *ctx = test_ctx();
@@ -257,10 +324,8 @@ static void refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(norms_in_training),
-        cmocka_unit_test(gate_stays_small),
-        cmocka_unit_test(bounds),
-        cmocka_unit_test(refused),
+        cmocka_unit_test(norms_in_training), cmocka_unit_test(gate_stays_small), cmocka_unit_test(bounds),
+        cmocka_unit_test(resized),           cmocka_unit_test(refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -283,7 +283,7 @@ lb_status lb_import_flat(lb_importer *im, lb_view *view, bool values, const int6
 typedef lb_status (*lb_import_reader)(lb_importer *im);
 lb_import_reader lb_import_fold_reader(const lb_importer *im); /* fold.c: constants, and shapes */
 lb_import_reader lb_import_move_reader(const lb_importer *im); /* move.c: Reshape, Transpose, ... */
-lb_import_reader lb_import_place_reader(const lb_importer *im); /* place.c: Pad, Slice, Expand */
+lb_import_reader lb_import_place_reader(const lb_importer *im); /* place.c: Pad, Slice, Expand, Resize */
 lb_import_reader lb_import_layer_reader(const lb_importer *im); /* layer.c: convolutions and linear layers */
 lb_import_reader lb_import_channel_reader(const lb_importer *im); /* channel.c: batch norm and arithmetic */
 lb_import_reader lb_import_select_reader(const lb_importer *im); /* select.c: channels apart and side by side */

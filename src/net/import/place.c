@@ -1,4 +1,4 @@
-/* Pixels in other places: Pad, Slice and Expand, and images whose channels come last in the file. */
+/* Pixels in other places: Pad, Slice, Expand and Resize, and images whose channels come last in the file. */
 #include <float.h>
 
 #include "net/import/internal.h"
@@ -361,6 +361,84 @@ static lb_status read_expand(lb_importer *im) {
     return lb_import_set_view(im, &v);
 }
 
-static const lb_import_op ops[] = {{"Expand", read_expand}, {"Pad", read_pad}, {"Slice", read_slice}};
+/* ---- Resize ----------------------------------------------------------------------------------------------------------- */
+
+static bool is_said(const lb_importer *im, const char *name, const char *text, bool usual) {
+    const Lb__Onnx__AttributeProto *a = lb_import_attribute(im, name);
+    return a ? lb_import_is_text(a, text) : usual;
+}
+
+/* Does each pixel of the result, where it is larger by a whole factor, show the one that it lies in? */
+static bool takes_nearest(const lb_importer *im) {
+    const char *const where = "coordinate_transformation_mode", *const round = "nearest_mode";
+    if (!is_said(im, "mode", "nearest", true) || lb_import_attribute(im, "axes"))
+        return false;
+    if (im->opset < 11)
+        return true;
+    if (is_said(im, where, "asymmetric", false) || is_said(im, where, "tf_half_pixel_for_nn", false))
+        return is_said(im, round, "floor", false);
+    return (is_said(im, where, "half_pixel", true) || is_said(im, where, "pytorch_half_pixel", false)) &&
+           (is_said(im, round, "round_prefer_floor", true) || is_said(im, round, "round_prefer_ceil", false));
+}
+
+/* How often each dimension of a view's comes, from sizes or from scales. */
+static lb_status read_factors(lb_importer *im, const lb_view *v, int64_t *factors) {
+    const Lb__Onnx__AttributeProto *a = lb_import_attribute(im, "scales"); /* of Upsample before opset 9 */
+    const int at = im->opset < 11 ? 1 : 2;
+    const int64_t *sizes = NULL;
+    const float *scales = a ? a->floats : NULL;
+    int64_t n = a ? (int64_t)a->n_floats : 0;
+    const lb_constant *given;
+    if (im->opset >= 11 && lb_import_input(im, 3)) {
+        LB_TRY(lb_import_list(im, 3, "", &sizes, &n));
+    } else if (lb_import_input(im, at)) {
+        LB_TRY(lb_import_constant(im, at, &given));
+        n = given->whole || given->weight || !given->f ? 0 : given->count;
+        scales = given->f;
+    }
+    if (n != v->ndim)
+        return lb_import_refuse(im, "its scales or sizes are not one for each of %d dimensions", v->ndim);
+    for (int d = 0; d < v->ndim; d++) {
+        const bool fits = sizes ? sizes[d] % v->dims[d] == 0 : scales[d] >= 1 && scales[d] <= LB_MAX_LINES;
+        factors[d] = !fits ? 0 : sizes ? sizes[d] / v->dims[d] : (int64_t)scales[d];
+        if (factors[d] < 1 || factors[d] > LB_MAX_LINES || (scales && !sizes && scales[d] != (float)factors[d]))
+            return lb_import_refuse(im, "dimension %d grows by no whole factor", d);
+    }
+    return LB_OK;
+}
+
+/* Nearest pixels, larger by whole factors. */
+static lb_status read_resize(lb_importer *im) {
+    lb_view *src, v;
+    int64_t factors[LB_IMPORT_DIMS], by[LB_IMPORT_DIMS];
+    bool last;
+    LB_TRY(lb_import_view(im, 0, &src));
+    if (!takes_nearest(im))
+        return lb_import_refuse(im,
+                                "only nearest pixels by whole factors are read, as nn.Upsample has them; or use ConvTranspose2d");
+    LB_TRY(read_factors(im, src, factors));
+    v = *src;
+    LB_TRY(lb_import_turn(im, &v, &last));
+    for (int d = 0; d < v.ndim; d++)
+        by[lb_import_turned_axis(&v, last, d)] = factors[d];
+    LB_TRY(lb_import_image(im, &v));
+    if (by[0] != 1 || by[1] != 1)
+        return lb_import_refuse(im, "repeats images or channels; only rows and columns are");
+    const lb_shape *s = &im->net->nodes[v.node].dst;
+    const int64_t fh = v.ndim == 4 ? by[2] : 1, fw = by[v.ndim - 1], oh = s->h * fh, ow = s->w * fw;
+    int *rows, *cols;
+    LB_TRY(lb_import_lines(im, oh, &rows));
+    LB_TRY(lb_import_lines(im, ow, &cols));
+    for (int y = 0; y < oh; y++)
+        rows[y] = (int)(y / fh);
+    for (int x = 0; x < ow; x++)
+        cols[x] = (int)(x / fw);
+    LB_TRY(lb_import_place(im, &v, lb_import_name(im, NULL), (int)oh, rows, (int)ow, cols));
+    LB_TRY(lb_import_turn_back(im, &v, last));
+    return lb_import_set_view(im, &v);
+}
+
+static const lb_import_op ops[] = {
+    {"Expand", read_expand}, {"Pad", read_pad}, {"Resize", read_resize}, {"Slice", read_slice}, {"Upsample", read_resize}};
 
 lb_import_reader lb_import_place_reader(const lb_importer *im) { return lb_import_look_up(im, ops, LB_COUNT(ops)); }
