@@ -171,8 +171,9 @@ static lb_status quantize_weights(lb_numerics *n, const lb_node *node, lb_numeri
         lb_free(ctx, work);
         return LB_ERR_MEMORY;
     }
-    lb_quant_weights_forward(node->quant, &lb_quant_evaluation, values_or_null(n->net, node->quant->param),
-                             lb_param_values(n->net, node->param[0]), oc, fan_in, x->weight_step, x->code, work);
+    const lb_weights weights = {.u = lb_param_values(n->net, node->param[0]), .oc = oc, .fan_in = fan_in};
+    lb_quant_weights_forward(node->quant, &lb_quant_evaluation, values_or_null(n->net, node->quant->param), &weights,
+                             x->weight_step, x->code, work);
     lb_free(ctx, work);
     for (int o = 0; o < oc; o++) {
         int64_t sum = 0;

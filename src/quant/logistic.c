@@ -467,9 +467,9 @@ LB_CLONES void lb_logistic_slopes(const lb_act_form *form, const float *z, int64
 }
 
 /* step * f(x / step, sigma / step) by x, log step and log sigma. */
-void lb_logistic_backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
-                          int64_t fan_in, const float *diff, float *diff_u, float *diff_param, float reach, lb_soft_fn fn) {
-    const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
+void lb_logistic_backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_weights *w,
+                          const float *diff, float *diff_u, float *diff_param, float reach, lb_soft_fn fn) {
+    const lb_groups groups = lb_quant_groups(spec, w->oc, w->fan_in);
     lb_gates gates;
     const bool gated = lb_logistic_gates(spec, when, param, &gates);
     double by_zbar[LB_GATE_LEVELS] = {0};
@@ -487,12 +487,12 @@ void lb_logistic_backward(const lb_quant_spec *spec, const lb_quant_when *when, 
             lb_soft soft;
             if (gated) {
                 float code[LB_SOFT_BLOCK], by_level[LB_GATE_LEVELS][LB_SOFT_BLOCK];
-                lb_soft_gated(&l, &gates, u + first, n, &soft, code, by_level);
+                lb_soft_gated(&l, &gates, w->u + first, n, &soft, code, by_level);
                 for (int k = LB_GATE_FIRST; k <= gates.bits; k++)
                     for (int i = 0; i < n; i++)
                         by_zbar[k] += (double)(d[i] * by_level[k][i]) * (double)l.step;
             } else {
-                fn(spec, when, &l, u + first, first, n, &soft);
+                fn(spec, when, &l, w->u + first, first, n, &soft);
             }
             for (int i = 0; i < n; i++) {
                 of_step[i] = d[i] * soft.by_step[i];
@@ -504,7 +504,7 @@ void lb_logistic_backward(const lb_quant_spec *spec, const lb_quant_when *when, 
                 for (int i = 0; i < n; i++)
                     diff_u[first + i] += d[i] * soft.slope[i];
             else if (diff_u && spec->options.estimator == LB_EST_CLIPPED)
-                lb_backward_clipped(u + first, n, l.step * l.lo, l.step * l.hi, d, diff_u + first);
+                lb_backward_clipped(w->u + first, n, l.step * l.lo, l.step * l.hi, d, diff_u + first);
             else if (diff_u)
                 lb_backward_ste(n, d, diff_u + first);
         }

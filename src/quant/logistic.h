@@ -86,7 +86,7 @@ void lb_logistic_slopes(const lb_act_form *form, const float *z, int64_t first, 
 
 /* For the rows: log_step by least squares, log_sigma a third of it; and backward, own through `soft`. */
 void lb_logistic_init(const lb_quant_spec *spec, const float *u, int oc, int64_t fan_in, float *param);
-void lb_logistic_backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
-                          int64_t fan_in, const float *diff, float *diff_u, float *diff_param, float reach, lb_soft_fn soft);
+void lb_logistic_backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_weights *w,
+                          const float *diff, float *diff_u, float *diff_param, float reach, lb_soft_fn soft);
 
 #endif

@@ -191,25 +191,26 @@ bool lb_quant_is_always_whole(const lb_quant_spec *spec) {
     return spec->mixer->share(spec, &(lb_quant_when){.stage_step = 0, .stage_steps = INT32_MAX}) >= 1.f;
 }
 
-void lb_quant_weights_forward(const lb_quant *q, const lb_quant_when *when, const float *param, const float *u, int oc,
-                              int64_t fan_in, float *step, float *uhat, float *work) {
+void lb_quant_weights_forward(const lb_quant *q, const lb_quant_when *when, const float *param, const lb_weights *w, float *step,
+                              float *uhat, float *work) {
     const lb_quant_spec *spec = &q->spec;
-    spec->quantizer->forward(spec, when, param, u, oc, fan_in, step, uhat);
+    spec->quantizer->forward(spec, when, param, w, step, uhat);
     if (when->evaluation)
         return;
+    const lb_weights coded = {w->u, w->oc, w->fan_in, step, uhat};
+    const int64_t fan_in = w->fan_in;
     float scalar = 1.f, lo, hi;
-    const bool same = spec->mixer->weights(spec, when, u, step, uhat, oc, fan_in, &scalar, work);
+    const bool same = spec->mixer->weights(spec, when, &coded, &scalar, work);
     if (same && scalar == 1.f)
         return;
     surrogate_range(spec->options.surrogate, &lo, &hi);
-    for (int o = 0; o < oc; o++)
-        mix_filter(u + o * fan_in, same ? NULL : work + o * fan_in, scalar, fan_in, lo, hi, 1.f / step[o], uhat + o * fan_in);
+    for (int o = 0; o < w->oc; o++)
+        mix_filter(w->u + o * fan_in, same ? NULL : work + o * fan_in, scalar, fan_in, lo, hi, 1.f / step[o], uhat + o * fan_in);
 }
 
 /* m = 1's part, diff already multiplied by m. */
-static void backward_quantized(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
-                               int64_t fan_in, const float *step, const float *code, const float *diff, float *diff_u,
-                               float *diff_param) {
+static void backward_quantized(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_weights *w,
+                               const float *diff, float *diff_u, float *diff_param) {
     const lb_quantizer *q = spec->quantizer;
     if (spec->options.estimator == LB_EST_NONE)
         diff_u = NULL;
@@ -218,31 +219,31 @@ static void backward_quantized(const lb_quant_spec *spec, const lb_quant_when *w
     if (!diff_u && !diff_param)
         return;
     if (q->backward)
-        q->backward(spec, when, param, u, oc, fan_in, step, code, diff, diff_u, diff_param);
+        q->backward(spec, when, param, w, diff, diff_u, diff_param);
     else
-        lb_backward_plain(spec->options.estimator, u, oc * fan_in, diff, diff_u);
+        lb_backward_plain(spec->options.estimator, w->u, w->oc * w->fan_in, diff, diff_u);
 }
 
-void lb_quant_weights_backward(const lb_quant *q, const lb_quant_when *when, const float *param, const float *u, int oc,
-                               int64_t fan_in, const float *step, const float *diff, float *diff_u, float *diff_param,
-                               float *work) {
+void lb_quant_weights_backward(const lb_quant *q, const lb_quant_when *when, const float *param, const lb_weights *w,
+                               const float *diff, float *diff_u, float *diff_param, float *work) {
     const lb_quant_spec *spec = &q->spec;
-    const int64_t count = oc * fan_in;
+    const int64_t count = w->oc * w->fan_in;
     float *code = NULL, *m = work + count, scalar = 1.f, lo, hi;
     if (spec->quantizer->backward_uses_code || spec->mixer->uses_code) {
         code = work;
-        spec->quantizer->forward(spec, when, param, u, oc, fan_in, m, code); /* m has room for the steps: they are `step` again */
+        spec->quantizer->forward(spec, when, param, w, m, code); /* m has room for the steps: they are w->step again */
     }
     if (spec->options.bit_lengths == LB_BITS_LEARNED && diff_param)
         lb_gates_penalty(spec, param + spec->quantizer->nparams, diff_param + spec->quantizer->nparams);
-    const bool same = spec->mixer->weights(spec, when, u, step, code, oc, fan_in, &scalar, m);
+    const lb_weights coded = {w->u, w->oc, w->fan_in, w->step, code};
+    const bool same = spec->mixer->weights(spec, when, &coded, &scalar, m);
     if (same && scalar == 1.f) {
-        backward_quantized(spec, when, param, u, oc, fan_in, step, code, diff, diff_u, diff_param);
+        backward_quantized(spec, when, param, &coded, diff, diff_u, diff_param);
         return;
     }
     surrogate_range(spec->options.surrogate, &lo, &hi);
-    part_gradient(u, diff, !same, scalar, count, lo, hi, m, diff_u);
-    backward_quantized(spec, when, param, u, oc, fan_in, step, code, m, diff_u, diff_param);
+    part_gradient(w->u, diff, !same, scalar, count, lo, hi, m, diff_u);
+    backward_quantized(spec, when, param, &coded, m, diff_u, diff_param);
 }
 
 /* ---- Activations ----------------------------------------------------------------------------------------------- */

@@ -209,6 +209,14 @@ typedef struct lb_act_form {
     lb_quant_when when;
 } lb_act_form;
 
+/* A layer's weights, as quantizers and mixers see them. */
+typedef struct lb_weights {
+    const float *u; /* (oc, fan_in) */
+    int oc;
+    int64_t fan_in;
+    const float *step, *code; /* what the quantizer's forward returned (oc), (oc, fan_in); forward itself does not look at them */
+} lb_weights;
+
 /* One row of the table. A new quantizer is one file in src/quant/quantizers/, one line in LB_QUANTIZERS, and a reference
  * in tests/quant/reference.h, which the tests loop over: docs/adding-a-method.md. */
 typedef struct lb_quantizer {
@@ -230,7 +238,7 @@ typedef struct lb_quantizer {
     bool unit_range;                    /* weights become -1 .. 1 whatever they were: fine before a batch norm, not for scores */
     bool noisy;                         /* activations: it makes use of a memory's noise */
     const char *no_clipped;             /* NULL, or why LB_EST_CLIPPED makes no sense on weights of 2 and more bits */
-    bool backward_uses_code;            /* else backward is given code = NULL, and codes are not recomputed for it */
+    bool backward_uses_code;            /* else backward is given w->code = NULL, and codes are not recomputed for it */
     lb_surrogate surrogate_weights;     /* default */
     lb_surrogate surrogate_activations; /* default; LB_SUR_DEFAULT here: ReLU where unsigned, identity where signed */
 
@@ -244,15 +252,15 @@ typedef struct lb_quantizer {
 
     /* Weights: step[oc] (all equal when per tensor; positive and finite whatever u holds) and code (oc, fan_in) as whole floats on
      * the grid. `param`: learned parameters, NULL if there are none. NULL: weights is false. */
-    void (*forward)(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
-                    int64_t fan_in, float *step, float *code);
+    void (*forward)(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_weights *w, float *step,
+                    float *code);
 
     /* Weights: adds m = 1's part E(u) * diff to diff_u, and learned parameters' gradients to diff_param. What is not
      * wanted is NULL: diff_u where the estimator is LB_EST_NONE, diff_param where nothing is learned; one of them is. diff is
-     * m * dL/du~ (oc, fan_in), so this must be linear in it. step and code are what forward returned. NULL: the shared code's STE,
+     * m * dL/du~ (oc, fan_in), so this must be linear in it. NULL: the shared code's STE,
      * or clipped STE with range -1 .. 1. */
-    void (*backward)(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
-                     int64_t fan_in, const float *step, const float *code, const float *diff, float *diff_u, float *diff_param);
+    void (*backward)(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_weights *w,
+                     const float *diff, float *diff_u, float *diff_param);
 
     /* Activations: sets step, lo, hi, sign, learn, learn_scale and, for own and clipped, the pass range for the current parameters;
      * the shared code does the rest. NULL if activations is false. */
@@ -279,10 +287,9 @@ LB_QUANTIZERS(LB_X)
 /* A mixer decides m. Row of the table as above; one file in src/quant/mixers/. */
 typedef struct lb_mixer {
     const char *name, *help, *paper;
-    bool uses_code; /* `weights` looks at step and code; else it is given NULL in backward */
+    bool uses_code; /* `weights` looks at w->code; else it is NULL in backward */
     /* Weights: m per element into `m` (oc, fan_in), or returns true and sets *scalar if one number holds for all. */
-    bool (*weights)(const lb_quant_spec *spec, const lb_quant_when *when, const float *u, const float *step, const float *code,
-                    int oc, int64_t fan_in, float *scalar, float *m);
+    bool (*weights)(const lb_quant_spec *spec, const lb_quant_when *when, const lb_weights *w, float *scalar, float *m);
     /* Activations: one m for the whole tensor. NULL: refused for activations. */
     float (*activations)(const lb_quant_spec *spec, const lb_quant_when *when);
     /* The part that is quantized at this step (the expected one where that is drawn), for logs and checks; it never falls. */
@@ -340,14 +347,13 @@ bool lb_quant_is_always_whole(const lb_quant_spec *spec);
 
 /* The equation, forward, for weights: uhat = u~ / step (oc, fan_in) and step (oc). `work` is (oc, fan_in), for the mixer.
  * With m = 1 uhat holds whole numbers. when->evaluation forces m = 1. */
-void lb_quant_weights_forward(const lb_quant *q, const lb_quant_when *when, const float *param, const float *u, int oc,
-                              int64_t fan_in, float *step, float *uhat, float *work);
+void lb_quant_weights_forward(const lb_quant *q, const lb_quant_when *when, const float *param, const lb_weights *w, float *step,
+                              float *uhat, float *work);
 
-/* The equation, backward: diff is dL/du~ (oc, fan_in); adds to diff_u and diff_param (may be NULL). Recomputes codes into `work`
- * (2 * oc * fan_in floats). Same `when` as forward, so that m is the same. */
-void lb_quant_weights_backward(const lb_quant *q, const lb_quant_when *when, const float *param, const float *u, int oc,
-                               int64_t fan_in, const float *step, const float *diff, float *diff_u, float *diff_param,
-                               float *work);
+/* The equation, backward: w->step is forward's, diff is dL/du~ (oc, fan_in); adds to diff_u and diff_param (may be NULL).
+ * Recomputes codes into `work` (2 * oc * fan_in floats). Same `when` as forward, so that m is the same. */
+void lb_quant_weights_backward(const lb_quant *q, const lb_quant_when *when, const float *param, const lb_weights *w,
+                               const float *diff, float *diff_u, float *diff_param, float *work);
 
 /* The elementwise form of an activation quantizer at a step, m and surrogate included. */
 void lb_quant_act_form(const lb_quant *q, const lb_quant_when *when, const float *param, lb_act_form *form);

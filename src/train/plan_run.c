@@ -33,12 +33,12 @@ static void quantize_weights(lb_plan *plan) {
         const lb_node *node = &net->nodes[s->node];
         const lb_param *w = &net->params[node->param[0]];
         const lb_quant *q = node->quant;
-        const float *master = net->values + w->offset;
+        const lb_weights weights = {.u = net->values + w->offset, .oc = (int)w->dims[0], .fan_in = (int64_t)w->count / w->dims[0]};
         float *steps = plan->filter_steps + w->offset;
         const lb_quant_when when = lb_plan_when(plan, s, s->node);
         if (q)
-            lb_quant_weights_forward(q, &when, lb_plan_param(plan, q->param), master, (int)w->dims[0],
-                                     (int64_t)w->count / w->dims[0], steps, plan->weights + w->offset, work_of(plan));
+            lb_quant_weights_forward(q, &when, lb_plan_param(plan, q->param), &weights, steps, plan->weights + w->offset,
+                                     work_of(plan));
         else
             for (int64_t k = 0; k < w->dims[0]; k++)
                 steps[k] = 1;
@@ -128,8 +128,8 @@ static void weights_backward(lb_plan *plan, float *diff) {
                 dw[k * fan_in + e] *= inv;
         }
         const lb_quant_when when = lb_plan_when(plan, s, s->node);
-        lb_quant_weights_backward(q, &when, lb_plan_param(plan, q->param), net->values + w->offset, (int)w->dims[0], fan_in,
-                                  steps, dw, diff + w->offset,
+        const lb_weights weights = {.u = net->values + w->offset, .oc = (int)w->dims[0], .fan_in = fan_in, .step = steps};
+        lb_quant_weights_backward(q, &when, lb_plan_param(plan, q->param), &weights, dw, diff + w->offset,
                                   q->param < 0 ? NULL : diff + net->params[q->param].offset, work_of(plan));
     }
 }

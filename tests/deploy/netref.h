@@ -41,8 +41,8 @@ static inline double *netref_weights(const netref *r, const lb_node *node) {
     float *step = calloc(oc, sizeof *step), *code = calloc(p->count, sizeof *code), *work = calloc(p->count, sizeof *work);
     if (node->quant)
         lb_quant_weights_forward(node->quant, &lb_quant_evaluation,
-                                 node->quant->param < 0 ? NULL : lb_param_values(r->net, node->quant->param), u, (int)oc,
-                                 (int64_t)fan_in, step, code, work);
+                                 node->quant->param < 0 ? NULL : lb_param_values(r->net, node->quant->param),
+                                 &(lb_weights){.u = u, .oc = (int)oc, .fan_in = (int64_t)fan_in}, step, code, work);
     for (size_t i = 0; i < p->count; i++)
         w[i] = node->quant ? (double)code[i] * (double)step[i / fan_in] : (double)u[i];
     free(step), free(code), free(work);

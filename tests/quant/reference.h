@@ -11,6 +11,10 @@
 
 enum { OC = 5, FAN = 37, COUNT = OC * FAN };
 
+/* Weights without and with steps. */
+#define WEIGHTS(u, oc, fan) STEPPED(u, oc, fan, NULL)
+#define STEPPED(u, oc, fan, step) (&(lb_weights){u, oc, fan, step, NULL})
+
 /* ---- Weights ----------------------------------------------------------------------------------------------------- */
 
 /* One group (the tensor, or a filter) and what its elements share. */

@@ -104,8 +104,8 @@ static void gradients(void **state) {
                 assert_true(param[p] == -1.5f); /* gates have their values already */
             lb_gates_draw(&q.spec, &when, param + 2, &g);
             half_open += !g.open;
-            lb_quant_weights_forward(&q, &when, param, u, 1, N, &step, code, work);
-            lb_quant_weights_backward(&q, &when, param, u, 1, N, &step, diff, du, dp, work);
+            lb_quant_weights_forward(&q, &when, param, WEIGHTS(u, 1, N), &step, code, work);
+            lb_quant_weights_backward(&q, &when, param, STEPPED(u, 1, N, &step), diff, du, dp, work);
             lb_gates_penalty(&q.spec, param + 2, penalty + 2);
             for (int i = 0; i < N; i++) {
                 const double x = (double)u[i], h = 1e-5;
@@ -170,15 +170,15 @@ static void evaluation(void **state) {
             lb_quant_update_grid(&q, param);
             assert_int_equal(q.grid.bits, cases[c].bits);
             assert_int_equal(q.grid.hi, (1 << (cases[c].bits - 1)) - 1);
-            lb_quant_weights_forward(&q, lengths == LB_BITS_KEPT ? &training : &lb_quant_evaluation, param, u, 1, N, &step, code,
-                                     work);
+            lb_quant_weights_forward(&q, lengths == LB_BITS_KEPT ? &training : &lb_quant_evaluation, param, WEIGHTS(u, 1, N),
+                                     &step, code, work);
             for (int i = 0; i < N; i++) {
                 assert_true(code[i] >= (float)q.grid.lo && code[i] <= (float)q.grid.hi);
                 seen[0] |= (int)code[i] == q.grid.lo, seen[1] |= (int)code[i] == q.grid.hi;
             }
             assert_true(seen[0] && seen[1]);
             if (lengths == LB_BITS_KEPT) {
-                lb_quant_weights_backward(&q, &training, param, u, 1, N, &step, u, du, dp, work);
+                lb_quant_weights_backward(&q, &training, param, STEPPED(u, 1, N, &step), u, du, dp, work);
                 assert_true(dp[0] != 0.f && dp[2] == 0.f && dp[3] == 0.f && dp[4] == 0.f);
             }
         }

@@ -28,9 +28,9 @@ static void check_grid(lb_ctx *ctx, lb_quant *q) {
     (void)ctx;
     assert_int_equal(q->grid.bits, q->spec.bits);
     const float *p = first_params(q, u, OC, FAN, param);
-    lb_quant_weights_forward(q, &at, p, u, OC, FAN, step, code, work);
+    lb_quant_weights_forward(q, &at, p, WEIGHTS(u, OC, FAN), step, code, work);
     assert_on_grid(q, OC, FAN, code, step);
-    lb_quant_weights_forward(q, &at, p, u, OC, FAN, step2, code2, work); /* a function of its arguments */
+    lb_quant_weights_forward(q, &at, p, WEIGHTS(u, OC, FAN), step2, code2, work); /* a function of its arguments */
     assert_memory_equal(code, code2, sizeof code);
     assert_memory_equal(step, step2, sizeof step);
 }
@@ -43,10 +43,10 @@ static void check_idempotent(lb_ctx *ctx, lb_quant *q) {
         return;
     const float *p = first_params(q, u, OC, FAN, param);
     const lb_quant_when *when = row->random ? &lb_quant_evaluation : &at;
-    lb_quant_weights_forward(q, when, p, u, OC, FAN, step, code, work);
+    lb_quant_weights_forward(q, when, p, WEIGHTS(u, OC, FAN), step, code, work);
     for (int i = 0; i < COUNT; i++)
         v[i] = step[i / FAN] * code[i];
-    lb_quant_weights_forward(q, when, p, v, OC, FAN, step2, code2, work);
+    lb_quant_weights_forward(q, when, p, WEIGHTS(v, OC, FAN), step2, code2, work);
     assert_memory_equal(code, code2, sizeof code);
     for (int o = 0; o < OC; o++)
         assert_true(fabsf(step2[o] - step[o]) <= 1e-6f * step[o]);
@@ -62,8 +62,8 @@ static void check_odd(lb_ctx *ctx, lb_quant *q) {
     const float *p = first_params(q, u, OC, FAN, param);
     for (int i = 0; i < COUNT; i++)
         v[i] = -u[i];
-    lb_quant_weights_forward(q, &at, p, u, OC, FAN, step, code, work);
-    lb_quant_weights_forward(q, &at, p, v, OC, FAN, step2, code2, work);
+    lb_quant_weights_forward(q, &at, p, WEIGHTS(u, OC, FAN), step, code, work);
+    lb_quant_weights_forward(q, &at, p, WEIGHTS(v, OC, FAN), step2, code2, work);
     assert_memory_equal(step, step2, sizeof step);
     for (int i = 0; i < COUNT; i++) {
         const ref_group g = ref_group_of(q, p, u, OC, FAN, i / FAN, step);
@@ -84,12 +84,12 @@ static void check_equivariant(lb_ctx *ctx, lb_quant *q) {
     if (!row->equivariant && q->spec.bits > 1)
         return;
     float *p = (float *)first_params(q, u, OC, FAN, param);
-    lb_quant_weights_forward(q, &at, p, u, OC, FAN, step, code, work);
+    lb_quant_weights_forward(q, &at, p, WEIGHTS(u, OC, FAN), step, code, work);
     for (int i = 0; i < COUNT; i++)
         v[i] = 0.125f * u[i];
     for (int o = 0; p && o < OC; o++)
         param[o] *= 0.125f;
-    lb_quant_weights_forward(q, &at, p, v, OC, FAN, step2, code2, work);
+    lb_quant_weights_forward(q, &at, p, WEIGHTS(v, OC, FAN), step2, code2, work);
     assert_memory_equal(code, code2, sizeof code);
     for (int o = 0; o < OC; o++)
         assert_true(step2[o] == (q->spec.quantizer == &lb_quantizer_sign ? 1.f : 0.125f * step[o]));
@@ -142,7 +142,7 @@ static void check_extreme(lb_ctx *ctx, lb_quant *q) {
             const int64_t fan = shapes[s][1];
             q->spec.options.mix = mixed ? 0.3f : 1.f;
             const float *p = first_params(q, u, oc, fan, param);
-            lb_quant_weights_forward(q, &lb_quant_evaluation, p, u, oc, fan, step, code, work);
+            lb_quant_weights_forward(q, &lb_quant_evaluation, p, WEIGHTS(u, oc, fan), step, code, work);
             assert_on_grid(q, oc, fan, code, step);
             for (int64_t i = 0; i < oc * fan; i++) {
                 if (isnan(u[i]) && code[i] != (q->spec.quantizer == &lb_quantizer_twn ? 0.f : (float)q->grid.lo))
@@ -153,8 +153,8 @@ static void check_extreme(lb_ctx *ctx, lb_quant *q) {
             for (int64_t i = 0; i < oc * fan; i++)
                 diff[i] = 1e-3f * (float)(i % 7 - 3), diff_u[i] = 0.f;
             memset(diff_param, 0, sizeof diff_param);
-            lb_quant_weights_forward(q, &at, p, u, oc, fan, step, code, work);
-            lb_quant_weights_backward(q, &at, p, u, oc, fan, step, diff, diff_u, diff_param, work);
+            lb_quant_weights_forward(q, &at, p, WEIGHTS(u, oc, fan), step, code, work);
+            lb_quant_weights_backward(q, &at, p, STEPPED(u, oc, fan, step), diff, diff_u, diff_param, work);
             for (int64_t i = 0; now->finite && i < oc * fan; i++)
                 if (!(fabsf(diff_u[i]) <= FLT_MAX))
                     fail_msg("%s, %d bits, %s: gradient %g at %g", q->spec.quantizer->name, q->spec.bits, now->name,
@@ -193,9 +193,9 @@ static void bad_params(void **state) {
                 fill_normal(diff, COUNT, 31, 1.f);
                 memset(diff_u, 0, sizeof diff_u);
                 memset(diff_param, 0, sizeof diff_param);
-                lb_quant_weights_forward(&q, &at, both, u, OC, FAN, step, code, work);
+                lb_quant_weights_forward(&q, &at, both, WEIGHTS(u, OC, FAN), step, code, work);
                 assert_on_grid(&q, OC, FAN, code, step);
-                lb_quant_weights_backward(&q, &at, both, u, OC, FAN, step, diff, diff_u, diff_param, work);
+                lb_quant_weights_backward(&q, &at, both, STEPPED(u, OC, FAN, step), diff, diff_u, diff_param, work);
                 for (int i = 0; i < COUNT; i++)
                     assert_true(fabsf(diff_u[i]) <= FLT_MAX);
                 assert_true(fabsf(diff_param[0]) <= FLT_MAX && fabsf(diff_param[1]) <= FLT_MAX);
@@ -203,7 +203,7 @@ static void bad_params(void **state) {
     for (size_t b = 0; b < LB_COUNT(bad); b++) {
         lb_quant q = {.spec = {.quantizer = &lb_quantizer_lsq, .bits = 4}};
         assert_ok(ctx, lb_quant_resolve(ctx, "layer", &q.spec, &q.grid));
-        lb_quant_weights_forward(&q, &lb_quant_evaluation, &bad[b], u, OC, FAN, step, code, work);
+        lb_quant_weights_forward(&q, &lb_quant_evaluation, &bad[b], WEIGHTS(u, OC, FAN), step, code, work);
         assert_on_grid(&q, OC, FAN, code, step);
         assert_true(step[0] >= 1e-8f); /* the floor */
     }
@@ -218,10 +218,10 @@ static void check_stray(lb_ctx *ctx, lb_quant *q) {
         return;
     memcpy(v, u, sizeof v);
     v[40] = 0.f;
-    lb_quant_weights_forward(q, &at, NULL, v, OC, FAN, step, code, work);
+    lb_quant_weights_forward(q, &at, NULL, WEIGHTS(v, OC, FAN), step, code, work);
     for (size_t s = 0; s < LB_COUNT(strays); s++) {
         v[40] = strays[s];
-        lb_quant_weights_forward(q, &at, NULL, v, OC, FAN, step2, code2, work);
+        lb_quant_weights_forward(q, &at, NULL, WEIGHTS(v, OC, FAN), step2, code2, work);
         code2[40] = code[40];
         assert_memory_equal(code, code2, sizeof code);
         assert_memory_equal(step, step2, sizeof step);
@@ -235,7 +235,7 @@ static void check_sign_of_zero(lb_ctx *ctx, lb_quant *q) {
         return;
     memcpy(v, u, sizeof v);
     v[3] = 0.f, v[4] = -0.f;
-    lb_quant_weights_forward(q, &at, first_params(q, v, OC, FAN, param), v, OC, FAN, step, code, work);
+    lb_quant_weights_forward(q, &at, first_params(q, v, OC, FAN, param), WEIGHTS(v, OC, FAN), step, code, work);
     assert_true(code[3] == 1.f && code[4] == 1.f);
 }
 
@@ -257,7 +257,7 @@ static void ternary_silent_filter(void **state) {
     fill_normal(u, COUNT, 31, 1.f);
     for (int i = FAN; i < 2 * FAN; i++)
         u[i] = 0.f;
-    lb_quant_weights_forward(&q, &lb_quant_evaluation, NULL, u, OC, FAN, step, code, work);
+    lb_quant_weights_forward(&q, &lb_quant_evaluation, NULL, WEIGHTS(u, OC, FAN), step, code, work);
     assert_on_grid(&q, OC, FAN, code, step);
     for (int i = FAN; i < 2 * FAN; i++)
         assert_true(code[i] == 0.f);

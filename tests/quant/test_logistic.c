@@ -46,9 +46,9 @@ static void check_gradient(lb_ctx *ctx, int bits, lb_cpq_backward backward, doub
     lb_logistic_init(&q.spec, u, 1, N, param);
     param[0] += logf(0.7f); /* some elements beyond the range */
     param[1] = param[0] + (float)log(ratio);
-    lb_quant_weights_forward(&q, &at, param, u, 1, N, step, code, work);
+    lb_quant_weights_forward(&q, &at, param, WEIGHTS(u, 1, N), step, code, work);
     memset(diff_u, 0, sizeof diff_u);
-    lb_quant_weights_backward(&q, &at, param, u, 1, N, step, diff, diff_u, diff_param, work);
+    lb_quant_weights_backward(&q, &at, param, STEPPED(u, 1, N, step), diff, diff_u, diff_param, work);
     for (int i = 0; i < N; i++) {
         const double x = (double)u[i], a = (double)param[0], s = (double)param[1], d = (double)diff[i];
         const int k = (int)code[i];
@@ -93,7 +93,7 @@ static void mode_is_nearest(void **state) {
     float param[2] = {logf(0.3f), logf(0.12f)}, step, code[N], work[2 * N];
     (void)state;
     fill_normal(u, N, 52, 0.8f);
-    lb_quant_weights_forward(&q, &at, param, u, 1, N, &step, code, work);
+    lb_quant_weights_forward(&q, &at, param, WEIGHTS(u, 1, N), &step, code, work);
     for (int i = 0; i < N; i++)
         for (int k = q.grid.lo; k <= q.grid.hi; k++)
             assert_true(ref_pi((double)u[i], 0.3, 0.12, q.grid.lo, q.grid.hi, k) <=
@@ -119,7 +119,7 @@ static void draws_follow_pi(void **state) {
         const int first = LB_MIN(LB_MAX(centre - 2, -4), -1), last = first + 4;
         for (int i = 0; i < DRAWS; i++)
             same[i] = xs[x];
-        lb_quant_weights_forward(&q, &at, param, same, 1, DRAWS, &st, code, work);
+        lb_quant_weights_forward(&q, &at, param, WEIGHTS(same, 1, DRAWS), &st, code, work);
         for (int i = 0; i < DRAWS; i++)
             count[(int)code[i] + 4]++;
         for (int k = -4; k <= 3; k++) {
@@ -136,9 +136,9 @@ static void draws_follow_pi(void **state) {
         assert_true(fabs(tail - tail_pi) <= 5 * sqrt(tail_pi) + 1);
         if (chi > 22) /* 4 degrees of freedom: p = 2e-4 */
             fail_msg("chi squared %g over %d codes at %g", chi, cells, (double)xs[x]);
-        lb_quant_weights_forward(&q, &(lb_quant_when){.seed = 7, .step = 10}, param, same, 1, DRAWS, &st, next, work);
+        lb_quant_weights_forward(&q, &(lb_quant_when){.seed = 7, .step = 10}, param, WEIGHTS(same, 1, DRAWS), &st, next, work);
         assert_memory_not_equal(code, next, sizeof code);
-        lb_quant_weights_forward(&q, &lb_quant_evaluation, param, same, 1, DRAWS, &st, next, work);
+        lb_quant_weights_forward(&q, &lb_quant_evaluation, param, WEIGHTS(same, 1, DRAWS), &st, next, work);
         for (int i = 0; i < DRAWS; i++)
             assert_true((int)next[i] == centre);
     }
@@ -202,8 +202,8 @@ static void form_is_weights(void **state) {
         for (int i = 0; i < N; i++)
             diff[i] = 1.f;
         memset(du, 0, sizeof du);
-        lb_quant_weights_forward(&weights, &at, param, u, 1, N, &step, code, work);
-        lb_quant_weights_backward(&weights, &at, param, u, 1, N, &step, diff, du, dp, work);
+        lb_quant_weights_forward(&weights, &at, param, WEIGHTS(u, 1, N), &step, code, work);
+        lb_quant_weights_backward(&weights, &at, param, STEPPED(u, 1, N, &step), diff, du, dp, work);
         lb_quant_act_form(&acts, &at, param, &f);
         assert_true(f.step == step && f.learn == LB_LEARN_SOFT && (f.draw != NULL) == (k == 2));
         for (int first = 0; first < N; first += LB_ACT_BLOCK) {
@@ -288,8 +288,8 @@ static void noise_of_filters(void **state) {
         for (int o = 0; o < 2 * OUT; o++)
             param[o] = logf(o < (per_filter ? OUT : 1) ? 0.3f : 0.19f);
         memset(du[per_filter], 0, sizeof du[per_filter]);
-        lb_quant_weights_forward(&q, &at, param, u, OUT, IN, step, code[per_filter], work);
-        lb_quant_weights_backward(&q, &at, param, u, OUT, IN, step, diff, du[per_filter], dp, work);
+        lb_quant_weights_forward(&q, &at, param, WEIGHTS(u, OUT, IN), step, code[per_filter], work);
+        lb_quant_weights_backward(&q, &at, param, STEPPED(u, OUT, IN, step), diff, du[per_filter], dp, work);
     }
     assert_memory_equal(code[0], code[1], sizeof code[0]);
     assert_memory_equal(du[0], du[1], sizeof du[0]);
@@ -375,10 +375,10 @@ static void dropped_codes(void **state) {
             continue;
         float dp[2][2] = {{0}};
         memset(du, 0, sizeof du);
-        lb_quant_weights_forward(&q, &when, param, u, 1, N, &step[0], code, work);
-        lb_quant_weights_backward(&q, &when, param, u, 1, N, &step[0], diff, du[0], dp[0], work);
-        lb_quant_weights_forward(&two, &when, param, u, 1, N, &step[1], full, work);
-        lb_quant_weights_backward(&two, &when, param, u, 1, N, &step[1], diff, du[1], dp[1], work);
+        lb_quant_weights_forward(&q, &when, param, WEIGHTS(u, 1, N), &step[0], code, work);
+        lb_quant_weights_backward(&q, &when, param, STEPPED(u, 1, N, &step[0]), diff, du[0], dp[0], work);
+        lb_quant_weights_forward(&two, &when, param, WEIGHTS(u, 1, N), &step[1], full, work);
+        lb_quant_weights_backward(&two, &when, param, STEPPED(u, 1, N, &step[1]), diff, du[1], dp[1], work);
         assert_memory_equal(code, full, sizeof code);
         assert_memory_equal(du[0], du[1], sizeof du[0]);
         assert_memory_equal(dp[0], dp[1], sizeof dp[0]);

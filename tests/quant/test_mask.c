@@ -217,7 +217,7 @@ static void nothing_at_evaluation(void **state) {
     assert_false(lb_quant_act_mask(&a, &when, COUNT, mask));
     lb_quant_act_form(&a, &when, NULL, &form);
     assert_true(form.m == 1.f);
-    lb_quant_weights_forward(&w, &when, NULL, u, OC, FAN, step, uhat, work);
+    lb_quant_weights_forward(&w, &when, NULL, WEIGHTS(u, OC, FAN), step, uhat, work);
     for (int i = 0; i < COUNT; i++)
         assert_true(uhat[i] == (u[i] >= 0 ? 1.f : -1.f));
     lb_ctx_destroy(ctx);
@@ -226,7 +226,7 @@ static void nothing_at_evaluation(void **state) {
 /* u~ (weights, every entry on its own for sign) */
 static void forward(const lb_quant *q, const lb_quant_when *when, const float *u, float *out) {
     static float step[OC], work[COUNT];
-    lb_quant_weights_forward(q, when, NULL, u, OC, FAN, step, out, work);
+    lb_quant_weights_forward(q, when, NULL, WEIGHTS(u, OC, FAN), step, out, work);
 }
 
 /* Weights: differences of u~ at one step, so with the mask held still; the straight-through estimator adds 1 on the frozen part. */
@@ -243,14 +243,14 @@ static void gradient_of_weights(void **state) {
                                                           .options.estimator = ste ? LB_EST_STE : LB_EST_DEFAULT});
         assert_true(q.spec.options.estimator == (ste ? LB_EST_STE : LB_EST_NONE)); /* STE-free unless asked */
         float scalar;
-        assert_false(lb_mixer_mask.weights(&q.spec, &when, u, NULL, NULL, OC, FAN, &scalar, m));
+        assert_false(lb_mixer_mask.weights(&q.spec, &when, WEIGHTS(u, OC, FAN), &scalar, m));
         for (int i = 0; i < COUNT; i++)
             up[i] = u[i] + h, down[i] = u[i] - h, step[i / FAN] = 1;
         forward(&q, &when, u, out[0]);
         forward(&q, &when, up, out[1]);
         forward(&q, &when, down, out[2]);
         memset(diff_u, 0, sizeof diff_u);
-        lb_quant_weights_backward(&q, &when, NULL, u, OC, FAN, step, diff, diff_u, NULL, work);
+        lb_quant_weights_backward(&q, &when, NULL, STEPPED(u, OC, FAN, step), diff, diff_u, NULL, work);
         int frozen = 0, moving = 0;
         for (int i = 0; i < COUNT; i++) {
             const float kink = fminf(fabsf(u[i]), fabsf(fabsf(u[i]) - 1));

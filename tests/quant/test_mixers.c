@@ -57,8 +57,8 @@ static void alpha_gradient(void **state) {
             q.spec.options.estimator = a.spec.options.estimator = LB_EST_STE;
         fill_normal(u, N, 1, 1.f);
         fill_normal(diff, N, 2, 1.f);
-        lb_quant_weights_forward(&q, &when, NULL, u, 1, N, step, uhat, work);
-        lb_quant_weights_backward(&q, &when, NULL, u, 1, N, step, diff, diff_u, NULL, work);
+        lb_quant_weights_forward(&q, &when, NULL, WEIGHTS(u, 1, N), step, uhat, work);
+        lb_quant_weights_backward(&q, &when, NULL, STEPPED(u, 1, N, step), diff, diff_u, NULL, work);
         for (int i = 0; i < N; i++)
             assert_true(fabsf(diff_u[i] - diff[i] * (ste ? 1.f : 0.125f)) < 1e-6f);
         lb_act_form form;
@@ -78,7 +78,7 @@ static int draw(const lb_quant_spec *spec, const lb_quant_when *when, const floa
     int sum = 0;
     for (int i = 0; i < MANY; i++)
         code[i] = u[i] < 0 ? -1.f : 1.f, step[i / COLUMNS] = 0.7f;
-    if (lb_mixer_roulette.weights(spec, when, u, step, code, ROWS, COLUMNS, &scalar, m))
+    if (lb_mixer_roulette.weights(spec, when, &(lb_weights){u, ROWS, COLUMNS, step, code}, &scalar, m))
         for (int i = 0; i < MANY; i++)
             m[i] = scalar;
     for (int i = 0; i < MANY; i++) {
@@ -151,7 +151,8 @@ static void roulette_frequencies(void **state) {
         for (int d = 0; d < DRAWS; d++) {
             float m[N], scalar;
             const lb_quant_when when = {.seed = 12, .step = (uint64_t)d};
-            assert_false(lb_mixer_roulette.weights(&spec, &when, u, step, code, element ? 1 : N, element ? N : 1, &scalar, m));
+            const lb_weights w = {u, element ? 1 : N, element ? N : 1, step, code};
+            assert_false(lb_mixer_roulette.weights(&spec, &when, &w, &scalar, m));
             int pair[2], found = 0;
             for (int i = 0; i < N; i++)
                 if (m[i] == (by_code ? 0.f : 1.f))
@@ -222,7 +223,7 @@ static float drawn(const lb_mixer *mixer, const lb_quant_spec *spec, const lb_qu
     float scalar = -1, unused[1];
     if (activations)
         return mixer->activations(spec, when);
-    assert_true(mixer->weights(spec, when, NULL, NULL, NULL, 1, 1, &scalar, unused));
+    assert_true(mixer->weights(spec, when, WEIGHTS(NULL, 1, 1), &scalar, unused));
     return scalar;
 }
 
@@ -279,7 +280,8 @@ static void roulette_elements(void **state) {
             weights[o * IN + i] = steps[o] * code[o * IN + i] * (1.f + 0.01f * (float)((i + o) % IN) + 0.001f * (float)o);
         }
     }
-    assert_false(lb_mixer_roulette.weights(&spec, &(lb_quant_when){.stage_steps = 10}, weights, steps, code, OUT, IN, &scalar, m));
+    const lb_weights w = {weights, OUT, IN, steps, code};
+    assert_false(lb_mixer_roulette.weights(&spec, &(lb_quant_when){.stage_steps = 10}, &w, &scalar, m));
     for (int i = 0; i < OUT * IN; i++)
         assert_true(m[i] == ((i % IN + i / IN) % IN < 2 ? 1.f : 0.f));
 }
@@ -293,10 +295,10 @@ static void evaluation(void **state) {
     for (size_t i = 0; i < LB_COUNT(mixers); i++) {
         lb_quant q = quant_with(ctx, &lb_mixer_constant, LB_WEIGHTS), mixed = quant_with(ctx, mixers[i], LB_WEIGHTS);
         mixed.spec.options.mix_ratio = 0.5f;
-        lb_quant_weights_forward(&q, &lb_quant_evaluation, NULL, u, ROWS, COLUMNS, step, plain, work);
-        lb_quant_weights_forward(&mixed, &lb_quant_evaluation, NULL, u, ROWS, COLUMNS, step, uhat, work);
+        lb_quant_weights_forward(&q, &lb_quant_evaluation, NULL, WEIGHTS(u, ROWS, COLUMNS), step, plain, work);
+        lb_quant_weights_forward(&mixed, &lb_quant_evaluation, NULL, WEIGHTS(u, ROWS, COLUMNS), step, uhat, work);
         assert_memory_equal(plain, uhat, sizeof plain);
-        lb_quant_weights_forward(&mixed, &(lb_quant_when){.stage_steps = 10}, NULL, u, ROWS, COLUMNS, step, uhat, work);
+        lb_quant_weights_forward(&mixed, &(lb_quant_when){.stage_steps = 10}, NULL, WEIGHTS(u, ROWS, COLUMNS), step, uhat, work);
         assert_memory_not_equal(plain, uhat, sizeof plain);
     }
     lb_quant half = quant_with(ctx, &lb_mixer_constant, LB_ACTIVATIONS);

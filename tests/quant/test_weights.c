@@ -20,7 +20,7 @@ static void check_forward(lb_ctx *ctx, lb_quant *q) {
     const ref_row *row = ref_find(q->spec.quantizer);
     (void)ctx;
     const float *p = first_params(q, u, OC, FAN, param);
-    lb_quant_weights_forward(q, row->random ? &lb_quant_evaluation : &at, p, u, OC, FAN, step, uhat, work);
+    lb_quant_weights_forward(q, row->random ? &lb_quant_evaluation : &at, p, WEIGHTS(u, OC, FAN), step, uhat, work);
     for (int o = 0; o < OC; o++) {
         const ref_group g = ref_group_of(q, p, u, OC, FAN, o, step);
         assert_true(fabs((double)step[o] - g.step) <= 1e-6 * g.step);
@@ -48,23 +48,21 @@ static void forward(void **state) {
 
 static bool saw_codes;
 
-static bool filters(const lb_quant_spec *spec, const lb_quant_when *when, const float *src, const float *s, const float *code,
-                    int oc, int64_t fan_in, float *scalar, float *m) {
-    (void)spec, (void)src, (void)scalar;
+static bool filters(const lb_quant_spec *spec, const lb_quant_when *when, const lb_weights *w, float *scalar, float *m) {
+    (void)spec, (void)scalar;
     assert_true(when->seed == 7 && when->step == 9); /* the same in forward and backward */
     saw_codes = true;
-    for (int o = 0; o < oc; o++)
-        for (int64_t i = 0; i < fan_in; i++) {
-            assert_true(s[o] > 0.f && code[o * fan_in + i] == nearbyintf(code[o * fan_in + i]));
-            m[o * fan_in + i] = (float)(o % 2);
+    for (int o = 0; o < w->oc; o++)
+        for (int64_t i = 0; i < w->fan_in; i++) {
+            assert_true(w->step[o] > 0.f && w->code[o * w->fan_in + i] == nearbyintf(w->code[o * w->fan_in + i]));
+            m[o * w->fan_in + i] = (float)(o % 2);
         }
     return false;
 }
 
-static bool elements(const lb_quant_spec *spec, const lb_quant_when *when, const float *src, const float *s, const float *code,
-                     int oc, int64_t fan_in, float *scalar, float *m) {
-    (void)spec, (void)src, (void)s, (void)code, (void)scalar, (void)when;
-    for (int64_t i = 0; i < oc * fan_in; i++)
+static bool elements(const lb_quant_spec *spec, const lb_quant_when *when, const lb_weights *w, float *scalar, float *m) {
+    (void)spec, (void)scalar, (void)when;
+    for (int64_t i = 0; i < w->oc * w->fan_in; i++)
         m[i] = i % 3 == 0 ? 0.f : i % 3 == 1 ? 1.f : 0.3f;
     return false;
 }
@@ -72,9 +70,8 @@ static bool elements(const lb_quant_spec *spec, const lb_quant_when *when, const
 static float drawn[COUNT];
 
 /* SQ's draw, remembered. */
-static bool roulette(const lb_quant_spec *spec, const lb_quant_when *when, const float *src, const float *s, const float *code,
-                     int oc, int64_t fan_in, float *scalar, float *m) {
-    assert_false(lb_mixer_roulette.weights(spec, when, src, s, code, oc, fan_in, scalar, m));
+static bool roulette(const lb_quant_spec *spec, const lb_quant_when *when, const lb_weights *w, float *scalar, float *m) {
+    assert_false(lb_mixer_roulette.weights(spec, when, w, scalar, m));
     memcpy(drawn, m, sizeof drawn);
     return false;
 }
@@ -122,8 +119,8 @@ static void check_mixed(lb_ctx *ctx, lb_quant *q) {
         for (size_t k = 0; k < LB_COUNT(mixes); k++) {
             q->spec.options.surrogate = s;
             set_mix(&q->spec, &mixes[k]);
-            lb_quant_weights_forward(q, &lb_quant_evaluation, p, u, OC, FAN, step, code, work); /* evaluation: all quantized */
-            lb_quant_weights_forward(q, &at, p, u, OC, FAN, step2, uhat, work);
+            lb_quant_weights_forward(q, &lb_quant_evaluation, p, WEIGHTS(u, OC, FAN), step, code, work); /* all quantized */
+            lb_quant_weights_forward(q, &at, p, WEIGHTS(u, OC, FAN), step2, uhat, work);
             assert_memory_equal(step, step2, sizeof step);
             for (int i = 0; i < COUNT; i++) {
                 const double m = mix_of(&mixes[k], i / FAN, i), st = (double)step[i / FAN];
@@ -208,12 +205,12 @@ static void check_backward(lb_ctx *ctx, lb_quant *q) {
             const bool per_filter = q->spec.options.per == LB_PER_FILTER;
             q->spec.options.surrogate = s;
             set_mix(&q->spec, &mixes[k]);
-            lb_quant_weights_forward(q, &at, p, u, OC, FAN, step, uhat, work);
+            lb_quant_weights_forward(q, &at, p, WEIGHTS(u, OC, FAN), step, uhat, work);
             for (int i = 0; i < COUNT; i++)
                 diff_u[i] = 0.5f; /* backward adds */
             memset(diff_param, 0, sizeof diff_param);
             memset(work, 0xff, sizeof work);
-            lb_quant_weights_backward(q, &at, p, u, OC, FAN, step, diff, diff_u, diff_param, work);
+            lb_quant_weights_backward(q, &at, p, STEPPED(u, OC, FAN, step), diff, diff_u, diff_param, work);
             for (int i = 0; i < COUNT; i++) {
                 const int o = i / FAN;
                 ref_group g = ref_group_of(q, p, u, OC, FAN, o, step);
@@ -237,7 +234,7 @@ static void check_backward(lb_ctx *ctx, lb_quant *q) {
             }
             for (int o = 0; !logarithm && o < OC; o++)
                 assert_true(fabs((double)diff_param[o] - want_param[o]) <= 1e-5 * size_param[o]);
-            lb_quant_weights_backward(q, &at, p, u, OC, FAN, step, diff, diff_u, NULL, work); /* parameters not wanted */
+            lb_quant_weights_backward(q, &at, p, STEPPED(u, OC, FAN, step), diff, diff_u, NULL, work); /* parameters not wanted */
         }
 }
 
@@ -264,7 +261,7 @@ static void l2_scale(void **state) {
             fill_normal(v, N, 6, 1.f);
             for (int i = 0; i < N; i++)
                 v[i] = shape == 0 ? v[i] : shape == 1 ? v[i] * v[i] * v[i] : fmodf(v[i], 1.f); /* normal, long tails, short tails */
-            lb_quant_weights_forward(&q, &at, NULL, v, 1, N, step, code, code);
+            lb_quant_weights_forward(&q, &at, NULL, WEIGHTS(v, 1, N), step, code, code);
             const double best = ref_best_error(v, N, q.grid.lo, q.grid.hi),
                          found = ref_error(v, N, (double)step[0], q.grid.lo, q.grid.hi);
             if (found > 1.04 * best)
@@ -286,7 +283,7 @@ static void l2_beside_range(void **state) {
             fill_normal(v, N, 9, 0.01f);
             for (int i = 0; i < N; i++)
                 v[i] = i % 3 == shift ? v[i] : v[i] < 0 ? -1.f : 1.f;
-            lb_quant_weights_forward(&q, &at, NULL, v, 1, N, step, code, code);
+            lb_quant_weights_forward(&q, &at, NULL, WEIGHTS(v, 1, N), step, code, code);
             const double range = ref_error(v, N, 1.0 / q.grid.hi, q.grid.lo, q.grid.hi),
                          found = ref_error(v, N, (double)step[0], q.grid.lo, q.grid.hi);
             if (found > 1.001 * range)
@@ -324,12 +321,12 @@ static void largest_anywhere(void **state) {
             for (int i = 0; i < n; i++) {
                 fill_normal(u, n, (uint64_t)i, 0.1f);
                 u[i] = (i % 2 ? -1.f : 1.f) * (1.f + (float)(i * FAN + n) / 1439.f);
-                lb_quant_weights_forward(&q, &at, NULL, u, 1, n, step, uhat, work);
+                lb_quant_weights_forward(&q, &at, NULL, WEIGHTS(u, 1, n), step, uhat, work);
                 assert_true(fabsf(step[0] * (float)q.grid.hi - fabsf(u[i])) <= 1e-6f * fabsf(u[i]));
                 assert_true(uhat[i] == (i % 2 ? -(float)q.grid.hi : (float)q.grid.hi));
                 for (int k = 0; k < n; k++)
                     diff[k] = 1.f, diff_u[k] = 0.f;
-                lb_quant_weights_backward(&q, &at, NULL, u, 1, n, step, diff, diff_u, NULL, work);
+                lb_quant_weights_backward(&q, &at, NULL, STEPPED(u, 1, n, step), diff, diff_u, NULL, work);
                 for (int k = 0; k < n; k++)
                     assert_true(diff_u[k] == 1.f);
             }
@@ -360,8 +357,8 @@ static void ends(void **state) {
         float diff_u[6] = {0}, diff_param = 0;
         assert_ok(ctx, lb_quant_resolve(ctx, "layer", &q.spec, &q.grid));
         q.spec.options.per = LB_PER_TENSOR;
-        lb_quant_weights_forward(&q, &at, &quarter, cases[i].u, 1, 6, step, uhat, work);
-        lb_quant_weights_backward(&q, &at, &quarter, cases[i].u, 1, 6, step, diff, diff_u, &diff_param, work);
+        lb_quant_weights_forward(&q, &at, &quarter, WEIGHTS(cases[i].u, 1, 6), step, uhat, work);
+        lb_quant_weights_backward(&q, &at, &quarter, STEPPED(cases[i].u, 1, 6, step), diff, diff_u, &diff_param, work);
         for (int k = 0; k < 6; k++)
             if (diff_u[k] != cases[i].diff_u[k])
                 fail_msg("case %d: gradient %g at %g", (int)i, (double)diff_u[k], (double)cases[i].u[k]);
@@ -378,7 +375,7 @@ static void infinite_weights(void **state) {
     const float quarter = 0.25f, v[9] = {0.1f, INFINITY, 0.1f, 0.1f, -INFINITY, 0.1f, 0.1f, NAN, 0.1f};
     (void)state;
     assert_ok(ctx, lb_quant_resolve(ctx, "layer", &q.spec, &q.grid));
-    lb_quant_weights_forward(&q, &at, &quarter, v, 1, 9, step, uhat, work);
+    lb_quant_weights_forward(&q, &at, &quarter, WEIGHTS(v, 1, 9), step, uhat, work);
     assert_true(uhat[1] == 3.f && uhat[4] == -4.f && uhat[7] >= -4.f && uhat[7] <= 3.f);
     lb_ctx_destroy(ctx);
 }

@@ -19,9 +19,8 @@ static float alpha(const lb_quant_spec *spec, const lb_quant_when *when) {
     return t < start ? 0.f : (float)(1 - pow((end - t) / (end - start), (double)spec->options.mix_exponent));
 }
 
-static bool weights(const lb_quant_spec *spec, const lb_quant_when *when, const float *u, const float *step, const float *code,
-                    int oc, int64_t fan_in, float *scalar, float *m) {
-    (void)u, (void)step, (void)code, (void)oc, (void)fan_in, (void)m;
+static bool weights(const lb_quant_spec *spec, const lb_quant_when *when, const lb_weights *w, float *scalar, float *m) {
+    (void)w, (void)m;
     *scalar = alpha(spec, when);
     return true;
 }

@@ -2,9 +2,8 @@
  * surrogates, anything between a fixed blend (AB's alpha held still). */
 #include "quant/quant.h"
 
-static bool weights(const lb_quant_spec *spec, const lb_quant_when *when, const float *u, const float *step, const float *code,
-                    int oc, int64_t fan_in, float *scalar, float *m) {
-    (void)when, (void)u, (void)step, (void)code, (void)oc, (void)fan_in, (void)m;
+static bool weights(const lb_quant_spec *spec, const lb_quant_when *when, const lb_weights *w, float *scalar, float *m) {
+    (void)when, (void)w, (void)m;
     *scalar = spec->options.mix;
     return true;
 }

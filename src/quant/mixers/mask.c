@@ -156,14 +156,12 @@ static float activations(const lb_quant_spec *spec, const lb_quant_when *when) {
     return turn_of(spec, when, &length) < 0 ? 0.f : 1.f;
 }
 
-static bool weights(const lb_quant_spec *spec, const lb_quant_when *when, const float *u, const float *step, const float *code,
-                    int oc, int64_t fan_in, float *scalar, float *m) {
-    (void)u, (void)step, (void)code;
+static bool weights(const lb_quant_spec *spec, const lb_quant_when *when, const lb_weights *w, float *scalar, float *m) {
     layer_turn turn;
     *scalar = activations(spec, when);
     if (!take_turn(spec, when, &turn))
         return true;
-    each_part(&turn, when->memory, oc * fan_in, put_floats, m);
+    each_part(&turn, when->memory, w->oc * w->fan_in, put_floats, m);
     return false;
 }
 

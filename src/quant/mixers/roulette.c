@@ -98,15 +98,16 @@ static void choose_largest(float *key, int64_t n, int64_t count, float chosen) {
 }
 
 /* m of n filters or elements of `size` weights each, into m[0 .. n). */
-static void draw(const lb_quant_spec *spec, const lb_quant_when *when, const float *u, const float *step, const float *code,
-                 int64_t n, int64_t size, int64_t filter, int64_t real, float *m) {
+static void draw(const lb_quant_spec *spec, const lb_quant_when *when, const lb_weights *w, int64_t n, int64_t size, int64_t real,
+                 float *m) {
     const bool fixed = spec->options.mix_partition == LB_PARTITION_FIXED,
                least = spec->options.mix_partition == LB_PARTITION_DETERMINISTIC;
     const bool draw_real = spec->options.mix_rule == LB_RULE_CODE && !fixed && !least;
     const lb_mix_probability probability = fixed ? LB_PROB_CONSTANT : spec->options.mix_probability;
     float most = -FLT_MAX;
     for (int64_t i = 0; i < n; i++) {
-        const float e = probability || least ? error(u + i * size, step[i * size / filter], code + i * size, size) : 0.f;
+        const int64_t at = i * size;
+        const float e = probability || least ? error(w->u + at, w->step[at / w->fan_in], w->code + at, size) : 0.f;
         m[i] = least ? -e : log_probability(probability, draw_real ? e + 1e-7f : 1.f / (e + 1e-7f));
         most = LB_MAX(most, m[i]);
     }
@@ -124,21 +125,20 @@ static int64_t count_real(double r, int64_t n) {
     return decimal < 1 ? LB_MIN((int64_t)((1 - decimal) * (double)n + 1e-6), n) : 0;
 }
 
-static bool weights(const lb_quant_spec *spec, const lb_quant_when *when, const float *u, const float *step, const float *code,
-                    int oc, int64_t fan_in, float *scalar, float *m) {
+static bool weights(const lb_quant_spec *spec, const lb_quant_when *when, const lb_weights *w, float *scalar, float *m) {
     const bool elements = spec->options.mix_scope == LB_SCOPE_ELEMENT;
-    const int64_t n = elements ? oc * fan_in : oc;
+    const int64_t n = elements ? w->oc * w->fan_in : w->oc;
     const int64_t real = count_real((double)ratio(spec, when), n);
     if (real == 0 || real == n) {
         *scalar = real == 0 ? 1.f : 0.f;
         return true;
     }
-    draw(spec, when, u, step, code, n, elements ? 1 : fan_in, fan_in, real, m);
+    draw(spec, when, w, n, elements ? 1 : w->fan_in, real, m);
     if (!elements)
-        for (int64_t o = oc - 1; o >= 0; o--) { /* from the end: m[o] is not overwritten before it is read */
+        for (int64_t o = w->oc - 1; o >= 0; o--) { /* from the end: m[o] is not overwritten before it is read */
             const float mo = m[o];
-            for (int64_t i = 0; i < fan_in; i++)
-                m[o * fan_in + i] = mo;
+            for (int64_t i = 0; i < w->fan_in; i++)
+                m[o * w->fan_in + i] = mo;
         }
     return false;
 }

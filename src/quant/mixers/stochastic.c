@@ -22,9 +22,8 @@ static float draw(const lb_quant_spec *spec, const lb_quant_when *when) {
     return lb_uniform(bits[0]) < probability(spec, when) ? 1.f : 0.f;
 }
 
-static bool weights(const lb_quant_spec *spec, const lb_quant_when *when, const float *u, const float *step, const float *code,
-                    int oc, int64_t fan_in, float *scalar, float *m) {
-    (void)u, (void)step, (void)code, (void)oc, (void)fan_in, (void)m;
+static bool weights(const lb_quant_spec *spec, const lb_quant_when *when, const lb_weights *w, float *scalar, float *m) {
+    (void)w, (void)m;
     *scalar = draw(spec, when);
     return true;
 }

@@ -7,13 +7,13 @@
  * SQ's code and of the BWN baselines; the gradient XNOR-Net's paper derives, scale included, is quantizer xnor. */
 #include "quant/helpers.h"
 
-static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
-                    int64_t fan_in, float *step, float *code) {
+static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_weights *w, float *step,
+                    float *code) {
     (void)when, (void)param;
-    const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
+    const lb_groups groups = lb_quant_groups(spec, w->oc, w->fan_in);
     for (int g = 0; g < groups.count; g++)
-        lb_step_fill(&groups, g, lb_step_bound(lb_mean_abs(u + g * groups.size, groups.size)), step);
-    lb_sign_codes(u, oc * fan_in, code);
+        lb_step_fill(&groups, g, lb_step_bound(lb_mean_abs(w->u + g * groups.size, groups.size)), step);
+    lb_sign_codes(w->u, w->oc * w->fan_in, code);
 }
 
 const lb_quantizer lb_quantizer_bwn = {

@@ -15,29 +15,30 @@ static const float reach = 14.f;
 
 /* Where gates are half open the nearest code is not always the most likely one. */
 static void gated_forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_gates *gates,
-                          const float *u, int oc, int64_t count, float *step, float *code) {
+                          const lb_weights *w, float *step, float *code) {
+    const int64_t count = w->oc * w->fan_in;
     const lb_logistic l = lb_logistic_of(spec, when, param, 1, 0, reach);
-    for (int o = 0; o < oc; o++)
+    for (int o = 0; o < w->oc; o++)
         step[o] = l.step;
     for (int64_t at = 0; at < count; at += LB_SOFT_BLOCK) {
         float by_level[LB_GATE_LEVELS][LB_SOFT_BLOCK];
         lb_soft s;
-        lb_soft_gated(&l, gates, u + at, (int)LB_MIN(LB_SOFT_BLOCK, count - at), &s, code + at, by_level);
+        lb_soft_gated(&l, gates, w->u + at, (int)LB_MIN(LB_SOFT_BLOCK, count - at), &s, code + at, by_level);
     }
 }
 
-static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
-                    int64_t fan_in, float *step, float *code) {
-    const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
+static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_weights *w, float *step,
+                    float *code) {
+    const lb_groups groups = lb_quant_groups(spec, w->oc, w->fan_in);
     lb_gates gates;
     if (lb_logistic_gates(spec, when, param, &gates)) {
-        gated_forward(spec, when, param, &gates, u, oc, oc * fan_in, step, code);
+        gated_forward(spec, when, param, &gates, w, step, code);
         return;
     }
     for (int g = 0; g < groups.count; g++) {
         const lb_logistic l = lb_logistic_of(spec, when, param, groups.count, g, reach);
         lb_step_fill(&groups, g, l.step, step);
-        lb_round_codes(u + g * groups.size, groups.size, l.step, l.lo, l.hi, code + g * groups.size);
+        lb_round_codes(w->u + g * groups.size, groups.size, l.step, l.lo, l.hi, code + g * groups.size);
     }
 }
 
@@ -50,10 +51,9 @@ static void soft(const lb_quant_spec *spec, const lb_quant_when *when, const lb_
         lb_soft_mean(l, u, n, s);
 }
 
-static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
-                     int64_t fan_in, const float *step, const float *code, const float *diff, float *diff_u, float *diff_param) {
-    (void)step, (void)code;
-    lb_logistic_backward(spec, when, param, u, oc, fan_in, diff, diff_u, diff_param, reach, soft);
+static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_weights *w,
+                     const float *diff, float *diff_u, float *diff_param) {
+    lb_logistic_backward(spec, when, param, w, diff, diff_u, diff_param, reach, soft);
 }
 
 /* Kernels ask the curve in its place, but for the mode. */

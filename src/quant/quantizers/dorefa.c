@@ -44,16 +44,16 @@ static void grid(const lb_quant_spec *spec, lb_grid *g) {
         lb_grid_odd(spec->bits, g);
 }
 
-LB_CLONES static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
-                    int64_t fan_in, float *step, float *code) {
+LB_CLONES static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_weights *w,
+                              float *step, float *code) {
     if (spec->bits == 1) {
-        lb_quantizer_bwn.forward(spec, when, param, u, oc, fan_in, step, code);
+        lb_quantizer_bwn.forward(spec, when, param, w, step, code);
         return;
     }
-    const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
+    const lb_groups groups = lb_quant_groups(spec, w->oc, w->fan_in);
     const float n = (float)((1 << spec->bits) - 1), half = 0.5f * n;
     for (int g = 0; g < groups.count; g++) {
-        const float *src = u + g * groups.size;
+        const float *src = w->u + g * groups.size;
         float *dst = code + g * groups.size;
         const float scale = half / max_tanh(lb_max_abs(src, groups.size));
         for (int64_t i = 0; i < groups.size; i++) {
@@ -66,16 +66,16 @@ LB_CLONES static void forward(const lb_quant_spec *spec, const lb_quant_when *wh
     }
 }
 
-LB_CLONES static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
-                     int64_t fan_in, const float *step, const float *code, const float *diff, float *diff_u, float *diff_param) {
-    (void)when, (void)param, (void)step, (void)code, (void)diff_param;
-    const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
+LB_CLONES static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_weights *w,
+                               const float *diff, float *diff_u, float *diff_param) {
+    (void)when, (void)param, (void)diff_param;
+    const lb_groups groups = lb_quant_groups(spec, w->oc, w->fan_in);
     if (spec->bits == 1) {
-        lb_backward_plain(spec->options.estimator, u, oc * fan_in, diff, diff_u);
+        lb_backward_plain(spec->options.estimator, w->u, w->oc * w->fan_in, diff, diff_u);
         return;
     }
     for (int g = 0; g < groups.count; g++) {
-        const float *src = u + g * groups.size, *d = diff + g * groups.size;
+        const float *src = w->u + g * groups.size, *d = diff + g * groups.size;
         float *dst = diff_u + g * groups.size;
         const float max = lb_max_abs(src, groups.size), inv = 1.f / max_tanh(max);
         double slope_of_max = 0;

@@ -30,16 +30,16 @@ static void init(const lb_quant_spec *spec, const float *u, int oc, int64_t fan_
     }
 }
 
-static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
-                    int64_t fan_in, float *step, float *code) {
+static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_weights *w, float *step,
+                    float *code) {
     (void)when;
-    const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
+    const lb_groups groups = lb_quant_groups(spec, w->oc, w->fan_in);
     lb_grid range;
     lb_grid_of_even(spec, &range);
     for (int g = 0; g < groups.count; g++) {
         const float value = lb_learned_bound(param[g]);
         lb_step_fill(&groups, g, value, step);
-        lb_even_codes(u + g * groups.size, groups.size, value, &range, code + g * groups.size);
+        lb_even_codes(w->u + g * groups.size, groups.size, value, &range, code + g * groups.size);
     }
 }
 
@@ -74,15 +74,15 @@ LB_CLONES static void add_inside(const float *restrict u, int64_t count, float s
     }
 }
 
-static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
-                     int64_t fan_in, const float *step, const float *code, const float *diff, float *diff_u, float *diff_param) {
-    (void)when, (void)param, (void)code;
-    const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
+static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_weights *w,
+                     const float *diff, float *diff_u, float *diff_param) {
+    (void)when, (void)param;
+    const lb_groups groups = lb_quant_groups(spec, w->oc, w->fan_in);
     lb_grid range;
     lb_grid_of_even(spec, &range);
     const float lo = (float)range.lo, hi = (float)range.hi;
     for (int g = 0; g < groups.count; g++) {
-        const float *src = u + g * groups.size, *d = diff + g * groups.size, s = step[g * groups.filters];
+        const float *src = w->u + g * groups.size, *d = diff + g * groups.size, s = w->step[g * groups.filters];
         if (diff_u && spec->options.estimator == LB_EST_STE)
             lb_backward_ste(groups.size, d, diff_u + g * groups.size);
         else if (diff_u)

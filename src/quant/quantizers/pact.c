@@ -17,14 +17,14 @@ static void init(const lb_quant_spec *spec, const float *u, int oc, int64_t fan_
         param[g] = 10.f;
 }
 
-static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
-                    int64_t fan_in, float *step, float *code) {
-    lb_quantizer_dorefa.forward(spec, when, param, u, oc, fan_in, step, code);
+static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_weights *w, float *step,
+                    float *code) {
+    lb_quantizer_dorefa.forward(spec, when, param, w, step, code);
 }
 
-static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
-                     int64_t fan_in, const float *step, const float *code, const float *diff, float *diff_u, float *diff_param) {
-    lb_quantizer_dorefa.backward(spec, when, param, u, oc, fan_in, step, code, diff, diff_u, diff_param);
+static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_weights *w,
+                     const float *diff, float *diff_u, float *diff_param) {
+    lb_quantizer_dorefa.backward(spec, when, param, w, diff, diff_u, diff_param);
 }
 
 static void form(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, lb_act_form *f) {

@@ -11,13 +11,13 @@
 
 static const float reach = 3.f;
 
-static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
-                    int64_t fan_in, float *step, float *code) {
-    const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
+static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_weights *w, float *step,
+                    float *code) {
+    const lb_groups groups = lb_quant_groups(spec, w->oc, w->fan_in);
     float race[LB_SOFT_MAX_CODES * LB_SOFT_BLOCK];
     for (int g = 0; g < groups.count; g++) {
         const lb_logistic l = lb_logistic_of(spec, when, param, groups.count, g, reach);
-        const float *src = u + g * groups.size;
+        const float *src = w->u + g * groups.size;
         float *dst = code + g * groups.size;
         lb_step_fill(&groups, g, l.step, step);
         if (when->evaluation)
@@ -41,10 +41,9 @@ static void soft(const lb_quant_spec *spec, const lb_quant_when *when, const lb_
     lb_soft_relaxed(l, u, n, race, spec->options.temperature, s);
 }
 
-static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
-                     int64_t fan_in, const float *step, const float *code, const float *diff, float *diff_u, float *diff_param) {
-    (void)step, (void)code;
-    lb_logistic_backward(spec, when, param, u, oc, fan_in, diff, diff_u, diff_param, reach, soft);
+static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_weights *w,
+                     const float *diff, float *diff_u, float *diff_param) {
+    lb_logistic_backward(spec, when, param, w, diff, diff_u, diff_param, reach, soft);
 }
 
 static void act_draw(const lb_act_form *form, const float *z, int64_t first, int n, float *code) {

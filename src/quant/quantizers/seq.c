@@ -29,26 +29,26 @@ static inline float odd_code(float v, float n) {
     return 2.f * (float)(int)index - n; /* rounded down: vectorises, unlike floorf */
 }
 
-static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
-                    int64_t fan_in, float *step, float *code) {
+static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_weights *w, float *step,
+                    float *code) {
     (void)when;
-    const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
+    const lb_groups groups = lb_quant_groups(spec, w->oc, w->fan_in);
     const float n = highest(spec);
     for (int g = 0; g < groups.count; g++) {
         const float value = lb_learned_bound(param[g]), inv = 1.f / value;
         for (int64_t i = g * groups.size; i < (g + 1) * groups.size; i++)
-            code[i] = odd_code(u[i] * inv, n);
+            code[i] = odd_code(w->u[i] * inv, n);
         lb_step_fill(&groups, g, 0.5f * value, step);
     }
 }
 
-static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
-                     int64_t fan_in, const float *step, const float *code, const float *diff, float *diff_u, float *diff_param) {
-    (void)when, (void)step, (void)code;
-    const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
+static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_weights *w,
+                     const float *diff, float *diff_u, float *diff_param) {
+    (void)when;
+    const lb_groups groups = lb_quant_groups(spec, w->oc, w->fan_in);
     const float n = highest(spec), end = 0.5f * (n + 1.f);
     for (int g = 0; g < groups.count; g++) {
-        const float *src = u + g * groups.size, *d = diff + g * groups.size, value = lb_learned_bound(param[g]);
+        const float *src = w->u + g * groups.size, *d = diff + g * groups.size, value = lb_learned_bound(param[g]);
         float *dst = diff_u ? diff_u + g * groups.size : NULL;
         if (dst && spec->options.estimator == LB_EST_STE)
             lb_backward_ste(groups.size, d, dst);

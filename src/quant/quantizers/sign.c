@@ -8,12 +8,12 @@
  * 1[|u| <= 1] for activations, forms take open intervals: a difference at two points only. */
 #include "quant/helpers.h"
 
-static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
-                    int64_t fan_in, float *step, float *code) {
+static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_weights *w, float *step,
+                    float *code) {
     (void)when, (void)spec, (void)param;
-    for (int o = 0; o < oc; o++)
+    for (int o = 0; o < w->oc; o++)
         step[o] = 1.f;
-    lb_sign_codes(u, oc * fan_in, code);
+    lb_sign_codes(w->u, w->oc * w->fan_in, code);
 }
 
 const lb_quantizer lb_quantizer_sign = {

@@ -32,12 +32,14 @@ static double mean_kept(const float *u, const float *code, int64_t count) {
     return lb_fold(kept) > 0.0 ? lb_fold(sum) / lb_fold(kept) : 0.0;
 }
 
-static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
-                    int64_t fan_in, float *step, float *code) {
+static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_weights *w, float *step,
+                    float *code) {
     (void)when, (void)param;
-    const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
-    const float delta = (float)LB_MIN((double)spec->options.threshold * lb_mean_abs(u, oc * fan_in), (double)FLT_MAX);
-    for (int64_t i = 0; i < oc * fan_in; i++)
+    const float *u = w->u;
+    const int64_t count = w->oc * w->fan_in;
+    const lb_groups groups = lb_quant_groups(spec, w->oc, w->fan_in);
+    const float delta = (float)LB_MIN((double)spec->options.threshold * lb_mean_abs(u, count), (double)FLT_MAX);
+    for (int64_t i = 0; i < count; i++)
         code[i] = (u[i] > delta ? 1.f : 0.f) - (u[i] < -delta ? 1.f : 0.f);
     for (int g = 0; g < groups.count; g++)
         lb_step_fill(&groups, g, lb_step_bound(mean_kept(u + g * groups.size, code + g * groups.size, groups.size)), step);

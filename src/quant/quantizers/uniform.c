@@ -93,33 +93,34 @@ static void init(const lb_quant_spec *spec, const float *u, int oc, int64_t fan_
         param[g] = rule_step(spec, u + g * groups.size, groups.size);
 }
 
-static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
-                    int64_t fan_in, float *step, float *code) {
+static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_weights *w, float *step,
+                    float *code) {
     (void)when, (void)param;
-    const lb_groups groups = lb_quant_groups(spec, oc, fan_in);
+    const lb_groups groups = lb_quant_groups(spec, w->oc, w->fan_in);
     lb_grid range;
     lb_grid_of_even(spec, &range);
     for (int g = 0; g < groups.count; g++) {
-        const float *src = u + g * groups.size, value = rule_step(spec, src, groups.size);
+        const float *src = w->u + g * groups.size, value = rule_step(spec, src, groups.size);
         lb_step_fill(&groups, g, value, step);
         lb_even_codes(src, groups.size, value, &range, code + g * groups.size);
     }
 }
 
-static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
-                     int64_t fan_in, const float *step, const float *code, const float *diff, float *diff_u, float *diff_param) {
-    (void)when, (void)param, (void)code, (void)diff_param;
+static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_weights *w,
+                     const float *diff, float *diff_u, float *diff_param) {
+    (void)when, (void)param, (void)diff_param;
+    const int64_t fan_in = w->fan_in;
     lb_grid range;
     lb_grid_of_even(spec, &range);
     if (spec->options.estimator != LB_EST_CLIPPED) {
-        lb_backward_ste(oc * fan_in, diff, diff_u);
+        lb_backward_ste(w->oc * fan_in, diff, diff_u);
         return;
     }
-    for (int o = 0; o < oc; o++) {
+    for (int o = 0; o < w->oc; o++) {
         /* The largest weight is the range: one part in a million keeps it inside after step = max / hi was rounded. */
-        const float scale = step[o] * 1.000001f;
+        const float scale = w->step[o] * 1.000001f;
         const float lo = range.mul == 2 ? -1.f : scale * (float)range.lo, hi = range.mul == 2 ? 1.f : scale * (float)range.hi;
-        lb_backward_clipped(u + o * fan_in, fan_in, lo, hi, diff + o * fan_in, diff_u + o * fan_in);
+        lb_backward_clipped(w->u + o * fan_in, fan_in, lo, hi, diff + o * fan_in, diff_u + o * fan_in);
     }
 }
 

@@ -12,22 +12,22 @@
  *  - The input scale K of the paper is not in the authors' code and not here: batch norm before the sign does its work. */
 #include "quant/helpers.h"
 
-static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
-                    int64_t fan_in, float *step, float *code) {
-    lb_quantizer_bwn.forward(spec, when, param, u, oc, fan_in, step, code);
+static void forward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_weights *w, float *step,
+                    float *code) {
+    lb_quantizer_bwn.forward(spec, when, param, w, step, code);
 }
 
-static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const float *u, int oc,
-                     int64_t fan_in, const float *step, const float *code, const float *diff, float *diff_u, float *diff_param) {
-    (void)when, (void)param, (void)code, (void)diff_param;
+static void backward(const lb_quant_spec *spec, const lb_quant_when *when, const float *param, const lb_weights *w,
+                     const float *diff, float *diff_u, float *diff_param) {
+    (void)when, (void)param, (void)diff_param;
     if (spec->options.estimator != LB_EST_OWN) {
-        lb_backward_plain(spec->options.estimator, u, oc * fan_in, diff, diff_u);
+        lb_backward_plain(spec->options.estimator, w->u, w->oc * w->fan_in, diff, diff_u);
         return;
     }
-    const float share = 1.f / (float)lb_quant_groups(spec, oc, fan_in).size;
-    for (int o = 0; o < oc; o++)
-        for (int64_t i = o * fan_in; i < (o + 1) * fan_in; i++)
-            diff_u[i] += diff[i] * (share + (fabsf(u[i]) < 1.f ? step[o] : 0.f));
+    const float share = 1.f / (float)lb_quant_groups(spec, w->oc, w->fan_in).size;
+    for (int o = 0; o < w->oc; o++)
+        for (int64_t i = o * w->fan_in; i < (o + 1) * w->fan_in; i++)
+            diff_u[i] += diff[i] * (share + (fabsf(w->u[i]) < 1.f ? w->step[o] : 0.f));
 }
 
 const lb_quantizer lb_quantizer_xnor = {
