@@ -14,19 +14,23 @@ static int shortcut(const lb_zoo *zoo, int src, const char *prefix, int oc, int 
     return lb_net_batchnorm(zoo->net, x, lb_zoo_join(prefix, "shortcut.bn").text, 0, 0);
 }
 
-/* conv + batch norm + relu, numbered inside a block; the last of a block has no relu. */
-static int unit(const lb_zoo *zoo, int src, const char *prefix, int number, int oc, int k, int stride, bool bias, bool relu) {
+/* conv + batch norm, numbered inside a block: its last. The others have a relu. */
+static int last_unit(const lb_zoo *zoo, int src, const char *prefix, int number, int oc, int k, int stride, bool bias) {
     int x =
         lb_net_conv2d(zoo->net, src, lb_zoo_join(prefix, lb_zoo_number("conv", number).text).text, oc, k, stride, k / 2, 1, bias);
-    x = lb_net_batchnorm(zoo->net, x, lb_zoo_join(prefix, lb_zoo_number("bn", number).text).text, 0, 0);
-    return relu ? lb_zoo_act(zoo, x, lb_zoo_join(prefix, lb_zoo_number("relu", number).text).text, LB_ACT_RELU) : x;
+    return lb_net_batchnorm(zoo->net, x, lb_zoo_join(prefix, lb_zoo_number("bn", number).text).text, 0, 0);
+}
+
+static int unit(const lb_zoo *zoo, int src, const char *prefix, int number, int oc, int k, int stride, bool bias) {
+    int x = last_unit(zoo, src, prefix, number, oc, k, stride, bias);
+    return lb_zoo_act(zoo, x, lb_zoo_join(prefix, lb_zoo_number("relu", number).text).text, LB_ACT_RELU);
 }
 
 /* Two 3x3 convolutions and a shortcut. `sq`, as in SQ's released model (Dong 2017): convolutions with biases, 2x2 shortcut, no relu
  * after the addition. */
 static int basic_block(const lb_zoo *zoo, int src, const char *prefix, int oc, int stride, bool sq) {
-    int x = unit(zoo, src, prefix, 1, oc, 3, stride, sq, true);
-    x = unit(zoo, x, prefix, 2, oc, 3, 1, sq, false);
+    int x = unit(zoo, src, prefix, 1, oc, 3, stride, sq);
+    x = last_unit(zoo, x, prefix, 2, oc, 3, 1, sq);
     int other = src;
     if (changes(zoo, src, oc, stride))
         other = shortcut(zoo, src, prefix, oc, sq && stride == 2 ? 2 : 1, stride, sq);
@@ -36,9 +40,9 @@ static int basic_block(const lb_zoo *zoo, int src, const char *prefix, int oc, i
 
 /* 1x1, 3x3 (which has the stride), 1x1 to four times the channels. */
 static int bottleneck(const lb_zoo *zoo, int src, const char *prefix, int oc, int stride) {
-    int x = unit(zoo, src, prefix, 1, oc, 1, 1, false, true);
-    x = unit(zoo, x, prefix, 2, oc, 3, stride, false, true);
-    x = unit(zoo, x, prefix, 3, 4 * oc, 1, 1, false, false);
+    int x = unit(zoo, src, prefix, 1, oc, 1, 1, false);
+    x = unit(zoo, x, prefix, 2, oc, 3, stride, false);
+    x = last_unit(zoo, x, prefix, 3, 4 * oc, 1, 1, false);
     int other = changes(zoo, src, 4 * oc, stride) ? shortcut(zoo, src, prefix, 4 * oc, 1, stride, false) : src;
     x = lb_net_add(zoo->net, x, other, lb_zoo_join(prefix, "add").text);
     return lb_zoo_act(zoo, x, lb_zoo_join(prefix, "relu").text, LB_ACT_RELU);
