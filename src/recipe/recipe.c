@@ -132,11 +132,12 @@ static bool is_read(const lb_recipe *recipe, const lb_entry *e) {
 }
 
 /* Given in the file, or by overrides, but without effect. */
-static lb_status check_unread(const lb_recipe *recipe, bool from_file) {
+typedef enum giver { BY_FILE, BY_OVERRIDES } giver;
+static lb_status check_unread(const lb_recipe *recipe, giver by) {
     const lb_recipe_given *given = recipe->given;
     for (size_t i = 0; i < given->nentries; i++) {
         const lb_entry *e = &given->entries[i];
-        if ((e->line > 0) != from_file || e->yields || is_read(recipe, e))
+        if ((e->line > 0) != (by == BY_FILE) || e->yields || is_read(recipe, e))
             continue;
         char when[160], where[200];
         describe_when(e->key->when, when, sizeof when);
@@ -187,7 +188,7 @@ lb_status lb_recipe_check(const lb_recipe *recipe) {
                 "%s: an exponential schedule needs train.optimizer.lr and train.schedule.lr_end above 0, e.g. lr_end: 1e-5", where);
         }
     }
-    return check_unread(recipe, false);
+    return check_unread(recipe, BY_OVERRIDES);
 }
 
 /* Keys of a sound file that the overrides left without effect: most often meant, so no mistake. */
@@ -247,13 +248,13 @@ static lb_status override(lb_recipe *r, const char *const *overrides, int noverr
     for (int i = 0; i < noverrides; i++)
         LB_TRY(add_override_text(r, overrides[i]));
     lb_recipe_resolve(r);
-    return check_unread(r, false);
+    return check_unread(r, BY_OVERRIDES);
 }
 
 static lb_status fill(lb_recipe *r, const char *text, size_t size, const char *const *overrides, int noverrides) {
     LB_TRY(lb_recipe_read_yaml(r, text, size));
     LB_TRY(make_stages(r));
-    LB_TRY(check_unread(r, true));
+    LB_TRY(check_unread(r, BY_FILE));
     LB_TRY(override(r, overrides, noverrides));
     note_unread(r);
     return lb_recipe_check(r);
