@@ -134,7 +134,7 @@ static lb_status write_run(lb_ctx *ctx, lb_pool *pool, Lb__Onnx__ModelProto *mod
     if (status == LB_OK)
         status = lb_recipe_save(recipe, files.recipe);
     if (status == LB_OK)
-        status = lb_checkpoint_save(&trainer, files.last, false);
+        status = lb_checkpoint_save_learner(&trainer, 0, files.last);
     if (status != LB_OK) { /* no half of a run */
         remove(files.graph);
         remove(files.recipe);

@@ -186,8 +186,8 @@ static lb_status save_file(const lb_trainer *t, const char *path, int first, int
     return status;
 }
 
-lb_status lb_checkpoint_save(const lb_trainer *trainer, const char *path, bool full) {
-    return save_file(trainer, path, 0, full ? trainer->nlearners : 1, full);
+lb_status lb_checkpoint_save(const lb_trainer *trainer, const char *path) {
+    return save_file(trainer, path, 0, trainer->nlearners, true);
 }
 
 lb_status lb_checkpoint_save_learner(const lb_trainer *trainer, int learner, const char *path) {
@@ -366,38 +366,35 @@ static lb_status resume(lb_trainer *t, const lb_safetensors *file, const char *p
     return LB_OK;
 }
 
-lb_status lb_checkpoint_resume(lb_trainer *trainer, const char *path) {
+typedef lb_status read_fn(lb_trainer *t, const lb_safetensors *file, const char *path, lb_pool *pool);
+static lb_status read_file(lb_trainer *t, const char *path, read_fn *read) {
     lb_safetensors *file;
     lb_pool pool;
-    LB_TRY(lb_safetensors_read(trainer->ctx, path, &file));
-    lb_pool_init(&pool, trainer->ctx);
-    lb_status status = check_sum(trainer->ctx, file, path);
+    LB_TRY(lb_safetensors_read(t->ctx, path, &file));
+    lb_pool_init(&pool, t->ctx);
+    lb_status status = check_sum(t->ctx, file, path);
     if (!status)
-        status = resume(trainer, file, path, &pool);
+        status = read(t, file, path, &pool);
     lb_pool_free(&pool);
     lb_safetensors_destroy(file);
     return status;
 }
 
-static lb_status load(lb_trainer *t, const lb_safetensors *file, const char *path, bool enter) {
-    if (enter) {
-        lb_progress_state at;
-        LB_TRY(load_progress(t, file, path, &at));
-        LB_TRY(lb_trainer_enter_stage(t, at.stage));
-        t->at = at;
-    }
-    return read_params(t, &t->learners[0], file, path, NULL); /* the first's names are made of nothing */
+static lb_status load(lb_trainer *t, const lb_safetensors *file, const char *path, lb_pool *pool) {
+    return read_params(t, &t->learners[0], file, path, pool);
 }
 
-lb_status lb_checkpoint_load(lb_trainer *trainer, const char *path, bool enter) {
-    lb_safetensors *file;
-    LB_TRY(lb_safetensors_read(trainer->ctx, path, &file));
-    lb_status status = check_sum(trainer->ctx, file, path);
-    if (!status)
-        status = load(trainer, file, path, enter);
-    lb_safetensors_destroy(file);
-    return status;
+static lb_status open_run(lb_trainer *t, const lb_safetensors *file, const char *path, lb_pool *pool) {
+    lb_progress_state at;
+    LB_TRY(load_progress(t, file, path, &at));
+    LB_TRY(lb_trainer_enter_stage(t, at.stage));
+    t->at = at;
+    return load(t, file, path, pool);
 }
+
+lb_status lb_checkpoint_resume(lb_trainer *trainer, const char *path) { return read_file(trainer, path, resume); }
+lb_status lb_checkpoint_open(lb_trainer *trainer, const char *path) { return read_file(trainer, path, open_run); }
+lb_status lb_checkpoint_load(lb_trainer *trainer, const char *path) { return read_file(trainer, path, load); }
 
 lb_status lb_checkpoint_data(lb_ctx *ctx, const lb_data_config *config, const char *path, lb_data **data) {
     *data = NULL;

@@ -34,7 +34,7 @@ static lb_status remove_best(const lb_trainer *t) {
 static lb_status save_last(lb_trainer *t) {
     if (!t->dir)
         return LB_OK;
-    LB_TRY(lb_checkpoint_save(t, t->files.last, true));
+    LB_TRY(lb_checkpoint_save(t, t->files.last));
     return t->at.stage > 0 && t->at.best_top1 < 0 ? remove_best(t) : LB_OK;
 }
 
@@ -157,7 +157,7 @@ static lb_status finish_epoch(loop *l) {
         t->at.best_top1 = test.top1;
     /* The best first: if the program is killed in between, resuming from the older last comes here again. */
     if (better && t->dir)
-        LB_TRY(lb_checkpoint_save(t, t->files.best, false));
+        LB_TRY(lb_checkpoint_save_learner(t, 0, t->files.best));
     LB_TRY(save_last(t));
     l->pace.steps_before = t->at.step;
     l->pace.started = lb_now();
@@ -403,7 +403,7 @@ static lb_status finish(lb_trainer *t) {
         return LB_OK;
     LB_TRY(lb_distill_save(t));
     if (t->at.best_top1 >= 0 && lb_exists(t->files.best)) /* without an evaluation in this stage the file is another's */
-        LB_TRY(lb_checkpoint_load(t, t->files.best, false));
+        LB_TRY(lb_checkpoint_load(t, t->files.best));
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     json_t *line = json_pack("{s:s, s:I, s:o, s:o}", "event", "done", "step", (json_int_t)t->at.step, "best_top1",

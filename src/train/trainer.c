@@ -282,7 +282,7 @@ static lb_status open_in(lb_ctx *ctx, lb_pool *pool, const char *dir, const char
     }
     lb_trainer *t;
     LB_TRY(create_with(ctx, recipe, recipe, NULL, data, &t));
-    status = lb_checkpoint_load(t, file, true);
+    status = lb_checkpoint_open(t, file);
     if (!status && data_spec) {
         status = lb_data_from_spec(ctx, data_spec, &t->config->data, &data);
         status = status ? status : replace_data(t, data);

@@ -127,15 +127,15 @@ int64_t lb_trainer_stage_steps(const lb_trainer *trainer, int stage);
 /* For messages: the key of train that says this budget. */
 const char *lb_trainer_budget(const lb_trainer *trainer, int stage);
 
-/* Checkpoints. Saving needs a prepared trainer if `full` (all learners, optimizer state and progress, for resuming). */
-lb_status lb_checkpoint_save(const lb_trainer *trainer, const char *path, bool full);
-/* Another learner's parameters alone, as a checkpoint of its own. */
+/* Checkpoints. All that resuming needs, of a prepared trainer: all learners, optimizer state and progress. */
+lb_status lb_checkpoint_save(const lb_trainer *trainer, const char *path);
+/* One learner's parameters alone, as a checkpoint of its own. */
 lb_status lb_checkpoint_save_learner(const lb_trainer *trainer, int learner, const char *path);
 /* Resumes: enters the checkpoint's stage, prepares it and restores everything. */
 lb_status lb_checkpoint_resume(lb_trainer *trainer, const char *path);
-/* Parameters only, of the first learner, into a trainer that has entered a stage: the checkpoint's own stage is entered first if
- * `enter`. */
-lb_status lb_checkpoint_load(lb_trainer *trainer, const char *path, bool enter);
+/* Parameters only, of the first learner: enters the checkpoint's stage, or stays in the one that the trainer has entered. */
+lb_status lb_checkpoint_open(lb_trainer *trainer, const char *path);
+lb_status lb_checkpoint_load(lb_trainer *trainer, const char *path);
 
 /* The data set that a checkpoint describes, without images; NULL if it does not describe any. */
 lb_status lb_checkpoint_data(lb_ctx *ctx, const lb_data_config *config, const char *path, lb_data **data);

@@ -613,7 +613,7 @@ static void test_init_from_described_bits(void **state) {
     lb_quant *q = t->net->nodes[lb_net_find(t->net, "conv2")].quant;
     *lb_param_values(t->net, q->param) = 0.25f;
     q->initialised = true;
-    assert_ok(ctx, lb_checkpoint_save(t, from, false));
+    assert_ok(ctx, lb_checkpoint_save_learner(t, 0, from));
     for (size_t i = 0; i < LB_COUNT(rows); i++)
         if (believed(ctx, t->net, from, to, rows[i].bits) != rows[i].good)
             fail_msg("%s bits", rows[i].bits);
