@@ -9,38 +9,53 @@ static float *work_of(const lb_plan *plan) { return plan->work + (size_t)omp_get
 
 /* ---- Weights ------------------------------------------------------------------------------------------------------------ */
 
+static lb_weights weights_of(const lb_net *net, const lb_param *p, const float *steps) {
+    return (lb_weights){net->values + p->offset, (int)p->dims[0], (int64_t)p->count / p->dims[0], steps, NULL};
+}
+
 void lb_plan_init_weights(lb_net *net) {
     for (int i = 0; i < net->nnodes; i++) {
         lb_node *node = &net->nodes[i];
         if (!lb_is_layer(node) || !node->quant || node->quant->initialised)
             continue;
         lb_quant *q = node->quant;
-        const lb_param *w = &net->params[node->param[0]];
+        const lb_weights w = weights_of(net, &net->params[node->param[0]], NULL);
         if (lb_quant_nparams(&q->spec))
-            q->spec.quantizer->init(&q->spec, lb_param_values(net, node->param[0]), (int)w->dims[0], (int64_t)w->count / w->dims[0],
-                                    lb_param_values(net, q->param));
+            q->spec.quantizer->init(&q->spec, w.u, w.oc, w.fan_in, lb_param_values(net, q->param));
         q->initialised = true;
     }
 }
 
+typedef struct layer {
+    const lb_quant *q; /* NULL: float */
+    const lb_param *param;
+    lb_weights w;
+    lb_quant_when when;
+} layer;
+
+/* False: the step is of no layer. */
+static bool layer_of(const lb_plan *plan, lb_step *step, layer *l) {
+    if (step->kind != LB_STEP_CONV)
+        return false;
+    const lb_node *node = &plan->net->nodes[step->node];
+    const lb_param *param = &plan->net->params[node->param[0]];
+    *l = (layer){node->quant, param, weights_of(plan->net, param, plan->filter_steps + param->offset),
+                 lb_plan_when(plan, step, step->node)};
+    return true;
+}
+
 static void quantize_weights(lb_plan *plan) {
-    const lb_net *net = plan->net;
 #pragma omp parallel for schedule(dynamic) num_threads(plan->threads)
     for (int i = 0; i < plan->nsteps; i++) {
-        lb_step *s = &plan->steps[i];
-        if (s->kind != LB_STEP_CONV)
+        layer l;
+        if (!layer_of(plan, &plan->steps[i], &l))
             continue;
-        const lb_node *node = &net->nodes[s->node];
-        const lb_param *w = &net->params[node->param[0]];
-        const lb_quant *q = node->quant;
-        const lb_weights weights = {.u = net->values + w->offset, .oc = (int)w->dims[0], .fan_in = (int64_t)w->count / w->dims[0]};
-        float *steps = plan->filter_steps + w->offset;
-        const lb_quant_when when = lb_plan_when(plan, s, s->node);
-        if (q)
-            lb_quant_weights_forward(q, &when, lb_plan_param(plan, q->param), &weights, steps, plan->weights + w->offset,
+        float *steps = plan->filter_steps + l.param->offset;
+        if (l.q)
+            lb_quant_weights_forward(l.q, &l.when, lb_plan_param(plan, l.q->param), &l.w, steps, plan->weights + l.param->offset,
                                      work_of(plan));
         else
-            for (int64_t k = 0; k < w->dims[0]; k++)
+            for (int k = 0; k < l.w.oc; k++)
                 steps[k] = 1;
     }
 }
@@ -106,31 +121,24 @@ static lb_status conv_backward(lb_plan *plan, lb_step *step) {
 
 /* dL/du^ of every layer to dL/du of its master weights and learned parameters. */
 static void weights_backward(lb_plan *plan, float *diff) {
-    const lb_net *net = plan->net;
 #pragma omp parallel for schedule(dynamic) num_threads(plan->threads)
     for (int i = 0; i < plan->nsteps; i++) {
-        lb_step *s = &plan->steps[i];
-        if (s->kind != LB_STEP_CONV)
+        layer l;
+        if (!layer_of(plan, &plan->steps[i], &l))
             continue;
-        const lb_node *node = &net->nodes[s->node];
-        const lb_param *w = &net->params[node->param[0]];
-        const lb_quant *q = node->quant;
-        float *dw = plan->diff_weights + w->offset;
-        if (!q) {
-            memcpy(diff + w->offset, dw, w->count * sizeof *dw);
+        const size_t at = l.param->offset;
+        float *dw = plan->diff_weights + at;
+        if (!l.q) {
+            memcpy(diff + at, dw, l.param->count * sizeof *dw);
             continue;
         }
-        const float *steps = plan->filter_steps + w->offset;
-        int64_t fan_in = (int64_t)w->count / w->dims[0];
-        for (int64_t k = 0; k < w->dims[0]; k++) {
-            float inv = 1 / steps[k];
-            for (int64_t e = 0; e < fan_in; e++)
-                dw[k * fan_in + e] *= inv;
+        for (int64_t k = 0; k < l.w.oc; k++) {
+            float inv = 1 / l.w.step[k];
+            for (int64_t e = 0; e < l.w.fan_in; e++)
+                dw[k * l.w.fan_in + e] *= inv;
         }
-        const lb_quant_when when = lb_plan_when(plan, s, s->node);
-        const lb_weights weights = {.u = net->values + w->offset, .oc = (int)w->dims[0], .fan_in = fan_in, .step = steps};
-        lb_quant_weights_backward(q, &when, lb_plan_param(plan, q->param), &weights, dw, diff + w->offset,
-                                  q->param < 0 ? NULL : diff + net->params[q->param].offset, work_of(plan));
+        lb_quant_weights_backward(l.q, &l.when, lb_plan_param(plan, l.q->param), &l.w, dw, diff + at,
+                                  l.q->param < 0 ? NULL : diff + plan->net->params[l.q->param].offset, work_of(plan));
     }
 }
 
