@@ -113,6 +113,14 @@ static int given_size(lb_ctx *ctx, const char *const *overrides, int noverrides)
 
 /* ---- The directory ---------------------------------------------------------------------------------------------------- */
 
+static lb_status write_files(lb_ctx *ctx, Lb__Onnx__ModelProto *model, const char *path, const lb_trainer *trainer,
+                             const lb_run_files *files) {
+    LB_TRY(lb_import_strip(ctx, path, model));
+    LB_TRY(lb_onnx_save(ctx, files->graph, model));
+    LB_TRY(lb_recipe_save(trainer->recipe, files->recipe));
+    return lb_checkpoint_save_learner(trainer, 0, files->last);
+}
+
 static lb_status write_run(lb_ctx *ctx, lb_pool *pool, Lb__Onnx__ModelProto *model, const char *path, const char *dir,
                            const lb_imported *in, const char *const *overrides, int noverrides) {
     lb_run_files files;
@@ -128,13 +136,7 @@ static lb_status write_run(lb_ctx *ctx, lb_pool *pool, Lb__Onnx__ModelProto *mod
     if (status == LB_OK)
         status = lb_make_new_dirs(ctx, dir, &made);
     if (status == LB_OK)
-        status = lb_import_strip(ctx, path, model);
-    if (status == LB_OK)
-        status = lb_onnx_save(ctx, files.graph, model);
-    if (status == LB_OK)
-        status = lb_recipe_save(recipe, files.recipe);
-    if (status == LB_OK)
-        status = lb_checkpoint_save_learner(&trainer, 0, files.last);
+        status = write_files(ctx, model, path, &trainer, &files);
     if (status != LB_OK) { /* no half of a run */
         remove(files.graph);
         remove(files.recipe);
