@@ -4,11 +4,6 @@
 
 static size_t round_up(size_t size) { return lbrt_size_add(size, LBRT_ALIGN - 1) & ~(size_t)(LBRT_ALIGN - 1); }
 
-static void use(lbrt_slot *slots, int32_t tensor, int32_t layer) {
-    if (slots[tensor].last < layer)
-        slots[tensor].last = layer;
-}
-
 /* Puts tensor t into the list of placed tensors, which is sorted by offset; returns the list's head. */
 static int32_t place(lbrt_slot *slots, int32_t head, int32_t t) {
     lbrt_slot *s = &slots[t];
@@ -49,7 +44,7 @@ size_t lbrt_plan(const lbrt_graph *graph, lbrt_slot *slots) {
         return SIZE_MAX;
     for (int32_t i = 0; i < graph->nlayers; i++)
         for (int32_t k = 0, t; (t = lbrt_layer_reads(&graph->layers[i], k)) >= 0; k++)
-            use(slots, t, i);
+            slots[t].last = i; /* they are in ascending order, and read what is before them */
     size_t peak = 0, bound = SIZE_MAX;
     int32_t head = -1;
     /* Sizes in descending order, equal ones by index, without sorting anything: n is small. */

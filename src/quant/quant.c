@@ -214,7 +214,7 @@ static void backward_quantized(const lb_quant_spec *spec, const lb_quant_when *w
     const lb_quantizer *q = spec->quantizer;
     if (spec->options.estimator == LB_EST_NONE)
         diff_u = NULL;
-    if (!lb_quant_nparams(spec) || q->fixed_params)
+    if (!lb_quant_nparams(spec))
         diff_param = NULL;
     if (!diff_u && !diff_param)
         return;

@@ -448,10 +448,8 @@ static lb_status carry_quantizer(lb_ctx *ctx, lb_net *net, const lb_node *node, 
     float *values = lb_alloc(ctx, (size_t)nparams * first->count, sizeof *values);
     bool fits = values != NULL;
     for (int p = 0; p < nparams && fits; p++) {
-        const lb_st_tensor *tensor = lb_safetensors_find(file, first[p].name);
         const void *data;
-        fits = tensor && tensor->dtype == LB_ST_F32 && tensor->ndims == 1 && tensor->dims[0] == first[p].dims[0] &&
-               !lb_safetensors_get(file, first[p].name, LB_ST_F32, 1, first[p].dims, &data);
+        fits = !lb_safetensors_get(file, first[p].name, LB_ST_F32, 1, first[p].dims, &data);
         if (fits)
             memcpy(values + (size_t)p * first->count, data, first->count * sizeof *values);
     }

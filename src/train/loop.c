@@ -330,9 +330,6 @@ static lb_status start_over(lb_trainer *t) {
     for (int i = 0; i < t->net->nnodes; i++)
         if (t->net->nodes[i].quant)
             t->net->nodes[i].quant->initialised = false;
-    for (int i = 0; i < t->net->nparams; i++)
-        if (t->net->params[i].kind == LB_PARAM_QUANT) /* gates of learned bits begin at 0 */
-            memset(lb_param_values(t->net, i), 0, t->net->params[i].count * sizeof(float));
     LB_TRY(lb_trainer_enter_stage(t, 0));
     lb_net_initialise(t->net, t->config->train.seed, t->config->model.init_std);
     return LB_OK;
@@ -402,7 +399,7 @@ static lb_status finish(lb_trainer *t) {
     if (!t->dir)
         return LB_OK;
     LB_TRY(lb_distill_save(t));
-    if (t->at.best_top1 >= 0 && lb_exists(t->files.best)) /* without an evaluation in this stage the file is another's */
+    if (lb_exists(t->files.best)) /* removed where the last stage has no steps */
         LB_TRY(lb_checkpoint_load(t, t->files.best));
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
