@@ -74,6 +74,7 @@ void *lb_default_alloc(void *user, size_t size);
 /* Bytes that the machine, or the container's limit, has left. INT64_MAX if that is not known. */
 int64_t lb_available_memory(void);
 
+char *lb_strdup(lb_ctx *ctx, const char *text); /* a copy made by lb_alloc */
 void lb_free(lb_ctx *ctx, void *ptr); /* NULL is fine */
 
 /* Grows an array made by lb_alloc to hold at least `need` elements of `size` bytes (doubling); *capacity is updated. `array` is the

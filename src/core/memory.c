@@ -23,6 +23,12 @@ void lb_free(lb_ctx *ctx, void *ptr) {
         ctx->options.allocator.free(ctx->options.allocator.user, ptr);
 }
 
+char *lb_strdup(lb_ctx *ctx, const char *text) {
+    const size_t size = strlen(text) + 1;
+    char *copy = lb_alloc(ctx, size, 1);
+    return copy ? memcpy(copy, text, size) : NULL;
+}
+
 lb_status lb_grow(lb_ctx *ctx, void *array, size_t *capacity, size_t need, size_t size) {
     void *old;
     memcpy(&old, array, sizeof old); /* a pointer of another type cannot be read as one to void */

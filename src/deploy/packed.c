@@ -177,13 +177,6 @@ static lb_status open_model(lb_packed *m) {
     return LB_OK;
 }
 
-/* A copy made by lb_alloc. */
-static char *copy_text(lb_ctx *ctx, const char *text) {
-    const size_t size = strlen(text) + 1;
-    char *copy = lb_alloc(ctx, size, 1);
-    return copy ? memcpy(copy, text, size) : NULL;
-}
-
 lb_status lb_packed_from_memory(lb_ctx *ctx, const char *name, unsigned char *bytes, size_t size, lb_packed **model) {
     *model = NULL;
     lb_packed *m = lb_alloc(ctx, 1, sizeof *m);
@@ -194,7 +187,7 @@ lb_status lb_packed_from_memory(lb_ctx *ctx, const char *name, unsigned char *by
     m->ctx = ctx;
     m->file = bytes;
     m->size = size;
-    m->name = copy_text(ctx, name);
+    m->name = lb_strdup(ctx, name);
     const lb_status status = m->name ? open_model(m) : LB_ERR_MEMORY;
     if (status != LB_OK) {
         lb_packed_destroy(m);
@@ -319,7 +312,7 @@ lb_status lb_packed_data(lb_packed *m, const char *spec) {
         status = lb_data_check(data, m->name, m->info.ic, m->info.classes);
     if (!status)
         status = lb_data_match(data, m->name, m->info.classes, m->model->graph.class_names);
-    if (!status && spec && !(copy = copy_text(m->ctx, spec)))
+    if (!status && spec && !(copy = lb_strdup(m->ctx, spec)))
         status = LB_ERR_MEMORY;
     if (status != LB_OK) {
         lb_data_destroy(data);

@@ -69,12 +69,11 @@ lb_status lb_jsonl_open(lb_ctx *ctx, const char *path, int64_t resume_step, lb_j
     if (!log)
         return LB_ERR_MEMORY;
     log->ctx = ctx;
-    log->path = lb_alloc(ctx, strlen(path) + 1, 1);
+    log->path = lb_strdup(ctx, path);
     if (!log->path) {
         lb_jsonl_destroy(log);
         return LB_ERR_MEMORY;
     }
-    strcpy(log->path, path);
     log->file = fopen(path, resume_step >= 0 ? "ab" : "wb");
     if (!log->file) {
         lb_fail_file(ctx, path, "write", errno);
