@@ -373,7 +373,7 @@ static lb_status save_log(const lb_trainer *t, const lb_learner *l, const char *
 
 static lb_status save_run(lb_trainer *t, int learner, lb_pool *pool) {
     const lb_learner *l = &t->learners[learner];
-    const char *dir = lb_pool_printf(pool, "%s/%s", t->dir, l->name);
+    const char *dir = lb_pool_printf(pool, "%s/%s", t->files.dir, l->name);
     lb_run_files files;
     if (!dir)
         return LB_ERR_MEMORY;

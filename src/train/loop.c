@@ -32,7 +32,7 @@ static lb_status remove_best(const lb_trainer *t) {
 
 /* Where it stands. Whoever opens the run prefers its best, which must not be that of a stage before. */
 static lb_status save_last(lb_trainer *t) {
-    if (!t->dir)
+    if (!t->files.dir)
         return LB_OK;
     LB_TRY(lb_checkpoint_save(t, t->files.last));
     return t->at.stage > 0 && t->at.best_top1 < 0 ? remove_best(t) : LB_OK;
@@ -49,7 +49,7 @@ static lb_status diverged(lb_trainer *t, const lb_learner *l, double loss) {
         "run with train.init%s",
         t->at.step, l->name[0] ? "of the network " : "", l->name, l->name[0] ? " " : "", isnan(loss) ? NAN : loss, /* no "-nan" */
         layer ? ", first not finite in layer " : "", layer ? layer : "", (double)t->config->train.optimizer.lr,
-        t->dir && lb_exists(t->files.last) ? "; " LB_RUN_LAST " is from before" : "");
+        t->files.dir && lb_exists(t->files.last) ? "; " LB_RUN_LAST " is from before" : "");
 }
 
 lb_quant_when lb_trainer_when(const lb_trainer *t) {
@@ -156,7 +156,7 @@ static lb_status finish_epoch(loop *l) {
     if (better)
         t->at.best_top1 = test.top1;
     /* The best first: if the program is killed in between, resuming from the older last comes here again. */
-    if (better && t->dir)
+    if (better && t->files.dir)
         LB_TRY(lb_checkpoint_save_learner(t, 0, t->files.best));
     LB_TRY(save_last(t));
     l->pace.steps_before = t->at.step;
@@ -167,7 +167,7 @@ static lb_status finish_epoch(loop *l) {
 static lb_status stop_here(loop *l) {
     lb_trainer *t = l->t;
     LB_TRY(save_last(t));
-    if (!t->dir)
+    if (!t->files.dir)
         return lb_fail(t->ctx, LB_ERR_INTERRUPTED, "interrupted at step %" PRId64, t->at.step);
     return lb_fail(t->ctx, LB_ERR_INTERRUPTED, "interrupted at step %" PRId64 "; saved in %s, --resume continues", t->at.step,
                    t->files.last);
@@ -245,7 +245,7 @@ static lb_status take_init(lb_trainer *t) {
 /* A stage without steps. If it is the last one, what it left is the run's network, however good another stage's best was. */
 static lb_status pass_stage(lb_trainer *t, int stage) {
     lb_warn(t->ctx, "stage %s: its budget is 0 steps; the weights stay what they were", t->config->stage);
-    if (stage < t->recipe->nstages - 1 || !t->dir)
+    if (stage < t->recipe->nstages - 1 || !t->files.dir)
         return LB_OK;
     return save_last(t);
 }
@@ -275,7 +275,7 @@ static lb_status open_logs(lb_trainer *t, bool resume) {
     /* An epoch that is logged has no images left: a line of this very step is of a process that was killed before it saved. */
     const int64_t step = resume ? t->at.step - (t->at.images > 0) : -1;
     LB_TRY(lb_jsonl_open(t->ctx, t->files.log, step, &t->log));
-    return lb_tensorboard_open(t->ctx, t->dir, step, &t->board);
+    return lb_tensorboard_open(t->ctx, t->files.dir, step, &t->board);
 }
 
 /* A network built by hand is none that model.name knows. */
@@ -344,9 +344,9 @@ static const char *without_dots(const char *path) {
 
 /* Is it of this very run, which writes it before it is read? */
 static bool is_own(const lb_trainer *t, const char *path) {
-    if (!t->dir)
+    if (!t->files.dir)
         return false;
-    const char *dir = without_dots(t->dir);
+    const char *dir = without_dots(t->files.dir);
     size_t n = strlen(dir);
     while (n && dir[n - 1] == '/')
         n--;
@@ -382,7 +382,7 @@ static lb_status start(lb_trainer *t, bool resume) {
         LB_TRY(lb_checkpoint_resume(t, t->files.last));
         LB_TRY(check_runs(t));
         if (t->at.stage == t->recipe->nstages - 1 && t->at.stage_step == lb_trainer_stage_steps(t, t->at.stage) && !t->at.images)
-            lb_note(t->ctx, "%s: trained to its end already; a larger train.%s continues it", t->dir,
+            lb_note(t->ctx, "%s: trained to its end already; a larger train.%s continues it", t->files.dir,
                     lb_trainer_budget(t, t->at.stage));
         return LB_OK;
     }
@@ -396,7 +396,7 @@ static lb_status start(lb_trainer *t, bool resume) {
 }
 
 static lb_status finish(lb_trainer *t) {
-    if (!t->dir)
+    if (!t->files.dir)
         return LB_OK;
     LB_TRY(lb_distill_save(t));
     if (lb_exists(t->files.best)) /* removed where the last stage has no steps */
@@ -429,24 +429,24 @@ lb_status lb_trainer_keep_graph(const lb_trainer *t, const char *path) {
 static lb_status check_no_run(const lb_trainer *t) {
     if (!lb_exists(t->files.last))
         return LB_OK;
-    return lb_fail(t->ctx, LB_ERR_IO, "%s: a run is there already; resume it, or choose another directory", t->dir);
+    return lb_fail(t->ctx, LB_ERR_IO, "%s: a run is there already; resume it, or choose another directory", t->files.dir);
 }
 
 /* Weights to start from, and the run directory with what is in it from the beginning, locked. */
 static lb_status prepare_run(lb_trainer *t, bool resume, int *lock) {
     if (resume)
-        LB_TRY(lb_lock_dir(t->ctx, t->dir, lock));
-    else if (t->dir)
+        LB_TRY(lb_lock_dir(t->ctx, t->files.dir, lock));
+    else if (t->files.dir)
         LB_TRY(check_no_run(t)); /* before the trainer's own weights are gone */
     LB_TRY(start(t, resume));
     lb_warn_unused(t->recipe, t->net);
-    if (!t->dir)
+    if (!t->files.dir)
         return LB_OK;
-    LB_TRY(lb_make_dirs(t->ctx, t->dir));
+    LB_TRY(lb_make_dirs(t->ctx, t->files.dir));
     if (*lock == LB_NO_LOCK)
-        LB_TRY(lb_lock_dir(t->ctx, t->dir, lock));
+        LB_TRY(lb_lock_dir(t->ctx, t->files.dir, lock));
     if (*lock != LB_NO_LOCK)
-        lb_run_remove_leftovers(t->dir);
+        lb_run_remove_leftovers(t->files.dir);
     if (!resume) {
         LB_TRY(check_no_run(t)); /* again: another process may have been faster */
         LB_TRY(remove_best(t));
@@ -466,7 +466,6 @@ lb_status lb_trainer_run(lb_trainer *t, const char *dir, bool resume) {
     lb_pool pool;
     lb_pool_init(&pool, t->ctx);
     lb_status status = dir ? lb_run_files_of(&pool, dir, &t->files) : LB_OK;
-    t->dir = dir;
     if (!status)
         status = prepare_run(t, resume, &lock);
     if (!status)
@@ -479,7 +478,7 @@ lb_status lb_trainer_run(lb_trainer *t, const char *dir, bool resume) {
     t->board = NULL;
     lb_unlock_dir(lock);
     omp_set_num_threads(threads);
-    t->dir = NULL; /* the caller's text */
+    t->files = (lb_run_files){0};
     lb_pool_free(&pool);
     return status ? status : closed;
 }

@@ -167,7 +167,7 @@ lb_status lb_report_epoch(lb_trainer *t, const lb_pace *pace, const lb_metrics *
     double bits, quantized;
     weight_bits(t->net, &when, &bits, &quantized);
     say_epoch(t, pace, epoch, test, lr, rate);
-    if (!t->dir)
+    if (!t->files.dir)
         return LB_OK;
     const figure figures[] = {{"train/loss", "train_loss", running_loss(t)}, {"train/top1", "train_top1", running_top1(t)},
                               {"test/loss", "test_loss", test->loss},        {"test/top1", "test_top1", test->top1},

@@ -1,6 +1,7 @@
 #include "train/run_files.h"
 
 lb_status lb_run_files_of(lb_pool *pool, const char *dir, lb_run_files *files) {
+    files->dir = dir;
     files->recipe = lb_pool_printf(pool, "%s/" LB_RUN_RECIPE, dir);
     files->last = lb_pool_printf(pool, "%s/" LB_RUN_LAST, dir);
     files->best = lb_pool_printf(pool, "%s/" LB_RUN_BEST, dir);

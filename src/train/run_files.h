@@ -12,6 +12,7 @@
 #define LB_RUN_MODEL "model.lbm"
 
 typedef struct lb_run_files {
+    const char *dir;    /* borrowed */
     const char *recipe; /* every key resolved */
     const char *last;   /* checkpoint to resume from */
     const char *best;   /* that of the last stage's best epoch, if there has been one */
@@ -22,7 +23,7 @@ typedef struct lb_run_files {
 /* Removes temporary files that killed trainings left there. */
 void lb_run_remove_leftovers(const char *dir);
 
-/* Their paths, in the pool. */
+/* Their paths in the directory, in the pool. */
 lb_status lb_run_files_of(lb_pool *pool, const char *dir, lb_run_files *files);
 
 /* The checkpoint to evaluate, pack or learn from: the best, or the last where there is none. */

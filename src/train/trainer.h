@@ -70,8 +70,7 @@ struct lb_trainer {
     lb_term terms[LB_MAX_TERMS];
     lb_loader *loader;
     uint8_t *signs;              /* (nvalues / 8) sign of each weight at the last evaluation, for the flip ratio */
-    const char *dir;             /* run directory, NULL: none */
-    lb_run_files files;          /* in it, while there is one */
+    lb_run_files files;          /* of the run; all NULL: it has no directory */
     lb_jsonl *log;
     lb_tensorboard *board;
     lb_progress_state at;

@@ -295,7 +295,7 @@ static void test_log_out_of_memory(void **state) {
     assert_ok(ctx, lb_trainer_prepare(t));
     assert_ok(ctx, lb_jsonl_open(ctx, path, -1, &t->log));
     assert_ok(ctx, lb_tensorboard_open(ctx, dir, -1, &t->board));
-    t->dir = dir;
+    t->files.dir = dir;
     json_set_alloc_funcs(json_alloc, free);
     lb_status status = LB_ERR_MEMORY;
     for (long left = 0; status; left++) {
