@@ -39,40 +39,31 @@ static const char *const mixers[] = {
 #undef LB_X
         NULL};
 
-#define AT(field) offsetof(lb_config, field)
-#define SIZE(field) sizeof(((lb_config *)0)->field)
+#define AT(field_) .offset = offsetof(lb_config, field_)
+#define SIZE(field_) sizeof(((lb_config *)0)->field_)
 
-/* What ends a row that may be marked: its help, then perhaps one of these. */
-#define MAY_CHANGE LB_KEY_MAY_CHANGE
-#define OF_TOTAL LB_KEY_OF_TOTAL
-#define HELP(help, change, ...) help, change
+/* A row ends with its help, then perhaps `.when = ..` and one of these. */
+#define MAY_CHANGE .change = LB_KEY_MAY_CHANGE
+#define OF_TOTAL .change = LB_KEY_OF_TOTAL
 
-#define SECTION(path, help)                                                                                                        \
-    { path, LB_KEY_SECTION, 0, 0, 0, 0, 0, NULL, NULL, NULL, help, LB_KEY_STAYS }
-#define INT(path, field, lo, hi, fallback, ...)                                                                                    \
-    { path, LB_KEY_INT, AT(field), 0, 0, lo, hi, NULL, fallback, NULL, HELP(__VA_ARGS__, LB_KEY_STAYS, 0) }
-#define FLOAT(path, field, lo, hi, fallback, when, ...)                                                                            \
-    { path, LB_KEY_FLOAT, AT(field), 0, 0, lo, hi, NULL, fallback, when, HELP(__VA_ARGS__, LB_KEY_STAYS, 0) }
-#define BOOL(path, field, fallback, when, ...)                                                                                     \
-    { path, LB_KEY_BOOL, AT(field), 0, 0, 0, 0, NULL, fallback, when, HELP(__VA_ARGS__, LB_KEY_STAYS, 0) }
-#define TEXT(path, field, fallback, ...)                                                                                           \
-    { path, LB_KEY_TEXT, AT(field), 0, SIZE(field), 0, 0, NULL, fallback, NULL, HELP(__VA_ARGS__, LB_KEY_STAYS, 0) }
-#define NAME(path, field, list, fallback, when, help)                                                                              \
-    { path, LB_KEY_NAME, AT(field), 0, SIZE(field), 0, 0, list, fallback, when, help, LB_KEY_STAYS }
-#define ENUM(path, field, list, fallback, help)                                                                                    \
-    { path, LB_KEY_ENUM, AT(field), 0, 0, 0, 0, list, fallback, NULL, help, LB_KEY_STAYS }
-#define EDGE(path, field, fallback, help)                                                                                          \
-    { path, LB_KEY_EDGE, AT(field), 0, 0, 1, 8, edges, fallback, "quant", help, LB_KEY_STAYS }
-#define LIST(path, field, count, lo, hi, when, ...)                                                                                \
-    { path, LB_KEY_LIST, AT(field), AT(count), SIZE(field) / sizeof(float), lo, hi, NULL, "[]", when,                              \
-      HELP(__VA_ARGS__, LB_KEY_STAYS, 0) }
-#define PAIR(path, field, lo, hi, fallback, when, help)                                                                            \
-    { path, LB_KEY_PAIR, AT(field), 0, 2, lo, hi, NULL, fallback, when, help, LB_KEY_STAYS }
-
-#define WHEN_ENUM(path, field, list, fallback, when, help)                                                                         \
-    { path, LB_KEY_ENUM, AT(field), 0, 0, 0, 0, list, fallback, when, help, LB_KEY_STAYS }
-#define WHEN_TEXT(path, field, fallback, when, help)                                                                               \
-    { path, LB_KEY_TEXT, AT(field), 0, SIZE(field), 0, 0, NULL, fallback, when, help, LB_KEY_STAYS }
+#define ROW(path_, type_, fallback_, ...) {.path = path_, .type = LB_KEY_##type_, .fallback = fallback_, __VA_ARGS__}
+#define SECTION(path_, help_) ROW(path_, SECTION, NULL, .help = help_)
+#define NUMBER(path_, type_, field_, lo, hi, fallback_, ...)                                                                       \
+    ROW(path_, type_, fallback_, AT(field_), .min = lo, .max = hi, .help = __VA_ARGS__)
+#define INT(path_, ...) NUMBER(path_, INT, __VA_ARGS__)
+#define FLOAT(path_, ...) NUMBER(path_, FLOAT, __VA_ARGS__)
+#define BOOL(path_, field_, fallback_, ...) ROW(path_, BOOL, fallback_, AT(field_), .help = __VA_ARGS__)
+#define TEXT(path_, field_, fallback_, ...) ROW(path_, TEXT, fallback_, AT(field_), .capacity = SIZE(field_), .help = __VA_ARGS__)
+#define NAME(path_, field_, list, fallback_, ...)                                                                                  \
+    ROW(path_, NAME, fallback_, AT(field_), .capacity = SIZE(field_), .choices = list, .help = __VA_ARGS__)
+#define ENUM(path_, field_, list, fallback_, ...) ROW(path_, ENUM, fallback_, AT(field_), .choices = list, .help = __VA_ARGS__)
+#define EDGE(path_, field_, fallback_, help_)                                                                                      \
+    ROW(path_, EDGE, fallback_, AT(field_), .min = 1, .max = 8, .choices = edges, .when = "quant", .help = help_)
+#define LIST(path_, field_, count, lo, hi, ...)                                                                                    \
+    ROW(path_, LIST, "[]", AT(field_), .count_offset = offsetof(lb_config, count), .capacity = SIZE(field_) / sizeof(float),       \
+        .min = lo, .max = hi, .help = __VA_ARGS__)
+#define PAIR(path_, field_, lo, hi, fallback_, ...)                                                                                \
+    ROW(path_, PAIR, fallback_, AT(field_), .capacity = 2, .min = lo, .max = hi, .help = __VA_ARGS__)
 
 #define DISTILLS "distill.from!=none"
 #define TWIN "distill.from=twin"
@@ -81,105 +72,104 @@ static const char *const mixers[] = {
 
 /* What weights and activations have in common. */
 #define TENSOR(path, field)                                                                                                        \
-    NAME(path ".method", field.method, methods, "none", NULL, "quantizer; `none`: float (`lowbit list methods` describes them)"),  \
-        {path ".bits", LB_KEY_INT, AT(field.bits), 0, 0, 1, 8, NULL, "2", path ".method!=none", "bits of one value",               \
-         LB_KEY_STAYS},                                                                                                            \
-        WHEN_ENUM(path ".estimator", field.options.estimator, estimators, "default", path ".method!=none",                         \
-             "gradient through the quantized part; `default`: the quantizer's usual one"),                                         \
-        WHEN_ENUM(path ".surrogate", field.options.surrogate, surrogates, "default", path ".method!=none",                         \
-             "what the part that is not quantized yet does; `default`: the quantizer's usual one"),                                \
-        WHEN_ENUM(path ".scale", field.options.scale, scales, "minmax", path ".method=uniform",                                    \
-             "how the step is found: from the range, or by least squares"),                                                        \
-        NAME(path ".mixer", field.mixer, mixers, "constant", path ".method!=none", "decides which part is quantized when"),        \
-        FLOAT(path ".mix", field.options.mix, 0, 1, "1", path ".mixer=constant",                                                   \
-              "quantized share m of every value; 1: all of it"),                                                                   \
-        FLOAT(path ".mix_start", field.options.mix_start, 0, 1, "0", path ".mixer=alpha|stochastic",                               \
-              "fraction of the stage after which the ramp starts"),                                                                \
-        FLOAT(path ".mix_end", field.options.mix_end, 0, 1, "0.8", path ".mixer=alpha|stochastic",                                 \
-              "fraction of the stage after which everything is quantized"),                                                        \
-        FLOAT(path ".mix_exponent", field.options.mix_exponent, 0.01, 100, "3", path ".mixer=alpha",                               \
-              "of the ramp; 1: a straight line, 3: fast first"),                                                                   \
-        {path ".mix_every", LB_KEY_INT, AT(field.options.mix_every), 0, 0, 1, 1000000000, NULL, "1", path ".mixer=alpha",          \
-         "steps between updates of the ramp", LB_KEY_STAYS},                                                                       \
-        FLOAT(path ".mix_from", field.options.mix_from, 0, 1, "0.5", path ".mixer=stochastic",                                     \
-              "probability of being quantized before the ramp"),                                                                   \
-        WHEN_ENUM(path ".mix_scope", field.options.mix_scope, mix_scopes, "default", path ".mixer=roulette|stochastic",            \
-             "what is drawn as one: filter or element (roulette), layer or block (stochastic); `default`: the first"),             \
-        WHEN_ENUM(path ".mix_order", field.options.mix_order, orders, "forward", path ".mixer=mask",                               \
-             "layers freeze from the input on, from the output on, or all at once"),                                               \
-        WHEN_ENUM(path ".mix_ramp", field.options.mix_ramp, ramps, "cubic", path ".mixer=mask",                                    \
-             "how a layer's frozen share grows"),                                                                                  \
-        {path ".mix_refresh", LB_KEY_INT, AT(field.options.mix_refresh), 0, 0, 1, LB_MAX_REFRESH, NULL, "100", path ".mixer=mask", \
-         "steps in which each entry draws once whether it is frozen", LB_KEY_STAYS},                                               \
-        FLOAT(path ".mix_settle", field.options.mix_settle, 0, 0.99, "0.1", path ".mixer=mask",                                    \
-              "last share of the stage in which everything is frozen"),                                                            \
-        WHEN_ENUM(path ".cpq_backward", field.options.cpq_backward, cpq_backwards, "expect", path ".method=cpq",                   \
-             "gradient of the mean over all levels, or of the nearest level's probability"),                                       \
-        FLOAT(path ".temperature", field.options.temperature, 0.01, 100, "1", path ".method=rq",                                   \
-              "of the Gumbel softmax in the backward pass"),                                                                       \
-        FLOAT(path ".drop_top", field.options.drop_top, 0, 0.99, "0", path ".method=cpq|rq",                                       \
-              "DropBits: probability that a tensor does a step without its highest bit"),                                          \
-        FLOAT(path ".drop_lower", field.options.drop_lower, 0, 0.99, "0", path ".method=cpq|rq",                                   \
-              "DropBits: the same for each lower bit but the last; the bits above go with it")
+    NAME(path ".method", field.method, methods, "none", "quantizer; `none`: float (`lowbit list methods` describes them)"),        \
+    INT(path ".bits", field.bits, 1, 8, "2", "bits of one value", .when = path ".method!=none"),                                   \
+    ENUM(path ".estimator", field.options.estimator, estimators, "default",                                                        \
+         "gradient through the quantized part; `default`: the quantizer's usual one", .when = path ".method!=none"),               \
+    ENUM(path ".surrogate", field.options.surrogate, surrogates, "default",                                                        \
+         "what the part that is not quantized yet does; `default`: the quantizer's usual one", .when = path ".method!=none"),      \
+    ENUM(path ".scale", field.options.scale, scales, "minmax",                                                                     \
+         "how the step is found: from the range, or by least squares", .when = path ".method=uniform"),                            \
+    NAME(path ".mixer", field.mixer, mixers, "constant", "decides which part is quantized when", .when = path ".method!=none"),    \
+    FLOAT(path ".mix", field.options.mix, 0, 1, "1",                                                                               \
+          "quantized share m of every value; 1: all of it", .when = path ".mixer=constant"),                                       \
+    FLOAT(path ".mix_start", field.options.mix_start, 0, 1, "0",                                                                   \
+          "fraction of the stage after which the ramp starts", .when = path ".mixer=alpha|stochastic"),                            \
+    FLOAT(path ".mix_end", field.options.mix_end, 0, 1, "0.8",                                                                     \
+          "fraction of the stage after which everything is quantized", .when = path ".mixer=alpha|stochastic"),                    \
+    FLOAT(path ".mix_exponent", field.options.mix_exponent, 0.01, 100, "3",                                                        \
+          "of the ramp; 1: a straight line, 3: fast first", .when = path ".mixer=alpha"),                                          \
+    INT(path ".mix_every", field.options.mix_every, 1, 1000000000, "1",                                                            \
+        "steps between updates of the ramp", .when = path ".mixer=alpha"),                                                         \
+    FLOAT(path ".mix_from", field.options.mix_from, 0, 1, "0.5",                                                                   \
+          "probability of being quantized before the ramp", .when = path ".mixer=stochastic"),                                     \
+    ENUM(path ".mix_scope", field.options.mix_scope, mix_scopes, "default",                                                        \
+         "what is drawn as one: filter or element (roulette), layer or block (stochastic); `default`: the first",                  \
+         .when = path ".mixer=roulette|stochastic"),                                                                               \
+    ENUM(path ".mix_order", field.options.mix_order, orders, "forward",                                                            \
+         "layers freeze from the input on, from the output on, or all at once", .when = path ".mixer=mask"),                       \
+    ENUM(path ".mix_ramp", field.options.mix_ramp, ramps, "cubic",                                                                 \
+         "how a layer's frozen share grows", .when = path ".mixer=mask"),                                                          \
+    INT(path ".mix_refresh", field.options.mix_refresh, 1, LB_MAX_REFRESH, "100",                                                  \
+        "steps in which each entry draws once whether it is frozen", .when = path ".mixer=mask"),                                  \
+    FLOAT(path ".mix_settle", field.options.mix_settle, 0, 0.99, "0.1",                                                            \
+          "last share of the stage in which everything is frozen", .when = path ".mixer=mask"),                                    \
+    ENUM(path ".cpq_backward", field.options.cpq_backward, cpq_backwards, "expect",                                                \
+         "gradient of the mean over all levels, or of the nearest level's probability", .when = path ".method=cpq"),               \
+    FLOAT(path ".temperature", field.options.temperature, 0.01, 100, "1",                                                          \
+          "of the Gumbel softmax in the backward pass", .when = path ".method=rq"),                                                \
+    FLOAT(path ".drop_top", field.options.drop_top, 0, 0.99, "0",                                                                  \
+          "DropBits: probability that a tensor does a step without its highest bit", .when = path ".method=cpq|rq"),               \
+    FLOAT(path ".drop_lower", field.options.drop_lower, 0, 0.99, "0",                                                              \
+          "DropBits: the same for each lower bit but the last; the bits above go with it", .when = path ".method=cpq|rq")
 
 static const lb_key keys[] = {
     SECTION("model", "The network. May not change between stages."),
     TEXT("model.name", model.name, "resnet20", "a network of `lowbit list models`"),
-    {"model.path", LB_KEY_TEXT, AT(model.path), 0, SIZE(model.path), 0, 0, NULL, "\"\"", "model.name=onnx",
-     "the graph of an imported network, which `lowbit import` writes", MAY_CHANGE},
-    FLOAT("model.width", model.width, 0.01, 64, "1", NULL, "multiplies every channel count"),
+    TEXT("model.path", model.path, "\"\"",
+         "the graph of an imported network, which `lowbit import` writes", .when = "model.name=onnx", MAY_CHANGE),
+    FLOAT("model.width", model.width, 0.01, 64, "1", "multiplies every channel count"),
     INT("model.input_size", model.input_size, 0, 4096, "0", "pixels per side that the network sees; 0: the data's"),
-    NAME("model.act", model.act, acts, "auto", NULL, "activation function before quantization; `auto`: the family's"),
+    NAME("model.act", model.act, acts, "auto", "activation function before quantization; `auto`: the family's"),
     TEXT("model.variant", model.variant, "plain", "option of the family, e.g. `sq` for the ResNets of the SQ paper"),
     ENUM("model.shortcut", model.shortcut, shortcuts, "conv",
          "residual shortcuts that change shape: 1x1 convolution, or strided identity with zero channels"),
-    FLOAT("model.dropout", model.dropout, -1, 0.95, "-1", NULL, "dropout ratio where the family has dropout; -1: the family's own"),
-    FLOAT("model.init_std", model.init_std, 0, 10, "0", NULL, "standard deviation of initial weights; 0: He's"),
-    FLOAT("model.bn_momentum", model.bn_momentum, 0, 1, "0", NULL,
+    FLOAT("model.dropout", model.dropout, -1, 0.95, "-1", "dropout ratio where the family has dropout; -1: the family's own"),
+    FLOAT("model.init_std", model.init_std, 0, 10, "0", "standard deviation of initial weights; 0: He's"),
+    FLOAT("model.bn_momentum", model.bn_momentum, 0, 1, "0",
           "weight of a new batch in batch norm's running statistics; 0: the family's own, 0.1. Less is steadier at evaluation"),
 
     SECTION("data", "The images. May not change between stages."),
     TEXT("data.name", data.name, "fashion-mnist", "a data set of `lowbit list data`, or `folder`"),
     TEXT("data.path", data.path, "\"\"",
          "folder or archive; empty: looked for in `$LOWBIT_DATA`, `data/` and `../shared/data`", MAY_CHANGE),
-    LIST("data.mean", data.mean, data.nmean, -10, 10, NULL, "mean of pixels in 0..1 per channel; empty: the data set's own"),
-    LIST("data.std", data.std, data.nstd, 1e-3, 10, NULL, "standard deviation likewise"),
+    LIST("data.mean", data.mean, data.nmean, -10, 10, "mean of pixels in 0..1 per channel; empty: the data set's own"),
+    LIST("data.std", data.std, data.nstd, 1e-3, 10, "standard deviation likewise"),
     INT("data.size", data.size, 0, 4096, "0", "images are resized to size x size when decoded; 0: left as they are"),
     INT("data.train_limit", data.train_limit, 0, 2147483647.0, "0", "first N training images only; 0: all"),
     INT("data.test_limit", data.test_limit, 0, 2147483647.0, "0", "first N test images only; 0: all"),
     INT("data.workers", data.workers, 1, 64, "1", "threads that prepare batches", MAY_CHANGE),
-    BOOL("data.cache", data.cache, "true", NULL,
-         "keep a decoded copy in `$XDG_CACHE_HOME/lowbit` where decoding is slow", MAY_CHANGE),
+    BOOL("data.cache", data.cache, "true", "keep a decoded copy in `$XDG_CACHE_HOME/lowbit` where decoding is slow", MAY_CHANGE),
     SECTION("data.augment", "Changes made to training images."),
     INT("data.augment.pad", data.augment.pad, 0, 64, "0", "pad by N pixels, then crop at random; 0: no"),
-    {"data.augment.fill", LB_KEY_ENUM, AT(data.augment.fill), 0, 0, 0, 0, fills, "black", "data.augment.pad!=0",
-     "their colour: black, or the data's mean, which normalisation makes 0", LB_KEY_STAYS},
-    BOOL("data.augment.flip", data.augment.flip, "false", NULL, "mirror every second image, at random"),
-    BOOL("data.augment.resized_crop", data.augment.resized_crop, "false", NULL, "crop a random part, resized to the input size"),
-    PAIR("data.augment.scale", data.augment.scale, 1e-3, 1, "[0.08, 1]", "data.augment.resized_crop=true",
-         "smallest and largest share of the area in that crop"),
-    PAIR("data.augment.ratio", data.augment.ratio, 0.1, 10, "[0.75, 1.3333]", "data.augment.resized_crop=true",
-         "smallest and largest width / height of that crop"),
+    ENUM("data.augment.fill", data.augment.fill, fills, "black",
+         "their colour: black, or the data's mean, which normalisation makes 0", .when = "data.augment.pad!=0"),
+    BOOL("data.augment.flip", data.augment.flip, "false", "mirror every second image, at random"),
+    BOOL("data.augment.resized_crop", data.augment.resized_crop, "false", "crop a random part, resized to the input size"),
+    PAIR("data.augment.scale", data.augment.scale, 1e-3, 1, "[0.08, 1]",
+         "smallest and largest share of the area in that crop", .when = "data.augment.resized_crop=true"),
+    PAIR("data.augment.ratio", data.augment.ratio, 0.1, 10, "[0.75, 1.3333]",
+         "smallest and largest width / height of that crop", .when = "data.augment.resized_crop=true"),
     INT("data.augment.resize", data.augment.resize, 0, 4096, "0",
         "test images: shorter side to N, then centre crop; 0: straight to the input size"),
 
     SECTION("train", "Budget, loss, arithmetic and files."),
-    FLOAT("train.epochs", train.epochs, 0, 1e6, "30", "train.steps=0", "budget of one stage; may be a fraction", MAY_CHANGE),
-    FLOAT("train.total_epochs", train.total_epochs, 0, 1e6, "0", NULL,
+    FLOAT("train.epochs", train.epochs, 0, 1e6, "30",
+          "budget of one stage; may be a fraction", .when = "train.steps=0", MAY_CHANGE),
+    FLOAT("train.total_epochs", train.total_epochs, 0, 1e6, "0",
           "if above 0: budget of all stages together; their epochs, and those of schedules, are scaled to it. Stages of "
           "train.steps come on top", MAY_CHANGE),
-    {"train.steps", LB_KEY_INT64, AT(train.steps), 0, 0, 0, 1e12, NULL, "0", NULL,
-     "budget in steps instead of epochs; 0: epochs count", MAY_CHANGE},
+    NUMBER("train.steps", INT64, train.steps, 0, 1e12, "0", "budget in steps instead of epochs; 0: epochs count", MAY_CHANGE),
     INT("train.batch", train.batch, 1, 65536, "128", "images per step"),
-    {"train.seed", LB_KEY_UINT64, AT(train.seed), 0, 0, 0, 18446744073709551615.0, NULL, "1", NULL,
-     "of everything random: same seed, machine and threads, same bits", LB_KEY_STAYS},
+    NUMBER("train.seed", UINT64, train.seed, 0, 18446744073709551615.0, "1",
+           "of everything random: same seed, machine and threads, same bits"),
     ENUM("train.precision", train.precision, precisions, "auto",
          "arithmetic of convolutions; `auto`: bf16 where the CPU is fast at it"),
     ENUM("train.loss", train.loss, losses, "cross-entropy", "squared-hinge has targets of +1 and -1"),
-    FLOAT("train.label_smoothing", train.label_smoothing, 0, 0.99, "0", "train.loss=cross-entropy",
-          "share of the target spread over all classes"),
+    FLOAT("train.label_smoothing", train.label_smoothing, 0, 0.99, "0",
+          "share of the target spread over all classes", .when = "train.loss=cross-entropy"),
     INT("train.eval_batch", train.eval_batch, 1, 65536, "250", "images per step of evaluation", MAY_CHANGE),
-    FLOAT("train.eval_every", train.eval_every, 1e-3, 1e6, "1", NULL, "epochs between evaluations", MAY_CHANGE),
+    FLOAT("train.eval_every", train.eval_every, 1e-3, 1e6, "1", "epochs between evaluations", MAY_CHANGE),
     INT("train.save_every", train.save_every, 0, 2147483647.0, "0",
         "steps between checkpoints besides each epoch's; 0: none", MAY_CHANGE),
     INT("train.bn_estimate", train.bn_estimate, 0, 1000000, "0",
@@ -192,86 +182,92 @@ static const lb_key keys[] = {
     SECTION("train.optimizer", "How weights are updated."),
     ENUM("train.optimizer.name", train.optimizer.name, optimizers, "sgd",
          "adam adds the decay to the gradient, adamw shrinks weights"),
-    FLOAT("train.optimizer.lr", train.optimizer.lr, 0, 1e3, "0.1", NULL, "learning rate at the start, after warm-up"),
-    FLOAT("train.optimizer.momentum", train.optimizer.momentum, 0, 0.9999, "0.9", SGD, "of the velocity"),
-    BOOL("train.optimizer.nesterov", train.optimizer.nesterov, "true", SGD, "Nesterov's form, as PyTorch's"),
-    FLOAT("train.optimizer.beta1", train.optimizer.beta1, 0, 0.99999, "0.9", ADAM, "decay of the mean gradient"),
-    FLOAT("train.optimizer.beta2", train.optimizer.beta2, 0, 0.999999, "0.999", ADAM, "decay of the mean square"),
-    FLOAT("train.optimizer.eps", train.optimizer.eps, 1e-12, 1, "1e-8", ADAM, "added to the root of the mean square"),
-    FLOAT("train.optimizer.weight_decay", train.optimizer.weight_decay, 0, 10, "1e-4", NULL,
-          "decay of convolution and linear weights"),
-    FLOAT("train.optimizer.decay_bias", train.optimizer.decay_bias, 0, 100, "0", NULL, "factor on weight_decay for biases"),
-    FLOAT("train.optimizer.decay_bn", train.optimizer.decay_bn, 0, 100, "0", NULL,
+    FLOAT("train.optimizer.lr", train.optimizer.lr, 0, 1e3, "0.1", "learning rate at the start, after warm-up"),
+    FLOAT("train.optimizer.momentum", train.optimizer.momentum, 0, 0.9999, "0.9", "of the velocity", .when = SGD),
+    BOOL("train.optimizer.nesterov", train.optimizer.nesterov, "true", "Nesterov's form, as PyTorch's", .when = SGD),
+    FLOAT("train.optimizer.beta1", train.optimizer.beta1, 0, 0.99999, "0.9", "decay of the mean gradient", .when = ADAM),
+    FLOAT("train.optimizer.beta2", train.optimizer.beta2, 0, 0.999999, "0.999", "decay of the mean square", .when = ADAM),
+    FLOAT("train.optimizer.eps", train.optimizer.eps, 1e-12, 1, "1e-8", "added to the root of the mean square", .when = ADAM),
+    FLOAT("train.optimizer.weight_decay", train.optimizer.weight_decay, 0, 10, "1e-4", "decay of convolution and linear weights"),
+    FLOAT("train.optimizer.decay_bias", train.optimizer.decay_bias, 0, 100, "0", "factor on weight_decay for biases"),
+    FLOAT("train.optimizer.decay_bn", train.optimizer.decay_bn, 0, 100, "0",
           "factor on weight_decay for batch norm's gamma and beta"),
-    FLOAT("train.optimizer.decay_quant", train.optimizer.decay_quant, 0, 100, "0", NULL,
+    FLOAT("train.optimizer.decay_quant", train.optimizer.decay_quant, 0, 100, "0",
           "factor on weight_decay for learned steps and clips"),
-    FLOAT("train.optimizer.lr_quant", train.optimizer.lr_quant, 0, 100, "1", NULL, "factor on lr for learned steps and clips"),
-    FLOAT("train.optimizer.lr_gates", train.optimizer.lr_gates, 0, 1e4, "10", NULL,
+    FLOAT("train.optimizer.lr_quant", train.optimizer.lr_quant, 0, 100, "1", "factor on lr for learned steps and clips"),
+    FLOAT("train.optimizer.lr_gates", train.optimizer.lr_gates, 0, 1e4, "10",
           "factor on lr for the gates of learned bit-lengths"),
-    FLOAT("train.optimizer.clip_weights", train.optimizer.clip_weights, 0, 1e3, "0", NULL,
+    FLOAT("train.optimizer.clip_weights", train.optimizer.clip_weights, 0, 1e3, "0",
           "after each update, clamp the float weights behind quantized layers to [-x, x]; 0: no"),
 
     SECTION("train.schedule", "Learning rate over one stage."),
     ENUM("train.schedule.name", train.schedule.name, schedules, "cosine", "shape of the curve"),
-    FLOAT("train.schedule.warmup", train.schedule.warmup, 0, 1e6, "0", NULL, "epochs of linear warm-up from 0", OF_TOTAL),
+    FLOAT("train.schedule.warmup", train.schedule.warmup, 0, 1e6, "0", "epochs of linear warm-up from 0", OF_TOTAL),
     LIST("train.schedule.milestones", train.schedule.milestones, train.schedule.nmilestones, 0, 1e6,
-         "train.schedule.name=multistep", "epochs after which the rate is multiplied by gamma", OF_TOTAL),
-    FLOAT("train.schedule.every", train.schedule.every, 1e-3, 1e6, "10", "train.schedule.name=step",
-          "epochs between multiplications by gamma", OF_TOTAL),
-    FLOAT("train.schedule.gamma", train.schedule.gamma, 1e-6, 1, "0.1", "train.schedule.name=step|multistep", "that factor"),
-    FLOAT("train.schedule.power", train.schedule.power, 0.01, 100, "1", "train.schedule.name=polynomial",
-          "exponent; 1: a straight line"),
-    FLOAT("train.schedule.lr_end", train.schedule.lr_end, 0, 1e3, "0", "train.schedule.name=cosine|polynomial|exponential",
-          "learning rate at the end (exponential: above 0)"),
+         "epochs after which the rate is multiplied by gamma", .when = "train.schedule.name=multistep", OF_TOTAL),
+    FLOAT("train.schedule.every", train.schedule.every, 1e-3, 1e6, "10",
+          "epochs between multiplications by gamma", .when = "train.schedule.name=step", OF_TOTAL),
+    FLOAT("train.schedule.gamma", train.schedule.gamma, 1e-6, 1, "0.1",
+          "that factor", .when = "train.schedule.name=step|multistep"),
+    FLOAT("train.schedule.power", train.schedule.power, 0.01, 100, "1",
+          "exponent; 1: a straight line", .when = "train.schedule.name=polynomial"),
+    FLOAT("train.schedule.lr_end", train.schedule.lr_end, 0, 1e3, "0",
+          "learning rate at the end (exponential: above 0)", .when = "train.schedule.name=cosine|polynomial|exponential"),
 
     SECTION("distill", "Other networks that run on the same batches, and whose outputs are learned from."),
-    WHEN_ENUM("distill.from", distill.from, distill_froms, "none", NULL,
-              "`teacher`: a finished run, which stays as it is; `twin`: a float network of the same kind, trained beside this one "
-              "and from it"),
-    WHEN_TEXT("distill.teacher", distill.teacher, "\"\"", "distill.from=teacher", "run directory of the teacher"),
-    WHEN_ENUM("distill.loss", distill.loss, distill_losses, "kl", DISTILLS,
-              "difference of outputs: of the probabilities (Kullback-Leibler), or the mean square of the scores'"),
-    FLOAT("distill.temperature", distill.temperature, 0.01, 100, "1", "distill.loss=kl", "scores are divided by it before softmax"),
-    FLOAT("distill.weight", distill.weight, 0, 1000, "0.7", DISTILLS, "of that difference in the network's loss"),
-    FLOAT("distill.label_weight", distill.label_weight, 0, 1000, "0.7", DISTILLS, "of train.loss in the network's loss"),
-    FLOAT("distill.twin_weight", distill.twin_weight, 0, 1000, "0.5", TWIN,
-          "of the difference, mean over the low-bit networks, in the twin's loss"),
-    FLOAT("distill.twin_label_weight", distill.twin_label_weight, 0, 1000, "1", TWIN, "of train.loss in the twin's loss"),
-    FLOAT("distill.twin_lr", distill.twin_lr, 0, 1000, "1", TWIN, "factor on train.optimizer.lr for the twin"),
-    LIST("distill.students", distill.students, distill.nstudents, 1, 8, DISTILLS,
-         "bits of further low-bit networks, of weights and activations, trained on the same batches in the same way"),
-    WHEN_TEXT("distill.features", distill.features, "\"\"", DISTILLS,
-              "patterns of layer names, with spaces between, whose outputs are compared too, by their mean square"),
-    FLOAT("distill.feature_weight", distill.feature_weight, 0, 1000, "0.1", "distill.features!=\"\"",
-          "of that mean square, of each layer, in the network's loss; the twin's has it times twin_weight"),
+    ENUM("distill.from", distill.from, distill_froms, "none",
+         "`teacher`: a finished run, which stays as it is; `twin`: a float network of the same kind, trained beside this one "
+         "and from it"),
+    TEXT("distill.teacher", distill.teacher, "\"\"", "run directory of the teacher", .when = "distill.from=teacher"),
+    ENUM("distill.loss", distill.loss, distill_losses, "kl",
+         "difference of outputs: of the probabilities (Kullback-Leibler), or the mean square of the scores'", .when = DISTILLS),
+    FLOAT("distill.temperature", distill.temperature, 0.01, 100, "1",
+          "scores are divided by it before softmax", .when = "distill.loss=kl"),
+    FLOAT("distill.weight", distill.weight, 0, 1000, "0.7", "of that difference in the network's loss", .when = DISTILLS),
+    FLOAT("distill.label_weight", distill.label_weight, 0, 1000, "0.7", "of train.loss in the network's loss", .when = DISTILLS),
+    FLOAT("distill.twin_weight", distill.twin_weight, 0, 1000, "0.5",
+          "of the difference, mean over the low-bit networks, in the twin's loss", .when = TWIN),
+    FLOAT("distill.twin_label_weight", distill.twin_label_weight, 0, 1000, "1", "of train.loss in the twin's loss", .when = TWIN),
+    FLOAT("distill.twin_lr", distill.twin_lr, 0, 1000, "1", "factor on train.optimizer.lr for the twin", .when = TWIN),
+    LIST("distill.students", distill.students, distill.nstudents, 1, 8,
+         "bits of further low-bit networks, of weights and activations, trained on the same batches in the same way",
+         .when = DISTILLS),
+    TEXT("distill.features", distill.features, "\"\"",
+         "patterns of layer names, with spaces between, whose outputs are compared too, by their mean square", .when = DISTILLS),
+    FLOAT("distill.feature_weight", distill.feature_weight, 0, 1000, "0.1",
+          "of that mean square, of each layer, in the network's loss; the twin's has it times twin_weight",
+          .when = "distill.features!=\"\""),
 
     /* The last section: quant.layers, which is no key of this table, is written behind it. */
     SECTION("quant", "What is quantized, and how."),
-    WHEN_ENUM("quant.rescale", quant.rescale, rescales, "start", "quant",
-              "when bits change, by a stage or train.init: learned steps start anew (clips stay), keep their range, or stay (clips "
-              "shrink)"),
+    ENUM("quant.rescale", quant.rescale, rescales, "start",
+         "when bits change, by a stage or train.init: learned steps start anew (clips stay), keep their range, or stay (clips "
+         "shrink)", .when = "quant"),
     SECTION("quant.weights", "Weights of convolutions and linear layers."),
     TENSOR("quant.weights", quant.weights),
-    WHEN_ENUM("quant.weights.per", quant.weights.options.per, pers, "default", "quant.weights.method!=none",
-              "one step per tensor or per filter (output channel); `default`: the quantizer's usual one"),
-    FLOAT("quant.weights.threshold", quant.weights.options.threshold, 1e-3, 10, "0.7", "quant.weights.method=twn",
-          "weights below threshold * mean|w| become 0"),
-    WHEN_ENUM("quant.weights.mix_schedule", quant.weights.options.mix_schedule, mix_schedules, "exp",
-              "quant.weights.mixer=roulette",
-              "quantized share over the stage: mix_ratio; 50, 75, 87.5, 100 % by quarters; 20, 40 .. 100 % by fifths; 100 %"),
-    FLOAT("quant.weights.mix_ratio", quant.weights.options.mix_ratio, 0, 1, "0.5", "quant.weights.mix_schedule=constant",
-          "quantized share of the filters or weights"),
-    WHEN_ENUM("quant.weights.mix_partition", quant.weights.options.mix_partition, mix_partitions, "stochastic",
-              "quant.weights.mixer=roulette", "drawn at each step; those of least error; or drawn once for the stage"),
-    WHEN_ENUM("quant.weights.mix_probability", quant.weights.options.mix_probability, mix_probabilities, "linear",
-              "quant.weights.mix_partition=stochastic", "how the chance of being drawn depends on the error"),
-    WHEN_ENUM("quant.weights.mix_rule", quant.weights.options.mix_rule, mix_rules, "paper",
-              "quant.weights.mix_partition=stochastic",
-              "draw the quantized ones by small error, or the others by large error"),
-    WHEN_ENUM("quant.weights.bit_lengths", quant.weights.options.bit_lengths, bit_lengths, "fixed", "quant.weights.method=cpq",
-              "bits of each layer: `bits`; learned, from 2 to `bits`; or kept as the stage before (or train.init) learned them"),
-    FLOAT("quant.weights.bits_penalty", quant.weights.options.bits_penalty, 0, 1e3, "0.01", "quant.weights.bit_lengths=learned",
-          "weight in the loss of the expected number of levels above 2 bits, summed over layers"),
+    ENUM("quant.weights.per", quant.weights.options.per, pers, "default",
+         "one step per tensor or per filter (output channel); `default`: the quantizer's usual one",
+         .when = "quant.weights.method!=none"),
+    FLOAT("quant.weights.threshold", quant.weights.options.threshold, 1e-3, 10, "0.7",
+          "weights below threshold * mean|w| become 0", .when = "quant.weights.method=twn"),
+    ENUM("quant.weights.mix_schedule", quant.weights.options.mix_schedule, mix_schedules, "exp",
+         "quantized share over the stage: mix_ratio; 50, 75, 87.5, 100 % by quarters; 20, 40 .. 100 % by fifths; 100 %",
+         .when = "quant.weights.mixer=roulette"),
+    FLOAT("quant.weights.mix_ratio", quant.weights.options.mix_ratio, 0, 1, "0.5",
+          "quantized share of the filters or weights", .when = "quant.weights.mix_schedule=constant"),
+    ENUM("quant.weights.mix_partition", quant.weights.options.mix_partition, mix_partitions, "stochastic",
+         "drawn at each step; those of least error; or drawn once for the stage", .when = "quant.weights.mixer=roulette"),
+    ENUM("quant.weights.mix_probability", quant.weights.options.mix_probability, mix_probabilities, "linear",
+         "how the chance of being drawn depends on the error", .when = "quant.weights.mix_partition=stochastic"),
+    ENUM("quant.weights.mix_rule", quant.weights.options.mix_rule, mix_rules, "paper",
+         "draw the quantized ones by small error, or the others by large error",
+         .when = "quant.weights.mix_partition=stochastic"),
+    ENUM("quant.weights.bit_lengths", quant.weights.options.bit_lengths, bit_lengths, "fixed",
+         "bits of each layer: `bits`; learned, from 2 to `bits`; or kept as the stage before (or train.init) learned them",
+         .when = "quant.weights.method=cpq"),
+    FLOAT("quant.weights.bits_penalty", quant.weights.options.bits_penalty, 0, 1e3, "0.01",
+          "weight in the loss of the expected number of levels above 2 bits, summed over layers",
+          .when = "quant.weights.bit_lengths=learned"),
     SECTION("quant.activations", "What goes from layer to layer."),
     TENSOR("quant.activations", quant.activations),
     SECTION("quant.edges", "Layers that are often treated apart: `float`, `same` as the others, or a number of bits."),
