@@ -205,6 +205,37 @@ static void traced_shape(lb_onnx_build *b) {
     move_last(b, 3);
 }
 
+/* Places counted from the end: the batch's size, and the last two extents, which opset 15 can ask for. */
+static void shape_from_the_end(lb_onnx_build *b) {
+    b->model.opset_import[0]->version = 15;
+    test_list(b, "fourth", 1, (const float[]){-4});
+    test_list(b, "channels", 1, (const float[]){4});
+    node_of(b, "Reshape")->input[0] = TEXT("same");
+    TEST_NODE(b, "Reshape", "same", "pool_out", "extents");
+    move_last(b, 3);
+    lb_onnx_int(b, TEST_NODE(b, "Concat", "extents", "images", "channels", "lines"), "axis", 0);
+    move_last(b, 3);
+    TEST_NODE(b, "Gather", "images", "whole", "fourth");
+    move_last(b, 3);
+    TEST_NODE(b, "Shape", "whole", "pool_out");
+    move_last(b, 3);
+    lb_onnx_int(b, TEST_NODE(b, "Shape", "lines", "pool_out"), "start", -2);
+    move_last(b, 3);
+}
+
+/* An extent computed in real numbers: minus a half, rounded down, is the open one. */
+static void floored_extent(lb_onnx_build *b) {
+    test_list(b, "zero", 1, (const float[]){0});
+    lb_onnx_tensor(b, "half", FLOAT_TYPE, 1, (const int64_t[]){1}, (const float[]){-0.5f});
+    node_of(b, "Reshape")->input[1] = TEXT("extents");
+    lb_onnx_int(b, TEST_NODE(b, "Concat", "extents", "zero", "open"), "axis", 0);
+    move_last(b, 0);
+    lb_onnx_int(b, TEST_NODE(b, "Cast", "open", "floored"), "to", INT64_TYPE);
+    move_last(b, 0);
+    TEST_NODE(b, "Floor", "floored", "half");
+    move_last(b, 0);
+}
+
 /* Channels apart, and together again in the same order. */
 static void split_and_joined(lb_onnx_build *b) {
     const float sizes[] = {1, 3};
@@ -219,6 +250,38 @@ static void split_and_joined(lb_onnx_build *b) {
     split->n_output = 2;
     split->output = outputs;
     move_last(b, 3);
+}
+
+/* The image's three channels in two parts of no stated sizes: the last is the smaller. */
+static void split_unevenly(lb_onnx_build *b) {
+    static char *outputs[] = {TEXT("left"), TEXT("right")};
+    node_of(b, "Conv")->input[0] = TEXT("joined");
+    lb_onnx_int(b, TEST_NODE(b, "Concat", "joined", "left", "right"), "axis", 1);
+    move_last(b, 0);
+    Lb__Onnx__NodeProto *split = TEST_NODE(b, "Split", "left", "image");
+    lb_onnx_int(b, split, "axis", 1);
+    split->n_output = 2;
+    split->output = outputs;
+    move_last(b, 0);
+}
+
+/* Every second channel before the others, twice: of four, the order that was. */
+static void every_second(lb_onnx_build *b) {
+    static const char *const names[] = {"pool_out", "mixed", "sorted"};
+    test_list(b, "zero", 1, (const float[]){0});
+    test_list(b, "one", 1, (const float[]){1});
+    test_list(b, "two", 1, (const float[]){2});
+    test_list(b, "four", 1, (const float[]){4});
+    node_of(b, "Reshape")->input[0] = TEXT("sorted");
+    for (int i = 0; i < 2; i++) {
+        const char *even = lb_onnx_name(b, "even%d", i), *odd = lb_onnx_name(b, "odd%d", i);
+        TEST_NODE(b, "Slice", even, names[i], "zero", "four", "one", "two");
+        move_last(b, 3 + 3 * (size_t)i);
+        TEST_NODE(b, "Slice", odd, names[i], "one", "four", "one", "two");
+        move_last(b, 4 + 3 * (size_t)i);
+        lb_onnx_int(b, TEST_NODE(b, "Concat", names[i + 1], even, odd), "axis", 1);
+        move_last(b, 5 + 3 * (size_t)i);
+    }
 }
 
 /* Rows apart and together again, columns too, channels last. */
@@ -604,6 +667,18 @@ static void average(lb_onnx_build *b, bool ceil) {
 static void average_padded(lb_onnx_build *b) { average(b, false); }
 static void average_ceil(lb_onnx_build *b) { average(b, true); }
 
+/* Windows of two, every three, of 8 rows and one more on either side: a fourth would begin in the padding, and is left out. */
+static void padded_windows(lb_onnx_build *b, bool ceil) {
+    Lb__Onnx__NodeProto *pool = node_of(b, "MaxPool");
+    pool->attribute[1]->ints[0] = pool->attribute[1]->ints[1] = 3; /* strides */
+    lb_onnx_ints(b, pool, "pads", (const int[]){1, 1, 1, 1}, 4);
+    lb_onnx_int(b, pool, "ceil_mode", ceil);
+    test_weights(b, "less", 2, (const int64_t[]){5, 36});
+    node_of(b, "Gemm")->input[1] = TEXT("less");
+}
+static void windows_floor(lb_onnx_build *b) { padded_windows(b, false); }
+static void windows_ceil(lb_onnx_build *b) { padded_windows(b, true); }
+
 static void same_network(void **state) {
     (void)state;
     static const struct {
@@ -626,7 +701,11 @@ static void same_network(void **state) {
                 {"minus the image, Neg", negated, false},
                 {"affine", affine, false},
                 {"traced shape", traced_shape, false},
+                {"shape from the end", shape_from_the_end, false},
+                {"floored extent", floored_extent, false},
                 {"split and joined", split_and_joined, false},
+                {"split unevenly", split_unevenly, false},
+                {"every second channel", every_second, false},
                 {"rows and columns joined", lines_joined, false},
                 {"rows and columns split", lines_split, false},
                 {"rows picked", rows_picked, false},
@@ -667,7 +746,9 @@ static void same_network(void **state) {
                 {"sum of three", sum_of_three, true},
                 {"sum in steps", sum_in_steps, false},
                 {"average of a padded image", average_padded, true},
-                {"average by ceil_mode", average_ceil, false}};
+                {"average by ceil_mode", average_ceil, false},
+                {"padded windows", windows_floor, true},
+                {"padded windows by ceil_mode", windows_ceil, false}};
     lb_ctx *ctx = test_ctx();
     double want[MB * 5] = {0};
     for (size_t i = 0; i < LB_COUNT(rows); i++) {
