@@ -372,7 +372,10 @@ static void rules(void **state) {
     (void)state;
 #define TENSOR1 "\1\1\3\0\0\xfe\3"
 #define TENSOR4 "\1\1\3\2\0\x80\x80\x08"
+#define TENSORS "\1\1\3\2\0\x80\x80\xf8\x0f\1\1\3\2\0\xfe\xff\xff\xff\x0f" TENSOR4 /* 2 to 4 */
 #define REQUANTS "\x18\0\0\0\0\0\0\1\0\0\1\0\0\1" /* a block's header, three times mul 65536 */
+#define REQUANTS2 "\x18\0\0\0\0\0\0\1\0\0\1" /* of two */
+#define REALS4 "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
 #define OF_TEXT(text) text, sizeof text - 1
     static const struct {
         const char *mark;
@@ -393,6 +396,13 @@ static void rules(void **state) {
         /* Layers that do not fit their sources. */
         {OF_TEXT(COPY), 14, OF_TEXT("\0\0\0c\0"), "an input layer that does not fit the image"},
         {OF_TEXT(POINT), 20, OF_TEXT("\0\0\1p\0"), "an input layer that does not fit the image"},
+        {OF_TEXT(TENSOR1), 48, OF_TEXT("\1\1\2\0\0\x1e" TENSORS "\0\0\0c\0\0\x1e" REQUANTS2),
+         "a layer that changes the shape"}, /* the next one */
+        {OF_TEXT(TENSOR1), 48, OF_TEXT("\1\1\2\0\0\x1e" TENSORS "\0\0\0c\0\0\x20" REQUANTS2),
+         "results that could leave the stated range"}, /* codes of 0..16 in 0..15 */
+        {OF_TEXT(TENSOR1), 48, OF_TEXT("\1\1\2\0\2\x1e" TENSORS "\0\0\0c\0\0\x1e" REQUANTS2),
+         "results that could leave the stated range"}, /* of 0..15 in 1..15 */
+        {OF_TEXT(TENSOR1), 48, OF_TEXT("\1\1\2\3" TENSORS "\0\1\0c\0" REALS4), "an integer layer with a float source"},
         {OF_TEXT(COPY), 14, OF_TEXT("\2\0\0c\0\1" REQUANTS), "a layer that changes the shape"},
         {OF_TEXT(COPY), 14, OF_TEXT("\3\4\0c\0\1\1\0"), "a layer that changes the channels"},
         {OF_TEXT(POINT), 20, OF_TEXT("\5\0\1p\0\1\1\1\0\0\3"), "a source of another shape or type"},
