@@ -173,6 +173,35 @@ static void kinds(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* Steps of filters that are all alike, and of ones of which only the last differs, are as many as it takes to tell them. */
+static void alike_but_the_last(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    for (int differs = 0; differs < 2; differs++) {
+        lb_net *net;
+        assert_ok(ctx, lb_net_create(ctx, "alike", 4, 4, 1, &net));
+        const int act = lb_net_clip(net, lb_net_input(net), "act", -1, 1);
+        const int conv = lb_net_conv2d(net, act, "conv", 3, 3, 1, 1, 1, false);
+        const int fc = lb_net_linear(net, lb_net_globalpool(net, conv, "pool"), "fc", 2, false);
+        assert_ok(ctx, lb_net_finish(net));
+        lb_net_initialise(net, 1, 0);
+        attach(ctx, net, act, "dorefa", LB_ACTIVATIONS, 4);
+        attach(ctx, net, conv, "bwn", LB_WEIGHTS, 1);
+        float *weights = lb_param_values(net, net->nodes[conv].param[0]);
+        for (int k = 0; k < 27; k++)
+            weights[k] = differs && k >= 18 ? 1.0f : 0.5f;
+        lb_numerics *n;
+        assert_ok(ctx, lb_numerics_create(ctx, net, mean, std, &n));
+        assert_true(n->nodes[conv].integer && !n->nodes[fc].integer);
+        assert_int_equal(n->nodes[conv].nsteps, differs ? 3 : 1);
+        if (differs)
+            assert_true(n->nodes[conv].step[2] == 2 * n->nodes[conv].step[0]);
+        lb_numerics_destroy(n);
+        lb_net_destroy(net);
+    }
+    lb_ctx_destroy(ctx);
+}
+
 /* 8-bit weights and activations with so many inputs that some weights would overflow: float instead. */
 static void too_wide(void **state) {
     (void)state;
@@ -223,7 +252,8 @@ static void out_of_memory(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exact_factors), cmocka_unit_test(ties_go_up), cmocka_unit_test(saturates), cmocka_unit_test(bounds),
-        cmocka_unit_test(kinds),         cmocka_unit_test(too_wide),   cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(kinds),         cmocka_unit_test(alike_but_the_last),
+        cmocka_unit_test(too_wide),      cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
