@@ -100,6 +100,31 @@ static void random_graphs(void **state) {
     lb_ctx_destroy(ctx);
 }
 
+/* Residuals scaled by whole numbers, which no shift follows. */
+static void whole_residuals(void **state) {
+    (void)state;
+    lb_ctx *ctx = test_ctx();
+    int checked = 0;
+    for (uint64_t seed = 0; checked < 12; seed++) {
+        test_graph t;
+        int scaled = 0;
+        test_graph_random(&t, seed + 9000, &weight_formats[seed % LB_COUNT(weight_formats)], 4);
+        for (int i = 0; i < t.g.nlayers; i++) {
+            lbrt_epilogue *e = &t.layers[i].epilogue;
+            if (t.layers[i].is_float || !(e->flags & LBRT_RESIDUAL) || !(e->flags & LBRT_CODE) || e->flags & LBRT_THRESHOLDS)
+                continue; /* the range of codes is stated whatever comes in */
+            e->res = (lbrt_requant){.mul = test_in(&t, -3000, 3000), .add = test_in(&t, -3000, 3000), .shift = 0};
+            scaled = 1;
+        }
+        if (scaled)
+            check_graph_runs(ctx, &t, "whole residuals", seed);
+        checked += scaled;
+        test_graph_free(&t);
+        assert_true(seed < 4000);
+    }
+    lb_ctx_destroy(ctx);
+}
+
 /* An epilogue of affine, clamp and code becomes thresholds by asking it about every accumulator value: the same scores must come
  * out. */
 static void thresholds_equal_affine_and_code(void **state) {
@@ -523,7 +548,8 @@ static void opened_without_arenas(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(random_graphs),         cmocka_unit_test(thresholds_equal_affine_and_code),
+        cmocka_unit_test(random_graphs),         cmocka_unit_test(whole_residuals),
+        cmocka_unit_test(thresholds_equal_affine_and_code),
         cmocka_unit_test(what_the_file_says),    cmocka_unit_test(overhead_is_small),
         cmocka_unit_test(refused_graphs),        cmocka_unit_test(out_of_memory),
         cmocka_unit_test(no_memory_for_kernels), cmocka_unit_test(models_in_memory),
