@@ -276,6 +276,76 @@ static void test_stages(void **state) {
     }
 }
 
+/* Networks that a stage goes on with keep what they have learned, in the order that it asks for; a new one begins with the weights
+ * of the first. Layers that the recipe gives other bits keep them. */
+static void test_learners_of_stages(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        int before; /* its place in the stage before */
+        float lr;
+    } expected[] = {{"", 0, 1}, {"3bit", 2, 1}, {"8bit", -1, 1}, {"4bit", 1, 1}, {"twin", 3, 0.5f}};
+    lb_ctx *ctx = test_ctx();
+    static const char recipe_text[] = HEAD_OF("width: 0.25", "steps: 1")
+        "quant: {weights: {method: lsq, bits: 2}, layers: [{match: conv2, weights: {bits: 6}}]}\n"
+        "distill: {from: twin}\n"
+        "stages: [{name: two, distill: {students: [4, 3]}}, {name: three, distill: {students: [3, 8, 4], twin_lr: 0.5}}]\n";
+    lb_recipe *recipe = recipe_of(ctx, recipe_text);
+    lb_trainer *t = trainer_of(ctx, recipe);
+    const lb_net *before[4];
+    assert_ok(ctx, lb_trainer_prepare(t));
+    assert_ok(ctx, lb_distill_start(t));
+    assert_int_equal(t->nlearners, 4);
+    for (int i = 0; i < 4; i++) {
+        before[i] = t->learners[i].net;
+        assert_true(t->learners[i].lr == 1);
+        for (int k = 1; k < i; k++) /* each its own seed */
+            assert_memory_not_equal(before[i]->values, before[k]->values, before[i]->params[0].count * sizeof(float));
+    }
+    for (size_t k = 0; k < t->net->nvalues; k++)
+        t->net->values[k] = (float)(k % 101 + 1) / 101;
+    assert_ok(ctx, lb_trainer_enter_stage(t, 1));
+    assert_ok(ctx, lb_trainer_prepare(t));
+    assert_ok(ctx, lb_distill_start(t));
+    assert_int_equal(t->nlearners, LB_COUNT(expected));
+    for (int i = 0; i < t->nlearners; i++) {
+        const lb_learner *l = &t->learners[i];
+        const lb_quant *conv2 = l->net->nodes[lb_net_find(l->net, "conv2")].quant;
+        assert_string_equal(l->name, expected[i].name);
+        assert_true(l->lr == expected[i].lr);
+        assert_true(l->kind == LB_LEARNER_TWIN ? !conv2 : conv2->spec.bits == 6);
+        if (expected[i].before >= 0)
+            assert_ptr_equal(l->net, before[expected[i].before]);
+        for (int p = 0; p < l->net->nparams && expected[i].before < 0; p++)
+            if (l->net->params[p].kind != LB_PARAM_QUANT)
+                assert_memory_equal(lb_param_values(l->net, p), lb_param_values(t->net, p),
+                                    l->net->params[p].count * sizeof(float));
+    }
+    destroy_all(ctx, recipe, t);
+}
+
+/* What a run of several networks has come to within an epoch is there again when it is resumed. */
+static void test_progress_of_terms(void **state) {
+    (void)state;
+    char dir[64], path[100];
+    make_dir(dir);
+    snprintf(path, sizeof path, "%s/full.safetensors", dir);
+    lb_ctx *ctx = test_ctx();
+    lb_recipe *recipe = recipe_of(ctx, HEAD LOW "distill: {from: twin}\n");
+    lb_trainer *t = trainer_of(ctx, recipe), *resumed = trainer_of(ctx, recipe);
+    assert_ok(ctx, lb_trainer_prepare(t));
+    assert_ok(ctx, lb_distill_start(t));
+    t->at.loss_sum = 2.75;
+    t->at.terms_sum = 1.1;
+    t->learners[1].top1 = 12.3;
+    assert_ok(ctx, lb_checkpoint_save(t, path, true));
+    assert_ok(ctx, lb_checkpoint_resume(resumed, path));
+    assert_true(resumed->at.loss_sum == 2.75 && resumed->at.terms_sum == 1.1 && resumed->learners[1].top1 == 12.3);
+    lb_trainer_destroy(resumed);
+    destroy_all(ctx, recipe, t);
+    remove_dir(dir);
+}
+
 /* What is left of a student and of the twin are runs that can be opened. */
 static void test_left_as_runs(void **state) {
     (void)state;
@@ -421,6 +491,8 @@ int main(void) {
         cmocka_unit_test(test_learns_from_the_teacher_alone),
         cmocka_unit_test(test_resume_gives_the_same_bits),
         cmocka_unit_test(test_stages),
+        cmocka_unit_test(test_learners_of_stages),
+        cmocka_unit_test(test_progress_of_terms),
         cmocka_unit_test(test_left_as_runs),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_failing_again_and_again),
