@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "train/report.h"
+#include "train/safetensors.h"
 #include "train/trainer.h"
 
 static void set(lb_ctx *ctx, lb_recipe *recipe, const char *key, const char *value) {
@@ -89,6 +90,77 @@ static void test_logged_epochs(void **state) {
     remove_dir(dir);
 }
 
+/* Of epochs that are equally good the first one is the best. */
+static void test_first_of_equals(void **state) {
+    (void)state;
+    char dir[64], path[100];
+    make_dir(dir);
+    lb_ctx *ctx = test_ctx();
+    lb_recipe *recipe = recipe_of(ctx, "model: {name: lenet5, width: 0.25}\n"
+                                       "data: {name: fashion-mnist, path: " DATA ", train_limit: 32, test_limit: 1}\n"
+                                       "train: {batch: 32, epochs: 3, optimizer: {lr: 1.0e-9}}\n");
+    lb_trainer *t = trainer_of(ctx, recipe);
+    assert_ok(ctx, lb_trainer_run(t, dir, false));
+    char *log = read_text(dir, "metrics.jsonl"), *line = log, step[2] = "1";
+    double best = -1;
+    bool tied = false;
+    for (int epoch = 1; epoch <= 3; epoch++, line = strchr(line, '\n') + 1) {
+        const double top1 = logged(line, "\"test_top1\": ");
+        tied = top1 > best ? false : tied || top1 == best;
+        if (top1 > best)
+            step[0] = (char)('0' + epoch);
+        best = fmax(best, top1);
+    }
+    assert_true(tied);
+    free(log);
+    lb_safetensors *file;
+    snprintf(path, sizeof path, "%s/best.safetensors", dir);
+    assert_ok(ctx, lb_safetensors_read(ctx, path, &file));
+    assert_string_equal(lb_safetensors_metadata(file, "step"), step);
+    lb_safetensors_destroy(file);
+    destroy_all(ctx, recipe, t);
+    remove_dir(dir);
+}
+
+/* One value per channel and statistic of a network's batch norms, in order; returns how many. */
+static int statistics(const lb_net *net, float *values) {
+    int n = 0;
+    for (int i = 0; i < net->nparams; i++)
+        for (size_t k = 0; k < net->params[i].count; k++)
+            if (net->params[i].kind == LB_PARAM_BN_MEAN || net->params[i].kind == LB_PARAM_BN_VAR)
+                values[n++] = net->values[net->params[i].offset + k];
+    assert_in_range(n, 1, 1000);
+    return n;
+}
+
+/* Statistics that are estimated after an epoch are the means over this epoch's own first batches. */
+static void test_statistics_of_the_epoch(void **state) {
+    (void)state;
+    static float run[1000], again[1000], single[2][1000];
+    lb_ctx *ctx = test_ctx();
+    lb_recipe *recipe = recipe_of(ctx, "model: {name: lenet5, width: 0.25}\n"
+                                       "data: {name: fashion-mnist, path: " DATA ", train_limit: 64, test_limit: 10}\n"
+                                       "train: {batch: 32, epochs: 1, precision: f32, bn_estimate: 2}\n");
+    lb_trainer *t = trainer_of(ctx, recipe);
+    lb_batch const *batch;
+    assert_ok(ctx, lb_trainer_run(t, NULL, false));
+    const int n = statistics(t->net, run);
+    for (int each = 0; each < 2; each++) {
+        assert_ok(ctx, lb_loader_start(t->loader, 0, 0));
+        for (int i = 0; i < 2; i++) {
+            assert_ok(ctx, lb_loader_next(t->loader, &batch));
+            assert_ok(ctx, lb_plan_estimate(t->learners[0].plan, batch->pixels, each ? 0 : i));
+            statistics(t->net, each ? single[i] : again);
+        }
+    }
+    assert_memory_equal(run, again, (size_t)n * sizeof *run);
+    for (int k = 0; k < n; k++) {
+        const float want = (single[0][k] + single[1][k]) / 2;
+        assert_true(fabsf(again[k] - want) <= 1e-5f * fmaxf(1, fabsf(want)));
+    }
+    destroy_all(ctx, recipe, t);
+}
+
 /* A loss of labels that is finite but too large to come back from. */
 static void test_large_loss(void **state) {
     (void)state;
@@ -139,6 +211,7 @@ static void test_sign_flips_counted(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_run_twice_from_quantizers), cmocka_unit_test(test_logged_epochs),
+                                       cmocka_unit_test(test_first_of_equals), cmocka_unit_test(test_statistics_of_the_epoch),
                                        cmocka_unit_test(test_large_loss), cmocka_unit_test(test_sign_flips_counted)};
     return have_data() ? cmocka_run_group_tests(tests, NULL, NULL) : SKIP_ALL;
 }
