@@ -68,7 +68,12 @@ static void first_batch(void **state) {
     for (int i = 0; i < MB * CLASSES; i++)
         assert_true(fabs((double)after[i] - (double)before[i]) / 65536 < 2e-3 * most);
     const lb_node *bn = &net->nodes[lb_net_find(net, "conv2.bn")];
-    assert_true(lb_param_values(net, bn->param[3])[0] != 1);
+    const double n = MB * SIZE * SIZE;
+    for (int c = 0; c < 8; c++) {
+        const double scale = (double)lb_param_values(net, bn->param[0])[c] / (1 + c % 3); /* sqrt(var + eps) */
+        const double unbiased = (scale * scale - (double)bn->u.bn.eps) * n / (n - 1);
+        assert_true(fabs((double)lb_param_values(net, bn->param[3])[c] / unbiased - 1) < 2e-5);
+    }
 
     /* Once only: the next batch leaves gamma alone. */
     const float gamma = lb_param_values(net, bn->param[0])[0];
