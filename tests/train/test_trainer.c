@@ -574,8 +574,8 @@ static void test_init_from_other_bits(void **state) {
     remove_dir(dir);
 }
 
-/* Another program's file that describes conv2's weight quantizer with these bits: is it believed? */
-static bool believed(lb_ctx *ctx, lb_net *net, const char *from, const char *to, const char *bits) {
+/* Another program's file that describes the weight quantizer of conv2, or of another layer, with these bits: is it believed? */
+static bool believed(lb_ctx *ctx, lb_net *net, const char *from, const char *to, const char *bits, const char *layer) {
     lb_safetensors *file;
     assert_ok(ctx, lb_safetensors_read(ctx, from, &file));
     const size_t count = lb_safetensors_count(file);
@@ -583,7 +583,7 @@ static bool believed(lb_ctx *ctx, lb_net *net, const char *from, const char *to,
     for (size_t i = 0; i < count; i++)
         tensors[i] = *lb_safetensors_at(file, i);
     char text[100];
-    snprintf(text, sizeof text, "weight lsq %s signed conv2\n", bits);
+    snprintf(text, sizeof text, "weight lsq %s signed %s\n", bits, layer);
     assert_ok(ctx, lb_safetensors_write(ctx, to, tensors, count, &(lb_st_pair){"quantizers", text}, 1));
     free(tensors);
     lb_safetensors_destroy(file);
@@ -615,8 +615,35 @@ static void test_init_from_described_bits(void **state) {
     q->initialised = true;
     assert_ok(ctx, lb_checkpoint_save_learner(t, 0, from));
     for (size_t i = 0; i < LB_COUNT(rows); i++)
-        if (believed(ctx, t->net, from, to, rows[i].bits) != rows[i].good)
+        if (believed(ctx, t->net, from, to, rows[i].bits, "conv2") != rows[i].good)
             fail_msg("%s bits", rows[i].bits);
+    assert_false(believed(ctx, t->net, from, to, "2", "conv20"));
+    assert_false(believed(ctx, t->net, from, to, "2", "conv"));
+    destroy_all(ctx, recipe, t);
+    remove_dir(dir);
+}
+
+/* A checkpoint of values that are not finite is neither resumed nor opened. */
+static void test_values_not_finite(void **state) {
+    (void)state;
+    static const float values[] = {0.5f, NAN, INFINITY, -INFINITY};
+    char dir[64], path[100];
+    make_dir(dir);
+    snprintf(path, sizeof path, "%s/full.safetensors", dir);
+    lb_ctx *ctx = test_ctx();
+    lb_recipe *recipe = small_recipe(ctx, "1");
+    lb_trainer *t = trainer_of(ctx, recipe);
+    assert_ok(ctx, lb_trainer_prepare(t));
+    lb_net_initialise(t->net, 1, 0);
+    for (size_t i = 0; i < LB_COUNT(values); i++) {
+        lb_trainer *other = trainer_of(ctx, recipe);
+        t->net->values[t->net->nvalues - 1] = values[i];
+        assert_ok(ctx, lb_checkpoint_save(t, path, true));
+        assert_int_equal(lb_checkpoint_resume(other, path), i ? LB_ERR_FORMAT : LB_OK);
+        assert_true(!i || strstr(lb_error(ctx), "not finite"));
+        assert_int_equal(lb_checkpoint_load(other, path, true), i ? LB_ERR_FORMAT : LB_OK);
+        lb_trainer_destroy(other);
+    }
     destroy_all(ctx, recipe, t);
     remove_dir(dir);
 }
@@ -716,6 +743,7 @@ int main(void) {
         cmocka_unit_test(test_init_of_a_stage),
         cmocka_unit_test(test_init_from_other_bits),
         cmocka_unit_test(test_init_from_described_bits),
+        cmocka_unit_test(test_values_not_finite),
         cmocka_unit_test(test_run_twice),
         cmocka_unit_test(test_log_out_of_memory),
         cmocka_unit_test(test_callers_threads),
