@@ -338,7 +338,7 @@ static void test_progress_of_terms(void **state) {
     t->at.loss_sum = 2.75;
     t->at.terms_sum = 1.1;
     t->learners[1].top1 = 12.3;
-    assert_ok(ctx, lb_checkpoint_save(t, path, true));
+    assert_ok(ctx, lb_checkpoint_save(t, path));
     assert_ok(ctx, lb_checkpoint_resume(resumed, path));
     assert_true(resumed->at.loss_sum == 2.75 && resumed->at.terms_sum == 1.1 && resumed->learners[1].top1 == 12.3);
     lb_trainer_destroy(resumed);
