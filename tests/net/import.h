@@ -77,4 +77,29 @@ static inline Lb__Onnx__TensorProto *tensor_of(lb_onnx_build *b, const char *nam
 
 #define TEXT(text) ((char *)(uintptr_t)(text))
 
+/* A model that is wrong in one way, and what the error says of it. */
+typedef struct test_refusal {
+    void (*change)(lb_onnx_build *b);
+    const char *says;
+} test_refusal;
+
+/* Each is one line that names the file, and no network comes of it. */
+static inline void assert_refused(const test_refusal *rows, size_t count) {
+    lb_ctx *ctx = test_ctx();
+    for (size_t i = 0; i < count; i++) {
+        lb_onnx_build b;
+        lb_imported in = {0};
+        test_model(&b, ctx);
+        rows[i].change(&b);
+        const lb_status status = lb_net_import(ctx, &b.model, "bad.onnx", NULL, &in);
+        if (status != LB_ERR_FORMAT && status != LB_ERR_UNSUPPORTED && status != LB_ERR_SHAPE && status != LB_ERR_IO)
+            fail_msg("row %zu, '%s': %s: %s", i, rows[i].says, lb_status_name(status), lb_error(ctx));
+        assert_null(in.net);
+        if (!strstr(lb_error(ctx), rows[i].says) || strncmp(lb_error(ctx), "bad.onnx: ", 10) || strpbrk(lb_error(ctx), "\n\x1b"))
+            fail_msg("row %zu: '%s' is not in '%s'", i, rows[i].says, lb_error(ctx));
+        lb_onnx_build_free(&b);
+    }
+    lb_ctx_destroy(ctx);
+}
+
 #endif

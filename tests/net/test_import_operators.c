@@ -254,10 +254,7 @@ static void layer_norm(lb_onnx_build *b) { reduce(b, "ReduceMean", 1, (const flo
 
 static void refused(void **state) {
     (void)state;
-    static const struct {
-        void (*change)(lb_onnx_build *b);
-        const char *says;
-    } rows[] = {
+    static const test_refusal rows[] = {
         {statistics_read, "(BatchNormalization): its statistics are used"},
         {one_image, "only channels, each at most once, rows or columns are gathered"},
         {far_channel, "gathers number -5 of 4"},
@@ -307,19 +304,7 @@ static void refused(void **state) {
         {resize_corners, "only nearest pixels by whole factors"},
         {no_rows, "makes images of 0 rows or columns"},
     };
-    lb_ctx *ctx = test_ctx();
-    for (size_t i = 0; i < LB_COUNT(rows); i++) {
-        lb_onnx_build b;
-        lb_imported in = {0};
-        test_model(&b, ctx);
-        rows[i].change(&b);
-        assert_ok(ctx, b.status);
-        const lb_status status = lb_net_import(ctx, &b.model, "bad.onnx", NULL, &in);
-        if ((status != LB_ERR_FORMAT && status != LB_ERR_UNSUPPORTED) || in.net || !strstr(lb_error(ctx), rows[i].says))
-            fail_msg("row %zu: %s: '%s' is not in '%s'", i, lb_status_name(status), rows[i].says, lb_error(ctx));
-        lb_onnx_build_free(&b);
-    }
-    lb_ctx_destroy(ctx);
+    assert_refused(rows, LB_COUNT(rows));
 }
 
 int main(void) {
