@@ -66,23 +66,29 @@ static lb_status pad_image(lb_importer *im, lb_view *image, const char *name, co
     return lb_import_place(im, image, name, oh, rows, ow, cols);
 }
 
+/* Each pixel becomes a block of its copies: oh and ow are multiples of the image's rows and columns. */
+static lb_status enlarge(lb_importer *im, lb_view *v, const char *name, int64_t oh, int64_t ow) {
+    const lb_shape *s = &im->net->nodes[v->node].dst;
+    const int64_t fh = oh / s->h, fw = ow / s->w;
+    int *rows, *cols;
+    LB_TRY(lb_import_lines(im, oh, &rows));
+    LB_TRY(lb_import_lines(im, ow, &cols));
+    for (int y = 0; y < oh; y++)
+        rows[y] = (int)(y / fh);
+    for (int x = 0; x < ow; x++)
+        cols[x] = (int)(x / fw);
+    return lb_import_place(im, v, name, (int)oh, rows, (int)ow, cols);
+}
+
 lb_status lb_import_repeat(lb_importer *im, lb_view *v) {
     const int oh = v->repeat_h, ow = v->repeat_w;
-    int *rows, *cols;
     bool last;
     if (!oh)
         return LB_OK;
     v->repeat_h = v->repeat_w = 0;
     LB_TRY(lb_import_turn(im, v, &last));
     LB_TRY(lb_import_image(im, v));
-    LB_TRY(lb_import_lines(im, oh, &rows));
-    LB_TRY(lb_import_lines(im, ow, &cols));
-    const lb_shape *s = &im->net->nodes[v->node].dst;
-    for (int y = 0; y < oh; y++)
-        rows[y] = s->h == 1 ? 0 : y;
-    for (int x = 0; x < ow; x++)
-        cols[x] = s->w == 1 ? 0 : x;
-    LB_TRY(lb_import_place(im, v, lb_import_unique(im, "spread"), oh, rows, ow, cols));
+    LB_TRY(enlarge(im, v, lb_import_unique(im, "spread"), oh, ow));
     return lb_import_turn_back(im, v, last);
 }
 
@@ -425,15 +431,7 @@ static lb_status read_resize(lb_importer *im) {
     if (by[0] != 1 || by[1] != 1)
         return lb_import_refuse(im, "repeats images or channels; only rows and columns are");
     const lb_shape *s = &im->net->nodes[v.node].dst;
-    const int64_t fh = v.ndim == 4 ? by[2] : 1, fw = by[v.ndim - 1], oh = s->h * fh, ow = s->w * fw;
-    int *rows, *cols;
-    LB_TRY(lb_import_lines(im, oh, &rows));
-    LB_TRY(lb_import_lines(im, ow, &cols));
-    for (int y = 0; y < oh; y++)
-        rows[y] = (int)(y / fh);
-    for (int x = 0; x < ow; x++)
-        cols[x] = (int)(x / fw);
-    LB_TRY(lb_import_place(im, &v, lb_import_name(im, NULL), (int)oh, rows, (int)ow, cols));
+    LB_TRY(enlarge(im, &v, lb_import_name(im, NULL), s->h * (v.ndim == 4 ? by[2] : 1), s->w * by[v.ndim - 1]));
     LB_TRY(lb_import_turn_back(im, &v, last));
     return lb_import_set_view(im, &v);
 }

@@ -311,19 +311,15 @@ static lb_status reduce(lb_importer *im, lb_op op, int64_t *pixels, lb_view *dst
     return lb_view_reshape(im, dst, ndim, dims);
 }
 
-static lb_status read_mean(lb_importer *im) {
+static lb_status read_pooled(lb_importer *im, lb_op op) {
     lb_view dst;
     int64_t pixels;
-    LB_TRY(reduce(im, LB_OP_AVGPOOL, &pixels, &dst));
+    LB_TRY(reduce(im, op, &pixels, &dst));
     return lb_import_set_view(im, &dst);
 }
 
-static lb_status read_most(lb_importer *im) {
-    lb_view dst;
-    int64_t pixels;
-    LB_TRY(reduce(im, LB_OP_MAXPOOL, &pixels, &dst));
-    return lb_import_set_view(im, &dst);
-}
+static lb_status read_mean(lb_importer *im) { return read_pooled(im, LB_OP_AVGPOOL); }
+static lb_status read_most(lb_importer *im) { return read_pooled(im, LB_OP_MAXPOOL); }
 
 /* The mean, times as many. */
 static lb_status read_sum(lb_importer *im) {
