@@ -492,6 +492,9 @@ static lb_status init_from_file(lb_ctx *ctx, lb_net *net, const char *path, lb_r
 }
 
 lb_status lb_net_init_from(lb_ctx *ctx, lb_net *net, const char *path, lb_rescale rescale) {
+    if (!lb_exists(path))
+        return lb_fail(ctx, LB_ERR_IO, "%s: no such run directory or checkpoint; `lowbit train RECIPE --out %s` makes one", path,
+                       path);
     if (!lb_is_dir(path))
         return init_from_file(ctx, net, path, rescale);
     lb_pool pool;

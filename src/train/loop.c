@@ -234,11 +234,7 @@ static void note_quantization(const lb_trainer *t) {
 }
 
 static lb_status take_init(lb_trainer *t) {
-    const char *init = t->config->train.init;
-    if (!lb_exists(init))
-        return lb_fail(t->ctx, LB_ERR_IO, "train.init: %s: no such run directory or checkpoint; `lowbit train RECIPE --out %s` "
-                       "makes one", init, init);
-    const lb_status status = lb_net_init_from(t->ctx, t->net, init, t->config->quant.rescale);
+    const lb_status status = lb_net_init_from(t->ctx, t->net, t->config->train.init, t->config->quant.rescale);
     return status ? lb_fail_in(t->ctx, status, "train.init") : LB_OK;
 }
 
