@@ -30,8 +30,7 @@ static void test_run_twice_from_quantizers(void **state) {
         set(ctx, recipe, "quant.activations.method", "lsq");
         if (i)
             set(ctx, recipe, "quant.weights.bit_lengths", "learned");
-        lb_trainer *t;
-        assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &t));
+        lb_trainer *t = trainer_of(ctx, recipe);
         assert_ok(ctx, lb_trainer_run(t, NULL, false));
         const size_t bytes = t->net->nvalues * sizeof(float);
         float *values = malloc(bytes);
@@ -39,9 +38,7 @@ static void test_run_twice_from_quantizers(void **state) {
         assert_ok(ctx, lb_trainer_run(t, NULL, false));
         assert_memory_equal(t->net->values, values, bytes);
         free(values);
-        lb_trainer_destroy(t);
-        lb_recipe_destroy(recipe);
-        lb_ctx_destroy(ctx);
+        destroy_all(ctx, recipe, t);
     }
 }
 
@@ -61,8 +58,7 @@ static void test_logged_epochs(void **state) {
                                        "data: {name: fashion-mnist, path: " DATA ", train_limit: 64, test_limit: 20}\n"
                                        "train: {batch: 32, epochs: 2, optimizer: {lr: 0.1}}\n"
                                        "quant: {weights: {method: dorefa}, edges: {first: float, last: float}}\n");
-    lb_trainer *t;
-    assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &t));
+    lb_trainer *t = trainer_of(ctx, recipe);
     assert_ok(ctx, lb_trainer_run(t, dir, false));
     double count = 0, bits = 0, low = 0;
     for (int i = 0; i < t->net->nnodes; i++)
@@ -84,9 +80,7 @@ static void test_logged_epochs(void **state) {
         line = strchr(line, '\n') + 1;
     }
     free(log);
-    lb_trainer_destroy(t);
-    lb_recipe_destroy(recipe);
-    lb_ctx_destroy(ctx);
+    destroy_all(ctx, recipe, t);
     remove_dir(dir);
 }
 
@@ -166,8 +160,7 @@ static void test_large_loss(void **state) {
     (void)state;
     lb_ctx *ctx = test_ctx();
     lb_recipe *recipe = small_recipe(ctx);
-    lb_trainer *t;
-    assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &t));
+    lb_trainer *t = trainer_of(ctx, recipe);
     assert_ok(ctx, lb_trainer_prepare(t));
     const lb_batch *batch;
     assert_ok(ctx, lb_loader_start(t->loader, 0, 0));
@@ -180,9 +173,7 @@ static void test_large_loss(void **state) {
     for (size_t k = 0; k < last->count; k++)
         t->net->values[last->offset + k] *= 1e-3f;
     assert_ok(ctx, lb_trainer_step(t, batch, 1e-6));
-    lb_trainer_destroy(t);
-    lb_recipe_destroy(recipe);
-    lb_ctx_destroy(ctx);
+    destroy_all(ctx, recipe, t);
 }
 
 /* Signs beside those of the last count: there and back again are two changes. */
@@ -190,8 +181,7 @@ static void test_sign_flips_counted(void **state) {
     (void)state;
     lb_ctx *ctx = test_ctx();
     lb_recipe *recipe = small_recipe(ctx);
-    lb_trainer *t;
-    assert_ok(ctx, lb_trainer_create(ctx, recipe, NULL, &t));
+    lb_trainer *t = trainer_of(ctx, recipe);
     assert_ok(ctx, lb_trainer_prepare(t));
     double weights = 0;
     for (int i = 0; i < t->net->nparams; i++)
@@ -204,9 +194,7 @@ static void test_sign_flips_counted(void **state) {
         assert_true(lb_sign_flips(t) == 13 / weights);
         assert_true(lb_sign_flips(t) == 0);
     }
-    lb_trainer_destroy(t);
-    lb_recipe_destroy(recipe);
-    lb_ctx_destroy(ctx);
+    destroy_all(ctx, recipe, t);
 }
 
 int main(void) {
