@@ -218,7 +218,7 @@ static int print_json(const entry *entries, int n) {
     return cli_print_json(json_pack("{s:o, s:o}", "runs", runs, "groups", groups));
 }
 
-/* Counted twice, a run would look like two seeds without spread. */
+/* By this path or another. */
 static bool is_named_before(const cli_args *args, int operand) {
     for (int i = 0; i < operand; i++)
         if (cli_is_same_file(args->operands[i], args->operands[operand]))
@@ -269,7 +269,8 @@ const cli_verb cli_verb_compare = {
         "minutes, test accuracy of the last stage's best epoch and of the last one, size of RUN/model.lbm if there is one,\n"
         "and training speed (median of the epochs). Where recipes differ in nothing but train.seed (and in \"seedN\" within\n"
         "train.init and distill.teacher, N being the seed), the mean of their best accuracies and the sample standard\n"
-        "deviation follow, of finished runs and each seed once, in a line named after the first.\n"
+        "deviation follow, of finished runs and each seed once, in a line named after the first. A run\n"
+        "that is named twice is listed once.\n"
         "\n"
         "--json prints {\"runs\": [{\"run\", \"model\", \"method\", \"bits\", \"seed\", \"epochs\", \"minutes\", \"done\",\n"
         "\"best_top1\", \"last_top1\", \"packed_bytes\", \"images_per_s\"}], \"groups\": [{\"runs\", \"model\", \"method\",\n"

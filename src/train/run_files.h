@@ -16,7 +16,7 @@ typedef struct lb_run_files {
     const char *recipe; /* every key resolved */
     const char *last;   /* checkpoint to resume from */
     const char *best;   /* that of the last stage's best epoch, if there has been one */
-    const char *log;    /* a JSON object per epoch */
+    const char *log;    /* a JSON object per evaluation */
     const char *graph;  /* of an imported network */
 } lb_run_files;
 
