@@ -44,7 +44,7 @@ bench-infer: all ## inference latency beside ONNX Runtime's and oneDNN's (node, 
 	@cmake --build $(BUILD) --target random_model peak
 	@bench/infer.sh $(LOWBIT) $(BUILD)
 
-bench-mcu: all ## flash, RAM and instructions of generated C on Cortex-M, 1 to 8 bits (QEMU); CMSIS_NN=CHECKOUT: beside CMSIS-NN's
+bench-mcu: all ## flash, RAM and instructions of generated C on Cortex-M, 1 to 8 bits (QEMU); MODELS=FILE: of others too; CMSIS_NN=CHECKOUT: beside CMSIS-NN's
 	@scripts/deps.sh --emulators
 	@cmake --build $(BUILD) --target random_model
 	@bench/mcu.sh $(LOWBIT) $(BUILD)/random_model

@@ -2,12 +2,15 @@
 # Generated C on microcontrollers: flash, RAM and instructions per inference of ResNet-20 (32 x 32 x 3, 10 classes) with random
 # weights, first and last layer 8 bits. Flash is code and constants, RAM all static memory, of model.c compiled with -O2;
 # instructions are counted by QEMU. Cortex-M7 executes those of Cortex-M4; Cortex-M3 has no SMLAD.
-# Then the instructions of each kind of layer on Cortex-M4, beside CMSIS-NN's functions if CMSIS_NN names a checkout of it
+# Then of MobileNet v1 (64 x 64 x 3) and LeNet-5 (28 x 28 x 3) at 2 bits, and of the packed models that MODELS="FILE ..." names. Then the instructions of each kind of layer on Cortex-M4, beside CMSIS-NN's functions if CMSIS_NN names a checkout of it
 # (https://github.com/ARM-software/CMSIS-NN), compiled with -O2 as well.
 # usage: mcu.sh LOWBIT RANDOM_MODEL
 set -euo pipefail
 lowbit=$(realpath "$1")
 random_model=$(realpath "$2")
+start=$PWD
+# shellcheck disable=SC2086,SC2206
+models=(${MODELS:+$(realpath $MODELS)})
 BENCH=$(cd "$(dirname "$0")" && pwd)
 MCU=$(cd "$BENCH/../tests/mcu" && pwd)
 . "$MCU/boards.sh"
@@ -24,7 +27,12 @@ cmsis=${CMSIS_NN:+$(realpath "$CMSIS_NN")}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
-for ((i = 0; i < 3072; i++)); do printf "\\x$(printf %02x $((i * 2654435761 >> 16 & 255)))"; done >images # some image
+
+# some_image: for the network in net/.
+some_image() {
+    local i bytes=$(($(awk '/#define MODEL_(HEIGHT|WIDTH|CHANNELS)/ {printf "%s%s", times, $3; times = "*"}' net/model.h)))
+    for ((i = 0; i < bytes; i++)); do printf "\\x$(printf %02x $((i * 2654435761 >> 16 & 255)))"; done
+}
 
 count() { # MACHINE
     build "$1" net "$1.elf"
@@ -82,14 +90,22 @@ compare_layers() {
     }' "$@"
 }
 
-printf '| bits | flash | RAM | instructions, Cortex-M4 and M7 | Cortex-M3 |\n|---|---:|---:|---:|---:|\n'
-while read -r name weights wbits activations abits; do
-    "$random_model" resnet20 32 10 $weights $wbits $activations $abits net.lbm
-    "$lowbit" codegen net.lbm -o net -q >out 2>&1
+# measure MODEL NAME: its row of the table; the network is left in net/.
+measure() {
+    local m4 m3 text data bss
+    rm -rf net
+    "$lowbit" codegen "$1" -o net -q >out 2>&1
+    some_image >images
     m4=$(count cortex-m4)
     m3=$(count cortex-m3)
     read -r text data bss _ < <(arm-none-eabi-size cortex-m4.elf.o | tail -n 1)
-    printf '| %s | %d | %d | %s | %s |\n' "$name" $((text + data)) $((data + bss)) "${m4:--}" "${m3:--}"
+    printf '| %s | %d | %d | %s | %s |\n' "$2" $((text + data)) $((data + bss)) "${m4:--}" "${m3:--}"
+}
+
+printf '| bits | flash | RAM | instructions, Cortex-M4 and M7 | Cortex-M3 |\n|---|---:|---:|---:|---:|\n'
+while read -r name weights wbits activations abits; do
+    "$random_model" resnet20 32 10 $weights $wbits $activations $abits net.lbm
+    measure net.lbm "$name"
     count_layers "$name"
 done <<END
 W1A1 sign 1 sign 1
@@ -100,6 +116,14 @@ W4A4 lsq 4 lsq 4
 W5A5 lsq 5 lsq 5
 W8A8 lsq 8 lsq 8
 END
+while read -r network size name; do
+    "$random_model" $network $size 10 lsq 2 lsq 2 net.lbm
+    measure net.lbm "$name"
+done <<END
+mobilenet-v1 64 MobileNet v1, W2A2
+lenet5 28 LeNet-5, W2A2
+END
+for model in ${models[@]+"${models[@]}"}; do measure "$model" "${model#"$start/"}"; done
 if [ -n "$cmsis" ]; then
     count_cmsis "CMSIS-NN int8"
     count_cmsis "CMSIS-NN int4 weights" -DWEIGHTS_4
